@@ -59,8 +59,12 @@ lint: $(VENV)/with-cli+lint+test
 layout: $(VENV)/with-cli+lint+test
 	@$(BIN)/python tools/layout.py
 
+# Type completeness: every public name has a type that all checkers agree on. The checker finds the package through PATH.
 types: $(VENV)/with-cli+lint+test
 	$(BIN)/mypy
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/basedpyright --ignoreexternal --verifytypes plugwasm > $(VENV)/types.txt \
+		|| { cat $(VENV)/types.txt; exit 1; }
+	@grep 'Type completeness' $(VENV)/types.txt
 
 check: lint types fast
 

@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: measures, prints the table. Misses are reported, and only a failure to run is an error."""
+"""`python -m benchmarks`: measure, and print the table.
+
+A missed goal is reported, and is not an error.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ def main() -> int:
         about = _about()
     except PackageNotFoundError as missing:
         print(
-            f"the package `{missing.name}` is not installed: run `make bench`, or pip install -e '.[bench]'",
+            f"the package `{missing.name}` is not installed: "
+            "run `make bench`, or pip install -e '.[bench]'",
             file=sys.stderr,
         )
         return 2
@@ -53,11 +57,11 @@ def main() -> int:
     print(render(sections))
     print()
     print(
-        "Medians of rounds in which both sides take turns; ± is the distance of the quartiles. Ratio: extism's time by plugwasm's."
+        "Medians of rounds in which both sides take turns; ± is the distance of the quartiles. "
+        "Ratio: extism's time by plugwasm's."
     )
-    print(
-        f"{summary(sections)}. Took {perf_counter() - start:.0f} s{', with --quick: too short for good figures' if options.quick else ''}."
-    )
+    quick = ", with --quick: too short for good figures" if options.quick else ""
+    print(f"{summary(sections)}. Took {perf_counter() - start:.0f} s{quick}.")
     if options.json:
         options.json.write_text(
             json.dumps(
@@ -102,7 +106,8 @@ def _about() -> dict[str, str]:
 
 
 def _own_caches(folder: Path) -> None:
-    """Gives both sides an empty cache of this run's own, with default settings; the same for Python's own cache of bytecode."""
+    """Give both sides an empty cache for this run, with default settings, and Python one for
+    bytecode."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     os.environ.pop("EXTISM_CACHE_CONFIG", None)

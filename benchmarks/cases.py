@@ -1,4 +1,4 @@
-"""What is measured inside this process, where both packages are loaded."""
+"""Measurements inside this process, where both packages are loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugwasm import PluginPool
 
-from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, repeated
+from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, make_sampler
 from .plugins import example
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ AWAITED = 50
 
 
 def bytes_of(count: int) -> bytes:
-    """Text of that many bytes, with vowels."""
+    """Return `count` bytes of text, with vowels."""
     return (b"Hello, World! " * (count // 14 + 1))[:count]
 
 
 def blocks(effort: float) -> list[Block]:
-    """All blocks of this module."""
+    """Return all blocks of this module."""
     sizes = {
         "10 B": 10,
         "1 KB": 1000,
@@ -59,13 +59,13 @@ def blocks(effort: float) -> list[Block]:
         ),
         Block(
             "observed plugins (extism: not observed)",
-            [Row("observed: echo 10 B", partial(_observed, bytes_of(10)))],
+            [Row("observed: echo 10 B", partial(_call_observed, bytes_of(10)))],
         ),
         Block(
             "count_vowels",
             [
-                Row("count_vowels 10 B", partial(_vowels, bytes_of(10))),
-                Row("count_vowels 64 KB", partial(_vowels, bytes_of(65_536))),
+                Row("count_vowels 10 B", partial(_count_vowels, bytes_of(10))),
+                Row("count_vowels 64 KB", partial(_count_vowels, bytes_of(65_536))),
             ],
             [Factor("count_vowels grows, 10 B → 64 KB", "count_vowels 64 KB", "count_vowels 10 B")],
         ),
@@ -179,19 +179,19 @@ def _sdk(side: str) -> Any:
 
 def _call(name: str, function: str, data: bytes, side: str) -> Sample:
     plugin = _sdk(side).Plugin(example(name), functions=[])
-    return repeated(partial(plugin.call, function, data), data)
+    return make_sampler(partial(plugin.call, function, data), data)
 
 
-def _observed(data: bytes, side: str) -> Sample:
+def _call_observed(data: bytes, side: str) -> Sample:
     options = {"observe": True} if side == OURS else {}
     plugin = _sdk(side).Plugin(example("echo"), functions=[], **options)
-    return repeated(partial(plugin.call, "echo", data), data)
+    return make_sampler(partial(plugin.call, "echo", data), data)
 
 
-def _vowels(data: bytes, side: str) -> Sample:
+def _count_vowels(data: bytes, side: str) -> Sample:
     plugin = _sdk(side).Plugin(example("count_vowels"), functions=[])
     count = sum(data.count(vowel) for vowel in b"aeiouAEIOU")
-    return repeated(
+    return make_sampler(
         partial(plugin.call, "count_vowels", data),
         lambda output: json.loads(output)["count"] == count,
     )
@@ -217,7 +217,7 @@ def _greet(size: int, loops: int, side: str) -> Sample:
         example("host_functions"), config={"times": str(loops)}, functions=_host_functions(side)
     )
     name = bytes_of(size)
-    return repeated(
+    return make_sampler(
         partial(plugin.call, "greet" if loops == 1 else "repeat_greet", name),
         b"Hello, " + name + b"!",
         parts=loops,
@@ -233,7 +233,7 @@ def _fresh(name: str, wasi: bool, side: str) -> Sample:
         with sdk.Plugin(compiled) as plugin:
             return plugin.call("echo", data)
 
-    return repeated(run, data)
+    return make_sampler(run, data)
 
 
 def _isolated(side: str) -> Any:
@@ -242,12 +242,14 @@ def _isolated(side: str) -> Any:
 
 def _isolated_echo(size: int, side: str) -> Sample:
     plugin, data = _isolated(side)(example("echo"), functions=[]), bytes_of(size)
-    return repeated(partial(plugin.call, "echo", data), data)
+    return make_sampler(partial(plugin.call, "echo", data), data)
 
 
 def _isolated_greet(side: str) -> Sample:
     plugin = _isolated(side)(example("host_functions"), functions=_host_functions(side))
-    return repeated(partial(plugin.call, "greet", bytes_of(10)), b"Hello, " + bytes_of(10) + b"!")
+    return make_sampler(
+        partial(plugin.call, "greet", bytes_of(10)), b"Hello, " + bytes_of(10) + b"!"
+    )
 
 
 def _isolated_start(side: str) -> Sample:
@@ -257,13 +259,15 @@ def _isolated_start(side: str) -> Sample:
         with make(example("echo"), functions=[]) as plugin:
             return plugin.call("echo", data)
 
-    return repeated(run, data)
+    return make_sampler(run, data)
 
 
 def _allocations(rounds: int, side: str) -> Sample:
     plugin = _sdk(side).Plugin(example("echo"), functions=[])
     check(plugin.call("alloc_length", b"10"), b"160")
-    return repeated(partial(plugin.call, "alloc_length", str(rounds)), str(rounds * 16).encode())
+    return make_sampler(
+        partial(plugin.call, "alloc_length", str(rounds)), str(rounds * 16).encode()
+    )
 
 
 def _threads(threads: int, side: str) -> Sample:
@@ -275,7 +279,7 @@ def _threads(threads: int, side: str) -> Sample:
     ]
     for call in calls:
         check(call(), data)
-    count = max(2, int(THREAD_SECONDS / repeated(calls[0], data)()))
+    count = max(2, int(THREAD_SECONDS / make_sampler(calls[0], data)()))
 
     def work(call: Callable[[], Any], ready: threading.Barrier, times: list[float]) -> None:
         ready.wait()
@@ -299,7 +303,7 @@ def _threads(threads: int, side: str) -> Sample:
 def _pool_call(pooled: bool, side: str) -> Sample:
     data = bytes_of(10)
     if pooled and side == OURS:
-        return repeated(
+        return make_sampler(
             partial(PluginPool(example("echo"), functions=[], size=2).call, "echo", data), data
         )
     return _call("echo", "echo", data, side)
@@ -331,7 +335,7 @@ def _map(plugin: str, size: int, count: int, workers: int, side: str) -> Sample:
             json.loads(output)["count"] == vowels for output in outputs
         )
 
-    return repeated(run, is_right, parts=count)
+    return make_sampler(run, is_right, parts=count)
 
 
 def _call_async(side: str) -> Sample:
@@ -347,4 +351,4 @@ def _call_async(side: str) -> Sample:
             )
         return output
 
-    return repeated(lambda: runner.run(calls()), data, parts=AWAITED)
+    return make_sampler(lambda: runner.run(calls()), data, parts=AWAITED)

@@ -1,9 +1,12 @@
-"""The program of a process that measures something about itself, for one side: `child.py MODULE TASK [ARGUMENT…]`. Prints numbers as JSON.
+"""A process that measures itself, for one side. Prints numbers as JSON.
+
+    child.py MODULE TASK [ARGUMENT…]
 
 import          seconds to import what runs a plugin
-load FILE…      seconds from each file's bytes to the output of the first call, in a process that has loaded another plugin before
+load FILE…      seconds from each file's bytes to the output of the first call, in a process
+                that has loaded another plugin before
 again FILE…     the same, but the process has loaded that very module before
-memory N FILE   bytes that each of N live instances takes, all called once; they share the compiled code
+memory N FILE   bytes of each of N live instances, all called once; they share the compiled code
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ DATA = b"0123456789"
 def main(module: str, task: str, *arguments: str) -> object:
     start = perf_counter()
     sdk = __import__(module, fromlist=["Plugin"])
-    sdk.Plugin, sdk.CompiledPlugin  # noqa: B018  # a package may import what is behind its names as late as this
+    # A package may import what is behind its names only now.
+    sdk.Plugin, sdk.CompiledPlugin  # noqa: B018
     imported = perf_counter() - start
     if task == "import":
         return imported
@@ -67,7 +71,7 @@ def memory(sdk: object, count: int, wasm: bytes) -> float:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has in use."""
+    """Return the resident memory of this process in bytes."""
     import os
 
     with open("/proc/self/statm", "rb") as file:

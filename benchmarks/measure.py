@@ -1,9 +1,11 @@
 """Rounds, samples and statistics.
 
-A row is measured in rounds, and in each round once on each side; who goes first changes with every round. So whatever slows the machine
-down for a while slows both sides down, and the ratio, which is taken in each round, is little touched by it. Of times and ratios alike the
-median over the rounds is reported. A sample of something short is the mean of as many runs as fill a few milliseconds. Before the first
-round both sides are run, checked and warm. The garbage collector runs between rounds and not within samples, for both sides.
+A row is measured in rounds, and in each round once on each side; the side that goes first
+alternates. So whatever slows the machine down for a while slows both sides down, and hardly affects
+the ratio, which is taken in each round. Times and ratios are reported as their median over the
+rounds. A sample of something short is the mean of as many runs as fill a few milliseconds. Before
+the first round both sides are run, checked and warm. The garbage collector runs between rounds and
+not within samples, for both sides.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ SIDES = {"plugwasm": "plugwasm", "extism": "extism.extism"}
 OURS, PEER = SIDES
 
 Sample = Callable[[], float]
-"""Measures once: seconds (or bytes) for one run."""
+"""Measures once, and returns seconds (or bytes) for one run."""
 
 
 class WrongResultError(Exception):
-    """A side did not give the output that it should, so that its time would mean nothing."""
+    """A side gave a wrong output, so its time would mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """Something to measure. `prepare` gets the name of a side. The goal is for the ratio."""
+    """Something to measure.
+
+    `prepare` gets the name of a side. The goal is for the ratio.
+    """
 
     title: str
     prepare: Callable[[str], Sample]
@@ -51,7 +56,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Factor:
-    """How many times as long one row takes as another of the same block. The goal is for our own factor."""
+    """How many times as long one row takes as another of the same block.
+
+    The goal is for plugwasm's own factor.
+    """
 
     title: str
     over: str
@@ -61,7 +69,8 @@ class Factor:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows that are measured together, so that they can be compared with each other, and how long that may take in seconds."""
+    """Rows that are measured together, so that they can be compared, and how many seconds that may
+    take."""
 
     title: str
     rows: Sequence[Row]
@@ -73,7 +82,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Figure:
-    """The median of samples, one a round; `spread` is the distance of their quartiles, as a part of the median."""
+    """The median of samples, one a round.
+
+    `spread` is the distance of their quartiles, as a fraction of the median.
+    """
 
     samples: tuple[float, ...]
 
@@ -101,7 +113,10 @@ class Result:
 
     @property
     def ratio(self) -> Figure | None:
-        """The peer's time by ours, round by round, so more than 1 is better; None for a factor, which is compared with its goal only."""
+        """The peer's time by plugwasm's, round by round, so more than 1 is better.
+
+        None for a factor, which is compared with its goal only.
+        """
         if self.unit == "×":
             return None
         return Figure(
@@ -116,15 +131,18 @@ class Result:
 
 
 def check(output: Any, expected: Any) -> None:
-    """Raises unless the output is as expected; that is the output itself, or a function that judges it."""
+    """Raise unless the output is as expected: equal, or accepted by a function."""
     if not (expected(output) if callable(expected) else output == expected):
         raise WrongResultError(f"unexpected output: {output!r:.200}")
 
 
-def repeated(
+def make_sampler(
     run: Callable[[], Any], expected: Any, *, parts: int = 1, least: float = 0.004
 ) -> Sample:
-    """Samples of a short run, which are the mean of so many runs as take `least` seconds; by `parts`, if a run does the thing so often."""
+    """Return a sampler for a short run: the mean of as many runs as take `least` seconds.
+
+    If a run does the measured thing several times, `parts` says how often.
+    """
 
     def seconds(count: int) -> float:
         start = perf_counter()
@@ -151,7 +169,7 @@ def repeated(
 @contextmanager
 def _no_collection() -> Iterator[None]:
     gc.collect()
-    gc.freeze()  # what exists by now is not looked at again, so that collecting between rounds takes no time
+    gc.freeze()  # existing objects are not examined again: collecting between rounds takes no time
     gc.disable()
     try:
         yield
@@ -161,7 +179,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def measure(block: Block, effort: float = 1.0) -> list[Result]:
-    """Measures the rows of a block. `effort` scales its budget."""
+    """Measure the rows of a block. `effort` scales its budget."""
     samplers = [(row, [row.prepare(side) for side in SIDES]) for row in block.rows]
     taken: dict[str, tuple[list[float], list[float]]] = {row.title: ([], []) for row in block.rows}
     with _no_collection():

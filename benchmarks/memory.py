@@ -1,11 +1,13 @@
-"""What guests make the host hold: memory, objects, mappings and descriptors, measured (`python -m benchmarks.memory`).
+"""What guests make the host hold: memory, objects, mappings and descriptors (`python -m
+benchmarks.memory`).
 
-Each row is a process of its own, which does something again and again and looks at itself: what a live instance takes, and what is left
-after so many calls, instances, traps, timeouts, exceptions and exits. What is left should not grow: compare the columns.
+Each row is measured in a process of its own, which repeats something and measures itself: the size
+of a live instance, and what is left after many calls, instances, traps, timeouts, exceptions and
+exits. What is left should not grow: compare the columns.
 
     --quick     a hundredth of the rounds
     --only TEXT rows whose title contains this
-    --row TITLE (used by itself) measures one row in this process
+    --row TITLE (used internally) measures one row in this process
 """
 
 from __future__ import annotations
@@ -81,8 +83,11 @@ def plain() -> CompiledPlugin:
 
 def without_pool() -> CompiledPlugin:
     return CompiledPlugin(
-        small(), functions=[], fuel_limit=2**62
-    )  # there is no pool for engines that count fuel
+        # An engine that counts fuel has no pool.
+        small(),
+        functions=[],
+        fuel_limit=2**62,
+    )
 
 
 def with_deadline() -> CompiledPlugin:
@@ -134,7 +139,10 @@ class Level:
 
 @dataclass(frozen=True)
 class Row:
-    """Something that is done again and again: `prepare` gives a function that does it once; levels are taken after `rounds`."""
+    """Something that is repeated: `prepare` returns a function that does it once.
+
+    Levels are taken after `rounds`.
+    """
 
     title: str
     prepare: Callable[[], Callable[[], object]]
@@ -144,7 +152,7 @@ class Row:
 def calls(
     make: Callable[[], CompiledPlugin], function: str = "echo", context: str | None = None
 ) -> Callable[[], Callable[[], object]]:
-    """One plugin, called again and again; what it raises is handled."""
+    """One plugin that is called repeatedly; its exceptions are handled."""
 
     def prepare() -> Callable[[], object]:
         plugin = Plugin(make())
@@ -180,7 +188,7 @@ def instances(
 def in_two_threads(
     prepare: Callable[[], Callable[[], object]],
 ) -> Callable[[], Callable[[], object]]:
-    """The same, half of it in another thread."""
+    """The same in two threads, half of it in each."""
 
     def prepare_two() -> Callable[[], object]:
         first, second = prepare(), prepare()
@@ -223,11 +231,11 @@ LIVE: dict[str, tuple[Callable[[], CompiledPlugin], str, int]] = {
     "10,000, 340 of them from the pool": (plain, "echo", 10_000),
 }
 WARM = 200
-"""Rounds before the first level: caches fill, threads start, the pool is made."""
+"""Rounds before the first level: caches are filled, threads started, the pool is made."""
 
 
 def measure_row(row: Row, effort: float) -> list[Level]:
-    """The level after each number of rounds, compared with the one after the warm-up."""
+    """Return the level after each number of rounds, compared with that after the warm-up."""
     once = row.prepare()
     for _ in range(max(1, min(WARM, row.rounds[0]))):
         once()
@@ -241,7 +249,8 @@ def measure_row(row: Row, effort: float) -> list[Level]:
 
 
 def measure_live(title: str, effort: float) -> list[Level]:
-    """What each of many live instances takes, what is left of them all when they are closed, and what is left more after a second time."""
+    """Return what each of many live instances takes, what is left when all are closed, and what is
+    left in addition after a second time."""
     make, function, count = LIVE[title]
     count = max(10, int(count * effort))
     compiled = make()
@@ -295,20 +304,25 @@ def main() -> int:
         print(json.dumps([vars(level) for level in levels]))
         return 0
     print(
-        "| live instances | memory of each | Python objects | mappings | descriptors of all | left when closed | more after a second time |"
+        "| live instances | memory of each | Python objects | mappings | descriptors of all "
+        "| left when closed | more after a second time |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for title in LIVE:
         if options.only in title:
             each, left, more = _in_process(title, options.quick)
             print(
-                f"| {title} | {each.resident / 1000:.1f} KB | {each.objects} | {each.mappings / 100:.1f} | {each.descriptors} "
-                f"| {left.resident / 1000:.0f} KB, {left.mappings} mappings, {left.descriptors} descriptors "
-                f"| {more.resident / 1000:+.0f} KB, {more.mappings:+d} mappings, {more.objects:+d} objects |",
+                f"| {title} | {each.resident / 1000:.1f} KB | {each.objects} "
+                f"| {each.mappings / 100:.1f} | {each.descriptors} "
+                f"| {left.resident / 1000:.0f} KB, {left.mappings} mappings, "
+                f"{left.descriptors} descriptors "
+                f"| {more.resident / 1000:+.0f} KB, {more.mappings:+d} mappings, "
+                f"{more.objects:+d} objects |",
                 flush=True,
             )
     print(
-        "\n| more than after the warm-up | rounds | memory | Python objects | mappings | descriptors |"
+        "\n| more than after the warm-up | rounds | memory | Python objects | mappings "
+        "| descriptors |"
     )
     print("|---|---|---|---|---|---|")
     for row in ROWS:

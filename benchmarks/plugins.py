@@ -1,7 +1,7 @@
 """The modules that are measured, the same bytes for both sides.
 
-Most are examples of this repository. A large one is generated, for its size is all that matters about it: thousands of functions that all
-differ, as the standard library of a language with a run time would bring along.
+Most are examples of this repository. A large one is generated, since only its size matters:
+thousands of different functions, like the standard library of a language with a runtime.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ _ECHO = """
   (func (export "echo") (result i32) (local $i i64) (local $out i64)
     (local.set $out (call $alloc (call $input_length)))
     (loop $next
-      (call $store_u8 (i64.add (local.get $out) (local.get $i)) (call $input_load_u8 (local.get $i)))
-      (br_if $next (i64.lt_u (local.tee $i (i64.add (local.get $i) (i64.const 1))) (call $input_length))))
+      (call $store_u8
+        (i64.add (local.get $out) (local.get $i)) (call $input_load_u8 (local.get $i)))
+      (br_if $next (i64.lt_u
+        (local.tee $i (i64.add (local.get $i) (i64.const 1))) (call $input_length))))
     (call $output_set (local.get $out) (call $input_length))
     (i32.const 0))"""
 
 
 def example(name: str) -> bytes:
-    """The module of an example."""
+    """Return the module of an example."""
     return (EXAMPLES / f"{name}.wasm").read_bytes()
 
 
 @cache
 def large(functions: int) -> bytes:
-    """A module that exports `echo` and has many other functions, of some 430 bytes each."""
+    """Return a module that exports `echo` and has many other functions, of some 430 bytes each."""
     from wasmtime import wat2wasm
 
     random = Random(1)
@@ -52,13 +54,15 @@ def _function(random: Random, index: int) -> str:
         a, b, at = random.getrandbits(63), random.getrandbits(31), random.randrange(0, 65528, 8)
         steps.append(
             f"(local.set $x (i64.mul (i64.xor (local.get $x) (i64.const {a})) (i64.const {b | 1})))"
-            f"(if (i64.gt_s (local.get $x) (i64.load (i32.const {at}))) (then (i64.store (i32.const {at}) (local.get $x))))"
+            f"(if (i64.gt_s (local.get $x) (i64.load (i32.const {at})))"
+            f" (then (i64.store (i32.const {at}) (local.get $x))))"
         )
     call = f"(local.set $x (call $f{random.randrange(index)} (local.get $x)))" if index else ""
     return f"(func $f{index} (param $x i64) (result i64) {''.join(steps)}{call}(local.get $x))\n"
 
 
 def variant(wasm: bytes, number: int) -> bytes:
-    """The same module under another digest: with a custom section that holds a number, as no host has seen it before."""
+    """Return the same module with another digest, as no host has seen it before: a custom section
+    holds a number."""
     content = b"\x07variant" + number.to_bytes(8, "little")
     return wasm + bytes([0, len(content)]) + content

@@ -1,7 +1,7 @@
-"""What takes a process of its own each time: start-up, loading, and the memory of instances.
+"""Measurements that need a new process each time: start-up, loading, and the memory of instances.
 
-The processes of both sides alternate. Each side has its cache of compiled code in a directory of this run, warm, but for the rows that say
-cold: there both caches are off.
+The processes of both sides alternate. Each side has its cache of compiled code in a directory of
+this run, warm except in the rows that say cold: there both caches are off.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from .plugins import example, large, variant
 CHILD = Path(__file__).with_name("child.py")
 LARGE_FUNCTIONS = 4200
 NO_CACHE = {"PLUGWASM_CACHE": "off", "EXTISM_CACHE_CONFIG": ""}
-START = "import sys; from {module} import Plugin; print(Plugin(sys.argv[1]).call('echo', b'0123456789').decode(), flush=True)"
-"""What a user would write. The official package imports everything at once; ours imports what is used."""
+START = (
+    "import sys; from {module} import Plugin; "
+    "print(Plugin(sys.argv[1]).call('echo', b'0123456789').decode(), flush=True)"
+)
+"""What a user would write. The official package imports everything at once; plugwasm imports what
+is used."""
 
 
 def blocks(folder: Path, effort: float) -> list[Block]:
-    """All blocks of this module. The folder is for modules that are made for this run."""
+    """Return all blocks of this module. `folder` is for modules that are made for this run."""
     full = effort >= 1
     instances = 1000 if full else 200
     small, big = example("echo"), large(LARGE_FUNCTIONS if full else LARGE_FUNCTIONS // 4)
@@ -61,7 +65,7 @@ def blocks(folder: Path, effort: float) -> list[Block]:
 
 
 def _loads(folder: Path, size: str, wasm: bytes, cold: int, warm: int) -> list[Row]:
-    """Rows for a module, of which each process loads so many variants."""
+    """Return rows for a module, of which each process loads several variants."""
     files = [
         _file(folder, f"{size}-{number}", variant(wasm, number))
         for number in range(max(cold, warm))

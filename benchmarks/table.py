@@ -1,4 +1,4 @@
-"""The table."""
+"""The table of results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEAD = ("", OURS, "±", PEER, "±", "ratio", "±", "target", "")
 
 
 def render(sections: Sequence[Section]) -> str:
-    """All results as one table in Markdown, whose columns also line up as plain text."""
+    """Return all results as one table in Markdown, whose columns also line up as plain text."""
     lines: list[tuple[str, ...]] = []
     for title, results in sections:
         lines.append((f"**{title}**", *[""] * (len(_HEAD) - 1)))
@@ -31,7 +31,7 @@ def render(sections: Sequence[Section]) -> str:
 
 
 def summary(sections: Sequence[Section]) -> str:
-    """One line: how many targets are met, and which are not."""
+    """Return one line: how many goals are met, and which are missed."""
     results = [result for _, found in sections for result in found if result.goal is not None]
     missed = [result.title for result in results if not result.is_met]
     text = f"{len(results) - len(missed)} of {len(results)} targets are met"

@@ -1,4 +1,5 @@
-"""Plugins in an event loop: `python examples/async_calls.py`, or `… trio`. Needs plugwasm[async]."""
+"""Plugins in an event loop: `python examples/async_calls.py`, or `… trio`. Needs
+plugwasm[async]."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def scale(x: float) -> float:
 
 async def main() -> None:
     print(
-        "A plugin is loaded in a thread, and its `async def` host function runs here while the guest waits."
+        "A plugin is loaded in a thread, and its `async def` host function runs here while the "
+        "guest waits."
     )
     compiled = await plugwasm.aio.compile(
         HERE / "host_functions.wasm", functions=[greet, add, scale]
@@ -44,7 +46,8 @@ async def main() -> None:
         with anyio.move_on_after(0.2) as scope:
             await plugin.call_async("spin")
         print(
-            f"  cancelled: {scope.cancelled_caught}; echo -> {(await plugin.call_async('echo', 'still here')).decode()}"
+            f"  cancelled: {scope.cancelled_caught}; "
+            f"echo -> {(await plugin.call_async('echo', 'still here')).decode()}"
         )
 
     print("\nA pool serves many tasks.")

@@ -1,10 +1,11 @@
-"""Builds the example plugins from their C sources, with the compiler of the ``ziglang`` package (the extra ``examples``).
+"""Build the example plugins from their C sources, with the compiler of the package `ziglang`.
 
     python examples/build.py [--to DIRECTORY] [NAME ...]
 
-Without ``--to`` the .wasm files land beside their sources. The compiler's caches live in a temporary folder, so that no run
-depends on an earlier one. The first link for WASI builds a C library, which takes half a minute; set ZIG_GLOBAL_CACHE_DIR to
-keep it.
+The extra `examples` installs the compiler. Without `--to`, the .wasm files are written beside their
+sources. The compiler's caches are in a temporary directory, so that no run depends on an earlier
+one. The first link for WASI builds a C library, which takes half a minute; set ZIG_GLOBAL_CACHE_DIR
+to keep it.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ PLUGINS = {
 
 
 def build(directory: Path, names: Sequence[str] = ()) -> list[Path]:
-    """Compiles these plugins, or all of them, into a directory and returns the files.
+    """Compile these plugins, or all of them, into a directory, and return the files.
 
-    Raises ``subprocess.CalledProcessError`` when the compiler fails; it has said why on stderr.
+    Raises `subprocess.CalledProcessError` if the compiler fails; its messages are on stderr.
     """
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)

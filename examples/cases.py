@@ -1,7 +1,7 @@
-"""What the example plugins do, as data: which calls each answers with what.
+"""The behaviour of the example plugins as data: the answer of each to each call.
 
-``verify.py`` and the tests run this table; it knows no host. ``{server}`` in an input, output or error stands for the address
-(``host:port``) of an HTTP server that answers ROUTES.
+`verify.py` and the tests run this table; it does not depend on a host. `{server}` in an input,
+output or error stands for the address (`host:port`) of an HTTP server that answers ROUTES.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def scale(x: float) -> float:
 
 @dataclass(frozen=True)
 class Call:
-    """One call and what must come of it: these bytes, or an error whose text holds ``error`` (``""``: any error)."""
+    """One call and its expected result: bytes, or an error whose text contains `error` (`""`: any
+    error)."""
 
     function: str
     input: bytes = b""
@@ -46,8 +47,9 @@ class Call:
 class Case:
     """Calls of one instance, in this order, and what the application grants to it.
 
-    ``host_functions``: greet, add and scale of this module. ``files``: what lies in a directory that the guest sees as DATA; None
-    is no directory. ``loads``: False when the plugin must be refused, at the latest by its first call.
+    `host_functions`: greet, add and scale of this module. `files`: the content of a directory that
+    the guest sees as DATA; None is no directory. `loads`: False if the plugin must be refused, at
+    the latest by its first call.
     """
 
     title: str
@@ -213,7 +215,10 @@ HTTP_GET = (
             Call(
                 "http_get",
                 b"http://{server}/quoted",
-                '{"status":200,"length":33,"body":"a \\"quoted\\"\\\\ line\\u000aand äöü 😀\\u0001"}'.encode(),
+                (
+                    '{"status":200,"length":33,"body":'
+                    '"a \\"quoted\\"\\\\ line\\u000aand äöü 😀\\u0001"}'
+                ).encode(),
             ),
             Call("http_body", b"http://{server}/bytes", bytes(range(256)) * 300),
             Call("http_body", b"http://{server}/empty", b""),

@@ -1,7 +1,9 @@
-"""Finding out what went wrong in a plugin, and where its time goes. The plugin is `faulty.c`, built with debug information.
+"""Find out what went wrong in a plugin, and where its time goes.
 
-pip install 'plugwasm[debug]'
-python examples/debugging.py
+    pip install 'plugwasm[debug]'
+    python examples/debugging.py
+
+The plugin is `faulty.c`, built with debug information.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def main() -> None:
             print(f"  {plugin.call('primes', numbers).decode()} primes")
         for function in profile.functions[:3]:
             print(
-                f"  {function.function:16} {1000 * function.own:6.0f} ms of its own, {1000 * function.total:6.0f} ms in all"
+                f"  {function.function:16} {1000 * function.own:6.0f} ms of its own, "
+                f"{1000 * function.total:6.0f} ms in all"
             )
         for name in ("primes.html", "primes.svg", "primes.json"):
             profile.save(Path(folder, name))

@@ -1,4 +1,4 @@
-"""The main job of plugwasm, on the plugins in this folder: `make demo` runs it."""
+"""The main features of plugwasm, with the plugins in this directory: `make demo` runs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     print(
-        "A plugin counts vowels. It keeps a total in a var, and which letters are vowels is configuration."
+        "A plugin counts vowels. It keeps a total in a var, and which letters are vowels is "
+        "configuration."
     )
     with plugwasm.Plugin(HERE / "count_vowels.wasm", config={"vowels": "aeiouyAEIOUY"}) as plugin:
         for text in ("Hello, World!", "Yes, why not?"):

@@ -1,4 +1,4 @@
-"""What calls of plugins took, what the plugin asked for, and spans of it all.
+"""How long calls of plugins took, what the plugins asked for, and spans of everything.
 
 pip install 'plugwasm[otel]' opentelemetry-sdk
 python examples/observing.py
@@ -47,8 +47,9 @@ def main() -> None:
             result = plugin.call("count_vowels", text, returns=Measured[dict[str, int | str]])
             call = result.call
             print(
-                f"  {result.value['count']} vowels in {call.input_bytes} bytes: {1e6 * call.seconds:.0f} µs,",
-                f"{1e6 * call.guest_seconds:.0f} in the guest, {1e6 * call.host_seconds:.0f} in {call.host_calls} host calls,",
+                f"  {result.value['count']} vowels in {call.input_bytes} bytes:",
+                f"{1e6 * call.seconds:.0f} µs, {1e6 * call.guest_seconds:.0f} in the guest,",
+                f"{1e6 * call.host_seconds:.0f} in {call.host_calls} host calls,",
                 f"{1e6 * call.start_seconds:.0f} for making the instance",
             )
 

@@ -1,4 +1,4 @@
-"""The plugins of an application: a directory of them, asked by hooks, changed while the application runs."""
+"""The plugins of an application: a directory of them, called by hook, changed while it runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ default = "{vowels}"
 
 
 def install(directory: Path, language: str, vowels: str) -> None:
-    """What an installer of plugins does: a folder with what the plugin says of itself, and its module."""
+    """Install a plugin: a directory with its metadata and its module."""
     folder = directory / language.lower()
     folder.mkdir()
     (folder / "plugin.toml").write_text(ABOUT.format(language=language, vowels=vowels))
@@ -35,16 +35,20 @@ def install(directory: Path, language: str, vowels: str) -> None:
 
 
 def show(plugins: PluginSet) -> None:
-    """A settings page."""
+    """Print a settings page."""
     for plugin in plugins.describe():
         state = "on" if plugin.loaded else f"off: {plugin.error}" if plugin.error else "off"
         print(
-            f"  {plugin.title} {plugin.version} serves {', '.join(plugin.hooks) or 'nothing'} ({state})"
+            f"  {plugin.title} {plugin.version} "
+            f"serves {', '.join(plugin.hooks) or 'nothing'} ({state})"
         )
 
 
 async def ask_apart(directory: Path, limits: plugwasm.Limits) -> list[Result[str]]:
-    """Loading takes time, so `aio.run` does it in a thread."""
+    """Call the plugins in processes of their own.
+
+    Loading takes time, so `aio.run` does it in a thread.
+    """
     load = partial(PluginSet.from_directory, directory, limits=limits, functions=[], isolated=True)
     async with await plugwasm.aio.run(load) as plugins, asyncio.timeout(10):
         return await plugins.all_async("count_vowels", "Say why", parse=bytes.decode)

@@ -1,4 +1,4 @@
-"""A call that failed in production, brought home: recorded there with what the host answered, replayed here without any of it.
+"""Record a call that fails in production with the answers of the host, and replay it without them.
 
 pip install plugwasm
 python examples/recording.py
@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def in_production(folder: str) -> Path:
-    """Runs the plugin where its files are, and gives the recording."""
+    """Run the plugin where its files are, and return the recording."""
     with tempfile.TemporaryDirectory() as files:
         Path(files, "report.txt").write_text("Sales went up.\n")
         manifest = {
@@ -41,9 +41,9 @@ def main() -> None:
         print("\nThe files are gone. The recording has what the plugin saw of them:")
         made = recording.load(file)
         for call in made.calls:
-            print(
-                f"  {call.function} asked for {', '.join(it.name for it in call.host_calls if it.name.startswith(('path_', 'fd_read')))}"
-            )
+            names = [asked.name for asked in call.host_calls]
+            files = [name for name in names if name.startswith(("path_", "fd_read"))]
+            print(f"  {call.function} asked for {', '.join(files)}")
 
         print("\nReplayed, it does the same:")
         for replayed in made.replay(HERE / "wasi_files.wasm").calls:

@@ -1,11 +1,13 @@
-"""A plugin over a table, on all that there is to run it on. Needs pyarrow: `pip install 'plugwasm[arrow]'`.
+"""A plugin over a table, in threads or on a cluster.
 
-    python examples/scale_out.py            threads of this process
-    python examples/scale_out.py ray        Ray Data            RAY_ADDRESS=auto for a cluster
-    python examples/scale_out.py dask       Dask                DASK_ADDRESS=tcp://scheduler:8786 for a cluster
-    python examples/scale_out.py spark      Spark               spark-submit for a cluster
+Needs pyarrow: `pip install 'plugwasm[arrow]'`.
 
-What is mapped, `count`, is the same everywhere.
+    python examples/scale_out.py         threads of this process
+    python examples/scale_out.py ray     Ray Data; RAY_ADDRESS=auto for a cluster
+    python examples/scale_out.py dask    Dask; DASK_ADDRESS=tcp://scheduler:8786 for a cluster
+    python examples/scale_out.py spark   Spark; spark-submit for a cluster
+
+The mapped function, `count`, is the same everywhere.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ if __name__ == "__main__":
     began = time.perf_counter()
     print(f"{ROWS} lines have {engines[engine]()} vowels")
     print(
-        f"{engine}, {WORKERS} workers: {time.perf_counter() - began:.1f} s, with the time that it takes to start them",
+        f"{engine}, {WORKERS} workers: {time.perf_counter() - began:.1f} s, "
+        "with the time that it takes to start them",
         file=sys.stderr,
     )

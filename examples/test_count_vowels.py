@@ -1,4 +1,5 @@
-"""How the author of a plugin tests it with pytest, in whatever language it is written: `pytest examples/test_count_vowels.py`."""
+"""How the author of a plugin in any language tests it with pytest: `pytest
+examples/test_count_vowels.py`."""
 
 from __future__ import annotations
 

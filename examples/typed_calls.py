@@ -1,4 +1,5 @@
-"""Typed calls and interfaces, on the plugins in this folder: `python examples/typed_calls.py`."""
+"""Typed calls and interfaces, with the plugins in this directory: `python
+examples/typed_calls.py`."""
 
 from __future__ import annotations
 
@@ -27,13 +28,13 @@ class Reader:
 
 
 class Vowels(Protocol):
-    """What the plugin count_vowels can do."""
+    """The exports of the plugin count_vowels."""
 
     def count_vowels(self, text: str) -> Count: ...
 
 
 class Echo(Protocol):
-    """The plugin echo, for one type; its export has another name here."""
+    """The export of the plugin echo for one type, under another name."""
 
     @plugwasm.export("echo", codec=codecs.MSGPACK)
     def copy(self, readers: list[Reader]) -> list[Reader]: ...
@@ -45,7 +46,7 @@ class Greetings(Protocol):
 
 
 class Desk:
-    """What this application does for plugins: its public methods are their host functions."""
+    """What this application offers to plugins: its public methods are their host functions."""
 
     def __init__(self, greeting: str) -> None:
         self.greeting = greeting

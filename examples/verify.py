@@ -1,9 +1,11 @@
-"""Builds the example plugins anew and checks that the fresh .wasm files and the committed ones do what ``cases.py`` says.
+"""Build the example plugins again, and check that new and committed .wasm files behave as in
+`cases.py`.
 
     python examples/verify.py [--host plugwasm|extism] [--committed] [NAME ...]
 
-It is the behaviour that must be the same, not the bytes, which change with the compiler. ``--committed`` builds nothing.
-``--host extism`` runs the same table on the official Python SDK (the extra ``bench``): a plugin belongs to no host.
+The behaviour must be the same, not the bytes, which change with the compiler. `--committed` builds
+nothing. `--host extism` runs the same table on the official Python SDK (the extra `bench`): a
+plugin does not depend on a host.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 HOSTS = {"plugwasm": "plugwasm", "extism": "extism.extism"}
 
-# (host, plugin, title of the case): the fault of that host which the case would show
+# (host, plugin, title of the case): the bug of that host that makes the case fail
 KNOWN_FAULTS = {
     (
         "extism",
@@ -51,7 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def server() -> Iterator[str]:
-    """An HTTP server on the loopback interface that answers ``cases.ROUTES``; gives its ``host:port``."""
+    """Run an HTTP server on the loopback interface that answers `cases.ROUTES`; yield its
+    `host:port`."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
@@ -63,7 +66,8 @@ def server() -> Iterator[str]:
 
 
 def host_functions(host: Any) -> list[Any]:
-    """greet, add and scale of ``cases.py``, in the form that every Extism host for Python has: explicit signatures."""
+    """Return greet, add and scale of `cases.py`, with explicit signatures, as every Extism host for
+    Python has them."""
     i64, f64 = host.ValType.I64, host.ValType.F64
 
     def greet(plugin: Any, params: list[Any], results: list[Any]) -> None:
@@ -83,7 +87,8 @@ def host_functions(host: Any) -> list[Any]:
 
 
 def failures(host: Any, wasm: bytes, case: Case, address: str) -> list[str]:
-    """Runs one case on a host (the module ``plugwasm``, or one with the same API) and says what was not as the table has it."""
+    """Run one case on a host (the module `plugwasm`, or one with the same API), and return what
+    differs from the table."""
 
     def here(value: bytes) -> bytes:
         return value.replace(b"{server}", address.encode())
@@ -182,7 +187,8 @@ def main() -> int:
                         print(f"{name} ({version}), {case.title}:\n    {line}", file=sys.stderr)
     if bad:
         print(
-            f"{bad} of {checked} checks failed on {arguments.host}. If the committed files are old: python examples/build.py",
+            f"{bad} of {checked} checks failed on {arguments.host}. "
+            "If the committed files are old: python examples/build.py",
             file=sys.stderr,
         )
         return 1

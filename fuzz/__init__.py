@@ -1,20 +1,23 @@
-"""Fuzzing: what must hold for any input at all, checked on as many as there is time for.
+"""Fuzzing: properties that must hold for any input, checked on as many inputs as there is time for.
 
     python -m fuzz                      each harness for ten seconds
-    python -m fuzz urls --seconds 600   one of them, for longer
+    python -m fuzz urls --seconds 600   one harness, for longer
     python -m fuzz urls FILE            one input again
 
-A harness is a module here. The first line of it says what must hold; `check(data)` makes a case of some bytes and raises when it does
-not; `describe(data)` shows the case to a reader. So whatever makes bytes can drive all of them, and any finding is a file of bytes.
+A harness is a module of this package. The first line of its docstring states the property;
+`check(data)` builds a case from bytes and raises if the property does not hold; `describe(data)`
+shows the case to a reader. So any source of bytes can drive every harness, and a finding is a file
+of bytes.
 
-The map:
+Modules:
 
     __main__        the command line
-    watch           a harness in a child process, which may crash or hang; what it leaves behind
-    session         a harness in this process: executions, findings, their shrinking
-    inputs          where bytes come from: seeds, chance, coverage (atheris)
+    watch           a harness in a child process, which may crash or hang; its findings
+    session         a harness in this process: executions, findings, minimizing
+    inputs          sources of bytes: seeds, random mutation, coverage (atheris)
     choices         bytes → decisions
-    manifests, modules, guests, linked, urls, exchanges, kernel, recordings, batches, workers
+    manifests, modules, guests, linked, urls, exchanges, kernel, recordings, batches, workers,
+    typed           harnesses
 """
 
 from __future__ import annotations
@@ -29,9 +32,10 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Harness(Protocol):
-        """A module of this package that is one.
+        """A module of this package that is a harness.
 
-        `SIZES` are the exponents of two between which an input's length makes sense; `COVERED` names what is worth watching for coverage.
+        `SIZES` are the exponents of two between which the length of an input makes sense; `COVERED`
+        names what should be measured for coverage.
         """
 
         __name__: str
@@ -60,11 +64,12 @@ NAMES = (
 ROOT = Path(__file__).resolve().parent.parent
 FINDINGS = Path(__file__).resolve().parent / "findings"
 
-# What tests know of guests and of the kernel's books is used here too.
+# Harnesses use what tests have for guests and the kernel.
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 
 def harness(name: str) -> Harness:
-    """The harness of that name; one that is not ours is imported as it is."""
-    return importlib.import_module(f"{__name__}.{name}" if name in NAMES else name)  # type: ignore[return-value]
+    """Import a harness by name; a name that is not in `NAMES` is imported as it is."""
+    path = f"{__name__}.{name}" if name in NAMES else name
+    return importlib.import_module(path)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""`python -m fuzz`: runs harnesses for as long as asked, prints what they ran and found. A finding makes the exit code 1."""
+"""`python -m fuzz`: run harnesses, and print what they ran and found. Exits with 1 on a finding."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 from . import FINDINGS, NAMES, harness, inputs
-from .session import Session, described
+from .session import Session, describe_input
 from .watch import Outcome, watch
 
 
 def main() -> int:
     options = _options()
     if options.input is not None:
-        return again(options.harness, options.input.read_bytes())
+        return run_again(options.harness, options.input.read_bytes())
     seed = secrets.randbits(31) if options.seed is None else options.seed
     names = NAMES if options.harness is None else (options.harness,)
     print(f"seed {seed}, {options.seconds:g} s each", flush=True)
@@ -31,28 +31,28 @@ def main() -> int:
             folder=options.findings,
         )
         outcomes.append(outcome)
-        print(line(outcome), flush=True)
+        print(format_outcome(outcome), flush=True)
         for path in outcome.findings:
             print(f"    python -m fuzz {name} {path}", flush=True)
     found = sum(len(outcome.findings) for outcome in outcomes)
-    print(
-        f"{sum(outcome.executions for outcome in outcomes):,} executions, {found or 'no'} finding{'' if found == 1 else 's'}"
-    )
+    executions = sum(outcome.executions for outcome in outcomes)
+    print(f"{executions:,} executions, {found or 'no'} finding{'' if found == 1 else 's'}")
     return 1 if found else 0
 
 
-def line(outcome: Outcome) -> str:
+def format_outcome(outcome: Outcome) -> str:
     return (
-        f"{outcome.name:10} {outcome.executions:>9,} executions in {outcome.seconds:.0f} s{', guided' if outcome.guided else ''}; "
-        f"slowest {outcome.slowest:.2f} s; {outcome.growth / 2**20:+.0f} MiB; {len(outcome.findings) or 'no'} findings"
+        f"{outcome.name:10} {outcome.executions:>9,} executions in {outcome.seconds:.0f} s"
+        f"{', guided' if outcome.guided else ''}; slowest {outcome.slowest:.2f} s; "
+        f"{outcome.growth / 2**20:+.0f} MiB; {len(outcome.findings) or 'no'} findings"
     )
 
 
-def again(name: str, data: bytes) -> int:
-    """Runs one input, and shows what it is and what it does."""
+def run_again(name: str, data: bytes) -> int:
+    """Run one input, and print what it is and what it does."""
     subject = harness(name)
-    print(described(subject, data).encode(errors="backslashreplace").decode())
-    found = Session(subject).case(data)
+    print(describe_input(subject, data).encode(errors="backslashreplace").decode())
+    found = Session(subject).run_case(data)
     print(found.report if found else f"\nholds: {(subject.__doc__ or '').splitlines()[0]}")
     return 1 if found else 0
 

@@ -1,7 +1,8 @@
-"""What a guest gives as record batches is taken as batches of the expected schema that can be read to the end, or is a `BatchError`.
+"""Record batches of a guest can be read to the end in the expected schema, or are a `BatchError`.
 
-The bytes are streams in Arrow's IPC format with something changed: bits flipped, parts cut, moved and doubled, numbers at their edges. A
-batch that was taken is then used as an application would, for what is wrong in it may show only there.
+The bytes are streams in Arrow's IPC format with changes: flipped bits, parts that are cut, moved or
+doubled, numbers at their limits. An accepted batch is then used as an application would, since
+errors in it may only show there.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ def describe(data: bytes) -> str:
 
 
 def build(data: bytes) -> tuple[bytes, pa.Schema]:
-    """A stream, and the schema that is expected of it."""
+    """Return a stream, and the schema that is expected of it."""
     choices = Choices(data)
     stream, schema = choices.pick(_streams())
-    return choices.spliced(stream, _TOKENS), schema
+    return choices.splice(stream, _TOKENS), schema
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Decisions made of bytes, so that whatever mutates the bytes mutates what was decided."""
+"""Decisions made from bytes, so that mutating the bytes mutates the decisions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ T = TypeVar("T")
 
 
 class Choices:
-    """Reads decisions off some bytes; when these are used up, every further decision is the first of its alternatives."""
+    """Reads decisions from bytes.
+
+    When they are used up, each further decision is the first alternative.
+    """
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
 
     def __bool__(self) -> bool:
-        """Whether there are bytes left."""
+        """Return whether there are bytes left."""
         return self._at < len(self._data)
 
     def byte(self) -> int:
@@ -26,11 +29,11 @@ class Choices:
         return self._data[self._at - 1] if self._at <= len(self._data) else 0
 
     def below(self, end: int) -> int:
-        """One of 0 … end - 1."""
+        """Return one of 0 … end - 1."""
         return self.integer((max(end - 1, 1).bit_length() + 7) // 8) % end
 
     def integer(self, size: int) -> int:
-        """An unsigned integer of that many bytes."""
+        """Return an unsigned integer of `size` bytes."""
         return int.from_bytes(bytes(self.byte() for _ in range(size)), "little")
 
     def pick(self, alternatives: Sequence[T]) -> T:
@@ -40,7 +43,7 @@ class Choices:
         return self.below(one_in) == one_in - 1
 
     def take(self, most: int) -> bytes:
-        """The next bytes themselves."""
+        """Return the next bytes themselves."""
         part = self._data[self._at : self._at + most]
         self._at += most
         return part
@@ -48,29 +51,30 @@ class Choices:
     def rest(self) -> bytes:
         return self.take(len(self._data))
 
-    def spliced(self, base: bytes, tokens: Sequence[bytes], most: int = 8) -> bytes:
-        """A copy of `base` with a few edits: bits flipped, bytes replaced, parts dropped, moved, doubled, tokens put in."""
-        made = bytearray(base)
+    def splice(self, base: bytes, tokens: Sequence[bytes], most: int = 8) -> bytes:
+        """Return a copy of `base` with a few edits: bits flipped, bytes replaced, parts dropped,
+        moved or doubled, tokens inserted."""
+        edited = bytearray(base)
         for _ in range(1 + self.below(most)):
-            at = self.integer(3) % (len(made) + 1)
+            at = self.integer(3) % (len(edited) + 1)
             size = self.below(17)
             match self.below(8):
-                case 0 if at < len(made):
-                    made[at] ^= 1 << self.below(8)
-                case 1 if at < len(made):
-                    made[at] = self.byte()
+                case 0 if at < len(edited):
+                    edited[at] ^= 1 << self.below(8)
+                case 1 if at < len(edited):
+                    edited[at] = self.byte()
                 case 2:
-                    del made[at : at + size]
+                    del edited[at : at + size]
                 case 3:
-                    made[at:at] = self.take(size)
+                    edited[at:at] = self.take(size)
                 case 4:
-                    made[at:at] = self.pick(tokens)
+                    edited[at:at] = self.pick(tokens)
                 case 5:
                     token = self.pick(tokens)
-                    made[at : at + len(token)] = token
+                    edited[at : at + len(token)] = token
                 case 6:
-                    source = self.integer(3) % (len(made) + 1)
-                    made[at:at] = made[source : source + 4 * size]
+                    source = self.integer(3) % (len(edited) + 1)
+                    edited[at:at] = edited[source : source + 4 * size]
                 case 7 if self.rarely(4):
-                    del made[at:]
-        return bytes(made)
+                    del edited[at:]
+        return bytes(edited)

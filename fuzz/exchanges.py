@@ -1,7 +1,8 @@
-"""A request document of any bytes, answered by any bytes, gives a response within the limits or an EgressError.
+"""Any request document and any answer give a response within the limits, or an EgressError.
 
-What reached a server was one well-formed request, to the host that was granted, with nothing in it that the guest may not set. The
-connections are pairs of sockets in this process; every step from the document to the decoded body is the real one.
+A server received at most well-formed requests, to the granted host, without anything that the guest
+may not set. The connections are socket pairs in this process; every step from the document to the
+decoded body is the real one.
 """
 
 from __future__ import annotations
@@ -41,17 +42,16 @@ PUBLIC = "93.184.215.14"
 SECRET = "s3cr3t-9f1c"
 MOST_BODY, MOST_SENT, MOST_REDIRECTS = 5000, 1000, 3
 MOST_ANSWER = 50_000
-"""What a pair of sockets holds before anybody reads."""
+"""Bytes that a socket pair holds before anybody reads."""
 
 _TLS = b"\x16\x03"  # a handshake begins
 _DOCUMENT = (
     b'{"url": "http://good.test/a?b", "method": "POST", "headers": {"Accept": "*/*", "X-Key": "v"}}'
 )
 _JSON = tuple(
-    b'{ } [ ] : , " \\u0000 \\r\\n \\ud800 null 1e999 "url" "method" "headers" "header" "Host" "http://good.test/" "GET" \xff \x00 [[[[[[ '
-    b'"Content-Length" "Transfer-Encoding" "Connection" "Authorization" "Expect" "TE" "Proxy-X" "\xc3\xa9" "a:b"'.split(
-        b" "
-    )
+    b'{ } [ ] : , " \\u0000 \\r\\n \\ud800 null 1e999 "url" "method" "headers" "header" "Host" '
+    b'"http://good.test/" "GET" \xff \x00 [[[[[[ "Content-Length" "Transfer-Encoding" "Connection" '
+    b'"Authorization" "Expect" "TE" "Proxy-X" "\xc3\xa9" "a:b"'.split(b" ")
 )
 _HTTP = (
     *(
@@ -237,7 +237,7 @@ def check(data: bytes) -> None:
 
 
 class Peers:
-    """Stands for the network: names have an address, and who connects to it gets an answer."""
+    """Stands for the network: names have an address, and connecting to it gets an answer."""
 
     def __init__(self, answers: Sequence[bytes]) -> None:
         self.asked: list[str] = []
@@ -260,22 +260,22 @@ class Peers:
         return connection.Connection(ours, clock)
 
     def requests(self) -> list[tuple[str, int, bytes]]:
-        """What was sent, by host and port."""
+        """Return what was sent, by host and port."""
         sent = []
         for host, port, end in self._ends:
             with end:
-                sent.append((host, port, _all_of(end)))
+                sent.append((host, port, _read_all(end)))
         return sent
 
 
-def _all_of(end: socket.socket) -> bytes:
-    """What the client sent, which has hung up by now."""
+def _read_all(end: socket.socket) -> bytes:
+    """Return what the client sent; it has closed the connection by now."""
     end.settimeout(5)
     parts = []
     try:
         while part := end.recv(65536):
             parts.append(part)
-    except ConnectionResetError:  # it hung up without reading the whole answer
+    except ConnectionResetError:  # it closed without reading the whole answer
         pass
     return b"".join(parts)
 
@@ -313,7 +313,7 @@ def describe(data: bytes) -> str:
 
 
 def build(data: bytes) -> tuple[bytes, bytes | None, list[bytes]]:
-    """The document, the body, and what servers answer, in turn."""
+    """Return the document, the body, and the servers' answers in order."""
     choices = Choices(data)
     kind = choices.byte() % 3
     if kind == _RAW:
@@ -323,7 +323,7 @@ def build(data: bytes) -> tuple[bytes, bytes | None, list[bytes]]:
     document = (
         _built(choices)
         if kind == _BUILT
-        else choices.spliced(_DOCUMENT, _JSON)
+        else choices.splice(_DOCUMENT, _JSON)
         if choices.rarely(3)
         else _DOCUMENT
     )
@@ -350,4 +350,4 @@ def _answer(choices: Choices) -> bytes:
     if choices.rarely(3):
         return b"".join(choices.pick(_HTTP) for _ in range(choices.below(12)))[:MOST_ANSWER]
     answer = choices.pick(_ANSWERS)
-    return choices.spliced(answer, _HTTP)[:MOST_ANSWER] if choices.below(3) else answer
+    return choices.splice(answer, _HTTP)[:MOST_ANSWER] if choices.below(3) else answer

@@ -1,9 +1,11 @@
-"""A guest that calls anything with anything in any order ends with a result or one of our errors, and harms nobody.
+"""A guest that calls anything in any order gets a result or a plugwasm error, and harms nothing.
 
-Modules are generated: functions that call every import of `extism:host/env`, WASI preview 1 and host functions of several signatures,
-with boundary values, random ones, what former calls gave, and now and then the right thing. After each call of one of them a
-well-behaved function of the same plugin answers as it should, with a fresh instance if need be. At the end no descriptor is open, and what
-lies outside of the granted directories, or inside of one that is granted for reading, is as it was.
+Modules are generated: functions that call every import of `extism:host/env`, WASI preview 1 and
+host functions of several signatures, with boundary values, random values, results of earlier calls,
+and sometimes correct values. After each such call, a well-behaved function of the same plugin gives
+its correct answer, with a fresh instance if necessary. At the end no descriptor is open, and
+everything outside of the granted directories, or inside of one that is granted for reading, is
+unchanged.
 """
 
 from __future__ import annotations
@@ -38,14 +40,15 @@ INPUT = bytes(range(200))
 
 logging.getLogger("plugwasm").addHandler(logging.NullHandler())
 
-# ---- what guests call ------------------------------------------------------------------------------------------------------------------
+# ---- what guests call ----------------------------------------------------------------------------
 
 
 class Planted(Exception):
-    """What a host function of these tests raises."""
+    """The exception that host functions of this harness raise."""
 
 
-# What may be the cause of a `HostFunctionError` here: one of ours, planted, or that a guest sent what is no text or no JSON.
+# Possible causes of a `HostFunctionError` here: a plugwasm error, `Planted`, or an argument of the
+# guest that is not text or JSON.
 _CAUSES = (plugwasm.Error, Planted, ValueError, RecursionError)
 
 
@@ -96,16 +99,19 @@ FUNCTIONS = [
 ]
 _KINDS = {I32: "i32", I64: "i64", F32: "f32", F64: "f64"}
 
-# What each parameter of WASI means: f descriptor, p path and n its length, o where a result goes, b buffer and z its length, v vectors and
-# c their number, s subscriptions, F flags, R rights, T time, O offset, K clock, x anything.
+# The parameters of WASI: f descriptor, p path and n its length, o where a result goes, b buffer and
+# z its length, v vectors and c their number, s subscriptions, F flags, R rights, T time, O offset,
+# K clock, x anything.
 _TABLE = """
-args_get/oo args_sizes_get/oo environ_get/oo environ_sizes_get/oo random_get/bz sched_yield/ clock_res_get/Ko clock_time_get/KTo
-poll_oneoff/sbco proc_exit/x proc_raise/x fd_advise/fOOF fd_allocate/fOO fd_close/f fd_datasync/f fd_sync/f fd_tell/fo fd_seek/fOFo
-fd_fdstat_get/fo fd_fdstat_set_flags/fF fd_fdstat_set_rights/fRR fd_renumber/ff fd_readdir/fbzOo fd_filestat_get/fo
-fd_filestat_set_size/fO fd_filestat_set_times/fTTF fd_prestat_get/fo fd_prestat_dir_name/foz fd_read/fvco fd_write/fvco fd_pread/fvcOo
-fd_pwrite/fvcOo path_create_directory/fpn path_remove_directory/fpn path_unlink_file/fpn path_rename/fpnfpn path_filestat_get/fFpno
-path_filestat_set_times/fFpnTTF path_link/fFpnfpn path_symlink/pnfpn path_open/fFpnFRRFo path_readlink/fpnbzo sock_accept/fFo
-sock_recv/fvcFoo sock_send/fvcFo sock_shutdown/fF
+args_get/oo args_sizes_get/oo environ_get/oo environ_sizes_get/oo random_get/bz sched_yield/
+clock_res_get/Ko clock_time_get/KTo poll_oneoff/sbco proc_exit/x proc_raise/x fd_advise/fOOF
+fd_allocate/fOO fd_close/f fd_datasync/f fd_sync/f fd_tell/fo fd_seek/fOFo fd_fdstat_get/fo
+fd_fdstat_set_flags/fF fd_fdstat_set_rights/fRR fd_renumber/ff fd_readdir/fbzOo fd_filestat_get/fo
+fd_filestat_set_size/fO fd_filestat_set_times/fTTF fd_prestat_get/fo fd_prestat_dir_name/foz
+fd_read/fvco fd_write/fvco fd_pread/fvcOo fd_pwrite/fvcOo path_create_directory/fpn
+path_remove_directory/fpn path_unlink_file/fpn path_rename/fpnfpn path_filestat_get/fFpno
+path_filestat_set_times/fFpnTTF path_link/fFpnfpn path_symlink/pnfpn path_open/fFpnFRRFo
+path_readlink/fpnbzo sock_accept/fFo sock_recv/fvcFoo sock_send/fvcFo sock_shutdown/fF
 """
 _WASI = {name: kinds for name, _, kinds in (word.partition("/") for word in _TABLE.split())}
 _PATH_CALLS = tuple(name for name in _WASI if name.startswith("path_"))
@@ -330,7 +336,8 @@ def _resolve(host: str, port: int) -> list[str]:
 
 
 def _descriptors() -> set[str]:
-    """What this process has open, but for compiled code, which is mapped from the cache."""
+    """Return the open descriptors of this process, without compiled code, which is mapped from the
+    cache."""
     opened = set()
     for descriptor in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -339,7 +346,8 @@ def _descriptors() -> set[str]:
 
 
 def furnish(root: Path) -> None:
-    """Directories `ro` and `rw`, both with ways out that must not work, and `outside`."""
+    """Create the directories `ro` and `rw`, both with links outwards that must not work, and
+    `outside`."""
     for name in ("ro", "rw"):
         (root / name / "dir").mkdir(parents=True)
         (root / name / "a").write_bytes(b"content of a")
@@ -360,17 +368,20 @@ def describe(data: bytes) -> str:
     choices = Choices(data)
     fuel = choices.below(2)
     text, _ = _module(choices)
-    return f"{'fuel' if fuel else 'no fuel limit'}; then calls by what is left of the bytes (see `check`)\n{text}"
+    limit = "fuel" if fuel else "no fuel limit"
+    return f"{limit}; then calls by what is left of the bytes (see `check`)\n{text}"
 
 
-# ---- the generator ----------------------------------------------------------------------------------------------------------------------
+# ---- the generator -------------------------------------------------------------------------------
 
 
 def _module(choices: Choices) -> tuple[str, bool]:
-    """The text of a module, and whether what it does at its start is as wild as the rest."""
+    """Return the text of a module, and whether its start does anything that its other functions
+    do."""
     starts_badly = choices.rarely(12)
     functions = [
-        f'(func $f{index} (export "f{index}") (result i32) {_body(choices)} (i32.const {choices.pick((0, 0, 0, 1, -1))}))'
+        f'(func $f{index} (export "f{index}") (result i32) {_body(choices)}'
+        f" (i32.const {choices.pick((0, 0, 0, 1, -1))}))"
         for index in range(3)
     ]
     if starts_badly:
@@ -378,12 +389,14 @@ def _module(choices: Choices) -> tuple[str, bool]:
     handles = "".join(f"(global $h{index} (mut i64) (i64.const 0))" for index in range(_HANDLES))
     body = "\n".join(['(func (export "good") (call $echo))', handles, *functions])
     wasi = [
-        f'(import "wasi_snapshot_preview1" "{name}" (func $wasi_{name} {_signature(types, () if name == "proc_exit" else ("i32",))}))'
+        f'(import "wasi_snapshot_preview1" "{name}" (func $wasi_{name}'
+        f" {_signature(types, () if name == 'proc_exit' else ('i32',))}))"
         for name, types in SIGNATURES.items()
         if f"$wasi_{name} " in body or f"$wasi_{name})" in body
     ]
     host = [
-        f'(import "{function.namespace or USER_NAMESPACE}" "{function.name}" (func $host_{function.name} {_function_signature(function)}))'
+        f'(import "{function.namespace or USER_NAMESPACE}" "{function.name}"'
+        f" (func $host_{function.name} {_function_signature(function)}))"
         for function in FUNCTIONS
         if f"$host_{function.name} " in body or f"$host_{function.name})" in body
     ]
@@ -479,14 +492,17 @@ def _kept(choices: Choices, call: str, results: list[str]) -> str:
 
 def _value(choices: Choices, kind: str) -> str:
     if kind in ("f32", "f64"):
-        return f"({kind}.const {choices.pick(('0', '-0', '1.5', 'inf', '-inf', 'nan', 'nan:0x1', '1e30'))})"
+        floats = ("0", "-0", "1.5", "inf", "-inf", "nan", "nan:0x1", "1e30")
+        return f"({kind}.const {choices.pick(floats)})"
     if kind == "i32":
         return f"(i32.const {choices.pick(_I32)})"
     match choices.below(10):
         case 0 | 1 | 2 | 3:
             return f"(global.get $h{choices.below(_HANDLES)})"
         case 4:
-            return f"(i64.add (global.get $h{choices.below(_HANDLES)}) (i64.const {choices.pick((1, -1, 8, 32, -32, 2**32))}))"
+            handle = choices.below(_HANDLES)
+            shift = choices.pick((1, -1, 8, 32, -32, 2**32))
+            return f"(i64.add (global.get $h{handle}) (i64.const {shift}))"
         case 5 | 6:
             return f"<<{choices.pick(_TEXTS)}>>"
         case 7:

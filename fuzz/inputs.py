@@ -1,4 +1,5 @@
-"""Where the bytes come from: chance, which needs nothing and repeats for a seed, or coverage of our code, which needs atheris."""
+"""Sources of bytes: random mutation, which repeats for a seed, or coverage of plugwasm's code with
+atheris."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 
 
-def by_chance(seeds: Sequence[bytes], sizes: tuple[int, int], seed: int) -> Iterator[bytes]:
-    """The seeds themselves, then without end: new bytes, and seeds that were changed a little."""
+def mutate_randomly(seeds: Sequence[bytes], sizes: tuple[int, int], seed: int) -> Iterator[bytes]:
+    """Yield the seeds, then without end: new bytes, and seeds with small changes."""
     yield from seeds
     chance = random.Random(seed)
     while True:
@@ -31,18 +32,21 @@ def by_chance(seeds: Sequence[bytes], sizes: tuple[int, int], seed: int) -> Iter
                 data[at:at] = chance.randbytes(size)
             else:
                 del data[at : at + size]
-        yield bytes(data[:MOST_BYTES])
+        yield bytes(data[:MAX_BYTES])
 
 
 def can_guide() -> bool:
-    """Whether atheris is installed."""
+    """Return whether atheris is installed."""
     from importlib.util import find_spec
 
     return find_spec("atheris") is not None
 
 
-def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> None:
-    """Runs `run` on inputs that reach new lines of what was imported under `instrumented`. Does not return: `run` ends the process."""
+def run_guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> None:
+    """Run inputs that reach new lines of the modules that `instrument` measures.
+
+    Does not return: `run` ends the process.
+    """
     import atheris
 
     with tempfile.TemporaryDirectory() as corpus:
@@ -52,7 +56,7 @@ def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> N
             sys.argv[0],
             corpus,
             f"-seed={seed % 2**31 or 1}",
-            f"-max_len={MOST_BYTES}",
+            f"-max_len={MAX_BYTES}",
             "-rss_limit_mb=0",
             "-verbosity=0",
         ]
@@ -61,9 +65,10 @@ def guided(seeds: Sequence[bytes], seed: int, run: Callable[[bytes], None]) -> N
 
 
 def instrument(packages: Sequence[str]) -> None:
-    """Has modules of these packages measured that are imported from now on.
+    """Measure the modules of these packages that are imported from now on.
 
-    Not the engine's: `_engine.signal_safety` moves exception tables of its functions, which must be those that the compiler made.
+    The engine is left out: `_engine.signal_safety` moves exception tables of its functions, which
+    must be the ones that the compiler made.
     """
     import atheris
 

@@ -1,7 +1,8 @@
-"""The kernel on the pooled engine does what it does on the plain one, and keeps its books, whatever is called with whatever.
+"""The kernel behaves the same on the pooled engine and on the plain one, for any sequence of calls.
 
-Slots of the pool are used again and again, by kernels that left them in every state: what one left behind must not be seen by the next.
-That the kernel does the right thing on the plain engine is what `tests/host/test_kernel.py` shows, with the same rig.
+Slots of the pool are reused by kernels that left them in every state: the next one must not see
+what is left. `tests/host/test_kernel.py` shows with the same rig that the kernel is right on the
+plain engine. Its bookkeeping is checked, too.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ def check(data: bytes) -> None:
             outcomes = [rig.call("ok", given[: arguments[0]]) for rig in (plain, pooled)]
             live = {INPUT_OFFSET: arguments[0]} if arguments[0] else {}
         elif name == "put":
-            outcomes = [rig.kernel.new_block(b"h" * arguments[0]) for rig in (plain, pooled)]  # type: ignore[misc]
+            outcomes = [
+                rig.kernel.new_block(b"h" * arguments[0])  # type: ignore[misc]
+                for rig in (plain, pooled)
+            ]
         else:
             outcomes = [getattr(rig, name)(*arguments) for rig in (plain, pooled)]
         assert outcomes[0] == outcomes[1], (
@@ -74,7 +78,7 @@ def describe(data: bytes) -> str:
 
 
 def build(data: bytes) -> list[tuple[str, tuple[int, ...]]]:
-    """Calls: names and arguments."""
+    """Return calls: names and arguments."""
     choices = Choices(data)
     calls: list[tuple[str, tuple[int, ...]]] = []
     while choices and len(calls) < 60:

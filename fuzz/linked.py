@@ -1,8 +1,10 @@
-"""Any set of modules that import from each other links and runs, or is refused with one of our errors; none reaches what is freed.
+"""Modules that import from each other link and run, or are refused with a plugwasm error.
 
-Modules are generated: commands, reactors, both and neither, with imports in all directions (circles, too) of functions, memories, tables
-and globals, functions with numbers, references and vectors, references that are kept in tables and globals and called later, WASI that is
-exported again. Whatever the first calls did, a function that only answers works afterwards.
+None reaches freed memory. The modules are generated: commands, reactors, both and neither, with
+imports in all directions (circles, too) of functions, memories, tables and globals, functions with
+numbers, references and vectors, references that are kept in tables and globals and called later,
+and WASI functions that are exported again. Whatever the first calls did, a function that only
+answers works afterwards.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ ENV = {
 }
 
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
-# Mostly what can be passed between stores, so that most sets link.
+# Mostly types that can be passed between stores, so that most sets link.
 SIGNATURES: tuple[Signature, ...] = (
     *(
         ((), ()),
@@ -68,7 +70,7 @@ SEEDS = [
 
 
 class Module(NamedTuple):
-    """What a module is, as the others see it."""
+    """A module as the others see it."""
 
     name: str
     kind: str
@@ -106,7 +108,7 @@ def describe(data: bytes) -> str:
 
 
 def build(data: bytes) -> tuple[dict[str, str], bool, bool]:
-    """The modules by name, whether there is WASI, whether fuel is limited."""
+    """Return the modules by name, whether there is WASI, and whether fuel is limited."""
     choices = Choices(data)
     count = 2 + choices.below(4)
     wasi, fuel = not choices.rarely(16), choices.rarely(2)
@@ -159,7 +161,8 @@ def _text(choices: Choices, module: Module, modules: list[Module]) -> str:
         body.append('(func (export "_start"))')
     if module.kind in ("reactor", "both"):
         body.append(
-            f'(func (export "_initialize") {_code(choices, callable_, ((), ())) if choices.rarely(3) else ""})'
+            '(func (export "_initialize") '
+            f"{_code(choices, callable_, ((), ())) if choices.rarely(3) else ''})"
         )
     if module.name == "main":
         body += [
@@ -177,7 +180,8 @@ def _text(choices: Choices, module: Module, modules: list[Module]) -> str:
 def _would_link(
     module: Module, other: Module, modules: list[Module], signature: Signature | None
 ) -> bool:
-    """Whether that import is no error by itself, but for circles of functions; None stands for what is no function."""
+    """Return whether an import is valid by itself, apart from circles of functions; None is the
+    type of what is not a function."""
     is_circle = modules.index(other) >= modules.index(module)
     if signature is None:
         return not is_circle and other.kind != "command"
@@ -208,11 +212,12 @@ def _function(
         if signature[0][:1] == ("funcref",)
         else ""
     )
-    return f'(func {name} (export "{name[1:]}") {_declared(signature)} {kept} {_code(choices, callable_, signature)})'
+    code = _code(choices, callable_, signature)
+    return f'(func {name} (export "{name[1:]}") {_declared(signature)} {kept} {code})'
 
 
 def _code(choices: Choices, callable_: list[tuple[str, Signature]], signature: Signature) -> str:
-    """A few statements, and values for the results."""
+    """Return a few statements, and values for the results."""
     statements = [_statement(choices, callable_) for _ in range(choices.below(6))]
     return " ".join([*statements, *(_value(choices, type, callable_) for type in signature[1])])
 

@@ -1,6 +1,7 @@
-"""`manifest.parse` of anything gives a Manifest or raises a ManifestError, and neither shows a secret.
+"""`manifest.parse` of anything gives a Manifest or raises a ManifestError; neither shows a secret.
 
-A manifest that was accepted comes back equal from itself, from its dict and from its JSON. Errors stay short and can be pickled.
+An accepted manifest equals what is parsed from itself, from its dict and from its JSON. Errors stay
+short and can be pickled.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ COVERED = [
     "plugwasm._manifest.parsing",
     "plugwasm._manifest.messages",
     "plugwasm._manifest.resolve",
+    "plugwasm._manifest.files",
     "plugwasm._manifest.download",
     "tomllib",
 ]
@@ -100,13 +102,12 @@ a.b = 1979-05-27T07:32:00Z
 """
 _TOKENS = (
     *(field.encode() for field in _FIELDS),
-    *b'{ } [ ] [[ ]] : , . = " \' """ # \\ \\u0000 \\ud800 null true NaN 1e999 0x 1_0 1979-05-27 \n \r \0 \xef\xbb\xbf \xff'.split(
-        b" "
-    ),
+    *b'{ } [ ] [[ ]] : , . = " \' """ # \\ \\u0000 \\ud800 null true NaN 1e999 0x 1_0'.split(b" "),
+    *b"1979-05-27 \n \r \0 \xef\xbb\xbf \xff".split(b" "),
 )
 _TEXT, _BROKEN_TEXT, _OBJECT = range(3)
 _DEEP = 240
-"""From this number on: rarely, since these cost most."""
+"""Kinds from this number on are rare, since they cost most."""
 SEEDS = [
     bytes([_TEXT]) + _JSON,
     bytes([_TEXT]) + _TOML,
@@ -166,7 +167,7 @@ def describe(data: bytes) -> str:
 
 
 def build(data: bytes) -> tuple[object, bool]:
-    """What to parse, and whether it has `SECRET`, at places that may not be shown only."""
+    """Return what to parse, and whether it has `SECRET`, only at places that may not be shown."""
     choices = Choices(data)
     kind = choices.byte()
     if kind >= _DEEP:
@@ -174,7 +175,7 @@ def build(data: bytes) -> tuple[object, bool]:
     if kind % 3 == _OBJECT:
         return _object(choices)
     if kind % 3 == _BROKEN_TEXT:
-        return choices.spliced(choices.pick((_JSON, _TOML)), _TOKENS), False
+        return choices.splice(choices.pick((_JSON, _TOML)), _TOKENS), False
     content = choices.rest()
     return (
         (content, False)
@@ -196,7 +197,10 @@ def _object(choices: Choices) -> tuple[object, bool]:
     if form == 0:
         try:
             return json.dumps(plain, default=repr), True
-        except (TypeError, ValueError):  # keys that JSON does not have, numbers of too many digits
+        except (
+            TypeError,
+            ValueError,
+        ):  # keys that JSON does not have, numbers with too many digits
             return plain, True
     if form == 1:
         return MappingProxyType(plain), True
@@ -253,7 +257,7 @@ def _value(choices: Choices, depth: int) -> object:
 
 
 def _deep(choices: Choices) -> object:
-    """Much of the same: nesting, and megabytes."""
+    """Return a large document: deeply nested, or megabytes long."""
     kind, count = choices.byte() % 12, 2 ** (choices.byte() % 18) + choices.byte()
     part = choices.take(8) or b"a"
     match kind:

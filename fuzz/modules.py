@@ -1,6 +1,7 @@
-"""`CompiledPlugin` of any bytes, and calls of whatever it exports, give a result or one of our errors within the deadline.
+"""Any bytes, compiled and called, give a result or a plugwasm error within the deadline.
 
-The bytes are modules with something wrong: parts flipped, cut, moved, doubled, claims of other sizes; and text with other words.
+The bytes are modules with errors: parts that are flipped, cut, moved or doubled, wrong sizes; and
+text with other words.
 """
 
 from __future__ import annotations
@@ -24,25 +25,37 @@ FUEL = 1_000_000
 TEXTS = (
     '(module (func (export "run")))',
     """(module (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
-      (import "extism:host/env" "output_set" (func $output_set (param i64 i64))) (memory (export "memory") 1 3)
-      (table 4 funcref) (elem (i32.const 0) $f) (global $g (mut i32) (i32.const 7)) (data (i32.const 8) "data\\00\\ff")
-      (func $f (export "run") (result i32) (call $output_set (call $alloc (i64.const 8)) (i64.const 8)) (global.get $g)))""",
+      (import "extism:host/env" "output_set" (func $output_set (param i64 i64)))
+      (memory (export "memory") 1 3)
+      (table 4 funcref) (elem (i32.const 0) $f) (global $g (mut i32) (i32.const 7))
+      (data (i32.const 8) "data\\00\\ff")
+      (func $f (export "run") (result i32)
+        (call $output_set (call $alloc (i64.const 8)) (i64.const 8)) (global.get $g)))""",
     """(module (memory 1) (memory $m 2 4) (memory (export "m") 0 65536) (table 10 100 externref)
       (func (export "run") (drop (memory.grow (i32.const 1))) (drop (memory.grow $m (i32.const 3)))
         (memory.fill (i32.const 0) (i32.const 1) (i32.const 100))))""",
-    """(module (type $t (func (param i32) (result i32))) (start $s) (func $s (drop (call $fac (i32.const 5))))
-      (func $fac (type $t) (if (result i32) (local.get 0) (then (i32.mul (local.get 0) (call $fac (i32.sub (local.get 0) (i32.const 1)))))
+    """(module (type $t (func (param i32) (result i32))) (start $s)
+      (func $s (drop (call $fac (i32.const 5))))
+      (func $fac (type $t) (if (result i32) (local.get 0)
+        (then (i32.mul (local.get 0) (call $fac (i32.sub (local.get 0) (i32.const 1)))))
         (else (i32.const 1))))
-      (func (export "run") (loop $l (br $l))) (func (export "deep") (result i32) (call $fac (i32.const -1))))""",
-    """(module (func (export "_initialize")) (func (export "hs_init") (param i32 i32)) (func (export "_start"))
+      (func (export "run") (loop $l (br $l)))
+      (func (export "deep") (result i32) (call $fac (i32.const -1))))""",
+    """(module (func (export "_initialize")) (func (export "hs_init") (param i32 i32))
+      (func (export "_start"))
       (func (export "__wasm_call_ctors")) (func (export "traps") unreachable)
       (func (export "divides") (result i32) (i32.div_s (i32.const 1) (i32.const 0))))""",
-    """(module (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
-      (import "wasi_snapshot_preview1" "proc_exit" (func $x (param i32))) (memory (export "memory") 1)
+    """(module
+      (import "wasi_snapshot_preview1" "fd_write"
+        (func $w (param i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "proc_exit" (func $x (param i32)))
+      (memory (export "memory") 1)
       (data (i32.const 0) "\\08\\00\\00\\00\\03\\00\\00\\00hi\\n")
-      (func (export "run") (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))
+      (func (export "run")
+        (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))
       (func (export "exit") (call $x (i32.const 3))))""",
-    """(module (func $v (result v128) (v128.const i64x2 1 2)) (func (export "run") (result i32) (i32x4.extract_lane 0 (call $v)))
+    """(module (func $v (result v128) (v128.const i64x2 1 2))
+      (func (export "run") (result i32) (i32x4.extract_lane 0 (call $v)))
       (func (export "many") (result i32 i64) (i32.const 1) (i64.const 2))
       (func (export "takes") (param f32 f64 externref)) (export "\\00\\c3\\a9" (func $v)))""",
 )
@@ -80,12 +93,12 @@ _TOKENS = (
     ),
 )
 _WORDS = tuple(
-    b'( ) (module (func (param i64) (result i32) (memory 65536) (memory i64 1) (table 1000000000 funcref) unreachable (export "run") '
-    b'(import "extism:host/env" "alloc" (func (param i64) (result i64))) (import "a" "b" (global i32)) (start 0) (loop (br 0)) '
-    b'v128 externref 0xffffffff -1 nan:0x1 $f ;; (; " \\ \xff (global (mut i64) (call $f) (local.get 0) (i32.const 1) (drop (memory.grow '
-    b'(component) (rec) (type (struct)) (tag (param i32)) (data "x") (elem) (if (then)) br_table call_indirect shared'.split(
-        b" "
-    )
+    b"( ) (module (func (param i64) (result i32) (memory 65536) (memory i64 1) "
+    b'(table 1000000000 funcref) unreachable (export "run") (import "extism:host/env" "alloc" '
+    b'(func (param i64) (result i64))) (import "a" "b" (global i32)) (start 0) (loop (br 0)) '
+    b'v128 externref 0xffffffff -1 nan:0x1 $f ;; (; " \\ \xff (global (mut i64) (call $f) '
+    b"(local.get 0) (i32.const 1) (drop (memory.grow (component) (rec) (type (struct)) "
+    b'(tag (param i32)) (data "x") (elem) (if (then)) br_table call_indirect shared'.split(b" ")
 )
 _RANDOM, _BODY, _EDITED, _SECTIONS, _TEXT = range(5)
 SEEDS = [
@@ -141,7 +154,7 @@ def describe(data: bytes) -> str:
 
 
 def build(data: bytes) -> tuple[bytes, bool, bool]:
-    """The module, whether it has WASI, whether its fuel is limited."""
+    """Return the module, whether it has WASI, and whether its fuel is limited."""
     choices = Choices(data)
     kind, which = choices.byte() % 5, choices.byte()
     if kind == _RANDOM:
@@ -151,14 +164,14 @@ def build(data: bytes) -> tuple[bytes, bool, bool]:
     if kind == _TEXT:
         return (
             (
-                choices.spliced(TEXTS[which % len(TEXTS)].encode(), _WORDS)
+                choices.splice(TEXTS[which % len(TEXTS)].encode(), _WORDS)
                 if choices
                 else TEXTS[which % len(TEXTS)].encode()
             ),
             True,
             True,
         )
-    # The small ones are mutated more often: more of what is hit matters.
+    # Small ones are mutated more often: more of their bytes matter.
     small = which % 8 != 7
     original = (
         originals()[which % len(TEXTS)]
@@ -167,12 +180,12 @@ def build(data: bytes) -> tuple[bytes, bool, bool]:
     )
     wasi, fuel = not choices.rarely(4), choices.rarely(2)
     if kind == _SECTIONS:
-        original = _shuffled(original, choices)
-    return (choices.spliced(original, _TOKENS) if choices else original), wasi, fuel
+        original = _shuffle_sections(original, choices)
+    return (choices.splice(original, _TOKENS) if choices else original), wasi, fuel
 
 
-def _shuffled(wasm: bytes, choices: Choices) -> bytes:
-    """With sections moved, doubled or dropped, and sizes that still fit them."""
+def _shuffle_sections(wasm: bytes, choices: Choices) -> bytes:
+    """Return the module with sections moved, doubled or dropped, and sizes that still fit."""
     sections, at = [], len(_HEAD)
     while at < len(wasm):
         size, shift, start = 0, 0, at + 1

@@ -1,7 +1,8 @@
-"""Any document loads as a recording that survives a round trip, or raises a RecordingError; it replays, or says by an error why not.
+"""Any document survives a round trip as a recording and replays the same twice, or raises an error.
 
-The documents are recordings of real plugins with something changed: parts left out, doubled, exchanged, numbers at their edges, other
-texts; and their JSON with bytes that are wrong. What replays once replays twice, and does the same.
+The documents are recordings of real plugins with changes: parts that are left out, doubled or
+exchanged, numbers at their limits, other texts; and their JSON with wrong bytes. The errors are a
+`RecordingError` when loading, and also a `ReplayError` or a `SourceError` in a replay.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .choices import Choices
 
 COVERED = ["plugwasm._recording"]
 SIZES = (3, 9)
-logging.getLogger("plugwasm.plugin").addHandler(logging.NullHandler())  # what the plugins say
+logging.getLogger("plugwasm.plugin").addHandler(logging.NullHandler())  # the plugins' logs
 _NUMBERS = (
     0,
     1,
@@ -81,11 +82,11 @@ def check(data: bytes) -> None:
     except RecordingError:
         return
     assert loads(loaded.to_json()) == loaded
-    first = _replayed(loaded, plugin)
-    assert first == _replayed(loaded, plugin), "another replay does something else"
+    first = _replay(loaded, plugin)
+    assert first == _replay(loaded, plugin), "another replay does something else"
 
 
-def _replayed(loaded: recording.Recording, plugin: bytes) -> object:
+def _replay(loaded: recording.Recording, plugin: bytes) -> object:
     try:
         ran = loaded.replay(plugin)
     except (RecordingError, ReplayError, SourceError) as error:
@@ -102,23 +103,23 @@ def describe(data: bytes) -> str:
 
 
 def build(data: bytes) -> tuple[bytes, bytes]:
-    """A document, and the plugin that it is replayed with."""
+    """Return a document, and the plugin that it is replayed with."""
     choices = Choices(data)
     kind = choices.byte() % 2
     base, plugin = choices.pick(_bases())
     if kind == _JSON:
-        return choices.spliced(base, _TOKENS), plugin
+        return choices.splice(base, _TOKENS), plugin
     document = json.loads(base)
     for _ in range(1 + choices.below(4)):
         _change(document, choices)
     try:
         return json.dumps(document).encode(), plugin
-    except (ValueError, RecursionError):  # a part that was put into itself
+    except (ValueError, RecursionError):  # a part was inserted into itself
         return base, plugin
 
 
 def _change(document: Any, choices: Choices) -> None:
-    """Changes something somewhere."""
+    """Change something somewhere."""
     places = list(_places(document))
     node, key = choices.pick(places)
     match choices.below(7):
@@ -149,25 +150,25 @@ def _places(node: Any) -> Any:
             yield from _places(node[key])
 
 
-# ---- what is recorded --------------------------------------------------------------------------------------------------------------------
+# ---- recordings ----------------------------------------------------------------------------------
 
 
 @functools.cache
 def _bases() -> list[tuple[bytes, bytes]]:
-    """Recordings as JSON, and their plugins."""
+    """Return recordings as JSON, and their plugins."""
     return [
-        _recorded(
+        _record(
             "host_functions",
             [("greet", "Ada"), ("sum", "40 2"), ("greet", "")],
             functions=_FUNCTIONS,
             config={"times": "3"},
         ),
-        _recorded(
+        _record(
             "count_vowels",
             [("count_vowels", "Hello"), ("nothing", ""), ("count_vowels", "you")],
             fuel_limit=10**7,
         ),
-        _recorded(
+        _record(
             "wasi_files",
             [("say", "hello"), ("cat", "/data/extism.h"), ("list", "/data"), ("cat", "/no")],
             wasi=True,
@@ -175,7 +176,7 @@ def _bases() -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _recorded(name: str, calls: list[tuple[str, str]], **options: Any) -> tuple[bytes, bytes]:
+def _record(name: str, calls: list[tuple[str, str]], **options: Any) -> tuple[bytes, bytes]:
     plugin = (ROOT / "examples" / f"{name}.wasm").read_bytes()
     manifest = {
         "wasm": [{"data": plugin}],

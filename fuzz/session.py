@@ -1,7 +1,7 @@
-"""A harness in this process: runs cases, counts them, and keeps what they find, shrunk.
+"""A harness in this process: run cases, count them, and keep findings, minimized.
 
-Besides what the harness checks, nothing may be printed and dropped (exceptions in callbacks and finalizers), no warning may be
-given, and no case may take longer than `SLOW` seconds of CPU.
+Besides the property of the harness: no exception may be printed and dropped (in callbacks and
+finalizers), no warning may be given, and no case may take longer than `SLOW` seconds of CPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHRINK = 10.0
 
 
 class TooSlowError(AssertionError):
-    """A case took longer than any should."""
+    """A case took too long."""
 
 
 class DroppedError(AssertionError):
@@ -34,7 +34,7 @@ class DroppedError(AssertionError):
 
 
 class Finding(NamedTuple):
-    """An input for which what must hold does not."""
+    """An input for which the property does not hold."""
 
     data: bytes
     error: BaseException
@@ -45,11 +45,14 @@ class Finding(NamedTuple):
 
 
 class Session:
-    """Cases of one harness, one after the other. `shrinking`: seconds that may go into making one finding smaller."""
+    """Cases of one harness, one after the other.
 
-    def __init__(self, harness: Harness, *, shrinking: float = SHRINK) -> None:
+    `minimize_seconds` is how many seconds minimizing one finding may take.
+    """
+
+    def __init__(self, harness: Harness, *, minimize_seconds: float = SHRINK) -> None:
         self.harness = harness
-        self.shrinking = shrinking
+        self.minimize_seconds = minimize_seconds
         self.executions = 0
         self.slowest = 0.0
         self.findings: dict[str, Finding] = {}
@@ -61,27 +64,27 @@ class Session:
         executions: int | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Runs cases until one of the limits is reached."""
+        """Run cases until one of the limits is reached."""
         end = None if seconds is None else monotonic() + seconds
         for data in inputs:
             if (executions is not None and self.executions >= executions) or (
                 end is not None and monotonic() >= end
             ):
                 return
-            self.case(data)
+            self.run_case(data)
 
-    def case(self, data: bytes) -> Finding | None:
-        """Runs one case. A finding is kept unless there is one from the same place."""
+    def run_case(self, data: bytes) -> Finding | None:
+        """Run one case. A finding is kept unless there is one from the same place."""
         self.executions += 1
-        error = self._failure(data)
+        error = self._check(data)
         if error is None:
             return None
-        place = _place(error)
+        place = _locate(error)
         if place not in self.findings:
-            self.findings[place] = self._shrunk(Finding(data, error), place)
+            self.findings[place] = self._minimize(Finding(data, error), place)
         return self.findings[place]
 
-    def _failure(self, data: bytes) -> BaseException | None:
+    def _check(self, data: bytes) -> BaseException | None:
         dropped: list[BaseException | None] = []
         before = sys.unraisablehook
         sys.unraisablehook = lambda unraisable: dropped.append(unraisable.exc_value)
@@ -102,9 +105,9 @@ class Session:
             )
         return TooSlowError(f"took {took:.1f} s of CPU") if took > SLOW else None
 
-    def _shrunk(self, finding: Finding, place: str) -> Finding:
-        """The same with fewer and simpler bytes, as far as the time goes."""
-        end = monotonic() + self.shrinking
+    def _minimize(self, finding: Finding, place: str) -> Finding:
+        """Return the finding with fewer and simpler bytes, as far as the time allows."""
+        end = monotonic() + self.minimize_seconds
         size = max(len(finding.data) // 2, 1)
         while size:
             at = 0
@@ -113,8 +116,8 @@ class Session:
                     data = finding.data[:at] + replacement + finding.data[at + size :]
                     if data == finding.data or monotonic() > end:
                         continue
-                    error = self._failure(data)
-                    if error is not None and _place(error) == place:
+                    error = self._check(data)
+                    if error is not None and _locate(error) == place:
                         finding = Finding(data, error)
                         break
                 else:
@@ -124,32 +127,33 @@ class Session:
 
 
 def save(finding: Finding, harness: Harness, folder: Path) -> Path:
-    """Keeps a finding: the input, and beside it what it is and what happened."""
+    """Write a finding: the input, and beside it a description and the error."""
     name = harness.__name__.rpartition(".")[2]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{hashlib.sha256(finding.data).hexdigest()[:12]}"
     path.write_bytes(finding.data)
     path.with_suffix(".txt").write_text(
-        f"{described(harness, finding.data)}\n\n{finding.report}", errors="backslashreplace"
+        f"{describe_input(harness, finding.data)}\n\n{finding.report}", errors="backslashreplace"
     )
     return path
 
 
-def described(harness: Harness, data: bytes) -> str:
+def describe_input(harness: Harness, data: bytes) -> str:
     try:
         return harness.describe(data)
     except Exception as error:
         return f"(cannot be shown: {error!r})"
 
 
-def resident() -> int:
-    """Bytes of memory that this process has."""
+def resident_bytes() -> int:
+    """Return the resident memory of this process in bytes."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def _place(error: BaseException) -> str:
-    """What tells one finding from another: the kind of error, and the last lines of ours that it passed."""
+def _locate(error: BaseException) -> str:
+    """Return what distinguishes findings: the kind of error, and its last lines in plugwasm and
+    here."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

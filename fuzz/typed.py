@@ -1,7 +1,8 @@
-"""Whatever a plugin gives as its output is read as a value of the type within the limits, or is an `OutputError`; never more is built.
+"""Any output is read as a value of the type within the limits, or is an `OutputError`.
 
-The outputs are JSON and MessagePack of many shapes with something changed: parts cut, moved and doubled, containers by the hundred, numbers
-at their edges, keys of one hash. What msgspec reads by itself and is well within the limits is read, and is the same.
+More is never built. The outputs are JSON and MessagePack of many shapes with changes: parts that
+are cut, moved or doubled, containers by the hundred, numbers at their limits, keys with equal
+hashes. What msgspec itself reads and is well within the limits is read, with the same result.
 """
 
 from __future__ import annotations
@@ -109,13 +110,13 @@ def describe(data: bytes) -> str:
 
 
 def build(data: bytes) -> tuple[bytes, Any, bool]:
-    """An output, the type that it is read as, and whether it is JSON."""
+    """Return an output, the type that it is read as, and whether it is JSON."""
     choices = Choices(data)
     is_json = choices.byte() % 2 == 0
     value = choices.pick(VALUES_TO_SEND)
     type = choices.pick(TYPES)
     encoded = msgspec.json.encode(value) if is_json else msgspec.msgpack.encode(value)
-    output = choices.spliced(encoded, _JSON_TOKENS if is_json else _PACKED_TOKENS)
+    output = choices.splice(encoded, _JSON_TOKENS if is_json else _PACKED_TOKENS)
     if choices.rarely(4):
         part = choices.pick(_JSON_TOKENS if is_json else _PACKED_TOKENS) * choices.integer(2)
         output = (
@@ -135,7 +136,7 @@ def _count(value: object) -> int:
 
 
 def _has_keys(value: object) -> bool:
-    """Whether there is a set, or a dict with keys other than text."""
+    """Return whether there is a set, or a dict with keys other than text."""
     if isinstance(value, (set, frozenset)):
         return True
     if isinstance(value, dict):

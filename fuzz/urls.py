@@ -1,8 +1,10 @@
-"""A URL that the egress policy grants has for every other parser the host and port that were granted; the rest is an EgressDeniedError.
+"""A URL that the egress policy grants has that host and port for every other parser.
 
-The other parsers: `urllib.parse.urlsplit`, and where `ada_url` is installed the one of browsers (WHATWG). Whether the host is granted is
-judged a second time here, by the entries' own words. Where a redirect leads is for RFC 3986 to say (`urljoin`): browsers read `///host/` as
-another host and we as a path, which is safe, since what was judged is what is sent.
+All other URLs are an `EgressDeniedError`. The other parsers are `urllib.parse.urlsplit` and, where
+`ada_url` is installed, that of browsers (WHATWG). Whether the host is granted is decided a second
+time here, from the entries themselves. RFC 3986 (`urljoin`) says where a redirect leads: browsers
+read `///host/` as another host and plugwasm as a path, which is safe, since the URL that was
+checked is the one that is sent.
 """
 
 from __future__ import annotations
@@ -258,7 +260,7 @@ def check(data: bytes) -> None:
     if WHATWG is not None:
         _agrees_with_browsers(WHATWG(url), target)
     assert is_granted(target.host, grants), f"{target.host!r} is not among {grants}"
-    # What is sent reads the same once more.
+    # The URL that is sent is read the same again.
     sent = urlsplit(target.url)
     assert (sent.scheme, sent.hostname, sent.username, sent.password) == (
         target.scheme,
@@ -298,7 +300,8 @@ def _agrees_with_browsers(other: Any, target: Target) -> None:
 
 
 def is_granted(host: str, grants: tuple[str, ...]) -> bool:
-    """The second opinion: a name by its entry or a pattern; an address that is not public only by an entry that says exactly that."""
+    """Decide a second time: a name by its entry or a pattern; a non-public address only by an entry
+    that is exactly that address."""
     named = any(host == (str(ip_address(entry)) if ":" in entry else entry) for entry in grants)
     fits = any(
         re.fullmatch(re.escape(entry).replace(r"\*", ".*").replace(r"\?", "."), host)
@@ -313,11 +316,12 @@ def is_granted(host: str, grants: tuple[str, ...]) -> bool:
 
 def describe(data: bytes) -> str:
     grants, source, url = build(data)
-    return f"allowed_hosts={list(grants)}, {'judge' if source is None else f'redirected from {source!r} to'} {url!r}"
+    step = "judge" if source is None else f"redirected from {source!r} to"
+    return f"allowed_hosts={list(grants)}, {step} {url!r}"
 
 
 def build(data: bytes) -> tuple[tuple[str, ...], str | None, str]:
-    """The entries, for a redirect the URL that it comes from, and the URL."""
+    """Return the entries, for a redirect the URL that it comes from, and the URL."""
     choices = Choices(data)
     kind = choices.byte() % 3
     grants = GRANTS[choices.byte() % len(GRANTS)]

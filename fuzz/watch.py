@@ -1,7 +1,7 @@
-"""A harness in a child process, since what is looked for may crash or hang it.
+"""Run a harness in a child process, since a finding may crash or hang it.
 
-The child writes each input to a file before it runs it, so when it dies or stands still, the file has the input that did it. It goes on
-in another child then.
+The child writes each input to a file before it runs it, so when it crashes or hangs, the file has
+that input. Another child then continues.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from pathlib import Path
 from time import monotonic
 
 from . import ROOT, harness, inputs
-from .session import Session, resident, save
+from .session import Session, resident_bytes, save
 
 HANG = 90.0
-"""Seconds without a new case after which the child is ended. Guests end by their own deadlines long before."""
+"""Seconds without a new case after which the child is ended. Guests reach their own deadlines long
+before."""
 CRASHES = 5
-"""After so many a harness is given up for this run."""
+"""How many crashes end the run of a harness."""
 LARGEST_FILE = 2**24
-"""What a guest may write in one file, in bytes."""
+"""The largest file that a guest may write, in bytes."""
 WARM = 200
-"""Executions after which a process has all that it keeps."""
+"""Executions after which a process has everything that it keeps."""
 GROWTH = 512 * 2**20
 """Bytes of memory that a run may add after that."""
 
 
 @dataclass
 class Outcome:
-    """What a run came to."""
+    """The result of a run."""
 
     name: str
     executions: int = 0
@@ -46,7 +47,7 @@ class Outcome:
 
 
 class LeakError(AssertionError):
-    """The process holds more and more memory."""
+    """The memory of the process keeps growing."""
 
 
 def watch(
@@ -58,7 +59,7 @@ def watch(
     guided: bool,
     folder: Path,
 ) -> Outcome:
-    """Runs a harness in children until a limit is reached. Findings are saved in `folder`."""
+    """Run a harness in children until a limit is reached. Findings are saved in `folder`."""
     total = Outcome(name, guided=guided)
     started = monotonic()
     crashes = 0
@@ -81,7 +82,7 @@ def watch(
                 "guided": guided,
                 "folder": str(folder),
             }
-            outcome, end = _child(job, Path(scratch))
+            outcome, end = _run_child(job, Path(scratch))
             total.executions += outcome.executions
             total.slowest = max(total.slowest, outcome.slowest)
             total.growth = max(total.growth, outcome.growth)
@@ -102,8 +103,8 @@ def watch(
             total.findings.append(str(path))
 
 
-def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
-    """What the child came to, and what went wrong with it, if anything."""
+def _run_child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
+    """Return the outcome of a child, and what went wrong with it, if anything."""
     with open(scratch / "output", "wb") as output:
         environment = {
             **os.environ,
@@ -136,7 +137,7 @@ def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
                 seen, since = now, monotonic()
             elif monotonic() - since > HANG:
                 why = f"hung: no end after {HANG:.0f} s\n"
-                child.send_signal(signal.SIGABRT)  # which prints where it stands
+                child.send_signal(signal.SIGABRT)  # faulthandler prints the stacks
     try:
         outcome = Outcome(**json.loads((scratch / "outcome").read_text()))
     except (OSError, ValueError):
@@ -149,13 +150,13 @@ def _child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | None]:
 
 
 class _Child:
-    """The other side: runs the cases, and leaves word of each before it runs it."""
+    """Runs the cases in the child process, and reports each before it runs it."""
 
     def __init__(self, job: dict[str, object], scratch: Path) -> None:
         self.seed, self.limit = job["seed"], job["executions"]
         self.folder = Path(str(job["folder"]))
         if job["guided"]:
-            inputs.instrument(_covered(str(job["name"])))
+            inputs.instrument(_read_covered(str(job["name"])))
         self.harness = harness(str(job["name"]))
         self.session = Session(self.harness)
         self.scratch = scratch
@@ -163,33 +164,33 @@ class _Child:
         self.end = None if job["seconds"] is None else self.started + float(str(job["seconds"]))
         self.current = os.open(scratch / "current", os.O_RDWR | os.O_CREAT)
         self.warm: int | None = None
-        self.told = 0.0
+        self._reported = 0.0
         self.outcome = Outcome(str(job["name"]), guided=bool(job["guided"]))
 
-    def case(self, data: bytes) -> None:
+    def run_case(self, data: bytes) -> None:
         if self.session.executions == self.limit or (
             self.end is not None and monotonic() >= self.end
         ):
-            self.tell()
+            self._report()
             os._exit(0)
         os.pwrite(self.current, len(data).to_bytes(4, "little") + data, 0)
         known = len(self.session.findings)
-        self.session.case(data)
+        self.session.run_case(data)
         if len(self.session.findings) > known:
-            self.keep()
-        if monotonic() - self.told > 0.5:
-            self.tell()
+            self._save_finding()
+        if monotonic() - self._reported > 0.5:
+            self._report()
 
-    def keep(self) -> None:
+    def _save_finding(self) -> None:
         finding = list(self.session.findings.values())[-1]
         self.outcome.findings.append(str(save(finding, self.harness, self.folder)))
 
-    def tell(self) -> None:
-        self.told = monotonic()
+    def _report(self) -> None:
+        self._reported = monotonic()
         if self.warm is None and self.session.executions >= WARM:
-            self.warm = resident()
+            self.warm = resident_bytes()
         if self.warm is not None:
-            self.outcome.growth = max(self.outcome.growth, resident() - self.warm)
+            self.outcome.growth = max(self.outcome.growth, resident_bytes() - self.warm)
             if self.outcome.growth > GROWTH:
                 raise LeakError(
                     f"{self.outcome.growth >> 20} MiB more than after {WARM} executions"
@@ -202,8 +203,9 @@ class _Child:
         new.replace(self.scratch / "outcome")
 
 
-def _covered(name: str) -> list[str]:
-    """`COVERED` of a harness, which must be known before what it covers is imported."""
+def _read_covered(name: str) -> list[str]:
+    """Return `COVERED` of a harness without importing it: what it covers must not be imported
+    yet."""
     import ast
 
     tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())
@@ -223,9 +225,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     child = _Child(job, Path(sys.argv[2]))
     if job["guided"]:
-        inputs.guided(child.harness.SEEDS, job["seed"], child.case)
-    for data in inputs.by_chance(child.harness.SEEDS, child.harness.SIZES, job["seed"]):
-        child.case(data)
+        inputs.run_guided(child.harness.SEEDS, job["seed"], child.run_case)
+    for data in inputs.mutate_randomly(child.harness.SEEDS, child.harness.SIZES, job["seed"]):
+        child.run_case(data)
 
 
 if __name__ == "__main__":

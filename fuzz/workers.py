@@ -1,7 +1,8 @@
-"""Whatever a worker says, the application makes one of our errors or a result of it, of bounded size, and holds none of its descriptors.
+"""Anything that a worker sends becomes a result or a plugwasm error of bounded size.
 
-The worker is a pair of sockets in this process that holds all that it will ever say: real conversations with bytes that are wrong,
-messages that are left out, doubled and exchanged, and lengths that lie. The application's side is the real one.
+The application keeps none of its descriptors. The worker is a socket pair in this process that
+holds everything that it will ever send: real conversations with wrong bytes, messages that are left
+out, doubled or exchanged, and wrong lengths. The application's side is the real one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ COVERED = [
 ]
 SIZES = (3, 9)
 MOST_SAID = 100_000
-"""Bytes that a pair of sockets holds before anybody reads."""
+"""Bytes that a socket pair holds before anybody reads."""
 MOST_TEXT = 2 * MOST_SAID
 logging.getLogger("plugwasm.plugin").addHandler(
     logging.NullHandler()
@@ -101,7 +102,7 @@ SEEDS = [
 
 @plugwasm.host_fn("own")
 def _own(plugin: plugwasm.CurrentPlugin, block: int) -> int:
-    """Does with the guest's memory all that there is to do."""
+    """Do everything with the guest's memory that can be done."""
     if len(plugin.memory_at_offset(block)):
         plugin.memory(plugin.memory_at_offset(block))[:1] = b"X"
     made = plugin.alloc(3)
@@ -180,7 +181,8 @@ def _call(plugin: plugwasm.IsolatedPlugin) -> None:
 
 
 def _check_error(error: plugwasm.Error) -> None:
-    """Its fields are of their types, and all of it is no larger than what was said."""
+    """Check that the fields have their types, and that the error is no larger than what was
+    sent."""
     assert isinstance(error.message, str)
     assert isinstance(error.backtrace, tuple)
     assert error.code is None or type(error.code) is int
@@ -200,7 +202,7 @@ def describe(data: bytes) -> str:
 
 
 def build(data: bytes) -> bytes:
-    """All that the worker says."""
+    """Return everything that the worker sends."""
     choices = Choices(data)
     messages = [
         m.encoder.encode(message)
@@ -210,11 +212,11 @@ def build(data: bytes) -> bytes:
     for message in messages:
         match choices.below(8):
             case 1:
-                message = choices.spliced(message, _TOKENS)
+                message = choices.splice(message, _TOKENS)
             case 2:
                 continue
             case 3:
-                said += _framed(message)
+                said += _frame(message)
             case 4:
                 message = choices.pick(messages)
             case 5:
@@ -227,11 +229,11 @@ def build(data: bytes) -> bytes:
                 continue
             case 6:
                 message = m.encoder.encode(choices.pick(choices.pick(_CONVERSATIONS)))
-        said += _framed(message)
+        said += _frame(message)
     if choices.rarely(8):
-        said = choices.spliced(said, _TOKENS)
+        said = choices.splice(said, _TOKENS)
     return said[:MOST_SAID]
 
 
-def _framed(message: bytes) -> bytes:
+def _frame(message: bytes) -> bytes:
     return struct.pack(">I", len(message)) + message

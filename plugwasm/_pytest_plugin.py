@@ -1,11 +1,12 @@
-"""Fixtures for tests of plugins, with pytest. It finds this module by itself where plugwasm is installed.
+"""Fixtures for tests of plugins with pytest, which finds this module by itself.
 
-    wasm_plugin         the plugin, to be called
+    wasm_plugin         the plugin under test
     wasm_harness        its `plugwasm.testing.Harness`: the fakes around it, and what happened
-    make_wasm_harness   makes others, of any plugin; they are closed after the test
+    make_wasm_harness   makes more harnesses, for any plugin; they are closed after the test
 
-Which plugin is said by `@pytest.mark.plugwasm("build/my.wasm", wasi=True)`, by `--plugwasm-plugin`, or by `plugwasm_plugin` in the settings
-of pytest. Where several files are meant, by several names or a pattern (`build/*.wasm`), a test runs once for each.
+The plugin is named by `@pytest.mark.plugwasm("build/my.wasm", wasi=True)`, by `--plugwasm-plugin`,
+or by `plugwasm_plugin` in the settings of pytest. If several names or a pattern (`build/*.wasm`)
+name several files, a test runs once for each.
 
 Nothing of plugwasm but this module is imported before a test asks for one of these.
 """
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 
 _HARNESSES = pytest.StashKey["list[Harness]"]()
-_HOW_TO_NAME = '`@pytest.mark.plugwasm("my.wasm")`, `--plugwasm-plugin my.wasm`, or `plugwasm_plugin = my.wasm` in the settings of pytest'
+_HOW_TO_NAME = (
+    '`@pytest.mark.plugwasm("my.wasm")`, `--plugwasm-plugin my.wasm`, '
+    "or `plugwasm_plugin = my.wasm` in the settings of pytest"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,7 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--plugwasm-plugin",
         action="append",
         metavar="FILE",
-        help="the plugin under test, instead of what tests and settings say; a pattern or several: tests run once for each file",
+        help="the plugin under test, instead of what tests and settings say; a pattern or several: "
+        "tests run once for each file",
     )
     parser.addini(
         "plugwasm_plugin",
@@ -58,8 +63,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "plugwasm(*files, **settings): the plugin under test, by files or patterns (relative to the test or to the root of the project; "
-        "a manifest or a module's bytes will do too), and what else plugwasm.testing.Harness is to be given.",
+        "plugwasm(*files, **settings): the plugin under test, by files or patterns (relative to "
+        "the "
+        "test or to the root of the project; a manifest or a module's bytes will do too), and what "
+        "else plugwasm.testing.Harness is to be given.",
     )
 
 
@@ -84,9 +91,10 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def make_wasm_harness(request: pytest.FixtureRequest) -> Iterator[MakeHarness]:
-    """Makes a `plugwasm.testing.Harness`, with the same arguments; a file may be relative to the test or to the root of the project.
+    """Make a `plugwasm.testing.Harness`, with the same arguments.
 
-    It is closed after the test, and a failing test shows what it saw.
+    A file may be relative to the test or to the root of the project. The harness is closed after
+    the test, and a failing test shows its transcript.
     """
     from .testing import Harness
 
@@ -110,7 +118,7 @@ def make_wasm_harness(request: pytest.FixtureRequest) -> Iterator[MakeHarness]:
 
 @pytest.fixture
 def wasm_harness(request: pytest.FixtureRequest, make_wasm_harness: MakeHarness) -> Harness:
-    """The `plugwasm.testing.Harness` of the plugin under test."""
+    """Return the `plugwasm.testing.Harness` of the plugin under test."""
     settings: dict[str, Any] = {"wasi": request.config.getini("plugwasm_wasi")}
     for marker in reversed([*request.node.iter_markers("plugwasm")]):
         settings |= marker.kwargs
@@ -126,27 +134,31 @@ def wasm_harness(request: pytest.FixtureRequest, make_wasm_harness: MakeHarness)
         f"`{folder}`" for folder in dict.fromkeys(_search_folders(request.config, request.node))
     )
     pytest.fail(
-        f"there is no plugin to test: nothing fits {' '.join(map(repr, names))} in {looked}; has it been built?",
+        f"there is no plugin to test: nothing fits {' '.join(map(repr, names))} in {looked}; "
+        "has it been built?",
         pytrace=False,
     )
 
 
 @pytest.fixture
 def wasm_plugin(wasm_harness: Harness) -> Iterator[Plugin]:
-    """The plugin under test. What is around it is `wasm_harness`."""
+    """Yield the plugin under test. The fakes around it are in `wasm_harness`."""
     with wasm_harness.plugin() as plugin:
         yield plugin
 
 
 def _plugin_names(config: pytest.Config, node: pytest.Item) -> tuple[Any, ...]:
-    """What is said to be the plugin under test: on the command line, else by the closest marker that says so, else in the settings."""
+    """Return the names of the plugin under test.
+
+    They are those of the command line, else of the closest marker with names, else of the settings.
+    """
     option = config.getoption("plugwasm_plugin")
     marked = next((marker.args for marker in node.iter_markers("plugwasm") if marker.args), None)
     return tuple(option or marked or config.getini("plugwasm_plugin"))
 
 
 def _search_folders(config: pytest.Config, node: pytest.Item) -> tuple[Path, ...]:
-    """Where to look for files."""
+    """Return the folders in which files are looked for."""
     if config.getoption("plugwasm_plugin"):
         return (config.invocation_params.dir,)
     root = _root_folder(config)
@@ -162,7 +174,7 @@ def _root_folder(config: pytest.Config) -> Path:
 
 
 def _find_builds(config: pytest.Config, node: pytest.Item) -> list[Any]:
-    """The plugins under test: files that are there, and what is no name of a file."""
+    """Return the plugins under test: files that exist, and values that are no file names."""
     builds: list[Any] = []
     for name in _plugin_names(config, node):
         if not isinstance(name, (str, os.PathLike)):
@@ -185,7 +197,7 @@ def _match_files(folder: Path, name: str) -> list[str]:
 
 
 def _test_ids(builds: list[Any]) -> list[str]:
-    """The shortest names that tell them apart: paths without the folders and the suffix that all have."""
+    """Return the shortest names that differ: paths without the folders and the suffix of all."""
     files = [build for build in builds if isinstance(build, str)]
     common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
     names = [

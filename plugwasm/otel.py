@@ -33,8 +33,8 @@ try:
         get_tracer,
         set_span_in_context,
     )
-except ImportError as error:  # raised on use, not for everyone who imports this module
-    _import_error = error
+except ImportError as _error:  # raised on use, not for everyone who imports this module
+    _import_error = _error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

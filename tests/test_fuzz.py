@@ -21,7 +21,7 @@ import pytest
 import plugwasm
 from fuzz import FINDINGS, NAMES, harness, inputs, watch
 from fuzz.choices import Choices
-from fuzz.session import DroppedError, Finding, Session, TooSlowError, described, save
+from fuzz.session import DroppedError, Finding, Session, TooSlowError, describe_input, save
 from plugwasm import ManifestError
 from plugwasm.manifest import parse
 from tests.support.guests import export, guest, manifest
@@ -67,7 +67,7 @@ def test_a_short_run_finds_nothing(name: str, seed: int | None) -> None:
     else:
         session = Session(subject)
         session.run(
-            inputs.by_chance(subject.SEEDS, subject.SIZES, seed), executions=EXECUTIONS[name]
+            inputs.mutate_randomly(subject.SEEDS, subject.SIZES, seed), executions=EXECUTIONS[name]
         )
         found = [shown(subject, finding) for finding in session.findings.values()]
         executions = session.executions
@@ -76,15 +76,17 @@ def test_a_short_run_finds_nothing(name: str, seed: int | None) -> None:
 
 
 def shown(subject: Any, finding: Finding) -> str:
-    return f"{described(subject, finding.data)}\n{finding.report}\npython -m fuzz … {save(finding, subject, FINDINGS)}"
+    return f"{describe_input(subject, finding.data)}\n{finding.report}\npython -m fuzz … {save(finding, subject, FINDINGS)}"
 
 
 def first_finding(name: str, executions: int) -> Finding:
     """What a run comes to that must come to something. The seed is one with which it does so soon."""
     subject = harness(name)
-    session = Session(subject, shrinking=0)
-    for data in itertools.islice(inputs.by_chance(subject.SEEDS, subject.SIZES, 3), executions):
-        if found := session.case(data):
+    session = Session(subject, minimize_seconds=0)
+    for data in itertools.islice(
+        inputs.mutate_randomly(subject.SEEDS, subject.SIZES, 3), executions
+    ):
+        if found := session.run_case(data):
             return found
     raise AssertionError(f"{executions} executions of {name} did not notice it")
 
@@ -96,16 +98,16 @@ def raising(*args: Any, **kwargs: Any) -> Any:
     raise KeyError("planted")
 
 
-def test_a_manifest_field_that_raises_something_else_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_manifest_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest field that raises something else is found."""
     monkeypatch.setattr("plugwasm._manifest.model.normalize_hash", raising)
     found = first_finding("manifests", 500)
     assert isinstance(found.error, KeyError)
-    assert "hash" in described(harness("manifests"), found.data)
+    assert "hash" in describe_input(harness("manifests"), found.data)
 
 
-def test_a_manifest_error_that_shows_a_secret_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_secret_in_manifest_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest error that shows a secret is found."""
     monkeypatch.setattr("plugwasm._manifest.model.json_type", lambda value: "a value")
     monkeypatch.setattr(
         "plugwasm._manifest.model.Manifest.__repr__", lambda self: f"Manifest(config={self.config})"
@@ -113,9 +115,8 @@ def test_a_manifest_error_that_shows_a_secret_is_found(monkeypatch: pytest.Monke
     assert "a secret in a repr" in str(first_finding("manifests", 500).error)
 
 
-def test_a_policy_that_reads_the_host_behind_a_user_name_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_policy_user_name_confusion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that reads the host behind a user name is found."""
     from plugwasm._http.url import Target
 
     honest = Target.parse
@@ -127,12 +128,14 @@ def test_a_policy_that_reads_the_host_behind_a_user_name_is_found(
     first_finding("urls", 5000)
 
 
-def test_a_wildcard_that_grants_private_addresses_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_wildcard_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wildcard that grants private addresses is found."""
     monkeypatch.setattr("plugwasm._http.policy.why_not_public", lambda address: None)
     assert "is not among" in str(first_finding("urls", 5000).error)
 
 
-def test_a_header_that_makes_another_line_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_header_injection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header that makes another line is found."""
     from http import client
 
     monkeypatch.setattr(
@@ -143,9 +146,8 @@ def test_a_header_that_makes_another_line_is_found(monkeypatch: pytest.MonkeyPat
     first_finding("exchanges", 3000)
 
 
-def test_credentials_that_follow_a_redirect_to_another_origin_are_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_credentials_after_redirect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that follow a redirect to another origin are found."""
     monkeypatch.setattr(
         "plugwasm._http.headers.HeaderRules.added_for",
         lambda self, target: {"Authorization": "s3cr3t-9f1c"},
@@ -156,14 +158,14 @@ def test_credentials_that_follow_a_redirect_to_another_origin_are_found(
     assert "a secret of one origin" in str(first_finding("exchanges", 3000).error)
 
 
-def test_a_function_of_the_host_that_raises_something_else_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_host_function_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of the host that raises something else is found."""
     monkeypatch.setattr("plugwasm._host.vars.Vars.get", raising)
     assert isinstance(first_finding("guests", 60).error, KeyError)
 
 
-def test_a_read_only_directory_that_is_not_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_writable_read_only_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read only directory that is not is found."""
     from plugwasm._wasi.files import Preopen
 
     honest = Preopen.__init__
@@ -175,7 +177,8 @@ def test_a_read_only_directory_that_is_not_is_found(monkeypatch: pytest.MonkeyPa
     assert "files have changed" in str(first_finding("guests", 60).error)
 
 
-def test_descriptors_that_stay_open_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_descriptor_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptors that stay open are found."""
     from plugwasm._wasi.files import Preopen
 
     kept: list[Any] = []
@@ -190,23 +193,20 @@ def test_descriptors_that_stay_open_are_found(monkeypatch: pytest.MonkeyPatch) -
     assert "left open" in str(first_finding("guests", 5).error)
 
 
-def test_a_module_that_makes_loading_fail_in_another_way_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_module_load_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that makes loading fail in another way is found."""
     monkeypatch.setattr("plugwasm._runtime.linker._check_start", raising)
     assert isinstance(first_finding("modules", 50).error, KeyError)
 
 
-def test_a_recording_that_makes_a_replay_fail_in_another_way_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_replay_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording that makes a replay fail in another way is found."""
     monkeypatch.setattr("plugwasm._recording.replay._compare_outcomes", raising)
     assert isinstance(first_finding("recordings", 300).error, KeyError)
 
 
-def test_a_replay_that_depends_on_more_than_the_recording_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_replay_dependence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay that depends on more than the recording is found."""
     from plugwasm._recording import replay
 
     honest, count = replay._replay_call, itertools.count()
@@ -218,30 +218,26 @@ def test_a_replay_that_depends_on_more_than_the_recording_is_found(
     assert "something else" in str(first_finding("recordings", 50).error)
 
 
-def test_a_stream_of_batches_that_makes_reading_fail_in_another_way_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("plugwasm._distributed.arrow._Table.lengths", raising)
+def test_finds_batch_read_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream of batches that makes reading fail in another way is found."""
+    monkeypatch.setattr("plugwasm._distributed.arrow._FlatTable.lengths", raising)
     assert isinstance(first_finding("batches", 20).error, KeyError)
 
 
-def test_a_field_of_an_error_that_is_taken_as_a_worker_sends_it_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_unchecked_error_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field of an error that is taken as a worker sends it is found."""
     monkeypatch.setattr("plugwasm._isolation.plugin._fields", lambda kind, said: dict(said))
     assert isinstance(first_finding("workers", 200).error, AssertionError)
 
 
-def test_a_kind_of_message_that_is_served_in_another_way_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_unexpected_message_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind of message that is served in another way is found."""
     monkeypatch.setattr("plugwasm._isolation.remote_guest.RemoteGuest.no_room", raising)
     assert isinstance(first_finding("workers", 300).error, KeyError)
 
 
-def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_finds_reused_pool_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot of the pool that another kernel has used is found."""
     from tests.support.kernel_rig import Rig
 
     honest = Rig.__init__
@@ -269,14 +265,15 @@ def test_a_slot_of_the_pool_that_another_kernel_has_used_is_found(
     ],
     ids=ascii,
 )
-def test_a_lone_surrogate_where_a_manifest_wants_something_else_is_a_manifest_error(
-    fields: dict[str, Any],
-) -> None:
+def test_lone_surrogate_in_manifest(fields: dict[str, Any]) -> None:
+    """A lone surrogate where a manifest wants something else is a manifest error."""
     with pytest.raises(ManifestError):
         parse({"wasm": [{"path": "m"}], **fields})
 
 
-def test_the_memory_of_an_empty_block_can_be_written_to_like_any_other() -> None:
+def test_empty_block_is_writable() -> None:
+    """The memory of an empty block can be written to like any other."""
+
     def write(
         plugin: plugwasm.CurrentPlugin, args: list[plugwasm.Val], results: list[plugwasm.Val]
     ) -> None:
@@ -293,9 +290,11 @@ def test_the_memory_of_an_empty_block_can_be_written_to_like_any_other() -> None
 @pytest.mark.parametrize(
     "addresses", [[], ["127.0.0.1"]], ids=["does not resolve", "refuses the connection"]
 )
-def test_a_request_that_fails_keeps_nothing_alive(
+def test_failed_request_keeps_nothing(
     addresses: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A request that fails keeps nothing alive."""
+
     def resolve(host: str, port: int) -> list[str]:
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
@@ -340,16 +339,20 @@ def subject(check: Callable[[bytes], None]) -> Any:
     )
 
 
-def test_a_finding_is_shrunk_to_what_it_takes() -> None:
+def test_finding_is_shrunk() -> None:
+    """A finding is shrunk to what it takes."""
+
     def check(data: bytes) -> None:
         assert not (b"bad" in data and data[:1] > b"\x10")
 
-    found = Session(subject(check)).case(b"some bytes, then bad ones, and others")
+    found = Session(subject(check)).run_case(b"some bytes, then bad ones, and others")
     assert found is not None
     assert found.data == b"bad"
 
 
-def test_one_place_is_one_finding_and_its_file_runs_it_again(tmp_path: Path) -> None:
+def test_finding_is_unique_and_repeatable(tmp_path: Path) -> None:
+    """One place is one finding and its file runs it again."""
+
     def check(data: bytes) -> None:
         if b"a" in data:
             raise KeyError("a")
@@ -366,12 +369,14 @@ def test_one_place_is_one_finding_and_its_file_runs_it_again(tmp_path: Path) -> 
         assert "KeyError" in path.with_suffix(".txt").read_text()
 
 
-def test_what_python_would_print_and_drop_is_a_finding() -> None:
+def test_dropped_exception_is_finding() -> None:
+    """What Python would print and drop is a finding."""
+
     class Loud:
         def __del__(self) -> None:
             raise KeyError("in a finalizer")
 
-    found = Session(subject(lambda data: Loud() and None)).case(b"")  # type: ignore[func-returns-value]
+    found = Session(subject(lambda data: Loud() and None)).run_case(b"")  # type: ignore[func-returns-value]
     assert found is not None
     assert isinstance(found.error, DroppedError)
 
@@ -379,14 +384,15 @@ def test_what_python_would_print_and_drop_is_a_finding() -> None:
 def test_a_warning_is_a_finding() -> None:
     found = Session(
         subject(lambda data: warnings.warn("left open", ResourceWarning, stacklevel=1))
-    ).case(b"")
+    ).run_case(b"")
     assert found is not None
     assert isinstance(found.error, ResourceWarning)
 
 
-def test_a_case_that_takes_too_long_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout_is_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case that takes too long is a finding."""
     monkeypatch.setattr("fuzz.session.SLOW", 0.0)
-    found = Session(subject(lambda data: None)).case(b"")
+    found = Session(subject(lambda data: None)).run_case(b"")
     assert found is not None
     assert isinstance(found.error, TooSlowError)
 
@@ -407,9 +413,10 @@ def describe(data):
     [("os.kill(os.getpid(), signal.SIGSEGV)", "ended with -11"), ("time.sleep(60)", "hung")],
     ids=["crash", "hang"],
 )
-def test_an_input_that_takes_the_process_along_is_kept_and_the_run_goes_on(
+def test_crash_input_is_kept(
     how: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An input that takes the process along is kept and the run goes on."""
     (tmp_path / "planted_harness.py").write_text(CRASHES.format(how))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(watch, "HANG", 1.0)
@@ -426,16 +433,19 @@ def test_an_input_that_takes_the_process_along_is_kept_and_the_run_goes_on(
     assert why in Path(outcome.findings[0]).with_suffix(".txt").read_text()
 
 
-def test_a_seed_gives_the_same_inputs_again_and_another_gives_others() -> None:
+def test_seed_is_reproducible() -> None:
+    """A seed gives the same inputs again and another gives others."""
+
     def some(seed: int) -> list[bytes]:
-        return list(itertools.islice(inputs.by_chance([b"seed"], (0, 9), seed), 50))
+        return list(itertools.islice(inputs.mutate_randomly([b"seed"], (0, 9), seed), 50))
 
     assert some(5) == some(5)
     assert some(5)[0] == some(6)[0] == b"seed"
     assert some(5)[1:] != some(6)[1:]
 
 
-def test_decisions_stay_within_their_alternatives_also_when_the_bytes_are_used_up() -> None:
+def test_decisions_stay_in_range() -> None:
+    """Decisions stay within their alternatives, also when the bytes are used up."""
     chance = random.Random(3)
     for _ in range(300):
         choices = Choices(chance.randbytes(chance.randint(0, 40)))
@@ -443,8 +453,8 @@ def test_decisions_stay_within_their_alternatives_also_when_the_bytes_are_used_u
             assert 0 <= choices.below(end) < end
         assert choices.pick("abc") in "abc"
         assert choices.integer(2) < 65536
-        choices.spliced(b"", [b"token"])
-        choices.spliced(b"base", [b"token"])
+        choices.splice(b"", [b"token"])
+        choices.splice(b"base", [b"token"])
         assert not choices or choices.rest()
         assert (choices.below(9), choices.pick("abc"), choices.take(3), choices.rarely(2)) == (
             0,
@@ -454,7 +464,9 @@ def test_decisions_stay_within_their_alternatives_also_when_the_bytes_are_used_u
         )
 
 
-def test_the_command_line_runs_a_harness_and_one_input_again(tmp_path: Path) -> None:
+def test_cli_runs_harness_and_input(tmp_path: Path) -> None:
+    """The command line runs a harness and one input again."""
+
     def run(*arguments: str) -> str:
         result = subprocess.run(
             [sys.executable, "-m", "fuzz", *arguments],
@@ -477,6 +489,7 @@ def test_the_command_line_runs_a_harness_and_one_input_again(tmp_path: Path) -> 
     assert "holds: A URL that the egress policy grants" in out
 
 
-def test_values_that_nobody_counts_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncounted_values_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that nobody counts are noticed."""
     monkeypatch.setattr(harness("typed"), "_LIMITS", plugwasm.Limits(decoded_values=None))
     assert isinstance(first_finding("typed", 3000).error, AssertionError)

@@ -1,8 +1,11 @@
-"""The figures of the package's layout: rooms, floors, arrows, circles. `make layout` prints them; exits with 1 where there is a circle.
+"""Print the figures of the package's layout: rooms, floors, arrows, circles.
 
-A room is what stands at the top of the package. An arrow goes from a room to one that it imports from, in functions and for types too.
-A room's floor is one above the highest that it imports from. A circle is one of modules that import each other at run time, in functions
-too; imports for types alone may go both ways within a room.
+Exits with 1 on a circle.
+
+`make layout` runs it. A room is a module or package at the top of the package. An arrow goes from a
+room to one that it imports from, in functions and for types too. A room's floor is one above the
+highest that it imports from. A circle consists of modules that import each other at run time, in
+functions too; imports for types alone may go both ways within a room.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ def room(module: str) -> str:
 
 
 def arrows(graph: grimp.ImportGraph) -> dict[str, set[str]]:
-    """The rooms that each room imports from."""
+    """Return the rooms that each room imports from."""
     found: dict[str, set[str]] = {room(module): set() for module in graph.modules if module != ROOT}
     for module in graph.modules - {ROOT}:
         for other in graph.find_modules_directly_imported_by(module) - {ROOT}:
@@ -34,7 +37,7 @@ def arrows(graph: grimp.ImportGraph) -> dict[str, set[str]]:
 
 
 def circles(imports: Mapping[str, set[str]]) -> list[list[str]]:
-    """The strongly connected parts with more than one member (Tarjan's algorithm)."""
+    """Return the strongly connected components with more than one member (Tarjan's algorithm)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     path: list[str] = []
@@ -62,7 +65,7 @@ def circles(imports: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def floors(imports: Mapping[str, set[str]]) -> dict[int, list[str]]:
-    """The rooms by their floor; there is none without a circle."""
+    """Return the rooms by floor. There must be no circle."""
     known: dict[str, int] = {}
 
     def floor(name: str) -> int:
@@ -91,7 +94,8 @@ def main() -> int:
     for number in sorted(by_floor, reverse=True):
         print(f"{number:3}  {'  '.join(by_floor[number])}")
     print(
-        f"{len(whole.modules)} modules, {len(imports)} rooms on {len(by_floor)} floors, {sum(map(len, imports.values()))} arrows"
+        f"{len(whole.modules)} modules, {len(imports)} rooms on {len(by_floor)} floors, "
+        f"{sum(map(len, imports.values()))} arrows"
     )
     for title, found in (("rooms", between_rooms), ("modules", between_modules)):
         print(f"{len(found)} circles of {title}")

@@ -89,7 +89,7 @@ class PluginCodeMap:
 
     def __init__(self, sources: Sequence[ModuleSpec], main: str) -> None:
         self.sources = sources
-        self.main = next(i for i, source in enumerate(sources) if source.name == main)
+        self.main: int = next(i for i, source in enumerate(sources) if source.name == main)
         self._code_maps: dict[int, CodeMap] = {}
         self._source_lines: dict[int, SourceLines] = {}
 

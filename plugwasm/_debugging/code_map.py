@@ -32,7 +32,8 @@ class CodeMap:
         self.wasm = wasm
         self.module_name: str | None = None
         self.exported_memories: list[str] = []
-        self.code_start = self.imported_functions = 0
+        self.code_start: int = 0
+        self.imported_functions: int = 0
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._names: dict[int, str] = {}

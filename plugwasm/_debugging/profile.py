@@ -50,7 +50,7 @@ class Profile:
             raise OptionError(
                 f"interval: expected seconds between {MIN_INTERVAL} and 10, got {interval!r}"
             )
-        self.name = plugin.name
+        self.name: str = plugin.name
         self.interval = interval
         self._plugin: Plugin | None = plugin
         self._sampler: Sampler | None = None

@@ -90,7 +90,7 @@ class Sampler:
     def __init__(self, compiled: CompiledPlugin, interval: float) -> None:
         self._compiled = compiled
         self._interval = interval
-        self._tracks: dict[Engine, _EngineSamples] = {}
+        self._samples_by_engine: dict[Engine, _EngineSamples] = {}
         # The lock between a sample and the end of the profile, as in `Plugin.call`: the attribute
         # is deleted while a sample is taken, and at the end.
         self._idle = True
@@ -110,10 +110,10 @@ class Sampler:
 
     def _add_engine(self, plan: Plan) -> _EngineSamples:
         modules = [(KERNEL_NAME, plan.kernel), *((unit.name, unit.module) for unit in plan.units)]
-        track = self._tracks[plan.engine] = _EngineSamples(
+        samples = self._samples_by_engine[plan.engine] = _EngineSamples(
             GuestProfiler(plan.engine, self._compiled.name, self._interval, modules)
         )
-        return track
+        return samples
 
     def add_tick(self, seconds: float) -> bool:
         """Count more time of a call. Return whether the guest should take a sample."""
@@ -181,19 +181,19 @@ class Sampler:
         running = _running_host_functions(sys._getframe())
         self._caller_thread, self._outer_host_functions = threading.get_ident(), len(running)
         store = guest.running_store
-        track = self._tracks.get(store.engine)
-        if track is None:
+        samples = self._samples_by_engine.get(store.engine)
+        if samples is None:
             pooled = self._compiled._pooled_plan
             if pooled is None or pooled.engine is not store.engine:
                 return
-            track = self._add_engine(pooled)
+            samples = self._add_engine(pooled)
         before = _resident_bytes()
-        track.profiler.sample(store, guest_seconds)
+        samples.profiler.sample(store, guest_seconds)
         self._used_share += (
             max(0, _resident_bytes() - before) / MAX_BYTES if before else 1 / MAX_SAMPLES
         )
         self._last_sample = _SampleTime(guest_seconds, host_seconds)
-        track.times.append(self._last_sample)
+        samples.times.append(self._last_sample)
 
     def finish(self) -> tuple[dict[str, Any], dict[tuple[str, ...], float]]:
         """Return the profile in the Firefox Profiler's format, and the seconds of each stack."""
@@ -212,14 +212,14 @@ class Sampler:
         main = self._compiled._plan.main.name
         whole: dict[str, Any] = {}
         stacks: dict[tuple[str, ...], float] = {}
-        first = min(track.started for track in self._tracks.values())
-        for number, track in enumerate(self._tracks.values()):
-            profile = json.loads(track.profiler.finish())
+        first = min(samples.started for samples in self._samples_by_engine.values())
+        for number, samples in enumerate(self._samples_by_engine.values()):
+            profile = json.loads(samples.profiler.finish())
             (thread,) = profile["threads"]
             _name_functions(profile, thread, titles)
-            _sum_stacks(stacks, thread, profile, main, track.times)
+            _sum_stacks(stacks, thread, profile, main, samples.times)
             if whole:
-                _shift_thread(thread, (track.started - first) * 1000, number)
+                _shift_thread(thread, (samples.started - first) * 1000, number)
                 whole["threads"].append(thread)
             else:
                 whole = profile
@@ -291,7 +291,7 @@ def _sum_stacks(
     table, frames = thread["stackTable"], thread["frameTable"]["func"]
     known: dict[int, tuple[str, ...]] = {}
     kept = sum(map(len, stacks))
-    for stack, share in zip(thread["samples"]["stack"], times, strict=False):
+    for stack, spent in zip(thread["samples"]["stack"], times, strict=False):
         names: tuple[str, ...] = ()
         if stack is not None:
             if stack not in known:
@@ -306,9 +306,9 @@ def _sum_stacks(
         # before that.
         names = names or (HOST_FRAME,)
         _add_seconds(
-            stacks, {(*names[:1], name): seconds for name, seconds in share.host_seconds.items()}
+            stacks, {(*names[:1], name): seconds for name, seconds in spent.host_seconds.items()}
         )
-        _add_seconds(stacks, {names: share.guest_seconds})
+        _add_seconds(stacks, {names: spent.guest_seconds})
 
 
 def _read_stack(

@@ -1,11 +1,12 @@
-"""Arrow record batches as bytes for a guest, and the batches in the bytes that a guest gave.
+"""Arrow record batches as streams for guests, and checked batches from streams of guests.
 
-What a guest gives is read only as far as it can be checked:
+A stream of a guest is read only as far as it can be checked:
 
-1. No extension types: libraries register classes for them, which take what the stream says as they please.
+1. No extension types: libraries register classes for them, which may trust what the stream says.
 2. No compressed buffers: their size is known only when they have been decompressed.
 3. The schema is the one that the application expects.
-4. No more rows than the stream has bits, or than went in: a column of nulls has any number of rows for nothing.
+4. No more rows than the stream has bits, or than went in: a column of nulls has any number of rows
+   at no cost.
 5. Every offset, length and text is validated before anything looks at the data.
 """
 
@@ -22,10 +23,10 @@ _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
 
 
 def import_pyarrow() -> Any:
-    """The package.
+    """Return the package `pyarrow`.
 
     Raises:
-        ImportError: It is not installed; the message says how to.
+        ImportError: It is not installed; the message says how to install it.
     """
     from importlib import import_module
 
@@ -38,7 +39,7 @@ def import_pyarrow() -> Any:
 
 
 def write_stream(batch: Any) -> bytes:
-    """A record batch as a stream in Arrow's IPC format."""
+    """Return a record batch as a stream in Arrow's IPC format."""
     pa = import_pyarrow()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -48,7 +49,7 @@ def write_stream(batch: Any) -> bytes:
 
 
 def read_stream(stream: bytes, schema: Any, rows_in: int, who: str) -> list[Any]:
-    """The record batches of a stream that a guest gave. `who` says which guest, in errors.
+    """Return the record batches of a stream of a guest. `who` names the guest in errors.
 
     Raises:
         BatchError: It is no stream, or not one of that schema, or breaks a rule above.
@@ -61,7 +62,8 @@ def read_stream(stream: bytes, schema: Any, rows_in: int, who: str) -> list[Any]
         with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
             if not reader.schema.equals(schema, check_metadata=False):
                 raise BatchError(
-                    f"its schema is\n{_indent_schema(reader.schema)}\nbut expected was\n{_indent_schema(schema)}"
+                    f"its schema is\n{_indent_schema(reader.schema)}\nbut expected "
+                    f"was\n{_indent_schema(schema)}"
                 )
             batches = []
             for batch in reader:
@@ -86,7 +88,7 @@ def read_stream(stream: bytes, schema: Any, rows_in: int, who: str) -> list[Any]
 
 
 def _check_messages(pa: Any, stream: bytes, most_rows: int) -> None:
-    """Rules 1, 2 and 4, which must hold before a reader is made."""
+    """Check rules 1, 2 and 4, which must hold before a reader is made."""
     messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(stream))
     while True:
         try:
@@ -113,7 +115,10 @@ def _check_messages(pa: Any, stream: bytes, most_rows: int) -> None:
 
 
 class _FlatTable:
-    """A table in a FlatBuffer, read as far as is needed here. Reading beyond the end is a `struct.error`."""
+    """A table in a FlatBuffer, read as far as needed here.
+
+    Reading beyond the end is a `struct.error`.
+    """
 
     __slots__ = ("_at", "_data", "_fields")
 
@@ -136,14 +141,14 @@ class _FlatTable:
         return field < len(self._fields) and self._fields[field] != 0
 
     def number(self, field: int, size: int) -> int:
-        """An unsigned number of so many bytes; 0 where it is not there."""
+        """Return an unsigned number of `size` bytes; 0 if the field is missing."""
         if not self.has(field):
             return 0
         place = self._at + self._fields[field]
         return int.from_bytes(self._data[place : place + size], "little")
 
     def lengths(self, field: int) -> tuple[int, ...]:
-        """The first number of each pair in a vector of pairs (`FieldNode`: length and number of nulls)."""
+        """Return the first number of each pair in a vector of `FieldNode`s (length, nulls)."""
         import struct
 
         if not self.has(field):

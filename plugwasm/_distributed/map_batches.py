@@ -1,4 +1,4 @@
-"""Plugins over tables: a callable that takes a batch of rows and gives a batch, wherever batches of rows are mapped.
+"""`MapBatches`: a callable that maps batches of rows through a plugin.
 
     count = plugwasm.MapBatches(ref, "count_vowels", column="text", into="vowels", returns=int)
 
@@ -7,7 +7,7 @@
     frame.mapInArrow(count.map_arrow, "text string, …")       # Spark
     threads.map(count, table.to_batches())                    # this process
 
-Where it runs, it compiles the plugin once in a process (`PluginRef`), and makes an instance for each batch, or as it is told.
+Each process compiles the plugin once (`PluginRef`). By default, each batch gets a new instance.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ _ROW_ERRORS = (
     TimeoutError,
     TrapError,
 )
-"""What a call may end with because of its input. Other errors, such as that there is no such export, concern every row."""
+"""Errors that the input of a call may cause. Others, such as a missing export, concern all rows."""
 
 OUTPUT_BYTES = 2**29
-"""What `MapBatches.output_bytes` is if not given."""
+"""The default of `MapBatches.output_bytes`."""
 
 _CHUNK_BYTES = 2**20
 """Bytes of outputs whose values are Python objects at the same time."""
@@ -77,29 +77,37 @@ _CHOICES = {"on_error": ("raise", "null"), "instance_per": ("batch", "row", "thr
 
 
 class MapBatches:
-    """Calls an export of a plugin for each row of a batch, or once for the batch. Can be pickled; threads can share it.
+    """Calls an export of a plugin for each row of a batch, or once for the batch.
 
-    A batch is a pyarrow `RecordBatch` or `Table`, a pandas `DataFrame`, or a dict of NumPy arrays; the result is of the same kind. NumPy
-    has no nulls: there, numbers with nulls among them become floats.
+    It can be pickled, and threads can share it.
 
-    Row by row (`column` is given): a column's text goes in as UTF-8, its bytes as they are, and everything else as JSON. For a list of
-    columns, a JSON object of them goes in. A null in a single column gives null, without a call. The result is a column more.
+    A batch is a pyarrow `RecordBatch` or `Table`, a pandas `DataFrame`, or a dict of NumPy arrays;
+    the result is of the same kind. NumPy has no nulls: there, numbers with nulls among them become
+    floats.
 
-    As a whole (`column` is not given): the batch goes in as a stream in Arrow's IPC format, and one comes back, uncompressed and without
-    extension types. The result is what it holds.
+    Row by row (`column` is given): a column's text goes in as UTF-8, its bytes as they are, and
+    everything else as JSON. For a list of columns, a JSON object of them goes in. A null in a
+    single column gives null, without a call. The result is a column more.
+
+    As a whole (`column` is not given): the batch goes in as a stream in Arrow's IPC format, and one
+    comes back, uncompressed and without extension types. The result is what it holds.
 
     Args:
         ref: The plugin.
         function: The name of the export.
         column: The column that goes in, or a list of columns.
         into: The column for the outputs; one of that name is replaced.
-        returns: What an output is. Row by row: `str` (UTF-8 text), `bytes`, `int`, `float`, `bool`, or a pyarrow type; what is neither
-            text nor bytes is read as JSON. `str` if not given. As a whole: the pyarrow schema of the result.
+        returns: The type of an output. Row by row: `str` (UTF-8 text), `bytes`, `int`, `float`,
+            `bool`, or a pyarrow type; what is neither text nor bytes is read as JSON. `str` by
+            default. As a whole: the pyarrow schema of the result.
         on_error: When the call for a row fails: "raise" a `RowError`, or make the output "null".
-        error_column: A column for the messages of errors, null for rows without. If given, errors make the output null.
-        instance_per: How long an instance of the plugin lasts: for a "batch", a "row", or with the "thread" that calls. What a plugin
-            keeps in its memory and vars can be seen by the rows that share its instance.
-        output_bytes: What the outputs for a batch may have together; more is a `BatchError`. The plugin's limits hold for each call.
+        error_column: A column for the messages of errors, null for rows without. If given, errors
+            make the output null.
+        instance_per: How long an instance of the plugin lasts: for a "batch", a "row", or with the
+            "thread" that calls. What a plugin keeps in its memory and vars can be seen by the rows
+            that share its instance.
+        output_bytes: The bytes that the outputs for a batch may have together; more is a
+            `BatchError`. The plugin's limits apply to each call.
 
     Raises:
         OptionError: A setting is not valid.
@@ -123,11 +131,13 @@ class MapBatches:
     ) -> None:
         if not isinstance(ref, PluginRef):
             raise OptionError(
-                f"MapBatches: expected a PluginRef, got {type(ref).__name__}: make one with plugwasm.PluginRef(…)"
+                f"MapBatches: expected a PluginRef, got {type(ref).__name__}: make one with "
+                "plugwasm.PluginRef(…)"
             )
         if not isinstance(function, str):
             raise OptionError(
-                f"MapBatches: function: expected the name of an export, got {type(function).__name__}",
+                "MapBatches: function: expected the name of an export, got "
+                f"{type(function).__name__}",
                 field="function",
             )
         if isinstance(output_bytes, bool) or not isinstance(output_bytes, int) or output_bytes < 0:
@@ -137,7 +147,8 @@ class MapBatches:
             )
         if not (column is None or hasattr(column, "__iter__")) or isinstance(column, bytes):
             raise OptionError(
-                f"MapBatches: column: expected a name or a list of names, got {type(column).__name__}",
+                "MapBatches: column: expected a name or a list of names, got "
+                f"{type(column).__name__}",
                 field="column",
             )
         given = {"on_error": on_error, "instance_per": instance_per}
@@ -158,7 +169,8 @@ class MapBatches:
             or len(set(columns or ())) < len(columns or ())
         ):
             raise OptionError(
-                "MapBatches: column: expected a name or a list of different names, and other names for `into` and `error_column`, "
+                "MapBatches: column: expected a name or a list of different names, and other "
+                "names for `into` and `error_column`, "
                 f"got {column!r}, {into!r} and {error_column!r}",
                 field="column",
             )
@@ -186,7 +198,8 @@ class MapBatches:
             self._schema = _schema(returns)
             if error_column is not None or on_error != "raise":
                 raise OptionError(
-                    "MapBatches: on_error and error_column are for calls row by row, so give a `column`"
+                    "MapBatches: on_error and error_column are for calls row by row, so give a "
+                    "`column`"
                 )
         else:
             self._type, decoded = output_type(returns)
@@ -195,11 +208,12 @@ class MapBatches:
             )
 
     def __call__(self, batch: Batch) -> Batch:
-        """The result for a batch.
+        """Return the result for a batch.
 
         Raises:
-            RowError: The call for a row failed, or its output is not of the type; the `__cause__` says why.
-            BatchError: The batch lacks a column, or what the plugin gave cannot be taken.
+            RowError: The call for a row failed, or its output is not of the type; its `__cause__`
+                is the reason.
+            BatchError: The batch lacks a column, or the output of the plugin is not valid.
             Error: As `PluginRef.compiled` and `Plugin.call`.
         """
         if self._column is None:
@@ -213,17 +227,20 @@ class MapBatches:
         return result  # type: ignore[no-any-return]
 
     def map_arrow(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The results for pyarrow record batches, one after the other: what Spark's `mapInArrow` takes."""
+        """Yield the results for pyarrow record batches; pass this to Spark's `mapInArrow`."""
         for batch in batches:
             if self._column is None:
                 yield from self._map_whole(batch, is_native=True)
             else:
                 yield self(batch)
 
-    # ---- as a whole -----------------------------------------------------------------------------------------------------------------
+    # ---- as a whole ------------------------------------------------------------------------------
 
     def _map_whole(self, batch: Any, *, is_native: bool) -> list[Any]:
-        """The record batches for one. What is not to stay pyarrow's becomes Python objects, so these are counted."""
+        """Return the record batches for one.
+
+        Unless the result stays in pyarrow, its values become Python objects, so they are counted.
+        """
         if not batch.num_rows:
             return []
         with self._open_plugin() as plugin:
@@ -240,10 +257,10 @@ class MapBatches:
                 raise self._count_error(limit)
         return results
 
-    # ---- row by row -----------------------------------------------------------------------------------------------------------------
+    # ---- row by row ------------------------------------------------------------------------------
 
     def _map_rows(self, batch: Any) -> dict[str, Any]:
-        """The columns to add."""
+        """Return the columns to add."""
         pa = import_pyarrow()
         inputs = self._read_inputs(batch)
         failures: dict[int, str] = {}
@@ -266,7 +283,7 @@ class MapBatches:
         return columns
 
     def _read_inputs(self, batch: Any) -> list[Any]:
-        """What goes into the calls: text and bytes; None for no call."""
+        """Return the inputs of the calls, as text and bytes; None for no call."""
         if isinstance(self._column, str):
             return call_inputs(get_column(batch, self._column))
         names = self._column
@@ -274,10 +291,10 @@ class MapBatches:
         return [encode_input(dict(zip(names, row, strict=True))) for row in rows]
 
     def _call_rows(self, inputs: list[Any], failures: dict[int, str]) -> tuple[Any, int | None]:
-        """The outputs as a column, and how many values one may have.
+        """Return the outputs as a column, and how many values one output may have.
 
-        What is made of outputs goes into Arrow again and again, so that there are never more Python objects than one output may have, or a
-        mebibyte of them.
+        Values of outputs are moved to Arrow in chunks, so that there are never more Python objects
+        than one output may have, or a mebibyte of outputs makes.
         """
         function, each = self.function, self._instance_per == "row"
         read = _OutputReader(self._decode, self._output_bytes, self._size_error)
@@ -299,10 +316,8 @@ class MapBatches:
                             raise self._size_error()
                     append(output)
                 except _ROW_ERRORS as error:
-                    if (
-                        error.function != function
-                    ):  # but what went wrong is the start of an instance
-                        raise
+                    if error.function != function:
+                        raise  # the start of an instance failed, not the call
                     self._record_failure(row, len(inputs), error, failures)
                     append(None)
                 if read.room < flush_at and parse is read:
@@ -316,7 +331,10 @@ class MapBatches:
         return (import_pyarrow().concat_arrays(columns) if len(columns) > 1 else columns[0]), limit
 
     def _to_array(self, outputs: list[Any], failures: dict[int, str], first: int, rows: int) -> Any:
-        """Outputs, from a row on, as a column. Arrow takes them all at once; only where it does not, each is looked at."""
+        """Return outputs as a column; `first` is the row of the first one.
+
+        Arrow converts them all at once. Only if it fails, each is tried by itself.
+        """
         pa = import_pyarrow()
         refused = (pa.ArrowException, ValueError, TypeError, OverflowError)
         try:
@@ -332,7 +350,8 @@ class MapBatches:
 
     def _size_error(self) -> BatchError:
         return BatchError(
-            f"`{self.function}` of plugin `{self.ref.name}` gave more than {self._output_bytes} bytes for one batch "
+            f"`{self.function}` of plugin `{self.ref.name}` gave more than {self._output_bytes} "
+            "bytes for one batch "
             "(`MapBatches.output_bytes`): make batches of fewer rows",
             plugin=self.ref.name,
             function=self.function,
@@ -340,7 +359,8 @@ class MapBatches:
 
     def _count_error(self, limit: int) -> BatchError:
         return BatchError(
-            f"`{self.function}` of plugin `{self.ref.name}` gave more than {limit} values that become Python objects "
+            f"`{self.function}` of plugin `{self.ref.name}` gave more than {limit} values that "
+            "become Python objects "
             "(`Limits.decoded_values`): take pyarrow's batches, or make batches of fewer rows",
             plugin=self.ref.name,
             function=self.function,
@@ -348,7 +368,8 @@ class MapBatches:
 
     def _type_error(self, value: object, reason: Exception) -> OutputError:
         return OutputError(
-            f"`{self.function}` of plugin `{self.ref.name}`: the output is no Arrow {self._type}: {str(reason)[:200]}",
+            f"`{self.function}` of plugin `{self.ref.name}`: the output is no Arrow {self._type}: "
+            f"{str(reason)[:200]}",
             plugin=self.ref.name,
             function=self.function,
             output=value[:256] if isinstance(value, bytes) else b"",
@@ -368,10 +389,10 @@ class MapBatches:
             ) from error
         failures[row] = f"{type(error).__name__}: {error.message}"
 
-    # ---- itself ---------------------------------------------------------------------------------------------------------------------
+    # ---- itself ----------------------------------------------------------------------------------
 
     def _open_plugin(self) -> Plugin | _KeptPlugin:
-        """A plugin for a `with` statement: closed after it, unless this thread keeps it."""
+        """Return a plugin for a `with` block, which closes it unless this thread keeps it."""
         if self._instance_per != "thread":
             return self.ref.plugin()
         kept = getattr(self._local, "plugin", None)
@@ -400,7 +421,13 @@ class MapBatches:
 
 
 class _OutputReader:
-    """Reads the outputs for one batch, which may have so many bytes together. As `codecs.OutputReader`, within the limits of the plugin."""
+    """Reads the outputs for one batch, and counts their bytes.
+
+    As `codecs.OutputReader`, within the limits of the plugin.
+
+    Attributes:
+        room: How many more bytes the outputs may have.
+    """
 
     __slots__ = ("_decode", "_size_error", "room")
 
@@ -431,13 +458,14 @@ class _KeptPlugin:
         pass
 
 
-# ---- types -------------------------------------------------------------------------------------------------------------------------------
+# ---- types ---------------------------------------------------------------------------------------
 
 
 def _schema(returns: Any) -> Any:
     if not isinstance(returns, import_pyarrow().Schema):
         raise OptionError(
-            f"MapBatches: without a `column`, batches go in as a whole; then returns is the pyarrow schema of the result, not {returns!r}",
+            "MapBatches: without a `column`, batches go in as a whole; then returns is the "
+            f"pyarrow schema of the result, not {returns!r}",
             field="returns",
         )
     return returns

@@ -1,6 +1,7 @@
-"""From what an application passes as a plugin to a manifest that can be sent: pinned, with absolute paths, and without its secrets.
+"""A manifest that can be sent: pinned, with absolute paths, without its secrets.
 
-As `_manifest.resolve.resolve`, but what comes out still says where the modules are, and only those that must be read are.
+It is made of what an application passes as a plugin, as in `_manifest.resolve.resolve`. But the
+result still says where the modules are, and only those that must be read are read.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ __all__ = ["FromEnvironment"]
 
 
 class FromEnvironment:
-    """A secret of a `PluginRef`: the variable of the environment that holds it, where the plugin runs. Stands for a value of `config`, or
-    of the `headers` of a module's URL.
+    """A secret of a `PluginRef`: an environment variable of the process where the plugin runs.
+
+    It stands for a value of `config`, or of the `headers` of a module's URL.
 
     Args:
-        name: The variable.
+        name: The name of the variable.
 
     Raises:
-        OptionError: That cannot be the name of a variable.
+        OptionError: This cannot be the name of a variable.
     """
 
     __module__ = "plugwasm"
@@ -45,7 +47,7 @@ class FromEnvironment:
         object.__setattr__(self, "name", name)
 
     def value(self, field: str) -> str:
-        """What the variable holds now. `field` says what it is for, in the error.
+        """Return the value of the variable. `field` says in an error what it is for.
 
         Raises:
             OptionError: It is not set.
@@ -77,7 +79,10 @@ class FromEnvironment:
 
 
 def split_secrets(plugin: object) -> tuple[Any, dict[tuple[str, int, str], FromEnvironment]]:
-    """A mapping without its secrets, for a manifest has only text; and the secrets, by where they stood."""
+    """Return a mapping without its secrets, and the secrets by their places.
+
+    Anything else is returned as it is. A manifest can only hold text.
+    """
     from collections.abc import Mapping
 
     secrets: dict[tuple[str, int, str], FromEnvironment] = {}
@@ -105,7 +110,10 @@ def split_secrets(plugin: object) -> tuple[Any, dict[tuple[str, int, str], FromE
 
 
 def to_manifest(plugin: Any) -> Manifest:
-    """The manifest that `plugin` is, or one around the module that it is. As `_manifest.resolve.resolve`, but modules are not read yet."""
+    """Return the manifest that `plugin` is, or a manifest of the module that it is.
+
+    As `_manifest.resolve.resolve`, but modules are not read yet.
+    """
     from .._manifest.model import Manifest, WasmSource
 
     if isinstance(plugin, PluginSpec):
@@ -145,7 +153,7 @@ def pin_module(
     embed: bool,
     reader: ModuleReader,
 ) -> WasmSource:
-    """The module with its sha256, and with its bytes if they are to travel."""
+    """Return the module with its sha256, and with its bytes if they are to be embedded."""
     import hashlib
 
     import msgspec
@@ -177,18 +185,18 @@ def pin_module(
 
 
 def _absolute_file(path: str) -> str:
-    """The same for the same file, where it can be told without looking at links."""
+    """Return a normalized absolute path, as far as that is possible without reading links."""
     full = absolute_path(None, path)
     return full if ".." in full.split(os.sep) else os.path.normpath(full)
 
 
 def absolute_paths(paths: dict[str, str] | None) -> dict[str, str] | None:
-    """The current directory where it runs is another."""
+    """Make directories absolute: the current directory of the other process may differ."""
     return make_absolute(paths) if paths else paths
 
 
 def label_of(sources: list[WasmSource]) -> str:
-    """As `PluginSpec.label`, also where the main module is embedded."""
+    """Return a name for the plugin, as `PluginSpec.label`, also if the main module is embedded."""
     from .._manifest.download import redact_url
 
     main = next((source for source in sources if source.name == MAIN_MODULE), sources[-1])

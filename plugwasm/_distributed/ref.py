@@ -1,11 +1,14 @@
-"""A plugin as a small value that travels: to other processes, other machines, into a queue.
+"""`PluginRef`: a plugin as a small value that can be sent to other processes and machines.
 
-1. A ref says which bytes run: each module is pinned by its sha256 when the ref is made, or travels along.
+1. A ref says which bytes run: each module is pinned by its sha256 when the ref is made, or
+   embedded.
 2. A ref says what they may do: the grants of the manifest, limits, the policy for egress.
-3. What belongs to the place where it runs is named, not carried: secrets by the variable of the environment, host functions by their
-   module and name. Both are looked up there, once in each process.
+3. What belongs to the place where it runs is named, not carried: secrets by the variable of the
+   environment, host functions by their module and name. Both are looked up there, once in each
+   process.
 
-Two refs are equal when they would run the same. A process compiles equal refs once; the machine's cache of compiled code serves the rest.
+Two refs are equal when they would run the same. A process compiles equal refs once; the machine's
+cache of compiled code serves the rest.
 """
 
 from __future__ import annotations
@@ -51,23 +54,29 @@ if TYPE_CHECKING:
 __all__ = ["FromEnvironment", "PluginRef"]
 
 MAX_CACHED = 32
-"""How many compiled plugins a process keeps for the refs that it has seen."""
+"""How many compiled plugins a process keeps for refs."""
 
 
 class PluginRef:
-    """A plugin and its settings, to be sent to where it runs. Immutable; can be pickled, compared, and be a key.
+    """A plugin and its settings, to be sent to where it runs.
 
-    Making one reads the modules, but compiles nothing. Paths are made absolute: they must lead to the same files where it runs, or the
-    modules must be embedded. A module whose `hash` the manifest has is not read here.
+    It is immutable, can be pickled and compared, and can be a key.
+
+    Making one reads the modules, but compiles nothing. Paths are made absolute: they must lead to
+    the same files where it runs, or the modules must be embedded. A module whose `hash` the
+    manifest has is not read here.
 
     Args:
-        plugin: As for `CompiledPlugin`. In a mapping, values of `config` and of `headers` may be `FromEnvironment`.
-        wasi, egress, observe: As for `CompiledPlugin`; or where to find it, as `"package.module:name"`. An object given here travels along,
-            with all that is in it: name it instead if it holds credentials, or what cannot be pickled.
-        functions: The host functions that it may import, none if not given: functions of a module that the other side can import (what
-            `host_fn` made, or functions that it could be used on), or their names as `"package.module:name"`.
-        config: What the plugin can read with `config_get`, on top of the manifest's; None removes a key. Text travels along as it is;
-            `FromEnvironment` is looked up where the plugin runs.
+        plugin: As for `CompiledPlugin`. In a mapping, values of `config` and of `headers` may be
+            `FromEnvironment`.
+        wasi, egress, observe: As for `CompiledPlugin`; or where to find it, as
+            `"package.module:name"`. An object given here travels along, with all that is in it:
+            name it instead if it holds credentials, or what cannot be pickled.
+        functions: The host functions that it may import, none if not given: functions of a module
+            that the other side can import (what `host_fn` made, or functions that it could be used
+            on), or their names as `"package.module:name"`.
+        config: What the plugin can read with `config_get`, on top of the manifest's; None removes a
+            key. Text travels along as it is; `FromEnvironment` is looked up where the plugin runs.
         name, fuel_limit, http_response_headers, limits: As for `CompiledPlugin`.
         embed: Whether modules given by path or URL travel along. Those given as bytes always do.
 
@@ -144,7 +153,8 @@ class PluginRef:
             )
         if isinstance(plugin, CompiledPlugin):
             raise OptionError(
-                "a PluginRef is made of what a CompiledPlugin was made of: give the path, the manifest or the bytes"
+                "a PluginRef is made of what a CompiledPlugin was made of: give the path, the "
+                "manifest or the bytes"
             )
         plain, secrets = split_secrets(plugin)
         limits, egress = admitted_settings(plain, limits, egress)
@@ -164,7 +174,8 @@ class PluginRef:
                 value is None or isinstance(value, (str, FromEnvironment))
             ):
                 raise OptionError(
-                    f"config: keys must be text, and values text or FromEnvironment, but one is {type(value).__name__}"
+                    "config: keys must be text, and values text or FromEnvironment, but one is "
+                    f"{type(value).__name__}"
                 )
             check_encodable(key, "config: a key", field="config")
             if isinstance(value, str):
@@ -213,7 +224,9 @@ class PluginRef:
             object.__setattr__(self, slot, value)
 
     def compiled(self) -> CompiledPlugin:
-        """The compiled plugin of this process. It is made at the first call, and shared by all equal refs and all threads.
+        """Return the compiled plugin of this process.
+
+        It is compiled at the first call, and shared by all equal refs and all threads.
 
         Raises:
             HashMismatchError: A module here is not the one that was pinned.
@@ -231,7 +244,10 @@ class PluginRef:
         return compiled
 
     def plugin(self, *, isolated: bool | ProcessLimits = False) -> Plugin:
-        """A new plugin of `compiled()`, for one thread. With `isolated`, an `IsolatedPlugin` instead, of which nothing is compiled here."""
+        """Make a new plugin of `compiled()`, for one thread.
+
+        With `isolated`, return an `IsolatedPlugin`, of which nothing is compiled in this process.
+        """
         if not isinstance(isolated, (bool, ProcessLimits)):
             raise OptionError(
                 f"isolated: expected True, False or ProcessLimits, got {describe_value(isolated)}",
@@ -304,11 +320,11 @@ class PluginRef:
         return f"<PluginRef {self.name!r} sha256={digests}{config}>"
 
 
-# ---- what a process keeps ----------------------------------------------------------------------------------------------------------------
+# ---- compiled plugins of this process ------------------------------------------------------------
 
 
 class _CacheEntry:
-    """The compiled plugin of a ref, and the lock of the thread that makes it."""
+    """The compiled plugin of a ref, and the lock for compiling it."""
 
     __slots__ = ("compiled", "lock")
 
@@ -321,7 +337,7 @@ _cache: dict[PluginRef, _CacheEntry] = {}
 
 
 def _evict_oldest() -> None:
-    """Lets go of the oldest. Whoever uses one keeps it."""
+    """Drop the oldest entries. A plugin that is in use stays alive."""
     while len(_cache) > MAX_CACHED:
         try:
             del _cache[next(iter(_cache))]
@@ -330,7 +346,7 @@ def _evict_oldest() -> None:
 
 
 def _after_fork_in_child() -> None:
-    # Some other thread, which the child does not have, may have held one.
+    # A thread that the child does not have may have held one.
     for slot in _cache.values():
         slot.lock = threading.RLock()
 
@@ -339,11 +355,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-# ---- what is named, or sent as it is -----------------------------------------------------------------------------------------------------
+# ---- objects, by name or as pickles --------------------------------------------------------------
 
 
 def _serialize(value: object, field: str) -> str | bytes:
-    """The name of an object, or its pickle. What has no equality of its own is the same when its pickle is."""
+    """Return the name of an object, or its pickle.
+
+    Objects without an equality of their own are equal when their pickles are.
+    """
     if isinstance(value, str):
         return _check_object_name(value, field)
     import pickle
@@ -359,7 +378,8 @@ def _serialize(value: object, field: str) -> str | bytes:
         return pickle.dumps(value)
     except Exception as error:
         raise OptionError(
-            f"{field}: it cannot be pickled ({error}); put it into a module, and name it: {field}='package.module:name'",
+            f"{field}: it cannot be pickled ({error}); put it into a module, and name it: "
+            f"{field}='package.module:name'",
             field=field,
         ) from None
 
@@ -397,7 +417,7 @@ def _import_object(text: str, field: str) -> Any:
 
 
 def _name_of(function: Any) -> str:
-    """Where the other side finds a host function."""
+    """Return the name by which the other process finds a host function."""
     if isinstance(function, str):
         return _check_object_name(function, "functions")
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
@@ -406,10 +426,14 @@ def _name_of(function: Any) -> str:
             f"functions: expected host functions or their names, got {type(function).__name__}",
             field="functions",
         )
-    hint = "move it to the top of a module that the other side can import, or name it: 'package.module:name'"
+    hint = (
+        "move it to the top of a module that the other side can import, "
+        "or name it: 'package.module:name'"
+    )
     if module == "__main__":
         raise OptionError(
-            f"functions: `{name}` belongs to the program that was started, which is another one elsewhere; {hint}"
+            f"functions: `{name}` belongs to the program that was started, which is another one "
+            f"elsewhere; {hint}"
         )
     try:
         found = _import_object(_check_object_name(f"{module}:{name}", "functions"), "functions")

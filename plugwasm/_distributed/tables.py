@@ -1,4 +1,4 @@
-"""The kinds of batches that are mapped: pyarrow's record batches and tables, pandas' frames, and dicts of NumPy arrays."""
+"""The kinds of batches: pyarrow's record batches and tables, pandas' frames, dicts of arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def is_raw(kind: Any) -> bool:
-    """Whether an Arrow type is one of text or bytes, which travel as they are."""
+    """Return whether an Arrow type is one of text or bytes, which are passed as they are."""
     types = import_pyarrow().types
     return any(getattr(types, f"is_{name}")(kind) for name in _RAW_KINDS)
 
@@ -29,7 +29,10 @@ _RAW_KINDS = (
 
 
 def output_type(returns: Any) -> tuple[Any, Any]:
-    """The Arrow type of a column of outputs, and the Python type that an output is read as; None for text and bytes as they are."""
+    """Return the Arrow type of a column of outputs, and the Python type that an output is read as.
+
+    The Python type is None for text and bytes, which are taken as they are.
+    """
     import datetime
     from decimal import Decimal
 
@@ -49,7 +52,8 @@ def output_type(returns: Any) -> tuple[Any, Any]:
         found = plain.get(returns)
     if found is None:
         raise OptionError(
-            f"MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got {returns!r}",
+            "MapBatches: returns: expected str, bytes, int, float, bool or a pyarrow type, got "
+            f"{returns!r}",
             field="returns",
         )
     if is_raw(found):
@@ -68,7 +72,10 @@ def output_type(returns: Any) -> tuple[Any, Any]:
 
 
 def count_objects(column: Any) -> int:
-    """How many Python objects pandas or NumPy make of an Arrow array: none of numbers without nulls, one for each other value within it."""
+    """Count the Python objects that pandas or NumPy make of an Arrow array.
+
+    That is none for numbers without nulls, and one for each other value in the array.
+    """
     types = import_pyarrow().types
     kind = column.type
     if types.is_primitive(kind):
@@ -91,7 +98,7 @@ def count_objects(column: Any) -> int:
 
 
 def get_column(batch: Any, name: str) -> Any:
-    """A column as an Arrow array, of one chunk or several."""
+    """Return a column as an Arrow array, of one chunk or several."""
     pa = import_pyarrow()
     if isinstance(batch, (pa.RecordBatch, pa.Table)):
         names = batch.schema.names
@@ -107,23 +114,28 @@ def get_column(batch: Any, name: str) -> Any:
                 raise BatchError(f"the column `{name}` cannot be read as Arrow: {error}") from error
     trouble = "there are several columns" if name in names else "there is no column"
     raise BatchError(
-        f"{trouble} `{name}` in the batch; it has {', '.join(f'`{known}`' for known in names) or 'none'}"
+        f"{trouble} `{name}` in the batch; it has "
+        f"{', '.join(f'`{known}`' for known in names) or 'none'}"
     )
 
 
 def _check_kind(batch: Any) -> None:
-    """Raises when what is none of pyarrow's is neither of the other two."""
+    """Raise `BatchError` unless a batch that is not pyarrow's is a data frame or a dict."""
     kind = type(batch)
     is_frame = kind.__module__.partition(".")[0] == "pandas" and hasattr(batch, "assign")
     if not (is_frame or isinstance(batch, dict)):
         raise BatchError(
-            "expected a pyarrow RecordBatch or Table, a pandas DataFrame or a dict of NumPy arrays, "
+            "expected a pyarrow RecordBatch or Table, a pandas DataFrame or a dict of NumPy "
+            "arrays, "
             f"got {kind.__module__}.{kind.__qualname__}"
         )
 
 
 def call_inputs(column: Any) -> list[Any]:
-    """The values of a column as a call takes them: text as its bytes, which saves decoding and encoding it."""
+    """Return the values of a column as inputs of calls.
+
+    Text becomes its bytes, which saves decoding and encoding it.
+    """
     pa = import_pyarrow()
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -140,7 +152,7 @@ def call_inputs(column: Any) -> list[Any]:
 
 
 def add_columns(batch: Any, columns: dict[str, Any]) -> Any:
-    """The batch with these Arrow arrays as columns: new ones at the end, others in their place."""
+    """Return the batch with these Arrow arrays as columns: new ones last, others in their place."""
     pa = import_pyarrow()
     if isinstance(batch, (pa.RecordBatch, pa.Table)):
         for name, column in columns.items():
@@ -161,7 +173,7 @@ def add_columns(batch: Any, columns: dict[str, Any]) -> Any:
 
 
 def to_record_batch(batch: Any) -> Any:
-    """The batch as one record batch."""
+    """Return the batch as one record batch."""
     pa = import_pyarrow()
     if isinstance(batch, pa.RecordBatch):
         return batch
@@ -187,7 +199,7 @@ def _combine(table: Any) -> Any:
 
 
 def convert_like(batch: Any, results: list[Any], schema: Any) -> Any:
-    """The results as a batch of the same kind."""
+    """Return the results as a batch of the kind of `batch`."""
     pa = import_pyarrow()
     table = pa.Table.from_batches(results, schema)
     if isinstance(batch, pa.Table):

@@ -1,20 +1,30 @@
-"""The only room that knows the C API of Wasmtime. Nothing outside of it imports ctypes.
+"""Wasmtime's C API. Nothing outside of this room imports ctypes, but for
+`_isolation/confinement.py`.
 
 ffi            the library: found, checked, declared
 module         engines and modules: compile, serialize, load
-types          types of functions; what modules import and export
-wasm_binary    what the C API does not tell of a module, read off its bytes
-compile_cost   how much it takes at most to compile one
-store          stores, instances, calls, and host callbacks
-profiler       stacks of running guests; imported by who takes them
-stack          how much of its own stack a thread has left for guests
+types          function types; what modules import and export
+wasm_binary    facts about a module that the C API does not tell, read from its bytes
+compile_cost   an upper bound of the cost of compiling a module
+store          stores, instances and calls
+callbacks      host functions and the epoch callback
+profiler       stacks of running guests; imported by those who profile
+stack          how much native stack a thread has left for guests
 traps          what the engine reports, as exceptions of this package
-resources      what the process has left for the engine: address space, threads; which interpreter it is
+resources      address space and threads that the process has left for the engine
 fork           the engine at rest in all other threads before a fork
-signal_safety  lets callbacks catch what a signal handler raises at their entry
+signal_safety  callbacks that catch what a signal handler raises at their entry
 """
 
 from ..errors import truncate
+from .callbacks import (
+    CALLBACK_CODE,
+    Environment,
+    HostFunction,
+    PendingException,
+    check_recursion_depth,
+    check_recursion_depth_to_start,
+)
 from .compile_cost import LIGHT_COST, estimate_cost, is_light
 from .ffi import EXTERN_SIZE, check_version, library_version
 from .module import (
@@ -33,19 +43,13 @@ from .resources import address_space_limit, can_compile_in_parallel, in_main_int
 from .signal_safety import signal_safe
 from .stack import ThreadStack
 from .store import (
-    CALLBACK_CODE,
     CallerMemory,
-    Environment,
     ExportName,
-    HostFunction,
     Instance,
     LinearMemory,
-    PendingException,
     Store,
     WasmFunction,
     caller_context,
-    check_recursion_depth,
-    check_recursion_depth_to_start,
 )
 from .traps import (
     OUT_OF_BOUNDS,

@@ -1,10 +1,11 @@
-"""How much it takes at most to compile a module, told from its bytes, before it is even known to be valid.
+"""Bound the cost of compiling a module, from its bytes, before it is known to be valid.
 
-What makes a compiler slow is a product: values times the places that pass them on. A block of 32 parameters is two bytes, a jump to it is
-two more. So nothing is weighed that could multiply out of sight: a module is heavy if a block of it has parameters or several results
-(a type by index), if an instruction, a value type or a form of a section is not among those below, or if anything is not as the format
-has it. Of what is left, each function weighs its instructions, calls as if all were of the widest type, and its locals once for each place
-where control splits or meets.
+A compiler is slow where values multiply with the places that pass them on: a block of 32 parameters
+takes two bytes, and a jump to it takes two more. So nothing is priced that could multiply unseen. A
+module is heavy if a block of it has parameters or several results (a type by index); if an
+instruction, a value type or a form of a section is not listed below; or if anything is not as the
+format has it. In what is left, each function costs its instructions, with calls priced as if all
+were of the widest type, and its locals once for each place where control splits or meets.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from .wasm_binary import (
 )
 
 LIGHT_BYTES = 4096
-"""Of all but custom sections."""
+"""The most bytes of a light module, custom sections not counted."""
 LIGHT_COST = 5000
-"""What the modules of a plugin may weigh together to be compiled where the application runs. One is some 25 µs."""
+"""The most that the modules of a plugin may cost together to be compiled in the application's
+process. One unit is some 25 µs.
+"""
 HEAVY_COST = LIGHT_COST + 1
 
 _FUNCTION_TYPE = 0x60
@@ -39,12 +42,15 @@ _END = 0x0B
 _LIGHT_VALUES = 32
 _LIGHT_LOCALS = 4096
 _LIGHT_TABLES = 10_000
-"""Elements of all tables: the engine lays out what the first segments put there, four bytes for each element."""
+"""Elements of all tables together. The engine lays out what the first segments put there, at four
+bytes an element.
+"""
 
-# What follows the byte of an instruction: so many numbers, so many bytes, or what has a shape of its own.
+# What follows the opcode of an instruction: a number of LEB128 immediates, a number of bytes, or a
+# form of its own.
 _BLOCK, _LABELS, _CALL, _SELECT, _BULK, _HEAVY = -1, -2, -3, -4, -5, -6
 _BYTES = 4
-_FOLLOWS = [_HEAVY] * 256
+_IMMEDIATES = [_HEAVY] * 256
 for _codes, _what in (
     ((0x00, 0x01, 0x05, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)), 0),
     ((0x0C, 0x0D, *range(0x20, 0x27), 0x3F, 0x40, 0x41, 0x42, 0xD0, 0xD2), 1),
@@ -58,56 +64,58 @@ for _codes, _what in (
     ((0xFC,), _BULK),
 ):
     for _code in _codes:
-        _FOLLOWS[_code] = _what
+        _IMMEDIATES[_code] = _what
 _INDIRECT = 0x11
 _BULK_NUMBERS = (0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 2, 1, 2, 1, 2, 1, 1, 1)
 
-_WEIGHTS = [1] * 256
+_COSTS = [1] * 256
 for _codes, _more in (
-    ((0x25, 0x26, *range(0xA8, 0xB2)), 2),  # of tables; floats made whole numbers, with checks
+    ((0x25, 0x26, *range(0xA8, 0xB2)), 2),  # tables; checked conversions of floats to integers
     ((0x10,), 4),
     ((0x11,), 6),
-    ((0x40, 0xFC), 13),  # calls of the engine
+    ((0x40, 0xFC), 13),  # calls into the engine
 ):
     for _code in _codes:
-        _WEIGHTS[_code] = _more
-_PLACES = [int(_code in (0x02, 0x03, 0x04, 0x05, 0x0C, 0x0D)) for _code in range(256)]
-_ENTRY_WEIGHT = 3
+        _COSTS[_code] = _more
+_IS_BRANCH = [int(_code in (0x02, 0x03, 0x04, 0x05, 0x0C, 0x0D)) for _code in range(256)]
+_ENTRY_COST = 3
 _ENTRIES = frozenset((IMPORT, FUNCTION, GLOBAL, EXPORT, ELEMENT, DATA, TAG))
 
 
 class _Heavy(Exception):
-    """It is not certain that the module is light."""
+    """The module is not certain to be light."""
 
 
 def estimate_cost(wasm: bytes) -> int:
-    """What the module weighs at most; `HEAVY_COST` if that is more than `LIGHT_COST`, or not certain."""
+    """Return an upper bound of a module's cost, or `HEAVY_COST` if it exceeds `LIGHT_COST` or has
+    no certain bound.
+    """
     if len(wasm) > 16 * LIGHT_BYTES:
-        return HEAVY_COST  # counts are claims: following them must not take long either
+        return HEAVY_COST  # counts are untrusted: following them must not take long either
     try:
         found = list(iter_sections(wasm))
     except IndexError:
         found = []
     if not found or found[-1][2] != len(wasm):
-        return 0  # broken off, which the engine finds out before it compiles anything
+        return 0  # truncated: the engine notices before it compiles anything
     if sum(end - at for section, at, end in found if section != CUSTOM) > LIGHT_BYTES:
         return HEAVY_COST
     total = widest = 0
     try:
         for section, at, end in found:
             if section == TYPE:
-                widest = _widest_type(wasm, at)
+                widest = _find_widest_type(wasm, at)
                 total += read_leb128(wasm, at)[0]
             elif section == TABLE:
                 _check_tables(wasm, at)
             elif section == CODE:
-                total += _functions(wasm, at, end, widest)
+                total += _cost_of_functions(wasm, at, end, widest)
             elif section in _ENTRIES:
                 if section == IMPORT:
                     _check_imports(wasm, at)
                 elif section == GLOBAL:
                     _check_globals(wasm, at)
-                total += read_leb128(wasm, at)[0] * (_ENTRY_WEIGHT + (widest >> 2))
+                total += read_leb128(wasm, at)[0] * (_ENTRY_COST + (widest >> 2))
             if total > LIGHT_COST:
                 return HEAVY_COST
     except (IndexError, _Heavy):
@@ -116,12 +124,12 @@ def estimate_cost(wasm: bytes) -> int:
 
 
 def is_light(wasm: bytes) -> bool:
-    """Whether it is certain that compiling the module takes little time and memory."""
+    """Return whether compiling the module certainly takes little time and memory."""
     return estimate_cost(wasm) <= LIGHT_COST
 
 
-def _widest_type(wasm: bytes, at: int) -> int:
-    """The most parameters and results that a type has."""
+def _find_widest_type(wasm: bytes, at: int) -> int:
+    """Return the largest number of parameters and results together that a type has."""
     count, at = read_leb128(wasm, at)
     widest = 0
     for _ in range(count):
@@ -140,7 +148,10 @@ def _widest_type(wasm: bytes, at: int) -> int:
 
 
 def _check_imports(wasm: bytes, at: int) -> None:
-    """Tables, and globals of other types, are heavy: each use of a reference to the host takes as much as a hundred instructions."""
+    """Raise `_Heavy` for imported tables, and for globals of other types than numbers.
+
+    Each use of a reference to the host costs as much as a hundred instructions.
+    """
     count, at = read_leb128(wasm, at)
     for _ in range(count):
         for _ in ("module", "name"):
@@ -170,7 +181,7 @@ def _check_globals(wasm: bytes, at: int) -> None:
             raise _Heavy
         at += 2
         while (code := wasm[at]) != _END:
-            numbers = _FOLLOWS[code]
+            numbers = _IMMEDIATES[code]
             if numbers < 0:
                 raise _Heavy
             at += 1
@@ -195,7 +206,7 @@ def _check_tables(wasm: bytes, at: int) -> None:
         raise _Heavy
 
 
-def _functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
+def _cost_of_functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
     functions, at = read_leb128(wasm, at)
     total = 0
     for _ in range(functions):
@@ -209,7 +220,7 @@ def _functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
             if locals > _LIGHT_LOCALS or wasm[at] not in _VALUE_TYPES:
                 raise _Heavy
             at += 1
-        total += _body(wasm, at, end, locals + widest, widest)
+        total += _cost_of_body(wasm, at, end, locals + widest, widest)
         if total > LIGHT_COST:
             raise _Heavy
         at = end
@@ -218,10 +229,10 @@ def _functions(wasm: bytes, at: int, end_of_section: int, widest: int) -> int:
     return total
 
 
-def _body(wasm: bytes, at: int, end: int, locals: int, widest: int) -> int:
-    """What a function weighs. `locals` is the number of its locals and parameters."""
+def _cost_of_body(wasm: bytes, at: int, end: int, locals: int, widest: int) -> int:
+    """Return the cost of a function. `locals` is the number of its locals and parameters."""
     plain = places = calls = 0
-    follows, weights, is_place = _FOLLOWS, _WEIGHTS, _PLACES
+    follows, weights, is_place = _IMMEDIATES, _COSTS, _IS_BRANCH
     while at < end:
         code = wasm[at]
         at += 1
@@ -253,7 +264,7 @@ def _body(wasm: bytes, at: int, end: int, locals: int, widest: int) -> int:
             else:
                 raise _Heavy
         elif numbers == 2 and wasm[at] > 63:
-            raise _Heavy  # another memory than the first, whose number follows
+            raise _Heavy  # a memory index follows
         for _ in range(numbers):
             while wasm[at] > 127:
                 at += 1

@@ -1,10 +1,12 @@
-"""Wasmtime's C API, as far as plugwasm uses it: the library inside the `wasmtime` wheel, its functions and its structures.
+"""The part of Wasmtime's C API that plugwasm uses: the library in the `wasmtime` wheel, its
+functions and its structures.
 
-The wheel's own Python wrappers are not imported: they build type objects on each call, which costs many times what the call itself
-does, and importing them takes longer than loading the library.
+The wheel's own Python wrappers are not imported: they build type objects on each call, which costs
+many times what the call itself does, and importing them takes longer than loading the library.
 
-Hot functions have no `argtypes`: they are called with ctypes instances that were made once, which is faster than converting.
-The rest declare theirs, so that a wrong argument is an exception instead of a crash.
+Hot functions have no `argtypes`: they are called with ctypes instances that were made once, which
+is faster than converting. The rest declare theirs, so that a wrong argument is an exception instead
+of a crash.
 """
 
 from __future__ import annotations
@@ -34,10 +36,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 TESTED_VERSIONS = ((50, 0, 1), (51, 0, 0))
-"""The first version that is known to work, and the first that is not; the C API changes between major versions."""
+"""The first version that is known to work, and the first that is not. The C API changes between
+major versions.
+"""
 
 EXTERN_SIZE = 32
-"""Bytes of a `wasmtime_extern_t`: a kind at offset 0, and at offset 8 the item."""
+"""Bytes of a `wasmtime_extern_t`: its kind at offset 0, and the function, global, table or memory
+at offset 8.
+"""
 VALUE_SIZE = 16
 """Bytes of a `wasmtime_val_raw_t`."""
 INSTANCE_SIZE = 16
@@ -64,9 +70,12 @@ class Limits(Structure):
 
 
 HOST_CALLBACK = ctypes.CFUNCTYPE(c_void_p, py_object, c_void_p, POINTER(c_int64), c_size_t)
-"""`wasmtime_func_unchecked_callback_t`: environment, caller, values (two slots of 8 bytes each), their number → trap or NULL."""
+"""`wasmtime_func_unchecked_callback_t`: environment, caller, values (two slots of 8 bytes each),
+number of values → trap or NULL.
+"""
 EPOCH_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, py_object, POINTER(c_uint64), c_void_p)
-"""The epoch deadline callback: context, environment, ticks to add, kind of update → error or NULL."""
+"""The epoch deadline callback: context, environment, ticks to add, kind of update → error or NULL.
+"""
 
 _PTR, _SIZE, _FLAG = c_void_p, c_size_t, c_bool
 _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
@@ -163,7 +172,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
 
 
 def _package_folder() -> str:
-    # What `importlib.util.find_spec` does, without importing that.
+    # As `importlib.util.find_spec`, without importing it.
     for finder in sys.meta_path:
         spec = finder.find_spec("wasmtime", None)
         if spec is not None and spec.origin is not None:
@@ -174,7 +183,10 @@ def _package_folder() -> str:
 
 
 def installed_version(package_folder: str) -> tuple[int, ...]:
-    """The version of the wheel, read off its metadata folder: `importlib.metadata` would take longer than all the rest of the import."""
+    """Return the version of the wheel, from the name of its metadata folder.
+
+    `importlib.metadata` would take longer than the rest of the import.
+    """
     parent = os.path.dirname(package_folder)
     found = [
         entry[len("wasmtime-") : -len(".dist-info")]
@@ -189,13 +201,14 @@ def installed_version(package_folder: str) -> tuple[int, ...]:
 
 
 def check_version(version: tuple[int, ...]) -> None:
-    """Raises `EngineError` when the version is outside of the tested range."""
+    """Raise `EngineError` if the version is outside of the tested range."""
     first, end = TESTED_VERSIONS
     if not first <= version < end:
         shown = ".".join(map(str, version))
         raise EngineError(
             f"wasmtime {shown} is installed, but this version of plugwasm works with wasmtime "
-            f">={'.'.join(map(str, first))},<{end[0]}: pip install 'wasmtime>={'.'.join(map(str, first))},<{end[0]}'"
+            f">={'.'.join(map(str, first))},<{end[0]}: pip install "
+            f"'wasmtime>={'.'.join(map(str, first))},<{end[0]}'"
         )
 
 
@@ -222,7 +235,7 @@ _FOLDER = _package_folder()
 
 
 def library_version() -> str:
-    """The version of the engine that is loaded."""
+    """Return the version of the engine that is loaded."""
     return ".".join(map(str, installed_version(_FOLDER)))
 
 
@@ -232,8 +245,12 @@ _UNLOCKED = (
     "wasmtime_module_new",
     "wasmtime_wat2wasm",
 )
-"""What runs guests, or may take long. All else is called with the interpreter's lock, which a thread needs to fork: much of it takes locks
-of the engine for a moment, and a child that was forked in the middle would wait for those for ever (see `_engine.fork`)."""
+"""Functions that run guests or may take long, called without the interpreter's lock.
+
+All others are called with the lock, which a thread needs to fork. Many of them take locks of the
+engine for a moment, and a child that was forked in the middle would wait for those for ever (see
+`_engine.fork`).
+"""
 _ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}
 
 
@@ -259,24 +276,24 @@ def _hot(name: str, result: Any, *, keeps_lock: bool = False) -> Any:
 
 
 call_unchecked: Any = _hot("wasmtime_func_call_unchecked", c_void_p)
-"""Context, function, values, their number, where a trap goes → error or None."""
+"""Context, function, values, number of values, address for a trap → error or None."""
 get_export: Any = _hot("wasmtime_instance_export_get", c_bool)
-"""Context, instance, name, its length, where the item goes → whether there is one."""
+"""Context, instance, name, length of the name, address for the extern → whether there is one."""
 func_to_raw: Any = _hot("wasmtime_func_to_raw", c_void_p)
 """Context, function → a funcref."""
 get_caller_export: Any = _hot("wasmtime_caller_export_get", c_bool, keeps_lock=True)
-"""Caller, name, its length, where the item goes → whether there is one."""
+"""Caller, name, length of the name, address for the extern → whether there is one."""
 
 
 def take_bytes(vec: ByteVec) -> bytes:
-    """Copies what the library returned and frees it."""
+    """Copy what the library returned, and free it."""
     data = ctypes.string_at(vec.data, vec.size) if vec.size else b""
     lib.wasm_byte_vec_delete(ctypes.byref(vec))
     return data
 
 
 def borrowed_text(vec: Any, most: int = 2**32) -> str | None:
-    """Copies text that the library keeps, or its first `most` bytes."""
+    """Copy text that the library keeps, or its first `most` bytes."""
     if not vec:
         return None
     contents = vec.contents

@@ -1,13 +1,15 @@
-"""How much of its native stack a thread has left, so that no guest runs into its end.
+"""Measure how much native stack a thread has left, so that no guest overruns it.
 
-Guests run on the stack of the thread that calls. The engine gives each call its share of it, counted from where the call begins, and takes
-it for granted that there is so much. There is not on a thread that was made with a small stack, nor where plugins call plugins.
+Guests run on the stack of the thread that calls. The engine gives each call its share, counted from
+where the call begins, and takes it for granted that there is so much. There is not on a thread that
+was made with a small stack, nor where plugins call plugins.
 
-A look at the stack is dear where a call takes a microsecond. So each thread knows how many calls it has room for, one in the other,
-whatever they and Python do, and as long as fewer are under way in all the process, no look is needed.
+Looking at the stack is expensive where a call takes a microsecond. So each thread knows how many
+nested calls it has room for, whatever they and Python do; as long as fewer calls are under way in
+the whole process, no look is needed.
 
-Where the stack of a thread cannot be found (for the main thread the system reads a file, and there may be no descriptor left) there is room
-for nothing: no guest is entered, and the next call looks again.
+Where the stack of a thread cannot be found (for the main thread the system reads a file, and there
+may be no descriptor left) no guest is entered, and the next call looks again.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import os
 import sys
 
 from .._platform.native_threads import local
-from .store import Environment, HostFunction, Store, WasmFunction
+from .callbacks import Environment, HostFunction
+from .store import Store, WasmFunction
 from .types import FunctionType
 
 TYPE_CHECKING = False
@@ -28,12 +31,14 @@ if TYPE_CHECKING:
     from .module import Engine
 
 MARGIN = 256 * 1024
-"""Bytes that must be left besides the guest's own: for the engine, ctypes, and host functions that are called at the end of that."""
+"""Bytes that must be left besides the guest's own: for the engine, ctypes, and host functions that
+are called at the end of the guest's stack.
+"""
 PYTHON_NEEDS = 96 * 1024 if sys.version_info >= (3, 14) else 0
 """Bytes that must be left for Python itself. From 3.14 on it keeps 48 KiB free: with less than that, `except` clauses of several classes,
 and library functions that have them, raise RecursionError or let pass what they should catch."""
 _PYTHON_LEVEL = 5 * 1024
-"""Bytes that a level of Python's recursion takes at most, where each passes through C."""
+"""The most bytes that a level of Python's recursion takes where each level passes through C."""
 
 # Where glibc's `getcontext` puts the stack pointer (`ucontext_t`, in words of 8 bytes).
 _STACK_POINTER = {"x86_64": 20, "aarch64": 54}
@@ -41,39 +46,43 @@ _CONTEXT_WORDS = 600
 
 
 class StackMeasurement:
-    """Of one thread.
+    """Stack measurements for one thread.
 
     Attributes:
-        call_depth: How many calls, one in the other, there is room for at worst. Fewer under way in the process: no need to look.
-        recursion_limit: Python's at that time. With a higher one Python may take more.
+        call_depth: How many nested calls there is room for in the worst case. With fewer calls
+            under way in the process, no look is needed.
+        recursion_limit: Python's recursion limit at that time. With a higher one Python may take
+            more.
     """
 
     __slots__ = ("call_depth", "recursion_limit")
 
     def __init__(self, call_depth: int, recursion_limit: int) -> None:
-        self.call_depth = call_depth
-        self.recursion_limit = recursion_limit
+        self.call_depth: int = call_depth
+        self.recursion_limit: int = recursion_limit
 
 
 class ThreadStack(local):
-    """The stack of the thread that asks, for guests of one engine. Each thread that asks first is measured then.
+    """The stack of the calling thread, for guests of one engine. A thread is measured when it first
+    asks.
 
     Attributes:
         need: Bytes that a call needs.
-        measurement: What was measured; an object of its own, for each attribute of a thread-local costs as much as a whole look at that.
-            As long as the stack cannot be found, it has no call_depth, and `has_room` looks for it each time.
+        measurement: What was measured. It is an object of its own because each attribute of a
+            thread-local costs as much as a whole look at it. Its `call_depth` is 0 as long as the
+            stack cannot be found; `has_room` then tries each time.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.need = engine.stack_bytes + MARGIN
+        self.need: int = engine.stack_bytes + MARGIN
         self._engine = engine
-        self.measurement = StackMeasurement(0, 0)
+        self.measurement: StackMeasurement = StackMeasurement(0, 0)
         self._measure()
 
     def _measure(self) -> None:
-        self._lowest, size = _bounds()
+        self._lowest, size = _find_bounds()
         if self._lowest:
-            self._position = _position_by_context(self._lowest, size) or _position_by_callback(
+            self._position = _make_context_probe(self._lowest, size) or _make_callback_probe(
                 self._engine
             )
             limit = sys.getrecursionlimit()
@@ -83,13 +92,13 @@ class ThreadStack(local):
             )
 
     def room(self) -> int | None:
-        """Bytes left from here on; None when that cannot be found out."""
+        """Return the bytes that are left from here on, or None if unknown."""
         if not self._lowest:
             self._measure()
         return self._position() - self._lowest if self._lowest else None
 
     def has_room(self) -> bool:
-        """Whether it is certain that a guest may be entered from here."""
+        """Return whether a guest may certainly be entered from here."""
         room = self.room()
         return room is not None and room >= self.need
 
@@ -99,8 +108,10 @@ class ThreadStack(local):
         return room is None or room >= PYTHON_NEEDS
 
 
-def _bounds() -> tuple[int, int]:
-    """The lowest address of this thread's stack, and its size; zeros where the system does not say."""
+def _find_bounds() -> tuple[int, int]:
+    """Return the lowest address of this thread's stack and its size, or zeros where the system does
+    not say.
+    """
     if sys.platform == "win32":
         lowest, end = ctypes.c_size_t(), ctypes.c_size_t()
         ctypes.windll.kernel32.GetCurrentThreadStackLimits(ctypes.byref(lowest), ctypes.byref(end))
@@ -124,8 +135,10 @@ def _bounds() -> tuple[int, int]:
     return (0, 0) if failed else (lowest.value or 0, bytes_.value)
 
 
-def _position_by_context(lowest: int, size: int) -> Callable[[], int] | None:
-    """Gives the stack pointer, in a fifth of a microsecond. None where that does not work."""
+def _make_context_probe(lowest: int, size: int) -> Callable[[], int] | None:
+    """Return a function that reads the stack pointer in a fifth of a microsecond, or None where
+    that does not work.
+    """
     word = _STACK_POINTER.get(os.uname().machine) if sys.platform == "linux" else None
     library = ctypes.PyDLL(None) if word is not None else None
     if library is None or not hasattr(library, "gnu_get_libc_version"):
@@ -140,11 +153,13 @@ def _position_by_context(lowest: int, size: int) -> Callable[[], int] | None:
     return position if lowest <= position() < lowest + size else None
 
 
-def _position_by_callback(engine: Engine) -> Callable[[], int]:
-    """The same with what the engine passes to a callback, which it keeps on the stack."""
-    environment = _Position()
+def _make_callback_probe(engine: Engine) -> Callable[[], int]:
+    """Return a function that finds the stack pointer by a callback, whose argument the engine keeps
+    on the stack.
+    """
+    environment = _ProbeEnvironment()
     store = Store(engine, environment)
-    function = WasmFunction(store, store.make_import(_PROBE, environment), 1)
+    function = WasmFunction(store, store.make_import(_PROBE_FUNCTION, environment), 1)
 
     def position() -> int:
         function.call(environment.pending)
@@ -153,14 +168,14 @@ def _position_by_callback(engine: Engine) -> Callable[[], int]:
     return position
 
 
-class _Position(Environment):
+class _ProbeEnvironment(Environment):
     __slots__ = ("address",)
 
     address: int
 
 
-def _note(environment: Any, caller: int, values: Any) -> None:
+def _store_caller(environment: Any, caller: int, values: Any) -> None:
     environment.address = caller
 
 
-_PROBE = HostFunction(FunctionType((), ()), _note)
+_PROBE_FUNCTION = HostFunction(FunctionType((), ()), _store_caller)

@@ -1,6 +1,6 @@
-"""What the C API reports when something fails, as Python exceptions of this package.
+"""Turn what the C API reports when something fails into exceptions of this package.
 
-They are for the layers above, which know what was being done and turn each into one of `plugwasm.errors`.
+The layers above know what was being done, and turn each of these into one of `plugwasm.errors`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ TRAP_NAMES = (
 """Names of the engine's trap codes, in their order."""
 
 KERNEL_NAME = "extism:host/env"
-"""The name of our own module; its frames are left out of backtraces."""
+"""The name of the kernel module. Its frames are left out of backtraces."""
 
 ArgumentError = ctypes.ArgumentError
-"""What ctypes raises for a `RecursionError` while it converts an argument, when Python's own stack in C is at its end."""
+"""What ctypes raises for a `RecursionError` while it converts an argument at the end of Python's
+own C stack.
+"""
 
 
 def is_recursion_error(error: BaseException) -> bool:
-    """Whether it says that Python's stack is at its end."""
+    """Return whether the error says that Python's stack is exhausted."""
     return isinstance(error, RecursionError) or (
         isinstance(error, ArgumentError) and "RecursionError" in str(error)
     )
@@ -55,12 +57,12 @@ MAX_NAME = 200
 """Characters of a function's or a module's name that are shown in a frame."""
 
 MAX_SHOWN_BYTES = 1000
-"""Bytes of a name that are looked at; longer ones are cut off."""
+"""Bytes of a name that are looked at. Longer ones are cut off."""
 
 MAX_REFERENCES = 12
-"""To what stands before, in a mangled name. Names with more are shown as they are."""
+"""The most back references in a mangled name. Names with more are shown as they are."""
 
-UNTOLD = "the engine could not tell why"
+UNKNOWN_MESSAGE = "the engine could not tell why"
 
 OUT_OF_FUEL = TRAP_NAMES[11]
 STACK_OVERFLOW = TRAP_NAMES[0]
@@ -69,7 +71,7 @@ OUT_OF_BOUNDS = TRAP_NAMES[1]
 
 
 class EngineFailure(Exception):
-    """The engine refused or the guest failed: a message, and the Wasm frames, innermost first."""
+    """The engine refused, or the guest failed: a message, and the Wasm frames, innermost first."""
 
     def __init__(self, message: str, frames: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -78,7 +80,7 @@ class EngineFailure(Exception):
 
 
 class Trap(EngineFailure):
-    """The guest trapped; the message is a member of `TRAP_NAMES`."""
+    """The guest trapped. The message is a member of `TRAP_NAMES`."""
 
 
 class HostRaised(EngineFailure):
@@ -90,15 +92,17 @@ class HostRaised(EngineFailure):
 
 
 def take_error(pointer: int) -> EngineFailure:
-    """The failure that a `wasmtime_error_t` describes; frees it."""
-    message, frames = _told(lib.wasmtime_error_message, lib.wasmtime_error_wasm_trace, pointer)
+    """Return the failure that a `wasmtime_error_t` describes, and free it."""
+    message, frames = _read_message_and_frames(
+        lib.wasmtime_error_message, lib.wasmtime_error_wasm_trace, pointer
+    )
     lib.wasmtime_error_delete(pointer)
     return EngineFailure(message, frames)
 
 
 def take_trap(pointer: int) -> EngineFailure:
-    """The failure that a `wasm_trap_t` describes; frees it."""
-    message, frames = _told(lib.wasm_trap_message, lib.wasm_trap_trace, pointer)
+    """Return the failure that a `wasm_trap_t` describes, and free it."""
+    message, frames = _read_message_and_frames(lib.wasm_trap_message, lib.wasm_trap_trace, pointer)
     code = ctypes.c_uint8()
     known = lib.wasmtime_trap_code(pointer, ctypes.byref(code))
     lib.wasm_trap_delete(pointer)
@@ -109,17 +113,18 @@ def take_trap(pointer: int) -> EngineFailure:
     return EngineFailure(message, frames)
 
 
-def _text(get: Any, pointer: int) -> str:
+def _read_message(get: Any, pointer: int) -> str:
     vec = ByteVec()
     get(pointer, ctypes.byref(vec))
     return take_bytes(vec).decode("utf-8", "replace").rstrip("\0")
 
 
-def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
-    """The message and the frames.
+def _read_message_and_frames(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
+    """Return the message and the frames.
 
-    The engine writes a backtrace into its message, and demangles the names in it: some hundred bytes of a C++ name can stand for more
-    text than there is memory. So it is asked for its message only where no name in the backtrace can do that.
+    The engine writes a backtrace into its message and demangles the names in it. Some hundred bytes
+    of a C++ name can stand for more text than there is memory. So the message is asked for only
+    where no name in the backtrace can do that.
     """
     vec = PointerVec()
     trace(pointer, ctypes.byref(vec))
@@ -131,8 +136,8 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
         borrowed_text(lib.wasmtime_frame_module_name(vec.data[i]), MAX_SHOWN_BYTES)
         for i in range(vec.size)
     ]
-    harmless = all(_is_harmless(name) for name in names + modules if name)
-    message = _text(text, pointer) if harmless else UNTOLD
+    harmless = all(_demangles_briefly(name) for name in names + modules if name)
+    message = _read_message(text, pointer) if harmless else UNKNOWN_MESSAGE
     frames = []
     for i, (name, module) in enumerate(zip(names, modules, strict=True)):
         if module == KERNEL_NAME:
@@ -141,7 +146,7 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
         if not name:
             name = f"function {lib.wasm_frame_func_index(frame)}"
         elif name.startswith(("_Z", "_R")):
-            name = _demangled(message, i) or name
+            name = _find_demangled(message, i) or name
         offset = lib.wasm_frame_module_offset(frame)
         where = (
             truncate(name, MAX_NAME)
@@ -150,15 +155,17 @@ def _told(text: Any, trace: Any, pointer: int) -> tuple[str, tuple[str, ...]]:
         )
         frames.append(f"{truncate(module, MAX_NAME)}!{where}" if module else where)
     lib.wasm_frame_vec_delete(ctypes.byref(vec))
-    if message.startswith(
-        "error while executing at wasm backtrace:"
-    ):  # with names as the guest wrote them, of any length
+    # The backtrace has the guest's own names, of any length.
+    if message.startswith("error while executing at wasm backtrace:"):
         message = message.rpartition("Caused by:\n")[2].strip()
     return message, tuple(frames)
 
 
-def _is_harmless(name: str) -> bool:
-    """Whether what the engine makes of it is of bounded length: with r references back, at most 3^(r/3) times as long."""
+def _demangles_briefly(name: str) -> bool:
+    """Return whether the demangled name is of bounded length.
+
+    With r back references it is at most 3^(r/3) times as long.
+    """
     if len(name) >= MAX_SHOWN_BYTES or not name.startswith("_"):
         return len(name) < MAX_SHOWN_BYTES
     import re
@@ -166,8 +173,8 @@ def _is_harmless(name: str) -> bool:
     return len(re.findall("[ST][0-9A-Z]*_", name)) <= MAX_REFERENCES
 
 
-def _demangled(message: str, index: int) -> str | None:
-    """The name in line `index` of the backtrace that the engine prints, which it demangles."""
+def _find_demangled(message: str, index: int) -> str | None:
+    """Return the demangled name in line `index` of the backtrace that the engine prints."""
     for line in message.splitlines():
         number, _, rest = line.strip().partition(": ")
         if number == str(index) and rest.lstrip().startswith("0x"):
@@ -176,6 +183,6 @@ def _demangled(message: str, index: int) -> str | None:
 
 
 def strip_rust_hash(name: str) -> str:
-    """A demangled name without the hash that Rust appends."""
+    """Return a demangled name without the hash that Rust appends."""
     head, _, last = name.rpartition("::")
     return head if len(last) == 17 and last[0] == "h" else name

@@ -13,22 +13,26 @@ from .traps import EngineFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from functools import partial
+
     from .module import Engine
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 VALUE_CODES = {"i64": 1, "i32": 0, "f64": 3, "f32": 2, "externref": 128, "funcref": 129}
-"""The number that the C API has for each type of value that can be passed through the host."""
+"""The C API's number of each value type that can be passed through the host."""
 
 
 class FunctionType:
-    """The parameters and results of a Wasm function, as the names of their value types."""
+    """The parameters and results of a Wasm function, as names of value types."""
 
     __module__ = "plugwasm"
 
     __slots__ = ("__weakref__", "_pointers", "params", "results")
 
     def __init__(self, params: tuple[str, ...], results: tuple[str, ...]) -> None:
-        self.params = params
-        self.results = results
+        self.params: tuple[str, ...] = params
+        self.results: tuple[str, ...] = results
         self._pointers: dict[Engine, _TypePointer] = {}
 
     def __eq__(self, other: object) -> bool:
@@ -47,7 +51,10 @@ class FunctionType:
         return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
 
     def pointer(self, engine: Engine) -> int:
-        """The library's own description of the type, made on first use. It binds one to the engine that it is used with."""
+        """Return the library's description of the type, made on first use.
+
+        A description is bound to the engine that it is first used with, so there is one for each.
+        """
         found = self._pointers.get(engine)
         if found is None:
             found = self._pointers.setdefault(engine, _TypePointer(self))
@@ -65,17 +72,20 @@ class _TypePointer(Finalizable):
 
 
 class Item:
-    """What a module imports or exports: its name, its kind, and for a function its type. `module` is empty for exports."""
+    """An import or export of a module: its name, its kind, and for a function its type.
+
+    `module` is empty for exports.
+    """
 
     __module__ = "plugwasm"
 
     __slots__ = ("kind", "module", "name", "type")
 
     def __init__(self, module: str, name: str, kind: str, type: FunctionType | None) -> None:
-        self.module = module
-        self.name = name
-        self.kind = kind
-        self.type = type
+        self.module: str = module
+        self.name: str = name
+        self.kind: str = kind
+        self.type: FunctionType | None = type
 
     def __repr__(self) -> str:
         where = (
@@ -92,6 +102,6 @@ def _value_types(names: tuple[str, ...]) -> PointerVec:
         *(lib.wasm_valtype_new(VALUE_CODES[name]) for name in names)
     )
     vec = PointerVec()
-    # The vector only lends the array: `wasm_functype_new` takes the types out of a copy that the library makes.
+    # The library copies the array; `wasm_functype_new` takes the types out of the copy.
     lib.wasm_valtype_vec_new(ctypes.byref(vec), len(names), array)
     return vec

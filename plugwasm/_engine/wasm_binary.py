@@ -1,4 +1,6 @@
-"""What the engine does not tell of a module: read off the binary format (WebAssembly 3.0, chapter 5), as far as it is needed."""
+"""Read facts about a module that the C API does not tell from its bytes (WebAssembly 3.0, chapter
+5).
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
 """The numbers of sections."""
 
 MAX_NAME = 4096
-"""Bytes of a name in the section of names."""
+"""The most bytes of a name in the name section."""
 
 _STATE = {IMPORT: 448, TABLE: 64, GLOBAL: 16, ELEMENT: 112, DATA: 16, TAG: 16}
-"""What the engine and the host keep in an instance for each entry of these sections, in bytes: measured, and rounded up."""
+"""Bytes that the engine and the host keep in an instance for each entry of these sections:
+measured, and rounded up.
+"""
 _REFERENCE = 32
-"""For each function that can be referred to."""
+"""Bytes for each function that can be referred to."""
 _ELEMENT_OF_SEGMENT = 16
 _STRUCT, _ARRAY = 0x5F, 0x5E
 _NUMBERS_GO_ON = bytes(range(128, 256))
@@ -39,9 +43,14 @@ Facts = tuple[int, int, int, int, int, int, int]
 
 
 def read_facts(wasm: bytes) -> Facts:
-    """Of a valid module: how many memories it defines (not imports), the pages at first of all and of the largest, bits for whether it
-    starts with a function (1) and whether it may have objects that are collected (2), how many bytes an instance takes outside of memories
-    and tables at most, how many tables it defines, and how many types, imports and exports it has."""
+    """Return facts about a valid module.
+
+    Returns:
+        How many memories it defines; their initial pages together, and those of the largest; flags:
+        1 if it has a start function, 2 if it may have objects that are garbage collected; the most
+        bytes that an instance takes outside of memories and tables; how many tables it defines; and
+        how many types, imports and exports it has together.
+    """
     count = total = largest = start = state = tables = functions = references = entries = 0
     for section, at, end in iter_sections(wasm):
         if section in (CUSTOM, CODE):
@@ -50,7 +59,7 @@ def read_facts(wasm: bytes) -> Facts:
         if section in (TYPE, IMPORT, EXPORT):
             entries += number
         if section == TYPE and (_STRUCT in wasm[at:end] or _ARRAY in wasm[at:end]):
-            start |= 2  # such a byte may also be a number, which does no harm
+            start |= 2  # such a byte may also be part of a number, which does no harm
         state += _STATE.get(section, 0) * number
         if section == MEMORY:
             for _ in range(number):
@@ -71,7 +80,8 @@ def read_facts(wasm: bytes) -> Facts:
         elif section == EXPORT:
             references += number
         elif section == ELEMENT:
-            # Each element ends with a byte below 128, as all numbers do: counting those is fast, and counts some too many.
+            # Each element ends with a byte below 128, as all numbers do. Counting those is fast,
+            # and overestimates.
             elements = len(wasm[at:end].translate(None, _NUMBERS_GO_ON))
             references += elements
             state += _ELEMENT_OF_SEGMENT * elements
@@ -88,11 +98,16 @@ def read_facts(wasm: bytes) -> Facts:
 
 MANY_SEGMENTS = 100
 MUCH_DATA = 2**17
-"""From so many segments, or bytes of them, a module is better off with images of its memories: measured (docs/decisions.md, 38)."""
+"""With more segments than `MANY_SEGMENTS`, or more bytes of data than this, a module is better off
+with images of its memories: measured (docs/decisions.md, 38).
+"""
 
 
 def benefits_from_images(module: bytes) -> bool:
-    """Whether a module, in either format, has so much initial data that images are worth it. It need not be valid; then any answer does."""
+    """Return whether a module, in either format, has so much initial data that images are worth it.
+
+    For an invalid module any answer does.
+    """
     if not module.startswith(b"\0asm"):
         return module.count(b"(data") > MANY_SEGMENTS or (
             len(module) > 2 * MUCH_DATA and b"(data" in module
@@ -111,7 +126,9 @@ def benefits_from_images(module: bytes) -> bool:
 
 
 def shares_memory(wasm: bytes) -> bool:
-    """Whether a valid module defines a memory that is shared. (One that it imports, nobody can give it.)"""
+    """Return whether a valid module defines a shared memory. (An imported one cannot be provided by
+    anyone.)
+    """
     for section, at, _ in iter_sections(wasm):
         if section == MEMORY:
             number, at = read_leb128(wasm, at)
@@ -128,22 +145,27 @@ def shares_memory(wasm: bytes) -> bool:
 
 
 def strip_long_names(wasm: bytes) -> bytes:
-    """The module without its names for functions if one of them is very long: a backtrace has a copy of the name for each frame."""
+    """Return the module without its function names if one of them is very long.
+
+    A backtrace has a copy of the name for each frame.
+    """
     kept, begin = [wasm[:8]], 8
     try:
         for section, at, end in iter_sections(wasm):
             if end > len(wasm):
-                return wasm  # broken off as well
+                return wasm  # truncated as well
             if not (section == CUSTOM and _has_long_names(wasm, at, end)):
                 kept.append(wasm[begin:end])
             begin = end
     except IndexError:
-        return wasm  # broken off: the engine will find that out
+        return wasm  # truncated: the engine will report it
     return b"".join(kept)
 
 
 def _has_long_names(wasm: bytes, at: int, end: int) -> bool:
-    """Whether a custom section is one of names, and has a long one for the module or a function, or cannot be read."""
+    """Return whether a custom section is a name section with a long name of the module or a
+    function, or cannot be read.
+    """
     length, at = read_leb128(wasm, at)
     if wasm[at : at + length] != b"name":
         return False
@@ -168,7 +190,7 @@ def _has_long_names(wasm: bytes, at: int, end: int) -> bool:
 
 
 def iter_sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:
-    """The number of each section, where its content starts, and where that ends."""
+    """Yield the number of each section, and the offsets where its content starts and ends."""
     at = 8
     while at < len(wasm):
         section = wasm[at]
@@ -178,6 +200,7 @@ def iter_sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def read_leb128(wasm: bytes, at: int) -> tuple[int, int]:
+    """Return the unsigned LEB128 number at an offset, and the offset after it."""
     value = shift = 0
     while True:
         byte = wasm[at]
@@ -187,4 +210,5 @@ def read_leb128(wasm: bytes, at: int) -> tuple[int, int]:
             return value, at
         shift += 7
         if shift > 63:
-            raise IndexError  # no number of the format is longer, and one of a megabyte would take minutes to make
+            # No number of the format is longer, and one of a megabyte would take minutes to build.
+            raise IndexError

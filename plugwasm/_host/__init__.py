@@ -12,17 +12,17 @@ memory_budget     the limit on all memories of a plugin
 functions         host functions of the application
 annotations       conversions that the annotations of a host function ask for
 registry          host functions that `host_fn` registered
-current_plugin    what a host function sees of its caller
+current_plugin    the plugin that calls a host function, as that sees it
 wasm_values       types of Wasm values, and their 64 bits
 observed_values   values of calls as observers see them
 codecs            values to bytes and back: JSON, MessagePack
 conversion        bytes to typed values, by msgspec and pydantic
-hashing           cost of putting values from outside into sets and dicts
+hashing           limits on values from outside that go into sets and dicts
 error_location    the key of a value that could not be read
-options           checks of what applications pass as options
+options           checks of options that applications pass
 event_loop        calls awaited by a task, and `async def` host functions
 task              the running task of asyncio or trio
-greenlets         one greenlet of a thread in guests at a time
+greenlets         only one greenlet of a thread may be in guests at a time
 waiting_calls     calls whose host functions are under way
 log_handlers      logging functions of the official SDK
 """

@@ -1,4 +1,6 @@
-"""What the annotations of a host function say: how each parameter is made of what the guest passes, and each result is given to it."""
+"""Conversions that a host function's annotations ask for: how to make each parameter from what the
+guest passes, and how to give it each result.
+"""
 
 from __future__ import annotations
 
@@ -33,22 +35,28 @@ class Json:
 
 
 class Pickle:
-    """In the annotation of a result: the value travels as a pickle. To read what a guest pickled, see `UnsafePickle`."""
+    """In the annotation of a result: the value travels as a pickle. To read what a guest pickled,
+    see `UnsafePickle`.
+    """
 
     __module__ = "plugwasm"
 
 
 class UnsafePickle:
-    """In the annotation of a parameter: what the guest sends is unpickled, which lets the guest run any code in this process.
+    """In the annotation of a parameter: what the guest sends is unpickled, so the guest can run any
+    code in this process.
 
-    Only for plugins that are trusted as much as the application itself. Nothing else makes plugwasm unpickle what a guest sent.
+    Only for plugins that are trusted as much as the application itself. Nothing else makes plugwasm
+    unpickle what a guest sent.
     """
 
     __module__ = "plugwasm"
 
 
 class Codec:
-    """In an annotation: the function turns the bytes that a guest sent into the parameter, or the result into bytes for the guest."""
+    """In an annotation: the function turns the bytes that a guest sent into the parameter, or the
+    result into bytes for the guest.
+    """
 
     __module__ = "plugwasm"
 
@@ -56,7 +64,7 @@ class Codec:
         self.codec = codec
 
 
-def _bytes(guest: Guest, raw: int) -> bytes:
+def _decode_bytes(guest: Guest, raw: int) -> bytes:
     handle = raw & HANDLE_MASK
     block = guest.kernel.block(handle)
     if block is None:
@@ -64,12 +72,14 @@ def _bytes(guest: Guest, raw: int) -> bytes:
     return block.tobytes()
 
 
-def _reading(read: Reader) -> Decoder:
-    """Reads what a guest passed within its own limits. To read counts towards the time of its call."""
+def _make_bounded_decoder(read: Reader) -> Decoder:
+    """Return a decoder that reads what a guest passed within its limits. The time counts towards
+    its call.
+    """
 
     def decode(guest: Guest, raw: int) -> Any:
-        data = _bytes(guest, raw)
-        if len(data) < _QUICK:
+        data = _decode_bytes(guest, raw)
+        if len(data) < _UNTIMED_BYTES:
             return read(data, guest.limits)
         guest.remaining()
         value = read(data, guest.limits)
@@ -79,24 +89,24 @@ def _reading(read: Reader) -> Decoder:
     return decode
 
 
-_QUICK = 2**14
-"""Bytes that are read at once, whatever they are, so that no look at the clock is needed."""
+_UNTIMED_BYTES = 2**14
+"""Inputs of fewer bytes are read without looking at the clock."""
 
 
-def _text(guest: Guest, raw: int) -> str:
+def _decode_text(guest: Guest, raw: int) -> str:
     block = guest.kernel.block(raw & HANDLE_MASK)
     if block is None:
         return guest.read_block(raw, "a host function").decode()
     return str(block, "utf-8")
 
 
-def _give_text(guest: Guest, value: str) -> int:
+def _encode_text(guest: Guest, value: str) -> int:
     if not isinstance(value, str):
         raise TypeError(f"it should return str, but returned {type(value).__name__}")
     return guest.new_block(value.encode())
 
 
-def _give_bytes(guest: Guest, value: Any) -> int:
+def _encode_bytes(guest: Guest, value: Any) -> int:
     try:
         view = memoryview(value)
     except TypeError:
@@ -107,23 +117,25 @@ def _give_bytes(guest: Guest, value: Any) -> int:
 _write_i64 = WRITE[ValType.I64]
 
 
-def _give_int(guest: Guest, value: Any) -> int:
+def _encode_int(guest: Guest, value: Any) -> int:
     try:
         return _write_i64(value)
     except TypeError:
         raise TypeError(f"it should return int, but returned {type(value).__name__}") from None
 
 
-def _give_float(guest: Guest, value: Any) -> int:
+def _encode_float(guest: Guest, value: Any) -> int:
     try:
         return write_f64(value)
     except struct.error:
         raise TypeError(f"it should return float, but returned {type(value).__name__}") from None
 
 
-def _giver(codec: TypedCodec, annotation: Any) -> Encoder:
-    """Gives a result by a codec, after a look at its class where the annotation is one that objects have."""
-    plain = _plain(annotation)
+def _make_checked_encoder(codec: TypedCodec, annotation: Any) -> Encoder:
+    """Return an encoder that gives a result by a codec, after a check of its class where the
+    annotation is a class.
+    """
+    plain = _strip_marker(annotation)
     expected = (
         plain
         if isinstance(plain, type)
@@ -142,8 +154,8 @@ def _giver(codec: TypedCodec, annotation: Any) -> Encoder:
     return give
 
 
-def _marker(annotation: Any) -> Any:
-    """The one of our markers in an `Annotated`, or None; a class stands for its instance."""
+def _find_marker(annotation: Any) -> Any:
+    """Return the marker in an `Annotated`, or None. A class stands for its instance."""
     for item in getattr(annotation, "__metadata__", ()):
         for marker in (Json, Pickle, UnsafePickle):
             if item is marker or isinstance(item, marker):
@@ -153,14 +165,18 @@ def _marker(annotation: Any) -> Any:
     return None
 
 
-def _codec(annotation: Any, marker: Any) -> TypedCodec | None:
-    """What values of a type travel by: the codec in the annotation, or JSON for a type that says what is in it."""
+def _find_codec(annotation: Any, marker: Any) -> TypedCodec | None:
+    """Return the codec for values of a type: its annotation's, JSON for records, or None."""
     return marker if marker is not None else JSON if _is_record(annotation) else None
 
 
 def _is_record(annotation: Any) -> bool:
-    """Whether it is a dataclass, a Struct, a TypedDict, a NamedTuple, a model of pydantic, or a container or a union of what is typed."""
-    plain = _plain(annotation)
+    """Return whether a type says what is in it.
+
+    Such are a dataclass, a Struct, a TypedDict, a NamedTuple, a model of pydantic, or a container
+    or a union of types.
+    """
+    plain = _strip_marker(annotation)
     origin = get_origin(plain)
     if origin in (Union, types.UnionType):
         return all(member is type(None) or _is_record(member) for member in get_args(plain))
@@ -168,10 +184,10 @@ def _is_record(annotation: Any) -> bool:
         return False
     if origin is not None and issubclass(origin, (Mapping, Sequence, AbstractSet)):
         return True
-    return any(hasattr(origin or plain, mark) for mark in _RECORDS)
+    return any(hasattr(origin or plain, mark) for mark in _RECORD_ATTRIBUTES)
 
 
-_RECORDS = (
+_RECORD_ATTRIBUTES = (
     "__dataclass_fields__",
     "__struct_fields__",
     "__required_keys__",
@@ -181,42 +197,54 @@ _RECORDS = (
 """Attributes that classes of records have, and others do not."""
 
 
-def _plain(annotation: Any) -> Any:
-    """The annotation without our markers."""
+def _strip_marker(annotation: Any) -> Any:
+    """Return the annotation without the markers."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def observed_type(annotation: Any) -> Any:
-    """What those who watch take its values for: bytes, where only a codec of the application's can read them."""
-    marker = _marker(annotation)
+    """Return the type as which observers see the values: bytes where only a codec of the
+    application can read them.
+    """
+    marker = _find_marker(annotation)
     if marker is None:
-        return _plain(annotation)
+        return _strip_marker(annotation)
     return annotation if marker is Json or marker is JSON else bytes
 
 
 def make_decoder(function: str, parameter: str, annotation: Any) -> tuple[ValType, Decoder]:
-    marker = _marker(annotation)
+    """Return the Wasm type of a parameter, and the function that makes its value.
+
+    Raises:
+        TypeError: No Wasm type follows from the annotation, or it would unpickle what the guest
+            sends.
+    """
+    marker = _find_marker(annotation)
     if marker is Json:
-        return ValType.I64, _reading(read_plain_json)
+        return ValType.I64, _make_bounded_decoder(read_plain_json)
     if marker is UnsafePickle:
         import pickle
 
-        return ValType.I64, lambda guest, raw: pickle.loads(_bytes(guest, raw))
+        return ValType.I64, lambda guest, raw: pickle.loads(_decode_bytes(guest, raw))
     if marker is Pickle:
         raise TypeError(
-            f"host function `{function}`: parameter `{parameter}` would be unpickled from what the guest sends, which lets the guest "
-            "run any code in this process. Use Json or a Codec; or write plugwasm.UnsafePickle if the guest is trusted that much"
+            f"host function `{function}`: parameter `{parameter}` would be unpickled from what the "
+            "guest sends, which lets the guest "
+            "run any code in this process. Use Json or a Codec; or write plugwasm.UnsafePickle if "
+            "the guest is trusted that much"
         )
     if isinstance(marker, Codec):
-        return ValType.I64, _reading(ignore_limits(marker.codec))
-    codec = _codec(annotation, marker)
+        return ValType.I64, _make_bounded_decoder(ignore_limits(marker.codec))
+    codec = _find_codec(annotation, marker)
     if codec is not None:
-        return ValType.I64, _reading(make_argument_reader(parameter, annotation, codec))
-    plain = _plain(annotation)
+        return ValType.I64, _make_bounded_decoder(
+            make_argument_reader(parameter, annotation, codec)
+        )
+    plain = _strip_marker(annotation)
     if plain is str:
-        return ValType.I64, _text
+        return ValType.I64, _decode_text
     if plain is bytes:
-        return ValType.I64, _bytes
+        return ValType.I64, _decode_bytes
     if plain is bool:
         return ValType.I32, lambda _, raw: bool(raw & 0xFFFFFFFF)
     if plain is int:
@@ -224,12 +252,18 @@ def make_decoder(function: str, parameter: str, annotation: Any) -> tuple[ValTyp
     if plain is float:
         return ValType.F64, lambda _, raw: read_f64(raw)
     raise TypeError(
-        f"host function `{function}`: cannot infer a Wasm type for parameter `{parameter}` of type {annotation!r}; {_HINT}"
+        f"host function `{function}`: cannot infer a Wasm type for parameter `{parameter}` of type "
+        f"{annotation!r}; {_SUPPORTED_TYPES}"
     )
 
 
 def make_encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
-    marker = _marker(annotation)
+    """Return the Wasm type of a result, and the function that gives its value to the guest.
+
+    Raises:
+        TypeError: No Wasm type follows from the annotation.
+    """
+    marker = _find_marker(annotation)
     if marker is Json:
         import json
 
@@ -240,27 +274,29 @@ def make_encoder(function: str, annotation: Any) -> tuple[ValType, Encoder]:
         return ValType.I64, lambda guest, value: guest.new_block(pickle.dumps(value))
     if isinstance(marker, Codec):
         convert = marker.codec
-        return ValType.I64, lambda guest, value: _give_bytes(guest, convert(value))
-    codec = _codec(annotation, marker)
+        return ValType.I64, lambda guest, value: _encode_bytes(guest, convert(value))
+    codec = _find_codec(annotation, marker)
     if codec is not None:
-        return ValType.I64, _giver(codec, annotation)
-    plain = _plain(annotation)
+        return ValType.I64, _make_checked_encoder(codec, annotation)
+    plain = _strip_marker(annotation)
     if plain is str:
-        return ValType.I64, _give_text
+        return ValType.I64, _encode_text
     if plain is bytes:
-        return ValType.I64, _give_bytes
+        return ValType.I64, _encode_bytes
     if plain is bool:
         return ValType.I32, lambda _, value: int(bool(value))
     if plain is int:
-        return ValType.I64, _give_int
+        return ValType.I64, _encode_int
     if plain is float:
-        return ValType.F64, _give_float
+        return ValType.F64, _encode_float
     raise TypeError(
-        f"host function `{function}`: cannot infer a Wasm type for its result of type {annotation!r}; {_HINT}"
+        f"host function `{function}`: cannot infer a Wasm type for its result of type "
+        f"{annotation!r}; {_SUPPORTED_TYPES}"
     )
 
 
-_HINT = (
-    "use str, bytes, int, float, bool, a dataclass or another record, list[…] or dict[…, …], a tuple of these (result only), "
+_SUPPORTED_TYPES = (
+    "use str, bytes, int, float, bool, a dataclass or another record, list[…] or dict[…, …], a "
+    "tuple of these (result only), "
     "Annotated[…, Json], Annotated[…, codecs.JSON], Annotated[…, Codec(…)], or give a `signature`"
 )

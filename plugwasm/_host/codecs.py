@@ -1,13 +1,15 @@
-"""How Python's values travel: from Python to the bytes that a guest gets, and from the bytes that it gives to a type.
+"""Convert Python values to the bytes that a guest gets, and the bytes that it returns to a type.
 
-Without a codec, str is UTF-8 text, bytes (or any buffer) are as they are, and everything else is JSON. `JSON`, `MSGPACK` and `RAW` say it
-for all types alike, and any object with the two methods of `TypedCodec` can take their place:
+Without a codec, str is UTF-8 text, bytes (or any buffer) are passed as they are, and everything
+else is JSON. `JSON`, `MSGPACK` and `RAW` use one format for all types, and any object with the two
+methods of `TypedCodec` can take their place:
 
     plugin.call("find", {"name": "Ada"}, returns=list[User])
     plugin.call("find", query, returns=list[User], codec=plugwasm.codecs.MSGPACK)
 
-What msgspec converts can travel: builtin types, dataclasses, `msgspec.Struct`, `TypedDict`, `NamedTuple`, enums, dates and times, `UUID`,
-`Decimal`, unions, and containers of these; and models of pydantic, where the application has it.
+Whatever msgspec converts can be passed: builtin types, dataclasses, `msgspec.Struct`, `TypedDict`,
+`NamedTuple`, enums, dates and times, `UUID`, `Decimal`, unions, and containers of these; and models
+of pydantic, where the application has it.
 """
 
 from __future__ import annotations
@@ -46,32 +48,34 @@ if TYPE_CHECKING:
 __all__ = ["JSON", "MSGPACK", "RAW", "DecodeError", "TypedCodec"]
 
 KEPT_BYTES = 256
-"""Of an output, in an `OutputError`."""
+"""Bytes of an output that an `OutputError` keeps."""
 
 _limits: ContextVar[Limits] = ContextVar("plugwasm.codecs.limits", default=DEFAULT_LIMITS)
-"""Of the plugin whose bytes a codec of the application decodes."""
+"""The limits of the plugin whose bytes a codec of the application decodes."""
 
 
 class TypedCodec(Protocol):
-    """What turns values into bytes, and bytes into a value of a type.
+    """Converts values to bytes, and bytes to a value of a type.
 
     `plugwasm.Codec` is something else: one function, for one parameter of a host function.
 
-    What `decode` builds of bytes that come from a plugin is for it to bound. The limits of that plugin hold in `JSON` and `MSGPACK`, if it
-    goes on to these; elsewhere they have the default ones.
+    `decode` has to bound what it builds of bytes that come from a plugin. The limits of that plugin
+    hold in `JSON` and `MSGPACK` if it calls these; elsewhere they use the default limits.
     """
 
     def encode(self, value: Any, /) -> bytes:
-        """The bytes for a value."""
+        """Return the bytes for a value."""
 
     def decode(self, data: bytes, type: Any, /) -> Any:
-        """The value of that type. Raises `DecodeError`, or any other exception, when the bytes are none."""
+        """Return the value of that type. Raise `DecodeError`, or any other exception, if the bytes
+        are none.
+        """
 
 
 TypedCodec.__module__ = "plugwasm.codecs"
 
 
-# ---- codecs --------------------------------------------------------------------------------------------------------------------------
+# ---- codecs --------------------------------------------------------------------------------------
 
 
 class _Json:
@@ -137,32 +141,34 @@ RAW: TypedCodec = _Raw()
 """Bytes as they are, and str as UTF-8; nothing else."""
 
 
-# ---- what a call sends and gets --------------------------------------------------------------------------------------------------------
+# ---- what a call sends and gets ------------------------------------------------------------------
 
 
 def encode_input(value: Any) -> bytes:
-    """What a call sends for a value that is neither text nor a buffer.
+    """Return the bytes to send for an input that is neither text nor a buffer.
 
     Raises:
-        TypeError: There is no JSON for it.
+        TypeError: The value has no JSON form.
     """
     try:
         return JSON.encode(value)
     except TypeError as error:
         raise TypeError(
-            f"a value of type {type(value).__name__} cannot be sent: {error}; pass bytes, or give a `codec`"
+            f"a value of type {type(value).__name__} cannot be sent: {error}; pass bytes, or give "
+            "a `codec`"
         ) from error
 
 
 def unencodable_input_error(
     error: UnicodeEncodeError, plugin: str | None, function_name: str
 ) -> OptionError:
-    """The error for an input that is text and cannot be sent."""
+    """Return the error for text that cannot be sent."""
     where = f"the input of `{truncate(function_name)}`" + (
         f" of plugin `{plugin}`" if plugin else ""
     )
     return OptionError(
-        f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character {error.start}; pass bytes",
+        f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character "
+        f"{error.start}; pass bytes",
         field="data",
         plugin=plugin,
         function=function_name,
@@ -172,10 +178,11 @@ def unencodable_input_error(
 def prepare_typed_call(
     function: str, data: Any, parse: Any, returns: Any, codec: TypedCodec | None, plugin: str | None
 ) -> tuple[Any, Callable[[bytes], Any]]:
-    """`data` and `parse` for a call that was made with `returns` or `codec`."""
+    """Return `data` and `parse` for a call that was made with `returns` or `codec`."""
     if returns is None:
         raise OptionError(
-            f"call of `{truncate(function)}`: returns: None is no type; write returns=type(None) for an output that is empty or null, or "
+            f"call of `{truncate(function)}`: returns: None is no type; write returns=type(None) "
+            "for an output that is empty or null, or "
             "leave it out for bytes",
             field="returns",
         )
@@ -184,7 +191,8 @@ def prepare_typed_call(
     ):
         given = codec if isinstance(codec, str) else type(codec).__name__
         raise OptionError(
-            f"call of `{truncate(function)}`: codec: expected plugwasm.codecs.JSON, MSGPACK or RAW, or an object with "
+            f"call of `{truncate(function)}`: codec: expected plugwasm.codecs.JSON, MSGPACK or "
+            "RAW, or an object with "
             f"`encode` and `decode`, got {truncate(str(given), 40)}",
             field="codec",
         )
@@ -197,7 +205,8 @@ def prepare_typed_call(
         return data, parse
     if getattr(getattr(returns, "__origin__", returns), "__name__", "") == "Measured":
         raise TypeError(
-            f"call of `{truncate(function)}`: only a plugin that is observed can measure its calls; make it with `observe=True`"
+            f"call of `{truncate(function)}`: only a plugin that is observed can measure its "
+            "calls; make it with `observe=True`"
         )
     if isinstance(returns, (str, bytes, int, float)) or (
         callable(returns) and not isinstance(returns, type) and hasattr(returns, "__code__")
@@ -214,9 +223,10 @@ def prepare_typed_call(
 
 
 class OutputReader:
-    """Makes an output of an export a value of a type, or raises `OutputError`.
+    """Convert an export's output to a value of a type, or raise `OutputError`.
 
-    `Plugin.call` knows it by its attribute `takes_limits`, passes the limits of the plugin, and looks at the deadline.
+    `Plugin.call` recognises it by `takes_limits`: it passes the limits of the plugin, and checks
+    the deadline.
     """
 
     __slots__ = ("_facts", "_read")
@@ -243,7 +253,8 @@ class OutputReader:
                 else f"`{truncate(function)}`"
             )
             raise OutputError(
-                f"{where}: the output is no {type_name(returns)}: {with_path(reason, path)}; it {describe_start(output)}",
+                f"{where}: the output is no {type_name(returns)}: {with_path(reason, path)}; it "
+                f"{describe_start(output)}",
                 plugin=plugin,
                 function=function,
                 path=path,
@@ -252,7 +263,7 @@ class OutputReader:
 
 
 class OptionalOutputReader:
-    """The same, which makes None of an empty output."""
+    """An `OutputReader` that returns None for an empty output."""
 
     __slots__ = ("_read",)
 
@@ -268,30 +279,32 @@ class OptionalOutputReader:
 def make_output_reader(
     returns: Any, codec: TypedCodec | None, plugin: str | None, function: str
 ) -> OutputReader:
-    """A function that makes an output of that export a value of the type, or raises `OutputError`.
+    """Return a function that converts the outputs of an export to a type.
 
     Raises:
-        TypeError: No output could ever be one.
+        TypeError: No output could ever be of that type.
     """
     if codec is None or codec is JSON or codec is MSGPACK:
         try:
-            return _kept(returns, codec, plugin, function)  # type: ignore[arg-type]
-        except TypeError:  # of an annotation with a list in it, say; or it is raised again
+            return _cached_output_reader(returns, codec, plugin, function)  # type: ignore[arg-type]
+        except (
+            TypeError
+        ):  # e.g. an annotation with a list in it; other errors are raised again below
             pass
     return OutputReader(returns, codec, plugin, function)
 
 
-_kept = lru_cache(512)(OutputReader)
+_cached_output_reader = lru_cache(512)(OutputReader)
 
 
 def make_reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
-    """A function that makes bytes a value of the type, within the limits that it is given.
+    """Return a function that converts bytes to a type, within the limits that it is given.
 
     Raises:
-        TypeError: No bytes could ever be one.
+        TypeError: No bytes could ever be of that type.
     """
     if codec is None:
-        return get_reader(_reader, kind)
+        return get_reader(_make_default_reader, kind)
     if isinstance(codec, _Json):
         return get_reader(make_json_reader, kind)
     if isinstance(codec, _Msgpack):
@@ -309,7 +322,7 @@ def make_reader(kind: Any, codec: TypedCodec | None = None) -> Reader:
     return read
 
 
-def _reader(kind: Any) -> Reader:
+def _make_default_reader(kind: Any) -> Reader:
     if kind is NONE:
         return read_none
     raw = make_raw_reader(kind)
@@ -317,7 +330,9 @@ def _reader(kind: Any) -> Reader:
 
 
 def make_argument_reader(parameter: str, kind: Any, codec: TypedCodec) -> Reader:
-    """A function that makes what a guest passed to a host function a value of the type, or raises `DecodeError`."""
+    """Return a function that converts what a guest passed to a host function to a type, or raises
+    `DecodeError`.
+    """
     read = make_reader(kind, codec)
 
     def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
@@ -326,7 +341,8 @@ def make_argument_reader(parameter: str, kind: Any, codec: TypedCodec) -> Reader
         except Exception as error:
             reason, path = describe_error(error)
             raise DecodeError(
-                f"the guest passed for `{parameter}` what is no {type_name(kind)}: {with_path(reason, path)}; it {describe_start(data)}"
+                f"the guest passed for `{parameter}` what is no {type_name(kind)}: "
+                f"{with_path(reason, path)}; it {describe_start(data)}"
             ) from error
 
     return decode

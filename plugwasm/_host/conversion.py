@@ -1,9 +1,12 @@
-"""Bytes from outside to values of a type, by msgspec; and by pydantic, whose models an application may have.
+"""Convert bytes from outside to values of a type, by msgspec; and by pydantic, whose models an
+application may have.
 
-Each reader is made once for a type and kept. What it raises says where in the data the type and the data part ways.
+Each reader is made once for a type and kept. Its errors say where in the data the type and the data
+differ.
 
-Nothing is built of data that goes beyond the limits: its values, its depth and its keys are counted first (`_payload_bounds.value_count`,
-`_payload_bounds.nesting`, `_host.hashing`). For data that has fewer bytes than it may have values, that is a look at its length.
+Nothing is built of data that exceeds the limits: its values, its depth and its keys are counted
+first (`_payload_bounds.value_count`, `_payload_bounds.nesting`, `_host.hashing`). For data with
+fewer bytes than it may have values, that takes one look at its length.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 from .._manifest.limits import DEFAULT_LIMITS
 from .._manifest.messages import truncate
 from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep, is_msgpack_too_deep
-from .._payload_bounds.value_count import json_exceeds, json_upper_bound, msgpack_exceeds
+from .._payload_bounds.value_count import json_exceeds, max_json_values, msgpack_exceeds
 from .._platform.native_threads import RLock
 from .error_location import ANY_KEY, MOST_BYTES, locate_keys
 from .hashing import (
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from .._manifest.limits import Limits
 
     class Reader(Protocol):
-        """Makes bytes a value, or raises."""
+        """Converts bytes to a value, or raises."""
 
         def __call__(self, data: bytes, limits: Limits = ..., /) -> Any: ...
 
@@ -43,16 +46,16 @@ if TYPE_CHECKING:
 
 NONE = type(None)
 SHOWN_BYTES = 60
-_MANY = 1000
+_MAX_COMPLAINTS = 1000
 """Complaints of pydantic, of which no list is made."""
 """Of what could not be read, in a message."""
 
 
 class DecodeError(ValueError):
-    """Bytes that are no value of the type that was asked for.
+    """Bytes that are no value of the requested type.
 
     Attributes:
-        reason: What was expected and what was there.
+        reason: What was expected and what was found.
         path: Where, e.g. ``"$.items[3].name"``; ``"$"`` is the whole.
     """
 
@@ -67,7 +70,7 @@ class DecodeError(ValueError):
         return self.reason if self.path == "$" else f"{self.reason} at `{self.path}`"
 
 
-# ---- text and bytes ----------------------------------------------------------------------------------------------------------------------
+# ---- text and bytes ------------------------------------------------------------------------------
 
 
 def read_none(data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -76,13 +79,15 @@ def read_none(data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
 
 
 def make_raw_reader(kind: Any) -> Plain | None:
-    """The function for text and bytes, and for subclasses and annotated forms of these; None for other types."""
+    """Return the function that reads text and bytes, or their subclasses and annotated forms; None
+    for other types.
+    """
     plain = strip_annotations(kind)
     if not isinstance(plain, type) or not issubclass(plain, (str, bytes, bytearray, memoryview)):
         return None
-    read: Plain = _text if issubclass(plain, str) else bytes
+    read: Plain = _read_text if issubclass(plain, str) else bytes
     if plain not in (str, bytes):
-        read = _then(read, plain)
+        read = _chain(read, plain)
     if plain is not kind and hasattr(kind, "__metadata__"):
         import msgspec
 
@@ -96,7 +101,7 @@ def make_raw_reader(kind: Any) -> Plain | None:
     return read
 
 
-def _text(data: bytes) -> str:
+def _read_text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -106,29 +111,29 @@ def _text(data: bytes) -> str:
 
 
 def ignore_limits(read: Plain) -> Reader:
-    """As a reader, for what builds one value only."""
+    """Return a reader for a function that builds one value only, and needs no limits."""
     return lambda data, limits=DEFAULT_LIMITS: read(data)
 
 
-def _then(read: Plain, make: Callable[[Any], Any]) -> Plain:
+def _chain(read: Plain, make: Callable[[Any], Any]) -> Plain:
     return lambda data: make(read(data))
 
 
-# ---- JSON and MessagePack, by msgspec --------------------------------------------------------------------------------------------------
+# ---- JSON and MessagePack, by msgspec ------------------------------------------------------------
 
 
 @lru_cache(1)
 def json_encoder() -> Callable[[Any], bytes]:
     import msgspec
 
-    return msgspec.json.Encoder(enc_hook=_plain_of_pydantic).encode
+    return msgspec.json.Encoder(enc_hook=_encode_pydantic).encode
 
 
 @lru_cache(1)
 def msgpack_encoder() -> Callable[[Any], bytes]:
     import msgspec
 
-    return msgspec.msgpack.Encoder(enc_hook=_plain_of_pydantic).encode
+    return msgspec.msgpack.Encoder(enc_hook=_encode_pydantic).encode
 
 
 def make_json_reader(kind: Any) -> Reader:
@@ -138,32 +143,36 @@ def make_json_reader(kind: Any) -> Reader:
         decode: Plain = kind.__pydantic_validator__.validate_json
         hashed = find_hashed_parts_of_model(kind.__pydantic_core_schema__, is_json=True)
     else:
-        hashed = find_hashed_parts(_check(kind), is_json=True)
-        decode = msgspec.json.Decoder(_any(kind), dec_hook=_pydantic_of_json).decode
+        hashed = find_hashed_parts(_inspect_type(kind), is_json=True)
+        decode = msgspec.json.Decoder(_object_as_any(kind), dec_hook=_decode_pydantic_json).decode
 
-    return _within("JSON", decode, hashed, is_json_too_deep, json_exceeds, json_exceeds_keys)
+    return _make_bounded_reader(
+        "JSON", decode, hashed, is_json_too_deep, json_exceeds, json_exceeds_keys
+    )
 
 
 def make_msgpack_reader(kind: Any) -> Reader:
     import msgspec
 
     if is_pydantic(kind):
-        decode: Plain = _then(
+        decode: Plain = _chain(
             msgspec.msgpack.Decoder().decode, kind.__pydantic_validator__.validate_python
         )
         hashed = find_hashed_parts_of_model(kind.__pydantic_core_schema__, is_json=False).or_(
             HashedParts(untyped=True)
         )
     else:
-        hashed = find_hashed_parts(_check(kind), is_json=False)
-        decode = msgspec.msgpack.Decoder(_any(kind), dec_hook=_pydantic_of_msgpack).decode
+        hashed = find_hashed_parts(_inspect_type(kind), is_json=False)
+        decode = msgspec.msgpack.Decoder(
+            _object_as_any(kind), dec_hook=_decode_pydantic_msgpack
+        ).decode
 
-    return _within(
+    return _make_bounded_reader(
         "MessagePack", decode, hashed, is_msgpack_too_deep, msgpack_exceeds, msgpack_exceeds_keys
     )
 
 
-def _within(
+def _make_bounded_reader(
     format: str,
     decode: Plain,
     hashed: HashedParts,
@@ -171,7 +180,7 @@ def _within(
     exceeds: Callable[[bytes, int], bool],
     hashes: Callable[[bytes, HashedParts, int], bool],
 ) -> Reader:
-    """What reads with `decode`, but nothing that goes beyond the limits, and says what is wrong in our words."""
+    """Return a reader that decodes within the limits and words its errors in one way."""
     import msgspec
 
     is_hashed, embedded = hashed.any, hashed.embedded
@@ -186,19 +195,20 @@ def _within(
         return None
 
     def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
-        # First of all the values: to see how deep they are takes as long as there are many.
+        # Count the values first: measuring the depth takes time for each of them.
         values, keys = limits.decoded_values, limits.decoded_keys
         if (
             values is not None
             and len(data) > values
-            and (exceeds(data, values) or (embedded and json_upper_bound(data) > values))
+            and (exceeds(data, values) or (embedded and max_json_values(data) > values))
         ):
             raise too_many_values_error(format, data, limits, is_deep)
         if is_deep(data):
             raise too_deep_error(format)
         if is_hashed and keys is not None and hashes(data, hashed, keys):
             raise DecodeError(
-                f"the {format} has more for sets and keys of dicts than the limit of {keys}, past which numbers of one hash would take "
+                f"the {format} has more for sets and keys of dicts than the limit of {keys}, past "
+                "which numbers of one hash would take "
                 "too long (`Limits.decoded_keys`)"
             )
         try:
@@ -211,7 +221,7 @@ def _within(
                 )
                 told_of.args = told_of.reason, told_of.path
             raise told_of from error
-        except ValueError as error:  # of pydantic, or text in it that is not UTF-8
+        except ValueError as error:  # from pydantic, or text that is not UTF-8
             raise DecodeError(*describe_error(error)) from error
 
     return read
@@ -220,10 +230,11 @@ def _within(
 def too_many_values_error(
     format: str, data: bytes, limits: Limits, is_deep: Callable[[bytes], bool]
 ) -> DecodeError:
-    if is_deep(data[:_START]):  # which says more
+    if is_deep(data[:_PREFIX_BYTES]):  # the more specific error
         return too_deep_error(format)
     return DecodeError(
-        f"the {format} has more values than the limit of {limits.decoded_values} (`Limits.decoded_values`)"
+        f"the {format} has more values than the limit of {limits.decoded_values} "
+        "(`Limits.decoded_values`)"
     )
 
 
@@ -231,53 +242,54 @@ def too_deep_error(format: str) -> DecodeError:
     return DecodeError(f"the {format} is nested more than {MAX_LEVELS} levels deep")
 
 
-_START = 2**14
-"""Bytes of data, which are looked at in no time."""
+_PREFIX_BYTES = 2**14
+"""Bytes of data that take no time to look at."""
 
 
 def read_plain_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
-    """Whatever a JSON text is, by the standard library, as the official SDK reads it."""
+    """Read any JSON text by the standard library, as the official SDK does."""
     import json
 
-    if (
-        len(data) < MAX_LEVELS and (limits.decoded_values or MAX_LEVELS) >= MAX_LEVELS
-    ):  # too little for any of this
+    # Too little data to exceed any limit.
+    if len(data) < MAX_LEVELS and (limits.decoded_values or MAX_LEVELS) >= MAX_LEVELS:
         return json.loads(data)
     encoding = json.detect_encoding(data)
     text = data.decode(encoding, "surrogatepass")
-    if not encoding.startswith("utf-8"):  # what is counted here are bytes of UTF-8
+    if not encoding.startswith("utf-8"):  # the counters below expect UTF-8
         data = text.encode("utf-8", "surrogatepass")
     values = limits.decoded_values
     if values is not None and len(data) > values and json_exceeds(data, values):
         raise too_many_values_error("JSON", data, limits, is_json_too_deep)
     if is_json_too_deep(data):
         raise too_deep_error("JSON")
-    if len(data) > _DIGITS and not 0 < sys.get_int_max_str_digits() <= _DIGITS:
-        return json.loads(text, parse_int=_whole)
+    if len(data) > _MAX_DIGITS and not 0 < sys.get_int_max_str_digits() <= _MAX_DIGITS:
+        return json.loads(text, parse_int=_parse_int)
     return json.loads(text)
 
 
-_DIGITS = 4300
-"""Of a whole number. To read them takes a time that grows with the square; Python has the same limit, unless the application lifted it."""
+_MAX_DIGITS = 4300
+"""The most digits of an integer. To read them takes time that grows with their square. Python has
+the same limit, unless the application lifted it.
+"""
 
 
-def _whole(digits: str) -> int:
-    if len(digits) > _DIGITS:
-        raise DecodeError(f"the JSON has a number of more than {_DIGITS} digits")
+def _parse_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise DecodeError(f"the JSON has a number of more than {_MAX_DIGITS} digits")
     return int(digits)
 
 
-def _any(kind: Any) -> Any:
+def _object_as_any(kind: Any) -> Any:
     return Any if kind is object else kind
 
 
-# msgspec looks into a type when it meets it first, and crashes when two threads do that at once.
-_building = RLock()
+# msgspec inspects a type on first use, and crashes if two threads do so at once.
+_build_lock = RLock()
 
 
 def _after_fork_in_child() -> None:
-    global _building
-    _building = RLock()
+    global _build_lock
+    _build_lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -285,44 +297,48 @@ if hasattr(os, "register_at_fork"):
 
 
 @lru_cache(512)
-def _built(build: Callable[[Any], Reader], kind: Any) -> Reader:
-    with _building:
+def _build_cached(build: Callable[[Any], Reader], kind: Any) -> Reader:
+    with _build_lock:
         return build(kind)
 
 
 def get_reader(build: Callable[[Any], Reader], kind: Any) -> Reader:
-    """What `build` makes of a type, made once. Threads can share it."""
+    """Return what `build` makes of a type. It is made once, and threads can share it."""
     try:
         hash(kind)
-    except TypeError:  # an annotation with a list in it, say
-        return _built.__wrapped__(build, kind)
-    return _built(build, kind)
+    except TypeError:  # e.g. an annotation with a list in it
+        return _build_cached.__wrapped__(build, kind)
+    return _build_cached(build, kind)
 
 
-def _check(kind: Any) -> Any:
-    """What msgspec says of a type. Raises when there is a class in it that nothing can be converted to."""
+def _inspect_type(kind: Any) -> Any:
+    """Return what msgspec knows of a type. Raise if nothing can be converted to a class in it."""
     import msgspec
 
-    info = msgspec.inspect.type_info(_any(kind))
-    for found, is_dataclass in _own_classes(info, set()):
-        if found is object:  # which any value is
+    info = msgspec.inspect.type_info(_object_as_any(kind))
+    for found, is_dataclass in _iter_custom_classes(info, set()):
+        if found is object:  # any value is an object
             continue
         inside = "" if found is kind else f" (in {type_name(kind)})"
         if is_dataclass and is_pydantic(found):
             raise TypeError(
-                f"{type_name(found)}{inside} is a dataclass of pydantic, which is checked only when it is asked for by itself, or within a "
+                f"{type_name(found)}{inside} is a dataclass of pydantic, which is checked only "
+                "when it is asked for by itself, or within a "
                 "model: make it a model"
             )
         if not (is_dataclass or is_pydantic(found)):
             raise TypeError(
-                f"nothing can be converted to {type_name(found)}{inside}: use builtin types, a dataclass, a Struct, a TypedDict or a "
+                f"nothing can be converted to {type_name(found)}{inside}: use builtin types, a "
+                "dataclass, a Struct, a TypedDict or a "
                 "NamedTuple of these, or a pydantic model; or give a `codec` of your own"
             )
     return info
 
 
-def _own_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
-    """The classes within a type that msgspec does not know, and those that it takes for dataclasses; and whether they are of these."""
+def _iter_custom_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
+    """Yield the classes within a type that msgspec does not know or takes for dataclasses, and
+    whether they are the latter.
+    """
     import msgspec
 
     if isinstance(info, msgspec.inspect.CustomType):
@@ -339,48 +355,50 @@ def _own_classes(info: Any, seen: set[Any]) -> Iterator[tuple[Any, bool]]:
         value = getattr(info, field)
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, (msgspec.inspect.Type, msgspec.inspect.Field)):
-                yield from _own_classes(part, seen)
+                yield from _iter_custom_classes(part, seen)
 
 
-# ---- pydantic, which is not imported here: it has left its marks on the application's classes -------------------------------------------
+# ---- pydantic, which is not imported here: it has left its marks on the application's classes ----
 
 
 def is_pydantic(kind: Any) -> bool:
     return hasattr(kind, "__pydantic_validator__") and isinstance(kind, type)
 
 
-def _plain_of_pydantic(value: Any) -> Any:
+def _encode_pydantic(value: Any) -> Any:
     if is_pydantic(type(value)):
         return value.__pydantic_serializer__.to_python(value, mode="json")
     raise TypeError(f"values of type {type(value).__name__} have no form as JSON or MessagePack")
 
 
-def _pydantic_of_json(kind: Any, value: Any) -> Any:
+def _decode_pydantic_json(kind: Any, value: Any) -> Any:
     if kind is object:
         return value
-    # By way of JSON, because models take more from it: a strict one has dates as text only there.
-    return _validated(kind.__pydantic_validator__.validate_json, json_encoder()(value))
+    # Through JSON, because models accept more there: a strict one takes dates as text only in JSON.
+    return _validate(kind.__pydantic_validator__.validate_json, json_encoder()(value))
 
 
-def _pydantic_of_msgpack(kind: Any, value: Any) -> Any:
+def _decode_pydantic_msgpack(kind: Any, value: Any) -> Any:
     if kind is object:
         return value
-    return _validated(kind.__pydantic_validator__.validate_python, value)
+    return _validate(kind.__pydantic_validator__.validate_python, value)
 
 
-def _validated(validate: Callable[[Any], Any], value: Any) -> Any:
+def _validate(validate: Callable[[Any], Any], value: Any) -> Any:
     try:
         return validate(value)
     except ValueError as error:
-        # Through msgspec, which puts the place of the model in front.
+        # msgspec will put the path of the model in front.
         raise DecodeError(*describe_error(error)) from None
 
 
-# ---- what was wrong, and where -----------------------------------------------------------------------------------------------------------
+# ---- what was wrong, and where -------------------------------------------------------------------
 
 
 def _from_msgspec(error: Exception) -> DecodeError:
-    """msgspec's words, e.g. "Expected `int`, got `str` - at `$.a[0]`", as an error of ours."""
+    """Turn an error of msgspec, e.g. "Expected `int`, got `str` - at `$.a[0]`", into a
+    `DecodeError`.
+    """
     reason, _, place = str(error).rpartition(" - at `")
     if not reason:
         reason, place = str(error), "$"
@@ -394,12 +412,12 @@ def _from_msgspec(error: Exception) -> DecodeError:
 
 
 def describe_error(error: Exception) -> tuple[str, str]:
-    """The reason and the path of whatever a codec raised."""
+    """Return the reason and the path of whatever a codec raised."""
     if isinstance(error, DecodeError):
         return truncate(error.reason), truncate(error.path)
     complaints = getattr(error, "errors", None)
     if callable(complaints) and _is_pydantic_error(error):
-        if (count := error.error_count()) > _MANY:  # type: ignore[attr-defined]
+        if (count := error.error_count()) > _MAX_COMPLAINTS:  # type: ignore[attr-defined]
             return f"{count} values of it are not valid", "$"
         first = complaints(include_url=False, include_context=False, include_input=False)[0]
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
@@ -408,7 +426,7 @@ def describe_error(error: Exception) -> tuple[str, str]:
 
 
 def _as_clause(reason: str) -> str:
-    """A sentence, as the rest of one."""
+    """Turn a sentence into the rest of one."""
     return reason if reason[:2].isupper() else reason[:1].lower() + reason[1:]
 
 
@@ -421,17 +439,17 @@ def with_path(reason: str, path: str) -> str:
 
 
 def describe_start(data: bytes) -> str:
-    """The first bytes, for a message."""
+    """Return the first bytes, for a message."""
     if not data:
         return "is empty"
     return f"is {data!r}" if len(data) <= SHOWN_BYTES else f"begins with {data[:SHOWN_BYTES]!r}"
 
 
-# ---- types -------------------------------------------------------------------------------------------------------------------------------
+# ---- types ---------------------------------------------------------------------------------------
 
 
 def strip_annotations(annotation: Any) -> Any:
-    """The type without `Annotated`, `NewType` and `type X = …` around it."""
+    """Return the type without `Annotated`, `NewType` and `type X = …` around it."""
     while True:
         if hasattr(annotation, "__metadata__"):
             annotation = annotation.__origin__
@@ -444,7 +462,7 @@ def strip_annotations(annotation: Any) -> Any:
 
 
 def type_name(kind: Any) -> str:
-    """A type as its author wrote it, more or less."""
+    """Return a type roughly as its author wrote it."""
     kind = strip_annotations(kind)
     name = getattr(kind, "__name__", None) if not hasattr(kind, "__args__") else None
     return f"`{name or str(kind).replace('typing.', '')}`"

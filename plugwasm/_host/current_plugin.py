@@ -1,4 +1,4 @@
-"""What a host function sees of the plugin that called it."""
+"""The plugin that called a host function, as the function sees it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["CurrentPlugin", "Memory"]
 
 
 class Memory:
-    """A block of the plugin's memory: where it starts and how many bytes it has."""
+    """A block of the plugin's memory: its offset and its length in bytes."""
 
     __module__ = "plugwasm"
 
     __slots__ = ("length", "offset")
 
     def __init__(self, offs: int, length: int) -> None:
-        self.offset = offs
-        self.length = length
+        self.offset: int = offs
+        self.length: int = length
 
     def __len__(self) -> int:
         return self.length
@@ -37,10 +37,11 @@ class Memory:
 
 
 class CurrentPlugin:
-    """The plugin that is calling a host function; valid until that returns.
+    """The plugin that is calling a host function; valid until the function returns.
 
-    Every method raises `ClosedError` when it is used later, and so do the memory views that it gave. Other threads can read with it while
-    the host function runs; what allocates, frees or sets an error raises `BusyError` there.
+    Used later, every method raises `ClosedError`, and so do the memory views that it gave. Other
+    threads can read with it while the host function runs; what allocates, frees or sets an error
+    raises `BusyError` there.
     """
 
     __module__ = "plugwasm"
@@ -56,17 +57,19 @@ class CurrentPlugin:
         guest = self._guest
         if guest is None:
             raise ClosedError(
-                "this CurrentPlugin was used after the host function that it was given to has returned"
+                "this CurrentPlugin was used after the host function that it was given to has "
+                "returned"
             )
         return guest
 
     def _inside(self) -> Guest:
-        """For what enters the guest, which only the thread of the call can."""
+        """Return the guest for an operation that enters it. Only the thread of the call can."""
         if self._thread != get_ident() or (
             (guest := self._guest) is not None and guest.greenlet not in (None, current_greenlet())
         ):
             raise BusyError(
-                "only the thread, and greenlet, that the host function was called in can allocate, free or set an error"
+                "only the thread, and greenlet, that the host function was called in can allocate, "
+                "free or set an error"
             )
         return self._now()
 
@@ -76,13 +79,15 @@ class CurrentPlugin:
             try:
                 view.release()
             except BufferError:
-                pass  # somebody made something of it, e.g. an array; that keeps the memory, so it is safe to read
+                # Something refers to the view, e.g. an array. It keeps the memory, so reading is
+                # safe.
+                pass
 
     def memory(self, mem: Memory) -> memoryview:
-        """The bytes of a block, to read and to write.
+        """Return the bytes of a block, to read and to write.
 
         Raises:
-            BadHandleError: It is not a block that the plugin has, or a shorter one.
+            BadHandleError: It is not a block that the plugin has, or the block is shorter.
         """
         guest = self._now()
         if mem.length == 0:
@@ -95,11 +100,11 @@ class CurrentPlugin:
         return view
 
     def host_context(self) -> Any:
-        """What was passed to `Plugin.call` as `host_context`."""
+        """Return what was passed to `Plugin.call` as `host_context`."""
         return self._now().host_context
 
     def alloc(self, size: int) -> Memory:
-        """A new block of that many bytes, which must not be negative. The plugin owns it.
+        """Allocate a block of that many bytes, which must not be negative. The plugin owns it.
 
         Raises:
             OutOfMemoryError: The plugin's limit does not allow it.
@@ -112,28 +117,28 @@ class CurrentPlugin:
         return Memory(offset, size)
 
     def free(self, mem: Memory) -> None:
-        """Frees a block; nothing happens when it is none."""
+        """Free a block. Nothing happens if it is none."""
         self._inside().kernel.free(mem.offset & HANDLE_MASK)
 
     def memory_at_offset(self, offs: int | Val) -> Memory:
-        """The block that starts at an offset; of length 0 when none does."""
+        """Return the block that starts at an offset; of length 0 if none does."""
         offset = int(offs if isinstance(offs, int) else offs.value) & HANDLE_MASK
         return Memory(offset, self._now().kernel.length(offset))
 
     def return_bytes(self, output: Val, b: bytes) -> None:
-        """Copies bytes into a new block and makes the result refer to it."""
+        """Copy bytes into a new block and point the result at it."""
         output.value = self._inside().new_block(bytes(b))
 
     def return_string(self, output: Val, s: str) -> None:
-        """The same with text, as UTF-8."""
+        """Copy UTF-8 text into a new block and point the result at it."""
         self.return_bytes(output, s.encode())
 
     def input_buffer(self, input: Val) -> memoryview:
-        """The bytes that a parameter refers to, without a copy."""
+        """Return the bytes that a parameter refers to, without a copy."""
         return self.memory(self.memory_at_offset(input))
 
     def input_bytes(self, input: Val) -> bytes:
-        """A copy of the bytes that a parameter refers to; empty for the null handle.
+        """Return a copy of the bytes that a parameter refers to; empty for the null handle.
 
         Raises:
             BadHandleError: The parameter is no block that the plugin has.
@@ -141,7 +146,9 @@ class CurrentPlugin:
         return self._now().read_block(int(input.value), "a host function")
 
     def input_string(self, input: Val) -> str:
-        """The same as text. Raises `UnicodeDecodeError` when it is not UTF-8."""
+        """Return the bytes that a parameter refers to as text. Raise `UnicodeDecodeError` if they
+        are not UTF-8.
+        """
         return self.input_bytes(input).decode()
 
     @property
@@ -150,11 +157,13 @@ class CurrentPlugin:
         return dict(self._now().config)
 
     def var(self, name: str | bytes) -> bytes | None:
-        """The plugin's var of that name, or None. A name is text, or bytes, for it need not be UTF-8."""
+        """Return the plugin's var of that name, or None. A name is text, or bytes if it is not
+        UTF-8.
+        """
         return self._now().vars.get(encode_name(name))
 
     def set_var(self, name: str | bytes, value: bytes | None) -> None:
-        """Sets a var of the plugin; None deletes it.
+        """Set a var of the plugin; None deletes it.
 
         Raises:
             OutOfMemoryError: The plugin's vars would exceed their limit.
@@ -165,16 +174,17 @@ class CurrentPlugin:
         elif not guest.vars.set(name, bytes(value)):
             limits = guest.limits
             raise OutOfMemoryError(
-                f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes, or of {limits.vars} names"
+                f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes, or of "
+                f"{limits.vars} names"
             )
 
     def set_error(self, message: str) -> None:
-        """Makes the call under way end with that error message, as if the plugin had set it."""
+        """Make the call under way end with that error message, as if the plugin had set it."""
         guest = self._inside()
         guest.kernel.set_error(guest.new_block(message.encode()))
 
     def time_remaining(self) -> float | None:
-        """Seconds until the deadline of the call under way, or None when it has none.
+        """Return the seconds until the deadline of the call under way, or None if it has none.
 
         Raises:
             TimeoutError: It has passed.

@@ -1,7 +1,15 @@
-"""The host half of `extism:host/env`: config, vars, HTTP and log, as functions that every plugin can import.
+"""The functions of `extism:host/env` that the host serves: config, vars, HTTP and the log.
 
-The host owns what it is given here: it frees each handle that it takes, once, after it has read all of them and made its answer. Guests
-that free a handle again, or give one block twice, must not hit the answer.
+Every plugin can import them. The kernel serves the rest of `extism:host/env` (see `_host/kernel`).
+
+To add one, write its body and give it a row in the table at the end. The linker, workers, `plugwasm
+inspect`, recordings and replays read the table. docs/architecture.md goes through it.
+
+The host owns what it is given here. It frees each handle that it takes, once, after it has read all
+of them and made its result. A guest may pass one block twice, or free a handle again; neither may
+free the result.
+
+Decisions: docs/decisions.md, 35.
 """
 
 from __future__ import annotations
@@ -18,9 +26,54 @@ if TYPE_CHECKING:
 
 NAMESPACE = "extism:host/env"
 
+RERUN = "rerun"
+"""Its result follows from config, vars, the log or the last response, which a recording has anyway.
+It is not recorded, and runs again in a replay.
+"""
+ANSWER = "answer"
+"""Its calls are recorded, and a replay answers them from the recording."""
+RESPONSE = "response"
+"""As `ANSWER`. The status and the headers of the HTTP response are recorded and restored with the
+call.
+"""
+LOG_LEVEL = "log level"
+"""Its result is the level that was in force when the recorded call began. Its calls are not
+recorded.
+"""
+
+
+class EnvFunction(HostFunction):
+    """A function of `extism:host/env`.
+
+    Attributes:
+        replay: What recordings and replays do with its calls: `RERUN`, `ANSWER`, `RESPONSE` or
+            `LOG_LEVEL`.
+    """
+
+    __slots__ = ("replay",)
+
+    def __init__(
+        self,
+        name: str,
+        body: Any,
+        params: tuple[type, ...],
+        result: str | None = None,
+        result_type: type = int,
+        *,
+        replay: str,
+    ) -> None:
+        """All parameters are handles. `params` and `result_type` say what the blocks hold."""
+        super().__init__(
+            FunctionType(("i64",) * len(params), (result,) if result else ()),
+            body,
+            (NAMESPACE, name),
+            (*params, result_type),
+        )
+        self.replay = replay
+
 
 def _config_get(guest: Guest, caller: int, values: Any) -> None:
-    # Keys are text. What is not UTF-8 is the name of nothing, and nor is what is too long to be looked at as a whole.
+    # Keys are text. A key that is not UTF-8, or too long to be read as a whole, names nothing.
     value = None
     handle = values[0]
     key = guest.read_block(handle, "config_get", MAX_TEXT + 1)
@@ -54,7 +107,8 @@ def _var_set(guest: Guest, caller: int, values: Any) -> None:
         key, guest.read_block(handle, "var_set")
     ):
         raise GuestError(
-            f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes (`memory.max_var_bytes`), or of {limits.vars} names"
+            f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes "
+            f"(`memory.max_var_bytes`), or of {limits.vars} names"
         )
     guest.free(name, handle)
 
@@ -109,30 +163,28 @@ def _log(level: str) -> Any:
     return body
 
 
-def _function(
-    name: str, body: Any, params: tuple[type, ...], result: str | None = None, kind: type = int
-) -> HostFunction:
-    """The parameters are handles, of blocks that hold what the types say."""
-    return HostFunction(
-        FunctionType(("i64",) * len(params), (result,) if result else ()),
-        body,
-        (NAMESPACE, name),
-        (*params, kind),
+FUNCTIONS = {
+    function.name[1]: function
+    for function in (
+        EnvFunction("config_get", _config_get, (str,), "i64", str, replay=RERUN),
+        EnvFunction("var_get", _var_get, (str,), "i64", bytes, replay=RERUN),
+        EnvFunction("var_set", _var_set, (str, bytes), replay=RERUN),
+        EnvFunction("http_request", _http_request, (str, bytes), "i64", bytes, replay=RESPONSE),
+        EnvFunction("http_status_code", _http_status_code, (), "i32", replay=RERUN),
+        EnvFunction("http_headers", _http_headers, (), "i64", str, replay=RERUN),
+        EnvFunction("get_log_level", _get_log_level, (), "i32", replay=LOG_LEVEL),
+        EnvFunction("log_trace", _log("trace"), (str,), replay=RERUN),
+        EnvFunction("log_debug", _log("debug"), (str,), replay=RERUN),
+        EnvFunction("log_info", _log("info"), (str,), replay=RERUN),
+        EnvFunction("log_warn", _log("warn"), (str,), replay=RERUN),
+        EnvFunction("log_error", _log("error"), (str,), replay=RERUN),
     )
+    if function.name
+}
+"""The functions that plugins can import from `NAMESPACE`, besides what the kernel serves, by name.
+"""
 
 
-_ALL = (
-    _function("config_get", _config_get, (str,), "i64", str),
-    _function("var_get", _var_get, (str,), "i64", bytes),
-    _function("var_set", _var_set, (str, bytes)),
-    _function("http_request", _http_request, (str, bytes), "i64", bytes),
-    _function("http_status_code", _http_status_code, (), "i32"),
-    _function("http_headers", _http_headers, (), "i64", str),
-    _function("get_log_level", _get_log_level, (), "i32"),
-    *(
-        _function(f"log_{level}", _log(level), (str,))
-        for level in ("trace", "debug", "info", "warn", "error")
-    ),
-)
-FUNCTIONS = {function.name[1]: function for function in _ALL if function.name}
-"""By name, what plugins can import from `NAMESPACE` besides what the kernel serves."""
+def find_env_function(name: tuple[str, str] | None) -> EnvFunction | None:
+    """Return the row of the table for a namespace and a name, or None."""
+    return FUNCTIONS.get(name[1]) if name is not None and name[0] == NAMESPACE else None

@@ -1,6 +1,8 @@
-"""Which key of a mapping a value stands at that could not be read. msgspec says `$[...]` for all of them.
+"""Find the key of the mapping entry that could not be read. msgspec reports `$[...]` for all of
+them.
 
-The key is found by halves: a document with only some of the mapping's entries is read again, and fails as the whole did or does not.
+The key is found by bisection: a document with only some of the mapping's entries is read again, and
+either fails as the whole did or does not.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ __all__ = ["ANY_KEY", "MOST_BYTES", "locate_keys"]
 
 ANY_KEY = "[...]"
 MOST_BYTES = {"JSON": 2**16, "MessagePack": 2**12}
-"""Documents in which it is looked for. Keys of MessagePack may be numbers, whose hashes an adversary can choose."""
+"""The largest documents in which the key is looked for. Keys of MessagePack may be numbers, whose
+hashes an adversary can choose.
+"""
 
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
@@ -30,13 +34,13 @@ def locate_keys(
     decode: Callable[[bytes], Any],
     encode: Callable[[Any], bytes],
 ) -> str:
-    """The path of a complaint with the keys in it, as far as they can be found.
+    """Return the path of a complaint with the keys in it, as far as they can be found.
 
     Args:
-        data: What could not be read.
+        data: The bytes that could not be read.
         complaint: What was wrong, and its path.
-        probe: The complaint about other data; None when it can be read.
-        decode, encode: The way from the format to plain values, and back.
+        probe: Returns the complaint about other data, or None if it can be read.
+        decode, encode: Convert the format to plain values, and back.
     """
     path = complaint[1]
     try:
@@ -46,16 +50,18 @@ def locate_keys(
         place = document
         while ANY_KEY in rest:
             before, _, rest = rest.partition(ANY_KEY)
-            place = _walk(place, before.removeprefix("$"))
-            key = _culprit(place, lambda: probe(encode(document)) == complaint)
-            found += f"{before}[{_shown(key)}]"
+            place = _follow_path(place, before.removeprefix("$"))
+            key = _find_failing_key(place, lambda: probe(encode(document)) == complaint)
+            found += f"{before}[{_format_key(key)}]"
             place = place[key]
         return found + rest
-    except Exception:  # an object that no document can be made of, a field of another name: then the path remains as it was
+    except Exception:
+        # An object that has no form as a document, or a field of another name. The path stays as
+        # it was.
         return path
 
 
-def _walk(place: Any, steps: str) -> Any:
+def _follow_path(place: Any, steps: str) -> Any:
     at = 0
     while at < len(steps):
         step = _STEP.match(steps, at)
@@ -66,8 +72,10 @@ def _walk(place: Any, steps: str) -> Any:
     return place
 
 
-def _culprit(mapping: dict[Any, Any], fails: Callable[[], bool]) -> Any:
-    """The first key whose entry makes it fail. The mapping is left with that alone."""
+def _find_failing_key(mapping: dict[Any, Any], fails: Callable[[], bool]) -> Any:
+    """Return the first key whose entry makes reading fail, and leave the mapping with that entry
+    alone.
+    """
     entries = list(mapping.items())
     while len(entries) > 1:
         middle = len(entries) // 2
@@ -81,5 +89,5 @@ def _culprit(mapping: dict[Any, Any], fails: Callable[[], bool]) -> Any:
     return entries[0][0]
 
 
-def _shown(key: object) -> str:
+def _format_key(key: object) -> str:
     return f'"{key}"' if isinstance(key, str) else repr(key)

@@ -1,10 +1,11 @@
-"""Calls that a task awaits while they run in a thread, and the way back from there for host functions that are `async def`.
+"""Calls that a task awaits while they run in a thread, and host functions that are `async def`.
 
-Their coroutines run in the very task that awaits the call: its context, its deadlines and its cancellation hold in them as anywhere else.
-What enters the guest meanwhile is done by the thread, which has nothing else to do. A task that is cancelled cancels the guest, and goes
-on when the thread is out of it.
+The coroutines of such functions run in the very task that awaits the call, so its context, its
+deadlines and its cancellation hold in them. Operations that enter the guest meanwhile are run by
+the thread, which has nothing else to do. A cancelled task cancels the guest, and continues when the
+thread has left it.
 
-    task     submits the call · waits · runs a coroutine · waits · …                · returns the result
+    task     submits the call · waits · runs a coroutine · waits · …            · returns
     thread             runs the guest · waits for the answer · runs the guest · …   · ends
 """
 
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from .wasm_values import Val
 
     class RunningPlugin(Protocol):
-        """A plugin that a call may be made of: what ends such a call, and what it runs in."""
+        """A plugin that a call may be made of: what cancels such a call, and the guest that it runs
+        in.
+        """
 
         @property
         def _guest(self) -> Guest | None: ...
@@ -44,16 +47,16 @@ if TYPE_CHECKING:
 
 
 POLL_INTERVAL = 0.05
-"""Seconds between two looks of a thread at the deadline of its call while a coroutine runs."""
-_FIRST, _LAST = 0.001, 0.1
-"""Seconds until a guest that was cancelled is cancelled again: it may not have been there yet."""
+"""Seconds between two checks of the call's deadline by its thread while a coroutine runs."""
+_FIRST_PAUSE, _LAST_PAUSE = 0.001, 0.1
+"""Seconds until a cancelled guest is cancelled again: it may not have been entered yet."""
 
 
-# ---- the side of the task --------------------------------------------------------------------------------------------------------------
+# ---- the side of the task ------------------------------------------------------------------------
 
 
 class CoroutineQueue:
-    """Where threads leave coroutines for a task, and wake it. Made in the task."""
+    """Coroutines that threads leave for a task, and the way to wake it. Made in the task."""
 
     def __init__(self) -> None:
         import anyio
@@ -63,13 +66,17 @@ class CoroutineQueue:
         self._soon: Callable[..., object] = (
             getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
         )
-        self._rung = anyio.Event()
+        self._woken = anyio.Event()
         self.requests: deque[CoroutineRequest] = deque()
         self.is_closed = False
-        self._served: CoroutineRequest | None = None
+        self._current: CoroutineRequest | None = None
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> bool:
-        """Has the event loop call it; for any thread. False when that has ended."""
+        """Have the event loop call a function. May be called from any thread.
+
+        Returns:
+            False if the event loop has ended.
+        """
         try:
             self._soon(function, *args)
         except RuntimeError:
@@ -77,48 +84,54 @@ class CoroutineQueue:
         return True
 
     def wake(self) -> bool:
-        """Makes `wait` return; for any thread. False when the event loop has ended."""
-        return self.call_soon(self._ring)
+        """Make `wait` return. May be called from any thread.
 
-    def _ring(self) -> None:
-        self._rung.set()
+        Returns:
+            False if the event loop has ended.
+        """
+        return self.call_soon(self._set_woken)
+
+    def _set_woken(self) -> None:
+        self._woken.set()
 
     async def wait(self) -> None:
-        """Until somebody rings. Look at what may have happened afterwards, and only then wait again."""
-        await self._rung.wait()
-        self._rung = type(self._rung)()
+        """Wait until the task is woken. Check all conditions before the next wait."""
+        await self._woken.wait()
+        self._woken = type(self._woken)()
 
     async def run_coroutines(self) -> None:
-        """Runs the coroutines that were left here."""
+        """Run the coroutines in the queue."""
         while self.requests:
-            self._served = self.requests.popleft()
+            self._current = self.requests.popleft()
             try:
-                await self._served.serve()
+                await self._current.run()
             finally:
-                self._served = None
+                self._current = None
 
     def stop(self) -> None:
-        """Cancels the coroutine that runs; for the event loop."""
-        if self._served is not None:
-            self._served.stop()
+        """Cancel the coroutine that runs. Called by the event loop."""
+        if self._current is not None:
+            self._current.stop()
 
     def close(self) -> None:
-        """Refuses coroutines from now on; for any thread."""
+        """Reject coroutines from now on. May be called from any thread."""
         self.is_closed = True
         while True:
             try:
                 request = self.requests.popleft()
             except IndexError:
                 return
-            request.refuse()
+            request.reject()
 
     async def wait_finished(
         self, is_done: Callable[[], bool], cancel: Callable[[], object]
     ) -> None:
-        """Waits until it is done, whatever happens to the task; cancels until then."""
+        """Wait until `is_done` returns True, whatever happens to the task. Call `cancel` repeatedly
+        until then.
+        """
         import anyio
 
-        pause = _FIRST
+        pause = _FIRST_PAUSE
         cancelled = anyio.get_cancelled_exc_class()
         with anyio.CancelScope(shield=True):
             while not is_done():
@@ -128,8 +141,9 @@ class CoroutineQueue:
                     with anyio.move_on_after(pause):
                         await self.wait()
                 except cancelled:
-                    pass  # asyncio's own, which no scope holds off; the first one is about to be raised
-                pause = min(2 * pause, _LAST)
+                    # asyncio's own, which no scope holds off. The first one is about to be raised.
+                    pass
+                pause = min(2 * pause, _LAST_PAUSE)
 
 
 class CoroutineRequest:
@@ -141,15 +155,17 @@ class CoroutineRequest:
         self._scope: anyio.CancelScope | None = None
         self.is_open = True
         self.callers = waiting_callers()
-        """Those who wait for it; it is made in their thread."""
-        # Reentrant, for a signal handler may come in between. What it guards is one step of either.
+        """The calls that wait for it. It is made in their thread."""
+        # Reentrant, because a signal handler may run in between. It guards single steps.
         self._lock = RLock()
 
-    async def serve(self) -> None:
-        """Runs the coroutine. Raises nothing but the cancellation of the task; all else is for the thread.
+    async def run(self) -> None:
+        """Run the coroutine. Raise nothing but the cancellation of the task; all else goes to the
+        thread.
 
-        A `CancelledError` is no proof of that: a coroutine also raises one when it awaits what somebody else has cancelled. So the task
-        is asked, once the scope has taken back what cancelled the coroutine alone.
+        A `CancelledError` does not prove a cancellation of the task: a coroutine also raises one
+            when it awaits something that was cancelled by others. So the task is asked, once the
+            scope has taken back what cancelled the coroutine alone.
         """
         import anyio
 
@@ -166,12 +182,13 @@ class CoroutineRequest:
                     except cancelled:
                         raise
                     except BaseException as exception:
-                        if not task.is_running():  # the event loop has let go of it: this GeneratorExit is not the coroutine's
+                        # The event loop has dropped the task: this GeneratorExit is not the
+                        # coroutine's.
+                        if not task.is_running():
                             raise
                         error = exception
-            except (
-                cancelled
-            ) as exception:  # what the scope itself was cancelled with has ended in it
+            # A cancellation by the scope itself has ended in the scope.
+            except cancelled as exception:
                 if task.is_being_cancelled():
                     raise
                 error = exception
@@ -182,10 +199,10 @@ class CoroutineRequest:
                 call_waits.reset(outer)
                 current_delegation.reset(before)
             except ValueError:
-                pass  # the event loop has let go of the task, and this is the garbage collector
+                pass  # the event loop has dropped the task; this is the garbage collector
 
-    def refuse(self) -> None:
-        """Instead of `serve`."""
+    def reject(self) -> None:
+        """Close the coroutine instead of running it."""
         self._coroutine.close()
         self._answer(None, CancelledError("the task that awaits the call was cancelled"))
 
@@ -195,17 +212,18 @@ class CoroutineRequest:
         self._answers.put((None, result, error))
 
     def stop(self) -> None:
-        """Cancels it."""
+        """Cancel the coroutine."""
         if self._scope is not None and self.is_open:
             self._scope.cancel()
 
-    def inside(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Has the thread of the call do something; for all others."""
+    def run_in_guest_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Have the thread of the call run a function. For all other threads."""
         box: SimpleQueue[Any] = SimpleQueue()
         with self._lock:
             if not self.is_open:
                 raise ClosedError(
-                    "this CurrentPlugin was used after the host function that it was given to has returned"
+                    "this CurrentPlugin was used after the host function that it was given to has "
+                    "returned"
                 )
             self._answers.put((box, function, args))
         result, error = box.get()
@@ -214,8 +232,8 @@ class CoroutineRequest:
         return result
 
 
-class _Remote(CurrentPlugin):
-    """A `CurrentPlugin` for a coroutine. What enters the guest is done by the thread of the call."""
+class _ForwardingPlugin(CurrentPlugin):
+    """A `CurrentPlugin` for a coroutine. The thread of the call runs what enters the guest."""
 
     __slots__ = ("_plugin", "request")
 
@@ -229,26 +247,26 @@ class _Remote(CurrentPlugin):
         return self._plugin._now()
 
     def alloc(self, size: int) -> Memory:
-        return self.request.inside(self._plugin.alloc, size)  # type: ignore[no-any-return]
+        return self.request.run_in_guest_thread(self._plugin.alloc, size)  # type: ignore[no-any-return]
 
     def free(self, mem: Memory) -> None:
-        self.request.inside(self._plugin.free, mem)
+        self.request.run_in_guest_thread(self._plugin.free, mem)
 
     def return_bytes(self, output: Val, b: bytes) -> None:
-        self.request.inside(self._plugin.return_bytes, output, b)
+        self.request.run_in_guest_thread(self._plugin.return_bytes, output, b)
 
     def set_error(self, message: str) -> None:
-        self.request.inside(self._plugin.set_error, message)
+        self.request.run_in_guest_thread(self._plugin.set_error, message)
 
 
-# ---- the side of the thread ------------------------------------------------------------------------------------------------------------
+# ---- the side of the thread ----------------------------------------------------------------------
 
 
 class ThreadCall:
-    """What runs in a thread for a task.
+    """Work that runs in a thread for a task.
 
     Attributes:
-        plugin: The one that it calls; set by `work` before it does.
+        plugin: The plugin that it calls; set by `work` before the call.
     """
 
     def __init__(self, queue: CoroutineQueue, work: Callable[[ThreadCall], Any]) -> None:
@@ -257,13 +275,13 @@ class ThreadCall:
         self.is_finished = False
         self.result: Any = None
         self.error: BaseException | None = None
-        # The thread must not keep the task, which is behind the queue: what the event loop has let go of shall be freed.
+        # The thread must not keep the queue's task alive after the event loop has dropped it.
         self._queue = weakref.ref(queue)
         self._work = work
         self._thread = 0
 
     def run(self) -> None:
-        """What the thread does."""
+        """Do the work. Runs in the thread."""
         try:
             if self.is_abandoned:
                 return
@@ -282,19 +300,21 @@ class ThreadCall:
                 queue.wake()
 
     def cancel(self) -> bool:
-        """Cancels the call that its thread makes. Another thread may call the same plugin just before `leave`; that call goes on.
+        """Cancel the call that the thread makes.
 
-        No lock: which call is cancelled does not depend on what happens meanwhile (see `Plugin._cancel`).
+        Another thread may call the same plugin just before `release_plugin`; that call continues.
+        There is no lock: which call is cancelled does not depend on what happens meanwhile (see
+        `Plugin._cancel`).
         """
         plugin = self.plugin
         return plugin is not None and plugin._cancel(self._thread)
 
     def release_plugin(self) -> None:
-        """The plugin is not called any more, and others may have it."""
+        """Note that the plugin is not called any more, and others may have it."""
         self.plugin = None
 
     def take_result(self) -> Any:
-        """The result; raises what the work raised."""
+        """Return the result, or raise what the work raised."""
         result, error = self.result, self.error
         self.result = self.error = None
         try:
@@ -305,19 +325,21 @@ class ThreadCall:
             del error
 
     def discard_result(self) -> None:
-        """Closes what was made for nobody."""
+        """Close a result that no one takes."""
         made, self.result = self.result, None
         if hasattr(made, "close"):
             made.close()
 
     def is_here(self) -> bool:
-        """Whether this is its thread."""
+        """Return whether this is its thread."""
         return self._thread == get_ident()
 
     def run_coroutine(
         self, f: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
     ) -> Any:
-        """The result of a coroutine, which the task runs. When the call's time is up, it is cancelled."""
+        """Have the task run a coroutine, and return its result. When the call's time is up, the
+        coroutine is cancelled.
+        """
         answers: SimpleQueue[Any] = SimpleQueue()
         self._request(f, args, answers)
         ended: BaseException | None = None
@@ -332,7 +354,7 @@ class ThreadCall:
                     continue
                 if box is None:
                     break
-                box.put(_outcome(result, error))
+                box.put(_call_safely(result, error))
             if ended is not None or error is not None:
                 raise ended or error
             return result
@@ -350,11 +372,11 @@ class ThreadCall:
             raise CancelledError("the task that awaits the call was cancelled")
         remote = None
         if args and type(args[0]) is CurrentPlugin:
-            remote = _Remote(args[0])
+            remote = _ForwardingPlugin(args[0])
             args = (remote, *args[1:])
         within = context_factory.get()
         request = CoroutineRequest(
-            f(*args) if within is None else _run_in(within, f, args), answers
+            f(*args) if within is None else _run_in_context(within, f, args), answers
         )
         if remote is not None:
             remote.request = request
@@ -364,7 +386,7 @@ class ThreadCall:
         queue.wake()
 
     def _ended(self) -> BaseException | None:
-        """What has ended the call while a coroutine runs, or None."""
+        """Return what has ended the call while a coroutine runs, or None."""
         guest = self.plugin._guest if self.plugin is not None else None
         try:
             if guest is not None:
@@ -374,13 +396,15 @@ class ThreadCall:
         return None
 
     def _check_loop(self, ended: BaseException | None) -> None:
-        """Tells the coroutine to stop if the call has ended. Raises if there is no event loop any more that could run it."""
+        """Cancel the coroutine if the call has ended. Raise if no event loop is left that could run
+        it.
+        """
         queue = self._queue()
-        if queue is None or not queue.call_soon(queue.stop if ended else _nothing):
+        if queue is None or not queue.call_soon(queue.stop if ended else _do_nothing):
             raise CancelledError("the event loop that awaits the call has ended")
 
 
-async def _run_in(
+async def _run_in_context(
     within: Callable[[], AbstractContextManager[object]],
     f: Callable[..., Any],
     args: tuple[Any, ...],
@@ -389,11 +413,11 @@ async def _run_in(
         return await f(*args)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-def _outcome(
+def _call_safely(
     function: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[Any, BaseException | None]:
     try:
@@ -406,19 +430,27 @@ _thread_call: ContextVar[ThreadCall | None] = ContextVar("plugwasm_thread_call",
 context_factory: ContextVar[Callable[[], AbstractContextManager[object]] | None] = ContextVar(
     "plugwasm_context_factory", default=None
 )
-"""Makes what coroutines of host functions run in, in the task. An observer sets it in the thread."""
+"""Makes the context manager that coroutines of host functions run in, in the task. An observer sets
+it in the thread.
+"""
 call_waits: ContextVar[bool] = ContextVar("plugwasm_is_nested", default=False)
-"""Whether a call waits for what runs here: if that had to wait for a thread as well, the calls might wait for each other."""
+"""Whether a call waits for what runs here. If that had to wait for a thread as well, the calls
+might wait for each other.
+"""
 
 
 def run_on_event_loop(name: str, f: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-    """An `async def` as a function that a guest's thread can call: the task that awaits the guest's call runs it."""
+    """Return a function that a guest's thread can call in place of an `async def`.
+
+    The task that awaits the guest's call runs the coroutine.
+    """
 
     def ask(*args: Any) -> Any:
         thread_call = _thread_call.get()
         if thread_call is None or not thread_call.is_here():
             raise TypeError(
-                f"`{name}` is `async def`, and there is no event loop to run it on: call the plugin with `call_async`"
+                f"`{name}` is `async def`, and there is no event loop to run it on: call the "
+                "plugin with `call_async`"
             )
         return thread_call.run_coroutine(f, args)
 

@@ -1,7 +1,7 @@
 """Host functions: functions of the application that plugins can import.
 
-Either their Wasm signature is given, and they get and set values (`Val`); or it is inferred from their annotations, and they get and
-return Python objects.
+Either their Wasm signature is given, and they get and set values (`Val`); or it is inferred from
+their annotations, and they get and return Python objects.
 """
 
 from __future__ import annotations
@@ -38,17 +38,22 @@ if TYPE_CHECKING:
 __all__ = ["Codec", "Function", "Json", "Pickle", "UnsafePickle", "Val", "ValType", "host_fn"]
 
 USER_NAMESPACE = "extism:host/user"
-MAX_WORDS = 4000
-"""Characters that an error repeats of what a host function's exception says. The exception itself is its cause."""
+MAX_MESSAGE = 4000
+"""Characters of a host function's exception that an error repeats. The exception itself is its
+cause.
+"""
 
 
 class Function:
-    """A host function: its namespace and name, the types of its parameters and results, and a callable.
+    """A host function: its namespace and name, the types of its parameters and results, and a
+    callable.
 
-    The callable gets the plugin that calls (`CurrentPlugin`), the parameters and the results as lists of `Val`, and the user data.
+    The callable gets the calling plugin (`CurrentPlugin`), the parameters and the results as lists
+    of `Val`, and the user data.
 
     Args:
-        namespace: The module name that plugins import it from, which may be empty; None for `extism:host/user`.
+        namespace: The module name that plugins import it from, which may be empty; None for
+            `extism:host/user`.
         name: The name that plugins import it by.
         args: The types of the parameters.
         returns: The types of the results.
@@ -69,25 +74,28 @@ class Function:
     ) -> None:
         if not isinstance(name, str):
             raise OptionError(
-                f"host function: its name is the text that plugins import it by, not {describe_value(name)}",
+                "host function: its name is the text that plugins import it by, not "
+                f"{describe_value(name)}",
                 field="name",
             )
         if not (namespace is None or isinstance(namespace, str)):
             raise OptionError(
-                f"host function `{truncate(name)}`: its namespace is the text that plugins import it from, not {describe_value(namespace)}",
+                f"host function `{truncate(name)}`: its namespace is the text that plugins import "
+                f"it from, not {describe_value(namespace)}",
                 field="namespace",
             )
         if not callable(f):
             raise OptionError(
-                f"host function `{truncate(name)}`: expected a function to call, got {describe_value(f)}",
+                f"host function `{truncate(name)}`: expected a function to call, got "
+                f"{describe_value(f)}",
                 field="f",
             )
         for part in (namespace or "", name):
             check_encodable(part, f"host function `{truncate(part)}`: its name")
         self.namespace = namespace
         self.name = name
-        self.args = self._types("args", args)
-        self.returns = self._types("returns", returns)
+        self.args: list[ValType] = self._types("args", args)
+        self.returns: list[ValType] = self._types("returns", returns)
         self.f = f
         self.user_data = user_data
         functools.update_wrapper(self, f, updated=())
@@ -99,7 +107,7 @@ class Function:
         return USER_NAMESPACE if self.namespace is None else self.namespace, self.name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the Python function itself."""
+        """Call the Python function itself."""
         return self.f(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -108,7 +116,8 @@ class Function:
     def _types(self, what: str, types: Any) -> list[ValType]:
         if isinstance(types, str) or not hasattr(types, "__iter__"):
             raise OptionError(
-                f"host function `{self.name}`: {what}: expected a list of types, such as [ValType.I64], got {describe_value(types)}",
+                f"host function `{self.name}`: {what}: expected a list of types, such as "
+                f"[ValType.I64], got {describe_value(types)}",
                 field=what,
             )
         return list(types)
@@ -118,19 +127,20 @@ class Function:
             if type not in WASM_TYPES:
                 shown = getattr(type, "name", repr(type))
                 raise TypeError(
-                    f"host function `{self.name}`: values of type {shown} cannot be passed; use ValType.I32, I64, F32, F64"
+                    f"host function `{self.name}`: values of type {shown} cannot be passed; use "
+                    "ValType.I32, I64, F32, F64"
                 )
         return FunctionType(
             tuple(WASM_TYPES[t] for t in self.args), tuple(WASM_TYPES[t] for t in self.returns)
         )
 
     def _kinds(self) -> tuple[Any, ...]:
-        """The Python types of the parameters and the results, as far as they are known."""
+        """Return the Python types of the parameters and the results, as far as they are known."""
         return ()
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
         f, args, returns, user_data = (
-            _callable(self.name, self.f),
+            _make_callable(self.name, self.f),
             self.args,
             self.returns,
             self.user_data,
@@ -150,19 +160,21 @@ class Function:
                 )
                 if len(results) != len(writers):
                     raise TypeError(
-                        f"it should set {len(writers)} results, but left {len(results)} in the list of them"
+                        f"it should set {len(writers)} results, but left {len(results)} in the "
+                        "list of them"
                     )
                 for i, (write, result) in enumerate(zip(writers, results, strict=True)):
                     try:
                         values[2 * i] = write(result.value)
                     except (TypeError, struct.error):
                         raise TypeError(
-                            f"its result {i} should be a number for {result.t.name}, but is {type(result.value).__name__}"
+                            f"its result {i} should be a number for {result.t.name}, but is "
+                            f"{type(result.value).__name__}"
                         ) from None
             finally:
                 plugin._expire()
 
-        return _guarded(self.name, run)
+        return _wrap_body(self.name, run)
 
 
 class InferredFunction(Function):
@@ -177,7 +189,8 @@ class InferredFunction(Function):
             hints = get_type_hints(f, include_extras=True)
         except NameError as error:
             raise TypeError(
-                f"host function `{name}`: an annotation cannot be resolved, for its module has no global of that name: {error}"
+                f"host function `{name}`: an annotation cannot be resolved, for its module has no "
+                f"global of that name: {error}"
             ) from error
         parameters = inspect.signature(f).parameters.values()
         names = [
@@ -191,7 +204,8 @@ class InferredFunction(Function):
         for parameter in names:
             if parameter not in hints:
                 raise TypeError(
-                    f"host function `{name}`: parameter `{parameter}` has no annotation; annotate all of them, or give a `signature`"
+                    f"host function `{name}`: parameter `{parameter}` has no annotation; annotate "
+                    "all of them, or give a `signature`"
                 )
         self._decoders = [make_decoder(name, parameter, hints[parameter]) for parameter in names]
         returned = hints.get("return")
@@ -226,7 +240,7 @@ class InferredFunction(Function):
             self._wants_plugin,
             self._is_tuple,
         )
-        f = _callable(name, self.f)
+        f = _make_callable(name, self.f)
         decoders = [decode for _, decode in self._decoders]
         encoders = [encode for _, encode in self._encoders]
 
@@ -234,7 +248,7 @@ class InferredFunction(Function):
             decode, encode = decoders[0], encoders[0]
 
             def run_simple(guest: Guest, caller: int, values: Any) -> None:
-                # As `_guarded`, with one function call less for the commonest kind.
+                # As `_wrap_body`, with one call less for the most common kind.
                 try:
                     values[0] = encode(guest, f(decode(guest, values[0])))
                 except (KeyboardInterrupt, EngineFailure):
@@ -261,7 +275,8 @@ class InferredFunction(Function):
                             else type(result).__name__
                         )
                         raise TypeError(
-                            f"it should return a tuple of {len(encoders)} values, but returned {what}"
+                            f"it should return a tuple of {len(encoders)} values, but returned "
+                            f"{what}"
                         )
                     for i, (encode, member) in enumerate(
                         zip(encoders, result if is_tuple else (result,), strict=True)
@@ -271,11 +286,11 @@ class InferredFunction(Function):
                 if plugin:
                     plugin._expire()
 
-        return _guarded(name, run)
+        return _wrap_body(name, run)
 
 
-def _callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
-    """What a guest's thread can call: the function, or what has an event loop run it when it is `async def`."""
+def _make_callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, or for an `async def` one that has an event loop run it."""
     target: Any = f
     while isinstance(target, functools.partial):
         target = target.func
@@ -292,8 +307,11 @@ _CO_COROUTINE = 0x80
 """As in `inspect`."""
 
 
-def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, int, Any], None]:
-    """The body of a host function: what it raises becomes the cause of a `HostFunctionError`, and the deadline is looked at afterwards."""
+def _wrap_body(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, int, Any], None]:
+    """Return the body of a host function.
+
+    What it raises becomes the cause of a `HostFunctionError`. The deadline is checked afterwards.
+    """
 
     def body(guest: Guest, caller: int, values: Any) -> None:
         try:
@@ -310,9 +328,9 @@ def _guarded(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, i
 
 def host_function_error(name: str, exception: BaseException, guest: Guest) -> Error:
     if isinstance(exception, (CancelledError, TimeoutError)) and exception.plugin is None:
-        guest.remaining()  # raises it again if it came from there
+        guest.remaining()  # raises it again if the call has ended
     try:
-        words = truncate(str(exception), MAX_WORDS)
+        words = truncate(str(exception), MAX_MESSAGE)
     except Exception:
         words = "(it cannot be shown)"
     return HostFunctionError(
@@ -323,7 +341,7 @@ def host_function_error(name: str, exception: BaseException, guest: Guest) -> Er
 def infer_function(
     namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...] = ()
 ) -> Function:
-    """A host function whose signature follows from its annotations. It is not registered."""
+    """Return a host function whose signature follows from its annotations. It is not registered."""
     return InferredFunction(namespace, name, f, user_data)
 
 
@@ -350,21 +368,27 @@ def host_fn(
     *,
     register: bool = True,
 ) -> Any:
-    """Makes a host function of a Python function, and registers it: all plugins of the process that are made without `functions` can
-    import it, as with the official SDK. What a plugin imports that way is logged as a warning, once.
+    """Make a host function of a Python function, and register it.
 
-    To be used as `@host_fn`, or with arguments.
+    All plugins of the process that are made without `functions` can import a registered function,
+    as with the official SDK. What a plugin imports that way is logged as a warning, once.
+
+    Use it as `@host_fn`, or with arguments.
 
     Args:
-        name: The name that plugins import it by; the function's own if not given. Or the function itself.
-        namespace: The module name that plugins import it from, which may be empty; None for `extism:host/user`.
-        signature: The types of the parameters and of the results. The function then gets the plugin, and parameters and results as `Val`.
-            If not given, they are inferred from the annotations: str, bytes, int, float, bool; dataclasses, Structs, TypedDicts,
-            NamedTuples, models of pydantic, and containers that say what is in them, as JSON; and Annotated with `Json`, `Pickle` (results
-            only), `UnsafePickle`, `Codec` or one of `plugwasm.codecs`; a tuple as result for several. The first parameter may be a
+        name: The name that plugins import it by; the function's own if not given. Or the function
+            itself.
+        namespace: The module name that plugins import it from, which may be empty; None for
+            `extism:host/user`.
+        signature: The types of the parameters and of the results. The function then gets the
+            plugin, and parameters and results as `Val`. If not given, they are inferred from the
+            annotations: str, bytes, int, float, bool; dataclasses, Structs, TypedDicts,
+            NamedTuples, models of pydantic, and containers that say what is in them, as JSON; and
+            Annotated with `Json`, `Pickle` (results only), `UnsafePickle`, `Codec` or one of
+            `plugwasm.codecs`; a tuple as result for several. The first parameter may be a
             `CurrentPlugin`.
         user_data: A value, or a list of values, passed to the function after the rest.
-        register: False for a function that only those plugins can import that are given it, by `functions`.
+        register: False for a function that only plugins can import that get it by `functions`.
 
     Raises:
         OptionError: An argument is not of its type.
@@ -379,7 +403,8 @@ def host_fn(
         )
     if signature is not None and not (isinstance(signature, (tuple, list)) and len(signature) == 2):
         raise OptionError(
-            f"host_fn: signature: expected a pair of lists, ([ValType.I64], [ValType.I64]), got {truncate(repr(signature), 60)}",
+            "host_fn: signature: expected a pair of lists, ([ValType.I64], [ValType.I64]), got "
+            f"{truncate(repr(signature), 60)}",
             field="signature",
         )
     check_flag("register", register)

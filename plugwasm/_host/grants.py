@@ -1,4 +1,6 @@
-"""What was granted to a plugin, and where what it says goes: made once for each compiled plugin, and shared by all of its instances."""
+"""What was granted to a plugin, and where its log goes: made once per compiled plugin, and shared
+by its instances.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ __all__ = ["Grants"]
 
 
 class Grants:
-    """Immutable but for what is made when it is needed first, and for the log's counts."""
+    """Immutable, but for the policy, which is made on first use, and the counts of the log."""
 
     __slots__ = (
         "_egress",
@@ -46,14 +48,14 @@ class Grants:
         has_wasi: bool = False,
         fuel_limit: int | None = None,
     ) -> None:
-        self.spec = spec
-        self.limits = limits
-        self.log = log
-        self.wasi = wasi
-        self.preopens = preopens
-        self.http_response_headers = http_response_headers
-        self.has_wasi = has_wasi
-        self.fuel_limit = fuel_limit
+        self.spec: PluginSpec = spec
+        self.limits: Limits = limits
+        self.log: PluginLog = log
+        self.wasi: WasiOptions | None = wasi
+        self.preopens: Sequence[Preopen] = preopens
+        self.http_response_headers: bool = http_response_headers
+        self.has_wasi: bool = has_wasi
+        self.fuel_limit: int | None = fuel_limit
         self._egress = egress
         self._http_client: HttpClient | None = None
 

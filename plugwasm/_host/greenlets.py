@@ -1,11 +1,14 @@
-"""Greenlets (gevent, eventlet, SQLAlchemy, Playwright): none may enter a guest while another one of its thread is inside of one.
+"""Greenlets (gevent, eventlet, SQLAlchemy, Playwright): only one of a thread may be inside of
+guests at a time.
 
-The engine keeps the calls of a thread in a chain through its native stack, and ends the process when they do not end in the reverse order
-of their beginning. Greenlets share that stack: one that a host function has switched away from is copied out of it, the engine's part of
-it included, and nothing says in which order they go on.
+The engine keeps the calls of a thread in a chain through its native stack, and ends the process
+when they do not end in the reverse order of their beginning. Greenlets share that stack: one that a
+host function has switched away from is copied out of it, the engine's part included, and nothing
+determines in which order they continue.
 
-So while the package `greenlet` is loaded, each call notes down on its guest where it was made (`Guest.greenlet`), and none is made while
-another greenlet of its thread is in the middle of one. Without the package nothing is noted down.
+So while the package `greenlet` is loaded, each call notes on its guest where it was made
+(`Guest.greenlet`), and none is made while another greenlet of its thread is in the middle of one.
+Without the package nothing is noted.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def current_greenlet() -> tuple[int, int] | None:
-    """The thread and the greenlet that this runs in; None where there are no greenlets."""
+    """Return the thread and greenlet that this runs in, or None where there are no greenlets."""
     greenlet: Any = sys.modules.get("greenlet")
     if greenlet is None or not hasattr(greenlet, "getcurrent"):  # it is being imported
         return None
@@ -36,14 +39,14 @@ def current_greenlet() -> tuple[int, int] | None:
 
 
 def check_greenlet(plugin: Named, function: str | None, *others: object) -> None:
-    """Raises if another greenlet of this thread is in the middle of a call.
+    """Raise if another greenlet of this thread is in the middle of a call.
 
     Args:
-        plugin, function: What is to be called.
+        plugin, function: What is about to be called.
         others: Guests of calls that are under way, besides those whose guests run.
 
     Raises:
-        BusyError: It is.
+        BusyError: Another greenlet is in a call.
     """
     me = current_greenlet()
     for guest in () if me is None else (*ticker.running.copy(), *others):
@@ -51,20 +54,25 @@ def check_greenlet(plugin: Named, function: str | None, *others: object) -> None
         is_apart = (
             where[0] == me[0] and where[1] != me[1]
             if where and me
-            else guest in ticker.running and not _is_on_a_stack(guest)
+            else guest in ticker.running and not _is_on_some_stack(guest)
         )
         if is_apart:
             raise BusyError(
-                f"`{truncate(function or '')}` of plugin `{plugin.name}`: another greenlet of this thread is in the middle of a call, "
-                "and calls of a thread must end in the reverse order of their beginning: make calls in threads of their own, as "
+                f"`{truncate(function or '')}` of plugin `{plugin.name}`: another greenlet of this "
+                "thread is in the middle of a call, "
+                "and calls of a thread must end in the reverse order of their beginning: make "
+                "calls in threads of their own, as "
                 "`gevent.get_hub().threadpool.apply` and `eventlet.tpool.execute` do",
                 plugin=plugin.name,
                 function=function,
             ) from None
 
 
-def _is_on_a_stack(guest: object) -> bool:
-    """Whether a thread is in the call, as far as its present greenlet goes. For calls that were there before the first greenlet."""
+def _is_on_some_stack(guest: object) -> bool:
+    """Return whether a thread is in the call, as far as its present greenlet goes.
+
+    For calls that began before there was a greenlet.
+    """
     for frame in sys._current_frames().values():
         at: Any = frame
         while at is not None:

@@ -1,7 +1,8 @@
-"""What the host keeps for one instance of a plugin: its store and kernel, what it was granted, and the state of the call under way.
+"""The host's state for one instance of a plugin: its store and kernel, its grants, and the call
+under way.
 
-Host callbacks get it as their environment. It knows nothing of the plugin object that owns it, so that dropping the plugin frees
-everything at once, without waiting for the garbage collector.
+Host callbacks get it as their environment. It knows nothing of the plugin object that owns it, so
+that dropping the plugin frees everything at once, without waiting for the garbage collector.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .vars import Vars
 
     class Interceptor(Protocol):
-        """What gets the calls of host functions of a guest in the place of their bodies."""
+        """Gets the calls of a guest's host functions in place of their bodies."""
 
         def call_host_function(
             self, guest: Any, function: HostFunction, caller: int, values: Any, /
@@ -44,11 +45,14 @@ HANDLE_MASK = 0xFFFFFFFFFFFFFFFF
 PAGE = 65536
 _SLICE = 0.05
 MAX_TEXT = 2**22
-"""Bytes of the key of a setting, or of what is logged, that the host looks at."""
+"""The most bytes of the key of a setting, or of a log message, that the host reads."""
 
 
 class Guest(Environment):
-    """One instance of a plugin. `deadline` is on the monotonic clock in seconds, `NEVER` when the call under way has none."""
+    """One instance of a plugin.
+
+    `deadline` is in seconds on the monotonic clock, or `NEVER` if the call under way has none.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -87,42 +91,46 @@ class Guest(Environment):
 
     def __init__(self, grants: Grants, config: dict[str, str], vars: Vars) -> None:
         super().__init__()
-        self.grants = grants
+        self.grants: Grants = grants
         self.limits: Limits = grants.limits
         self.log: PluginLog = grants.log
-        self.config = config
-        self.deadline = NEVER
+        self.config: dict[str, str] = config
+        self.deadline: float = NEVER
         self.cancelled: float | bool = False
-        """The very object that is the `deadline` of the call that was cancelled. Each call has one of its own, so no other one is."""
-        self.has_fuel_limit = False
+        """The very object that is the `deadline` of the cancelled call. Each call has one of its
+        own, so no other call is cancelled.
+        """
+        self.has_fuel_limit: bool = False
         self.host_context: Any = None
         self.greenlet: tuple[int, int] | None = None
         """The thread and the greenlet of its last call, where there are greenlets."""
-        self.vars = vars
+        self.vars: Vars = vars
         self.instances: dict[int, Instance] = {}
         self.externs: dict[str | HostFunction, bytes] = {}
-        """What the kernel exports, and host functions, as items of its store."""
+        """The kernel's exports, and host functions, as externs of its store."""
         self.caller_memory: CallerMemory | None = None
         self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
-        """Of instances in its store, by what the engine calls them."""
-        self.state_bytes = 0
-        """Bytes of its instances outside of their memories."""
-        self.response_status = 0
+        """Memories of instances in its store, by the engine's numbers for them."""
+        self.state_bytes: int = 0
+        """Bytes that its instances take outside of their memories."""
+        self.response_status: int = 0
         self.response_headers: dict[str, str] | None = None
         self.wasi: Wasi | None = None
         self._running: list[Store] = []
-        """The stores that were entered from one another and not left yet, the innermost last; its own is entered first, and not listed."""
+        """The stores that were entered from one another and not left yet, the innermost last. Its
+        own store is entered first, and not listed.
+        """
         self.streams: tuple[LineSplitter, ...] = ()
         self.sampler: Callable[[Guest], None] | None = None
-        """Of the profile that is being taken: called with each tick."""
+        """The profiler that is running: called with each tick."""
         self.interceptor: Interceptor | None = None
-        """Gets the calls of host functions, if it was there before they were linked."""
+        """Gets the calls of host functions, if it was set before they were linked."""
         self.entries: Mapping[str, tuple[Any, ...]] = {}
-        """Of the plugin: what it has called, by name."""
+        """The exports of the plugin that were called, by name."""
         self.export_name: str | None = None
-        """The export that has just run, while what it left behind is seen to."""
+        """The export that runs, or has just run, where `function` cannot tell from `entries`."""
 
-    # ---- the call under way -------------------------------------------------------------------------------------------------------
+    # ---- the call under way ----------------------------------------------------------------------
 
     def on_epoch(self) -> bool:
         if self.sampler is not None:
@@ -132,7 +140,12 @@ class Guest(Environment):
         return ticker.has_no_thread
 
     def remaining(self) -> float | None:
-        """Seconds left for the call under way, None for no end. Raises when it was cancelled or its deadline has passed."""
+        """Return the seconds that are left for the call under way, or None if it has no deadline.
+
+        Raises:
+            CancelledError: The call was cancelled.
+            TimeoutError: Its deadline has passed.
+        """
         if self.cancelled is self.deadline:
             raise CancelledError("the call was cancelled")
         if self.deadline == NEVER:
@@ -143,7 +156,7 @@ class Guest(Environment):
         return left
 
     def sleep(self, seconds: float) -> None:
-        """Waits, but not longer than the call under way may."""
+        """Sleep, but not beyond the deadline of the call under way."""
         end = monotonic() + seconds
         while (rest := end - monotonic()) > 0:
             left = self.remaining()
@@ -154,17 +167,18 @@ class Guest(Environment):
     def function(self) -> str | None:
         """The export that runs; None while the plugin is being started.
 
-        It is the one of the plugin's entries whose first value is its own reference, as it is while it runs. So a call need not say it.
+        It is the entry whose first value is its own reference, as it is while it runs. So a call
+        need not note it.
         """
         return next(
             (name for name, (_, values, target, _) in self.entries.items() if values[0] == target),
             self.export_name,
         )
 
-    # ---- host functions -------------------------------------------------------------------------------------------------------------
+    # ---- host functions --------------------------------------------------------------------------
 
     def make_import(self, function: HostFunction, store: Store) -> bytes:
-        """The function as an item that instances of the store can import."""
+        """Return the function as an extern that instances of the store can import."""
         watched = self.interceptor is not None and function.name is not None
         return store.make_import(function.make_interceptable() if watched else function, self)
 
@@ -175,63 +189,89 @@ class Guest(Environment):
             self.interceptor.call_host_function(self, function, caller, values)
 
     def find_block(self, handle: int, most: int | None = None) -> bytes | None:
-        """A copy of the block, or of its first `most` bytes, for those who watch; None when there is none."""
+        """Return a copy of the block, or of its first `most` bytes, for observers; None if there is
+        none.
+        """
         block = self.kernel.block(handle & HANDLE_MASK)
         return None if block is None else block[:most].tobytes()
 
     def memory_bytes(self) -> int | None:
-        """What all memories that plugins can reach have together, which is the most that they had; None where the host cannot see them."""
+        """Return the size of all memories that plugins can reach, which is the most that they had;
+        None where the host cannot see them.
+        """
         pages = self.budget.pages(self.kernel.pages())
         return None if pages is None else pages * PAGE
 
-    # ---- memory -------------------------------------------------------------------------------------------------------------------
+    # ---- memory ----------------------------------------------------------------------------------
 
     def read_block(self, handle: int, what: str, most: int | None = None) -> bytes:
-        """The first `most` bytes of a block; empty for the null handle. `what` names the function that got the handle, for the error."""
+        """Return the first `most` bytes of a block; empty for the null handle.
+
+        `what` names the function that got the handle, for the error.
+
+        Raises:
+            BadHandleError: There is no such block.
+        """
         handle &= HANDLE_MASK
         if handle == 0:
             return b""
         block = self.kernel.block(handle)
         if block is None:
             raise BadHandleError(
-                f"`{what}` was given the handle {handle}, which is no memory that the plugin has allocated"
+                f"`{what}` was given the handle {handle}, which is no memory that the plugin has "
+                "allocated"
             )
         return block[:most].tobytes()
 
     def free(self, first: int, second: int = 0) -> None:
-        """Frees blocks that the host was given, for it owns them: after its answer was made. Both may be the same, or the null handle."""
+        """Free blocks that the host was given and owns. Call it after the result was made.
+
+        Both may be the same, or the null handle.
+        """
         if first:
             self.kernel.free(first & HANDLE_MASK)
         if second and second != first:
             self.kernel.free(second & HANDLE_MASK)
 
     def read_text(self, handle: int, what: str) -> str:
-        """The block as text to be read, of bounded length; what is not UTF-8 is replaced. Not for names, of which two would become one.
-        Decoding takes up to four times the memory, and time.
+        """Return the block as text of bounded length. Bytes that are not UTF-8 are replaced.
+
+        Not for names, of which two would become equal. Decoding takes up to four times the memory,
+        and time.
         """
         return self.read_block(handle, what, MAX_TEXT).decode("utf-8", "replace")
 
     def read_var_name(self, handle: int, what: str) -> bytes:
-        """The block as the name of a var. One that is too long for any var is cut, and stays too long."""
+        """Return the block as the name of a var. A name that is too long for any var is cut, and
+        stays too long.
+        """
         return self.read_block(handle, what, self.limits.var_bytes + 1)
 
     def block_length(self, handle: int) -> int:
-        """The length of the block; 0 when there is none. For a look before it is copied."""
+        """Return the length of the block, or 0 if there is none. For a check before a copy."""
         return self.kernel.length(handle & HANDLE_MASK)
 
     def new_block(self, data: bytes) -> int:
-        """A new block for the guest with that content; the null handle when it is empty."""
+        """Copy bytes into a new block for the guest, and return its handle; the null handle if they
+        are empty.
+
+        Raises:
+            OutOfMemoryError: The plugin's limit does not allow it.
+        """
         handle = self.kernel.new_block(data)
         if not handle and data:
             raise OutOfMemoryError(
-                f"the plugin has no room for {len(data)} bytes from the host: {self.describe_shortage(len(data))}"
+                f"the plugin has no room for {len(data)} bytes from the host: "
+                f"{self.describe_shortage(len(data))}"
             )
         return handle
 
     def memory_of(self, caller: int) -> GuestMemory:
-        """The memory of the instance that calls, whoever imported the function that it calls.
+        """Return the memory of the instance that calls, whoever imported the function that it
+        calls.
 
-        Only the engine knows which instance that is, and in which store: functions can be re-exported, put into tables and called by name.
+        Only the engine knows which instance that is, and in which store: functions can be
+            re-exported, put into tables and called by name.
         """
         finder = self.caller_memory
         if finder is None:
@@ -246,18 +286,20 @@ class Guest(Environment):
                 store for store in (self.store, *self._running) if store.context == context
             )
             memory = GuestMemory(finder.found(store))
-            if store is self.store:  # the others are soon gone
+            if store is self.store:  # other stores are short-lived
                 self.memories[found] = memory
         return memory
 
     @property
     def running_store(self) -> Store:
-        """The store whose instance runs: that of the innermost command, or its own where that has called back into it."""
+        """The store whose instance runs: that of the innermost command, or its own where that has
+        called back into it.
+        """
         return self._running[-1] if self._running else self.store
 
     @contextmanager
     def enter_store(self, store: Store) -> Iterator[None]:
-        """While its guest runs, the fuel is in that store: what is left moves there, and back."""
+        """Move the fuel that is left to the store while its guest runs, and back afterwards."""
         before, has_fuel = self.running_store, store.engine.fuel
         if has_fuel:
             store.set_fuel(before.fuel())
@@ -271,15 +313,15 @@ class Guest(Environment):
 
     @contextmanager
     def command_store(self, memories: tuple[int, int, int], tables: int) -> Iterator[Store]:
-        """A store for one call of a command with these memories (see `MemoryPlan`) and so many tables, with the fuel of the guest's own.
+        """Make a store for one call of a command with these memories (see `MemoryPlan`) and tables,
+        with the fuel of the guest's own store.
 
-        The engine counts in each store anew. So the first may have as much as the plugin, and each within it half of that around it: all
-        together less than twice as much.
+        The engine counts in each store separately. So the first may have as much as the plugin, and
+        each nested one half of that around it: all together less than twice as much.
         """
         engine = self.store.engine
-        if (
-            not engine.stack.has_room()
-        ):  # for in another store the engine gives the guest a whole stack again
+        # In another store the engine gives the guest a whole stack again.
+        if not engine.stack.has_room():
             raise RecursionError("modules call each other too deep")
         store = Store(engine, self)
         limits, maximum, growth = self.limits, self.budget.plan.maximum, self.limits.max_pages
@@ -297,36 +339,43 @@ class Guest(Environment):
             yield store
 
     def may_grow(self, pages: int) -> bool:
-        """Whether the kernel may grow to that many pages; 0 says that it is done."""
+        """Return whether the kernel may grow to that many pages; 0 means that it is done."""
         kernel = getattr(self, "kernel", None)
         return self.budget.may_grow(pages, kernel.pages() if kernel else INITIAL_PAGES)
 
     def limit_memory(self, plan: MemoryPlan) -> None:
-        """Sets the limits of the store."""
+        """Set the limits of the store."""
         self.budget = MemoryBudget(plan, self.store, self.instances)
 
     def charge_state(self, state_bytes: int) -> None:
-        """Counts what one more instance in the guest's own store takes outside of memories. Raises `OutOfMemoryError`."""
+        """Count what one more instance in the guest's own store takes outside of memories.
+
+        Raises:
+            OutOfMemoryError: The instances take more than the limit.
+        """
         self.state_bytes += state_bytes
         if self.state_bytes > (most := max_state_bytes(self.limits)):
             raise OutOfMemoryError(
-                f"the plugin's instances hold more than {most} bytes outside of their memories (`Limits.instance_bytes`)"
+                f"the plugin's instances hold more than {most} bytes outside of their memories "
+                "(`Limits.instance_bytes`)"
             )
 
     def describe_shortage(self, denied: int) -> str | None:
-        """What memory there was too little of, so that a guest that gave up probably did so for that."""
+        """Return which memory there was too little of, if a guest that gave up probably did so for
+        that.
+        """
         return self.budget.describe_shortage(self.kernel.pages(), denied)
 
-    # ---- WASI -----------------------------------------------------------------------------------------------------------------------
+    # ---- WASI ------------------------------------------------------------------------------------
 
     def wasi_state(self) -> Wasi:
-        """The WASI of this instance, made when it is used first."""
+        """Return the WASI of this instance, made on first use."""
         if self.wasi is None:
             from .._wasi.options import SeededRandom, WasiOptions
             from .._wasi.preview1 import Wasi
             from .._wasi.stdio import LineSplitter
 
-            # The guest owns its WASI, so that must not own the guest.
+            # The guest owns its WASI, so the WASI must not own the guest.
             guest = weakref.ref(self)
             log = self.log
 
@@ -361,7 +410,7 @@ class Guest(Environment):
         return self.wasi
 
     def flush(self, function: str) -> None:
-        """Logs what the guest wrote since the last end of a line, in a call of that export."""
+        """Log what the guest wrote since the last end of a line, in a call of that export."""
         self.export_name = function
         for splitter in self.streams:
             splitter.flush()
@@ -369,7 +418,7 @@ class Guest(Environment):
 
 
 class PluginExit(Exception):
-    """The guest ended itself, with an exit code."""
+    """The guest ended itself with an exit code."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
@@ -377,7 +426,7 @@ class PluginExit(Exception):
 
 
 class GuestMemory:
-    """A guest's own memory, for WASI. All offsets and lengths are checked against its present size."""
+    """A guest's own memory, for WASI. Offsets and lengths are checked against its present size."""
 
     __slots__ = ("_memory", "_view")
 
@@ -386,7 +435,7 @@ class GuestMemory:
         self._view = memory.view() if memory else memoryview(b"")
 
     def view(self, offset: int, length: int) -> memoryview:
-        """A part of it, writable."""
+        """Return a writable view of a part of it."""
         end = offset + length
         if end > len(self._view):
             if self._memory is not None:
@@ -398,13 +447,13 @@ class GuestMemory:
         return self._view[offset:end]
 
     def read(self, offset: int, length: int) -> bytes:
-        """A copy of a part of it."""
+        """Return a copy of a part of it."""
         return bytes(self.view(offset, length))
 
     def write(self, offset: int, data: bytes) -> None:
-        """Copies the data into it."""
+        """Copy data into it."""
         self.view(offset, len(data))[:] = data
 
     def u32(self, offset: int) -> int:
-        """The unsigned 32-bit integer there, little endian."""
+        """Return the unsigned 32-bit integer at an offset, little endian."""
         return int.from_bytes(self.view(offset, 4), "little")

@@ -1,7 +1,7 @@
 """The guest's HTTP request document, and the response to it.
 
-The document comes from a guest, so it is read strictly: its size, its fields and their types. Where it may go, and what may
-be in it, is for the egress policy to say.
+The document comes from a guest, so it is read strictly: its size, its fields and their types. The
+egress policy decides where it may go and what may be in it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def perform(
         EgressError: The document is not valid (the message names the field), or the request failed.
         EgressDeniedError: Its target is not granted.
     """
-    url, method, headers = _read(request_json)
+    url, method, headers = _parse(request_json)
     return client.send(method, url, headers, body, remaining)
 
 
@@ -51,7 +51,7 @@ def check_document_size(size: int) -> None:
         )
 
 
-def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
+def _parse(request_json: bytes) -> tuple[str, str, dict[str, str]]:
     check_document_size(len(request_json))
     if is_json_too_deep(request_json):
         raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
@@ -64,35 +64,36 @@ def _read(request_json: bytes) -> tuple[str, str, dict[str, str]]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise EgressError(f"the HTTP request document is not JSON: {exc}") from None
     if not isinstance(document, dict):
-        raise _wrong("the document", "an object", document)
+        raise _field_error("the document", "an object", document)
     for name in document:
         if name not in _FIELDS:
             raise EgressError(
-                f"the HTTP request document has an unknown field {name[:64]!r}; it may have url, method, headers"
+                f"the HTTP request document has an unknown field {name[:64]!r}; it may have url, "
+                "method, headers"
             )
     if "header" in document and "headers" in document:
         raise EgressError("the HTTP request document has both headers and header")
 
     url = document.get("url")
     if not isinstance(url, str):
-        raise _wrong("url", "a string", url)
+        raise _field_error("url", "a string", url)
     method = document.get("method")
     if method is None:
         method = "GET"
     elif not isinstance(method, str):
-        raise _wrong("method", "a string", method)
+        raise _field_error("method", "a string", method)
     headers = document.get("headers", document.get("header"))
     if headers is None:
         headers = {}
     elif not isinstance(headers, dict):
-        raise _wrong("headers", "an object of strings", headers)
+        raise _field_error("headers", "an object of strings", headers)
     for name, value in headers.items():
         if not isinstance(value, str):
-            raise _wrong(f"headers.{name[:64]!r}", "a string", value)
+            raise _field_error(f"headers.{name[:64]!r}", "a string", value)
     return url, method, headers
 
 
-def _wrong(field: str, expected: str, got: object) -> EgressError:
+def _field_error(field: str, expected: str, got: object) -> EgressError:
     kinds = {
         dict: "an object",
         list: "a list",
@@ -101,5 +102,6 @@ def _wrong(field: str, expected: str, got: object) -> EgressError:
         type(None): "nothing",
     }
     return EgressError(
-        f"the HTTP request document: {field}: expected {expected}, got {kinds.get(type(got), 'a number')}"
+        f"the HTTP request document: {field}: expected {expected}, got "
+        f"{kinds.get(type(got), 'a number')}"
     )

@@ -1,6 +1,7 @@
 """The logging functions of the official Python SDK, on top of the standard library's logging.
 
-What plugins log goes to loggers below `plugwasm.plugin`, and an application that uses `logging` need not call anything here.
+Plugins log to loggers below `plugwasm.plugin`; an application that uses `logging` need not call
+anything here.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["CustomLogger", "set_log_custom", "set_log_file"]
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_KEPT = 10_000
+_MAX_RECORDS = 10_000
 
 
-def _attach(handler: logging.Handler, level: Level | None) -> None:
+def _attach_handler(handler: logging.Handler, level: Level | None) -> None:
     if level is not None and level not in LEVELS:
         raise OptionError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
     logging.addLevelName(TRACE, "TRACE")
@@ -39,7 +40,7 @@ def _attach(handler: logging.Handler, level: Level | None) -> None:
 
 
 def set_log_file(file: str, level: Level | None = None) -> None:
-    """Writes what plugins and plugwasm log to a file, for the whole process.
+    """Write what plugins and plugwasm log to a file, for the whole process.
 
     Args:
         file: The path; records are appended. "stdout" and "stderr" stand for those.
@@ -53,26 +54,29 @@ def set_log_file(file: str, level: Level | None = None) -> None:
             field="file",
         )
     if file in ("stdout", "stderr"):
-        _attach(logging.StreamHandler(getattr(sys, file)), level)
+        _attach_handler(logging.StreamHandler(getattr(sys, file)), level)
     else:
-        _attach(logging.FileHandler(file, encoding="utf-8", delay=True), level)
+        _attach_handler(logging.FileHandler(file, encoding="utf-8", delay=True), level)
 
 
 set_log_file.__module__ = "plugwasm"
 
 
 class CustomLogger(logging.Handler):
-    """Keeps records until `drain` is called; the last 10,000 of them. Messages of plugins have their lines as the plugin said them."""
+    """Keep the last 10,000 records until `drain` is called.
+
+    Messages of plugins keep their lines without indentation.
+    """
 
     __module__ = "plugwasm"
 
     def __init__(self, f: Callable[[str], object]) -> None:
         super().__init__()
-        self.callback = f
-        self._records: deque[str] = deque(maxlen=_KEPT)
+        self.callback: Callable[[str], object] = f
+        self._records: deque[str] = deque(maxlen=_MAX_RECORDS)
 
     def set_callback(self, f: Callable[[str], object]) -> None:
-        """Changes the function that `drain` calls."""
+        """Change the function that `drain` calls."""
         self.callback = f
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -83,16 +87,19 @@ class CustomLogger(logging.Handler):
         self._records.append(self.format(record) + "\n")
 
     def drain(self) -> None:
-        """Calls the function with each record that was kept, as text with a line end, and forgets them."""
+        """Call the function with each record that was kept, as text with a line end, and forget
+        them.
+        """
         while self._records:
             self.callback(self._records.popleft())
 
 
 def set_log_custom(f: Callable[[str], object], level: Level | None = None) -> CustomLogger:
-    """Keeps what plugins and plugwasm log, for the whole process, until the returned logger is drained.
+    """Keep what plugins and plugwasm log, for the whole process, until the returned logger is
+    drained.
 
     Args:
-        f: Called by `drain` with each record, as text. What a plugin said may have several lines.
+        f: Called by `drain` with each record, as text. A plugin's message may have several lines.
         level: The lowest level that is kept; "info" if not given.
     """
     if not callable(f):
@@ -101,7 +108,7 @@ def set_log_custom(f: Callable[[str], object], level: Level | None = None) -> Cu
             field="f",
         )
     logger = CustomLogger(f)
-    _attach(logger, level)
+    _attach_handler(logger, level)
     return logger
 
 

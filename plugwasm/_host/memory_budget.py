@@ -1,14 +1,17 @@
-"""Keeps all memories of a plugin together within its limit.
+"""Keep all memories of a plugin together within its limit.
 
-The engine knows one limit, for each memory by itself, not one for their sum. So:
+The engine has one limit, for each memory by itself, not one for their sum. So:
 
 1. The kernel asks before it grows, and says when it is done.
-2. A plugin with one memory that the host can see the size of: kernel and memory may take what the other has not, exactly. The engine's
-   limit is what the kernel has left over.
-3. Any other: the kernel and each memory have a share that is fixed from the start, and the shares add up to the limit.
-4. `Limits.max_pages`, a manifest's `memory.max_pages`, bounds what is grown after the start besides, as other hosts do: in case 2 for
-   kernel and memory together, exactly; in case 3 for each by itself, for nobody sees what the others have grown.
-5. What is not in memories is bounded beside them: tables together, and all else together, take no more than memories may.
+2. If a plugin has one memory whose size the host can see, kernel and memory may each take what the
+   other has not, exactly. The engine's limit is what the kernel has left over.
+3. In any other plugin, the kernel and each memory have a share that is fixed from the start, and
+   the shares add up to the limit.
+4. `Limits.max_pages`, a manifest's `memory.max_pages`, also bounds growth after the start, as other
+   hosts do: in case 2 for kernel and memory together, exactly; in case 3 for each by itself,
+   because no one sees how much the others have grown.
+5. What is not in memories is bounded beside them: tables together, and all else together, take no
+   more than memories may.
 """
 
 from __future__ import annotations
@@ -22,22 +25,22 @@ if TYPE_CHECKING:
 
 PAGE = 65536
 MAX_PAGES = 65536
-"""Of a memory."""
+"""The most pages of a memory."""
 OPTIONAL_GROWTH = 1 << 31
 KERNEL_MEMORIES, KERNEL_TABLES = 2, 1
 ELEMENT_BYTES = 8
-"""Of a table."""
+"""Bytes of a table element."""
 
 
 def max_table_elements(limits: Limits, tables: int) -> int:
-    """How many elements each of so many tables may have."""
+    """Return how many elements each of so many tables may have."""
     if limits.memory_bytes is None:
         return limits.table_elements
     return min(limits.table_elements, limits.memory_bytes // ELEMENT_BYTES // max(tables, 1))
 
 
 def max_state_bytes(limits: Limits) -> int:
-    """How many bytes a plugin's instances may hold outside of memories and tables."""
+    """Return how many bytes a plugin's instances may take outside of memories and tables."""
     return (
         limits.instance_bytes
         if limits.memory_bytes is None
@@ -45,7 +48,7 @@ def max_state_bytes(limits: Limits) -> int:
     )
 
 
-def _lower(one: int | None, other: int) -> int:
+def _min_of(one: int | None, other: int) -> int:
     return other if one is None else min(one, other)
 
 
@@ -53,16 +56,17 @@ class MemoryPlan:
     """The limits of every instance of a plugin, computed once.
 
     Args:
-        limits: Of its memory, in whole pages, and of what else the engine counts.
-        memories: The plugin's own memories: how many, and the pages at first of all and of the largest. The heap of the collector, if there
-            may be one, is one more, with no pages at first.
-        sole_memory: The unit that has the only memory, and its name; None when there are several, or the host cannot see it.
+        limits: The limits of its memory, in whole pages, and of what else the engine counts.
+        memories: The plugin's own memories: how many, the initial pages of all, and those of the
+            largest. A heap of the collector counts as one more, with no initial pages.
+        sole_memory: The unit that has the only memory, and its name; None if there are several, or
+            the host cannot see it.
         tables: How many tables the plugin has.
 
     Attributes:
         maximum: Pages of all memories together, or None.
         share: Pages that the kernel may have, or None.
-        cap: Pages that each memory may have, or None; of the sole_memory memory, at first.
+        cap: Pages that each memory may have, or None; for a sole memory, initially.
     """
 
     __slots__ = (
@@ -84,28 +88,32 @@ class MemoryPlan:
         sole_memory: tuple[int, ExportName] | None = None,
         tables: int = 0,
     ) -> None:
-        self.limits = limits
-        self.elements = max_table_elements(limits, tables)
+        self.limits: Limits = limits
+        self.elements: int = max_table_elements(limits, tables)
         count, total, largest = memories
-        self.has_memories = count > 0
-        self.first = total
-        self.sole_memory = sole_memory if count == 1 else None
-        self.growth = growth = limits.max_pages
-        self.maximum = maximum = (
-            None if limits.memory_bytes is None else limits.memory_bytes // PAGE
-        )
+        self.has_memories: bool = count > 0
+        self.first: int = total
+        self.sole_memory: tuple[int, ExportName] | None = sole_memory if count == 1 else None
+        growth = limits.max_pages
+        maximum = None if limits.memory_bytes is None else limits.memory_bytes // PAGE
+        self.growth: int | None = growth
+        self.maximum: int | None = maximum
         self.share, self.cap = self._shares(maximum, count, total, largest)
         if growth is not None:
             share, cap = INITIAL_PAGES + growth, min(MAX_PAGES, largest + growth)
             if self.sole_memory is None and (maximum is None or share + count * cap <= maximum):
-                self.share, self.cap = share, cap  # each has room for all that it may grow
+                self.share, self.cap = share, cap  # each may grow as far as `max_pages` lets it
             else:
-                self.share, self.cap = _lower(self.share, share), _lower(self.cap, cap)
+                self.share, self.cap = _min_of(self.share, share), _min_of(self.cap, cap)
 
     def _shares(
         self, maximum: int | None, count: int, total: int, largest: int
     ) -> tuple[int | None, int | None]:
-        """The pages that the kernel may have, and each memory, of so many for all together; of the sole_memory memory, at first."""
+        """Return the pages that the kernel, and each memory, may have if all together have
+        `maximum`.
+
+        For a sole memory this is the initial value.
+        """
         if maximum is None or count == 0:
             return maximum, maximum
         if self.sole_memory is not None:
@@ -118,10 +126,10 @@ class MemoryPlan:
 
 
 class MemoryBudget:
-    """The limits of one instance of a plugin, which it sets in the engine.
+    """The limits of one instance of a plugin, set in the engine.
 
     Args:
-        plan: What they are.
+        plan: The limits.
         store: Where the plugin's instances live.
         instances: The plugin's instances by unit, as far as they are made.
 
@@ -129,21 +137,20 @@ class MemoryBudget:
         cap: Pages that each memory may have, or None.
     """
 
-    __slots__ = ("_instances", "_set", "_store", "cap", "plan")
+    __slots__ = ("_instances", "_limit_set", "_store", "cap", "plan")
 
     def __init__(self, plan: MemoryPlan, store: Store, instances: dict[int, Instance]) -> None:
-        self.plan = plan
+        self.plan: MemoryPlan = plan
         self._store = store
         self._instances = instances
-        self._set: int | None = -1
+        self._limit_set: int | None = -1
         self.cap = cap = plan.cap
-        self.limit(
-            None if cap is None else max(cap, INITIAL_PAGES)
-        )  # until the kernel is made, and says so
+        # This holds until the kernel is made and says so.
+        self.limit(None if cap is None else max(cap, INITIAL_PAGES))
 
     def limit(self, pages: int | None) -> None:
-        """Sets the engine's limit for each memory."""
-        if pages != self._set:
+        """Set the engine's limit for each memory."""
+        if pages != self._limit_set:
             limits = self.plan.limits
             self._store.limit(
                 memory_bytes=-1 if pages is None else pages * PAGE,
@@ -152,12 +159,14 @@ class MemoryBudget:
                 tables=limits.tables + KERNEL_TABLES,
                 memories=limits.memories + KERNEL_MEMORIES,
             )
-            self._set = pages
+            self._limit_set = pages
 
     def may_grow(self, pages: int, present: int) -> bool:
-        """Whether the kernel, which has `present` pages, may grow to `pages`; 0 says that it is done.
+        """Return whether the kernel, which has `present` pages, may grow to `pages`; 0 means that
+        it is done.
 
-        `OPTIONAL_GROWTH` in `pages` says that it would do with less: that is granted where only `Limits.memory_bytes` bounds it.
+        With `OPTIONAL_GROWTH` set in `pages`, the kernel could do with less. That is granted where
+        only `Limits.memory_bytes` bounds it.
         """
         if pages & OPTIONAL_GROWTH:
             if self.plan.growth is not None:
@@ -167,11 +176,11 @@ class MemoryBudget:
             return True
         if self.plan.sole_memory is not None:
             if pages == 0:
-                self.cap = self._left(present)
+                self.cap = self._pages_left(present)
                 self.limit(self.cap)
                 return True
-            others = self._present()
-            if (self.cap if others is None else others) <= self._left(pages):
+            others = self._present_pages()
+            if (self.cap if others is None else others) <= self._pages_left(pages):
                 self.limit(max(pages, self.cap))
                 return True
         elif pages == 0:
@@ -182,8 +191,11 @@ class MemoryBudget:
             return True
         return False
 
-    def _left(self, kernel: int) -> int:
-        """The pages that the sole_memory memory may have beside a kernel with so many; less than it has when they are too many."""
+    def _pages_left(self, kernel: int) -> int:
+        """Return the pages that the sole memory may have beside a kernel with so many.
+
+        That is less than it has when the kernel has too many.
+        """
         left = MAX_PAGES if self.plan.maximum is None else self.plan.maximum - kernel
         return (
             left
@@ -192,20 +204,24 @@ class MemoryBudget:
         )
 
     def pages(self, kernel: int) -> int | None:
-        """The pages of all memories, of which the kernel has so many; None when they cannot be seen."""
-        own = self._present() if self.plan.has_memories else 0
+        """Return the pages of all memories, of which the kernel has so many; None if they cannot be
+        seen.
+        """
+        own = self._present_pages() if self.plan.has_memories else 0
         return None if own is None else kernel + own
 
     def describe_shortage(self, kernel: int, denied: int) -> str | None:
-        """Which memory has how much of which limit, when one was refused more, as far as the host can see. None otherwise.
+        """Return which memory has how much of which limit, if one was refused more as far as the
+        host can see; else None.
 
         Args:
             kernel: Pages of the kernel.
-            denied: Bytes that it did not give in the call that ended; 0 when it gave all.
+            denied: Bytes that it did not give in the call that ended; 0 if it gave all.
         """
-        own, cap = self._present(), self.cap
+        own, cap = self._present_pages(), self.cap
         left = None if own is None or cap is None else max(0, cap - own)
-        # Allocators ask for several pages at once, so one that has grown is refused before it has all.
+        # Allocators ask for several pages at once, so one that has grown is refused before all
+        # pages are taken.
         is_full = (
             left is not None
             and cap is not None
@@ -231,7 +247,8 @@ class MemoryBudget:
                 else ""
             )
             limits.append(
-                f"{self.plan.maximum} pages of 64 KiB for all together{part} (`Limits.memory_bytes`)"
+                f"{self.plan.maximum} pages of 64 KiB for all together{part} "
+                "(`Limits.memory_bytes`)"
             )
         total = (
             f"its limit is {' and '.join(limits)}"
@@ -242,8 +259,8 @@ class MemoryBudget:
             f"{memory}, what it {heap}; {total}" if own is not None else f"what it {heap}; {total}"
         )
 
-    def _present(self) -> int | None:
-        """The pages of the only memory, if it is there yet."""
+    def _present_pages(self) -> int | None:
+        """Return the pages of the sole memory, if it exists yet."""
         if (
             self.plan.sole_memory is None
             or (instance := self._instances.get(self.plan.sole_memory[0])) is None

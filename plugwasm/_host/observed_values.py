@@ -1,4 +1,4 @@
-"""The values of calls, for those who watch: blocks of the plugin's memory as what is in them, and what a line of text has room for."""
+"""The values of calls as observers see them: blocks of the plugin's memory as their content."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _SIGN = 0x8000000000000000
-_SHOWN = 120
-_MOST = 16 * 2**20
-"""Bytes of a block that are copied. The host may look at less of it, and text takes up to four times as much."""
+_MAX_SHOWN = 120
+_MAX_BYTES = 16 * 2**20
+"""Bytes of a block that are copied."""
 
 
 def observe_values(
     guest: Guest, types: Sequence[str], values: Any, kinds: Sequence[Any]
 ) -> tuple[Any, ...]:
-    """Raw values (number i is `values[2 * i]`) of these Wasm types as Python's; where kinds are missing, None is meant."""
+    """Convert raw values (number i is `values[2 * i]`) of these Wasm types to Python values.
+
+    Missing Python types count as None.
+    """
     padded = (*kinds, *[None] * len(types))
     return tuple(
         observe_value(guest, type, values[2 * i], padded[i]) for i, type in enumerate(types)
@@ -29,17 +32,19 @@ def observe_values(
 
 
 def observe_value(guest: Guest, type: str, raw: int, kind: Any) -> Any:
-    """A raw value of a Wasm type as the Python type `kind`; what cannot be that stays bytes or a number.
+    """Convert a raw value of a Wasm type to the Python type `kind`, or to bytes or a number if that
+    fails.
 
-    If `kind` is None, an i64 is the content of the block that it is the handle of, if it is one, and else a number.
+    If `kind` is None, an i64 that is the handle of a block becomes the content of the block, and
+    any other a number.
     """
     number = READ[VAL_TYPES[type]]((raw & _MASK ^ _SIGN) - _SIGN)
     if type != "i64":
         return bool(number) if kind is bool and type == "i32" else number
-    if kind is int or (data := guest.find_block(raw, _MOST)) is None:
+    if kind is int or (data := guest.find_block(raw, _MAX_BYTES)) is None:
         plain = getattr(kind, "__origin__", kind)
         return plain() if not raw and plain in (str, bytes, dict, list) else number
-    if kind in (None, bytes) or len(data) == _MOST:
+    if kind in (None, bytes) or len(data) == _MAX_BYTES:
         return data
     try:
         if kind is str:
@@ -52,12 +57,12 @@ def observe_value(guest: Guest, type: str, raw: int, kind: Any) -> Any:
 
 
 def shorten(value: object) -> str:
-    """A value in a line of text; a long one is cut in its middle."""
+    """Return a value as part of a line of text; a long one is cut in its middle."""
     try:
-        is_long = isinstance(value, (str, bytes)) and len(value) > 4 * _SHOWN
-        text = repr(value[:_SHOWN]) + repr(value[-_SHOWN:]) if is_long else repr(value)  # type: ignore[index]
+        is_long = isinstance(value, (str, bytes)) and len(value) > 4 * _MAX_SHOWN
+        text = repr(value[:_MAX_SHOWN]) + repr(value[-_MAX_SHOWN:]) if is_long else repr(value)  # type: ignore[index]
     except Exception as error:
         text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
-    if len(text) <= _SHOWN:
+    if len(text) <= _MAX_SHOWN:
         return text
-    return f"{text[: _SHOWN * 2 // 3]} … {text[-_SHOWN // 3 :]}"
+    return f"{text[: _MAX_SHOWN * 2 // 3]} … {text[-_MAX_SHOWN // 3 :]}"

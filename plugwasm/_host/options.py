@@ -1,4 +1,6 @@
-"""What applications pass as options, checked. Each complaint names the argument and says what to write instead."""
+"""Checks of the options that applications pass. Each complaint names the argument and says what to
+write instead.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ __all__ = [
 ]
 
 
-class _Stands:
+class _Placeholder:
     """Stands for an argument that was not given."""
 
     __slots__ = ("_words",)
@@ -42,16 +44,18 @@ class _Stands:
         return "REGISTERED" if self is REGISTERED else "NOT_GIVEN"
 
 
-NOT_GIVEN: Any = _Stands("not given")
-REGISTERED: Any = _Stands("all that host_fn registered")
+NOT_GIVEN: Any = _Placeholder("not given")
+REGISTERED: Any = _Placeholder("all that host_fn registered")
 """Stands for the host functions that `host_fn` registered, where none were given."""
 
-_INSTEAD = {
+_REPLACEMENTS = {
     "timeout_ms": "limits=Limits(timeout=…), in seconds, or `timeout_ms` in the manifest",
     "max_pages": "limits=Limits(max_pages=…), or `memory.max_pages` in the manifest",
     "memory": "limits=Limits(memory_bytes=…), or `memory.max_pages` in the manifest",
     "max_var_bytes": "limits=Limits(var_bytes=…), or `memory.max_var_bytes` in the manifest",
-    "max_http_response_bytes": "egress=Egress(max_response_bytes=…), or `memory.max_http_response_bytes` in the manifest",
+    "max_http_response_bytes": (
+        "egress=Egress(max_response_bytes=…), or `memory.max_http_response_bytes` in the manifest"
+    ),
     "fuel": "fuel_limit=…",
     "host_functions": "functions=[…]",
     "imports": "functions=[…]",
@@ -59,11 +63,13 @@ _INSTEAD = {
     "allowed_paths": "`allowed_paths` in the manifest: {directory: path in the guest}",
     "hash": "`wasm[].hash` in the manifest",
 }
-"""For names that are no arguments, where what they stand for is said."""
+"""For names that are no arguments: where the setting is."""
 
 
-_OF_OURS = {
-    "CompiledPlugin": "it is compiled already: make a Plugin, an IsolatedPlugin or a PluginPool of it",
+_OWN_OBJECTS = {
+    "CompiledPlugin": (
+        "it is compiled already: make a Plugin, an IsolatedPlugin or a PluginPool of it"
+    ),
     "Plugin": "give its `compiled_plugin`, or what that was made of",
     "IsolatedPlugin": "give what it was made of",
     "PluginPool": "call the pool itself, or give what it was made of",
@@ -73,28 +79,32 @@ _OF_OURS = {
 
 
 def reject_plugin_object(plugin: object) -> None:
-    """Raises `OptionError` for an object of this package that is no source of a plugin, but was made of one."""
+    """Raise `OptionError` for an object of this package that was made of a plugin's source, and is
+    none itself.
+    """
     for kind in type(plugin).__mro__:
-        if kind.__module__.partition(".")[0] == "plugwasm" and kind.__name__ in _OF_OURS:
+        if kind.__module__.partition(".")[0] == "plugwasm" and kind.__name__ in _OWN_OBJECTS:
             raise OptionError(
-                f"plugin: a {kind.__name__} is nothing that a plugin is compiled from; {_OF_OURS[kind.__name__]}",
+                f"plugin: a {kind.__name__} is nothing that a plugin is compiled from; "
+                f"{_OWN_OBJECTS[kind.__name__]}",
                 field="plugin",
             )
 
 
 def reject_unknown_arguments(owner: type, unknown: Mapping[str, object]) -> NoReturn:
-    """Raises the error for keyword arguments that there are none of."""
+    """Raise the error for unknown keyword arguments."""
     from .._manifest.messages import closest_match
 
     code = owner.__init__.__code__  # type: ignore[misc]
     known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     name = next(iter(unknown))
     raise TypeError(
-        f"{owner.__name__}: there is no argument `{truncate(name)}`; {_instead(name, known, closest_match)}"
+        f"{owner.__name__}: there is no argument `{truncate(name)}`; "
+        f"{_suggest(name, known, closest_match)}"
     )
 
 
-def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
+def _suggest(name: str, known: tuple[str, ...], meant: Any) -> str:
     if "limits" in known and name in Limits.__slots__:
         return f"write limits=Limits({name}=…)" + (
             ", in seconds, or `timeout_ms` in the manifest" if name == "timeout" else ""
@@ -102,8 +112,8 @@ def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
     for place, kind in (("process", ProcessLimits), ("isolated", ProcessLimits)):
         if place in known and name in kind.__slots__:
             return f"write {place}=ProcessLimits({name}=…)"
-    if name in _INSTEAD and ("limits" in known or "egress" in known):
-        return f"write {_INSTEAD[name]}"
+    if name in _REPLACEMENTS and ("limits" in known or "egress" in known):
+        return f"write {_REPLACEMENTS[name]}"
     if "timeout" in known and name == "timeout_ms":
         return "write timeout=…, in seconds"
     if "egress" in known:
@@ -116,11 +126,11 @@ def _instead(name: str, known: tuple[str, ...], meant: Any) -> str:
 
 
 def reject_unused_options(where: str, **options: Any) -> None:
-    """Raises `OptionError` for the options that were given although nothing would use them.
+    """Raise `OptionError` for options that were given although nothing would use them.
 
     Args:
-        where: What is to be given them instead, in words.
-        options: All of those that would not be used; `NOT_GIVEN` and `REGISTERED` stand for those that were not given.
+        where: Where to pass them instead, in words.
+        options: All options that would not be used; `NOT_GIVEN` and `REGISTERED` mean not given.
     """
     given = [
         name
@@ -147,7 +157,8 @@ def check_fuel(value: object) -> None:
         isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63
     ):
         raise OptionError(
-            f"fuel_limit must be an integer between 0 and 2**63 - 1, or None for no limit, not {truncate(repr(value))}",
+            "fuel_limit must be an integer between 0 and 2**63 - 1, or None for no limit, not "
+            f"{truncate(repr(value))}",
             field="fuel_limit",
         )
 
@@ -171,13 +182,14 @@ def check_option_types(wasi: object, limits: object, egress: object) -> None:
 
         if not isinstance(egress, Egress):
             raise OptionError(
-                f"egress: expected an Egress, got {type(egress).__name__}; write egress=Egress(allowed_hosts=[…])",
+                f"egress: expected an Egress, got {type(egress).__name__}; write "
+                "egress=Egress(allowed_hosts=[…])",
                 field="egress",
             )
 
 
 def check_functions(functions: Any) -> tuple[Function, ...]:
-    """The host functions of `functions`: a list of them, or one. Raises for what is none."""
+    """Return the host functions of `functions`, a list of them or one, or raise."""
     if functions is None:
         return ()
     if callable(functions):
@@ -197,13 +209,18 @@ def check_functions(functions: Any) -> tuple[Function, ...]:
         if not hasattr(function, "_host"):
             given = truncate(getattr(function, "__name__", repr(function)))
             raise TypeError(
-                f"functions: `{given}` is no host function: decorate it with `@plugwasm.host_fn()`, and pass a list of them"
+                f"functions: `{given}` is no host function: decorate it with "
+                "`@plugwasm.host_fn()`, and pass a list of them"
             )
     return found
 
 
 def check_list(name: str, value: Any, of: str, kinds: Any = str) -> list[Any]:
-    """The elements of a list. Raises `OptionError` for one string, what is no list, and elements of other types."""
+    """Return the elements of a list.
+
+    Raises:
+        OptionError: The value is one string or no list, or an element is of another type.
+    """
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise OptionError(
             f"{name}: expected a list, got {describe_value(value)}: write a list of {of}",
@@ -219,7 +236,7 @@ def check_list(name: str, value: Any, of: str, kinds: Any = str) -> list[Any]:
 
 
 def describe_value(value: object) -> str:
-    """What was given instead of what was expected: the value where that is short, else its type."""
+    """Return what was given in place of what was expected: a short value, else its type."""
     if value is None or isinstance(value, (bool, int, float)):
         return truncate(repr(value), 40)
     return type(value).__name__

@@ -1,9 +1,12 @@
-"""What plugins log, as records of the standard library's logging: one logger for each plugin, below `plugwasm.plugin`.
+"""A plugin's log, as records of the standard library's logging: one logger for each plugin, below
+`plugwasm.plugin`.
 
-A plugin may log as much as its limits say; the rest is dropped, and counted. The record that comes after a flood says how much was lost.
+A plugin may log as much as its limits say; the rest is dropped, and counted. The record that
+follows a flood says how much was lost.
 
-A message keeps its lines, and each but the first is indented: so it can be read, and none of its lines can pass for a record. For whom
-records are told apart by other means, `strip_indentation` takes that back.
+A message keeps its lines, and each but the first is indented. So it can be read, and none of its
+lines can pass for a record. `strip_indentation` reverts that for those who tell records apart by
+other means.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ BURST_SECONDS = 10
 """A plugin may log at once what its limits allow it in that time."""
 
 _CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if i not in (9, 10)}
-# Those that end a line or turn its direction, beyond ASCII.
+# Characters beyond ASCII that end a line or change its direction.
 _CONTROL |= {
     i: f"\\u{i:04x}"
     for i in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
@@ -41,7 +44,10 @@ _INDENT = "\n    "
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger `plugwasm.NAME`. As of any library, nothing of it reaches stderr unless the application has set up logging."""
+    """Return the logger `plugwasm.NAME`.
+
+    As with any library, nothing of it reaches stderr unless the application has set up logging.
+    """
     import logging
 
     top = logging.getLogger("plugwasm")
@@ -51,12 +57,12 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def strip_indentation(message: str) -> str:
-    """The message of a plugin's record without the indentation of its lines."""
+    """Return the message of a plugin's record without the indentation of its lines."""
     return message.replace(_INDENT, "\n")
 
 
-def _lowest(logger: logging.Logger) -> int | None:
-    """The lowest level that some handler of the logger takes; None when there is none."""
+def _lowest_level(logger: logging.Logger) -> int | None:
+    """Return the lowest level that a handler of the logger takes, or None if there is none."""
     import logging
 
     lowest, at = None, logger
@@ -72,9 +78,10 @@ def _lowest(logger: logging.Logger) -> int | None:
 
 
 def log_exception(logger: logging.Logger, message: str) -> None:
-    """Logs the exception that is being handled, as `Logger.exception` does.
+    """Log the exception that is being handled, as `Logger.exception` does.
 
-    What exceptions say comes from anywhere, also with lines that look like records. So each line of the traceback is escaped and indented.
+    Messages of exceptions come from anywhere, also with lines that look like records. So each line
+    of the traceback is escaped and indented.
     """
     import sys
     import traceback
@@ -93,7 +100,9 @@ def log_exception(logger: logging.Logger, message: str) -> None:
 
 
 class TokenBucket:
-    """How much of something may pass: an average over `BURST_SECONDS` (a token bucket). None as the rate lets everything pass."""
+    """A limit on how much may pass per second, averaged over `BURST_SECONDS`. A rate of None means
+    unlimited.
+    """
 
     __slots__ = ("_left", "_rate", "_seen")
 
@@ -103,7 +112,7 @@ class TokenBucket:
         self._seen = monotonic()
 
     def has(self, amount: int) -> bool:
-        """Whether so much may pass now. It is not taken yet."""
+        """Return whether so much may pass now. It is not taken yet."""
         if self._rate is None:
             return True
         now = monotonic()
@@ -112,23 +121,25 @@ class TokenBucket:
         return self._left >= amount
 
     def take(self, amount: int) -> None:
-        """Takes so much of what may pass."""
+        """Take so much of what may pass."""
         self._left -= amount
 
 
 class PluginLog:
-    """The log of the plugins of one compiled plugin. The logger is looked up when something is logged, since most plugins never do.
+    """The log of the plugins of one compiled plugin.
+
+    The logger is looked up when something is logged, since most plugins never log.
 
     Attributes:
         dropped: How many lines were dropped because they were too many.
     """
 
-    __slots__ = ("_bytes", "_limits", "_lines", "_logger", "_unsaid", "dropped", "name")
+    __slots__ = ("_bytes", "_limits", "_lines", "_logger", "_unreported", "dropped", "name")
 
     def __init__(self, name: str, limits: Limits) -> None:
-        self.name = name
-        self.dropped = 0
-        self._unsaid = 0
+        self.name: str = name
+        self.dropped: int = 0
+        self._unreported = 0
         self._limits = limits
         self._lines: TokenBucket | None = None
         self._bytes: TokenBucket | None = None
@@ -142,11 +153,13 @@ class PluginLog:
         return self._logger
 
     def write(self, level: str, message: str, function: str | None = None) -> None:
-        """Logs a message of the guest: text from outside, so control characters are escaped, lines indented, and its length is capped.
+        """Log a message of the guest.
 
-        Each line counts towards the limit. The record has the fields `plugin`, and `function` for the export that runs.
+        It is text from outside, so control characters are escaped, lines are indented, and its
+        length is capped. Each line counts towards the limit. The record has the fields `plugin`,
+        and `function` for the export that runs.
         """
-        if not self.logger.isEnabledFor(LEVELS[level]) or not self._passes():
+        if not self.logger.isEnabledFor(LEVELS[level]) or not self._take_line():
             return
         more = (
             f"… ({len(message) - MAX_MESSAGE} more characters)"
@@ -160,7 +173,7 @@ class PluginLog:
                 self._lines.take(further)
                 text = text.replace("\n", _INDENT)
         text += more
-        if self._bytes is not None:  # counted as they are written: escaped ones are four
+        if self._bytes is not None:  # counted as written: an escaped character is four
             self._bytes.take(len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
         self.logger.log(
             LEVELS[level],
@@ -169,24 +182,26 @@ class PluginLog:
             extra={"plugin": self.name, "function": function and truncate(function)},
         )
 
-    def _passes(self) -> bool:
+    def _take_line(self) -> bool:
         if self._lines is None or self._bytes is None:
             self._lines = TokenBucket(self._limits.log_lines_per_second)
             self._bytes = TokenBucket(self._limits.log_bytes_per_second)
-        # After a flood it begins again only when there is room for a while, or each line would bring two that tell of the loss.
-        lines = max(1, self._limits.log_lines_per_second or 0) if self._unsaid else 1
+        # After a flood, resume only when there is room for a while. Otherwise each line would come
+        # with two that report the loss.
+        lines = max(1, self._limits.log_lines_per_second or 0) if self._unreported else 1
         if not (self._lines.has(lines) and self._bytes.has(1)):
             self.dropped += 1
-            self._unsaid += 1
-            if self._unsaid == 1:
+            self._unreported += 1
+            if self._unreported == 1:
                 self._warn(
-                    "the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, `log_bytes_per_second`)"
+                    "the plugin logs too much; lines are dropped (`Limits.log_lines_per_second`, "
+                    "`log_bytes_per_second`)"
                 )
             return False
         self._lines.take(1)
-        if self._unsaid:
-            self._warn("%d lines of the plugin were dropped", self._unsaid)
-            self._unsaid = 0
+        if self._unreported:
+            self._warn("%d lines of the plugin were dropped", self._unreported)
+            self._unreported = 0
         return True
 
     def _warn(self, message: str, *args: int) -> None:
@@ -197,14 +212,14 @@ class PluginLog:
         )
 
     def write_line(self, level: str, line: bytes, lost: int, function: str | None = None) -> None:
-        """Logs a line that the guest wrote to its stdout or stderr; `lost` bytes of it were cut off."""
+        """Log a line that the guest wrote to its stdout or stderr, cut by `lost` bytes."""
         text = line.decode("utf-8", "replace")
         self.write(level, f"{text}… ({lost} more bytes)" if lost else text, function)
 
     def level(self) -> int:
-        """What `get_log_level` answers: the number of the lowest level that would be kept."""
+        """Return the result of `get_log_level`: the number of the lowest level that is kept."""
         logger = self.logger
-        lowest = _lowest(logger)
+        lowest = _lowest_level(logger)
         if lowest is not None:
             for number, value in enumerate(LEVELS.values()):
                 if value >= lowest and logger.isEnabledFor(value):

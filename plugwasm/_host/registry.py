@@ -1,6 +1,7 @@
-"""The host functions that `host_fn` registered, for plugins that are made without `functions`. Shared by all threads; only appended to.
+"""The host functions that `host_fn` registered, for plugins that are made without `functions`.
 
-Whatever any module of the process registered, any such plugin can import. So what is imported that way is logged, once for each plugin.
+All threads share them, and they are only appended to. Any such plugin can import what any module of
+the process registered. So what is imported that way is logged, once for each plugin.
 """
 
 from __future__ import annotations
@@ -15,26 +16,27 @@ if TYPE_CHECKING:
 __all__ = ["registered", "registered_functions", "warn_registered_imports"]
 
 MOST_WARNINGS = 1000
-"""Pairs of a plugin and a function that are remembered. What comes later is not logged."""
+"""Pairs of a plugin and a function that are remembered. Later ones are not logged."""
 
 registered: list[Function] = []
 _warned: set[tuple[str, str | None, str]] = set()
 
 
 def registered_functions() -> tuple[Function, ...]:
-    """All of them, as they are now."""
+    """Return all registered functions, as they are now."""
     return tuple(registered)
 
 
 def warn_registered_imports(
     plugin: str, functions: Iterable[Function], imported: Container[Any]
 ) -> None:
-    """Logs which of the functions, that nobody passed to the plugin, it imports.
+    """Log which registered functions a plugin imports although nobody passed them to it.
 
     Args:
-        plugin: What it is called.
-        functions: What was registered when it was made.
-        imported: What it is linked with: the host functions themselves, or pairs of a namespace and a name.
+        plugin: The plugin's name.
+        functions: The functions that were registered when it was made.
+        imported: What it is linked with: the host functions themselves, or pairs of a namespace and
+            a name.
     """
     new = []
     for function in functions:
@@ -48,8 +50,10 @@ def warn_registered_imports(
         from ..errors import truncate
 
         logging.getLogger("plugwasm.functions").warning(
-            "plugin %s imports host functions that were not passed to it, but registered by host_fn somewhere in this process: %s; "
-            "pass functions=[…] to say which it may call, and make functions for some plugins only with host_fn(register=False)",
+            "plugin %s imports host functions that were not passed to it, but registered by "
+            "host_fn somewhere in this process: %s; "
+            "pass functions=[…] to say which it may call, and make functions for some plugins only "
+            "with host_fn(register=False)",
             plugin,
             ", ".join(truncate(name) for name in dict.fromkeys(new)),
         )

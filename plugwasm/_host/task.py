@@ -1,4 +1,4 @@
-"""The task that runs, of asyncio or trio: whether it is being cancelled, and whether it still runs."""
+"""The running task of asyncio or trio: whether it is being cancelled, and whether it still runs."""
 
 from __future__ import annotations
 
@@ -14,35 +14,40 @@ __all__ = ["Task"]
 
 
 class Task:
-    """The task that this is made in. Ask it there, before that awaits anything else."""
+    """The task that this is made in. Use it there, before the task awaits anything else."""
 
     __slots__ = ("_current", "_requests", "_task")
 
     def __init__(self) -> None:
-        self._current = _current_of()
+        self._current = _find_current_task()
         self._task = self._current()
         self._requests = self._count()
 
     def is_running(self) -> bool:
-        """Whether it is the task that runs. An event loop that lets go of a task closes its coroutine from outside."""
+        """Return whether it is the task that runs.
+
+        An event loop that drops a task closes its coroutine from outside.
+        """
         try:
             return self._current() is self._task
-        except RuntimeError:  # no event loop runs
+        except RuntimeError:  # no event loop is running
             return False
 
     def is_being_cancelled(self) -> bool:
-        """Whether something cancels the task as a whole: since this was made, or a scope around it that is cancelled."""
+        """Return whether the task as a whole is cancelled: since this was made, or by a cancelled
+        scope around it.
+        """
         from anyio import current_effective_deadline
 
         return self._count() > self._requests or current_effective_deadline() == -inf
 
     def _count(self) -> int:
-        """How often somebody has asked asyncio to cancel the task, and nobody has taken that back."""
+        """Return how many requests to cancel the task asyncio has that were not taken back."""
         count: Any = getattr(self._task, "cancelling", None)
         return 0 if count is None else int(count())
 
 
-def _current_of() -> Callable[[], Any]:
+def _find_current_task() -> Callable[[], Any]:
     import anyio
 
     if anyio.get_cancelled_exc_class().__module__.partition(".")[0] == "asyncio":

@@ -1,8 +1,9 @@
-"""The vars of a plugin: bytes by name, kept from call to call also when its instance is replaced, within limits on number and size.
+"""The vars of a plugin: bytes by name, kept from call to call even when its instance is replaced,
+within limits on number and size.
 
-A name is bytes, as the guest has it: two names are one only if all of their bytes are. Most are UTF-8, so for the application a name is a
-str; bytes that are not UTF-8 stand in it as the lone surrogates U+DC80 to U+DCFF (Python's `surrogateescape`), from which they can be
-told again.
+A name is bytes, as the guest has it: two names are equal only if all of their bytes are. Most are
+UTF-8, so for the application a name is a str; bytes that are not UTF-8 appear in it as the lone
+surrogates U+DC80 to U+DCFF (Python's `surrogateescape`), from which they can be restored.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def encode_name(name: str | bytes) -> bytes:
-    """The name of a var, as the application has it, as bytes.
+    """Return the name of a var, as the application has it, as bytes.
 
     Raises:
-        OptionError: It is neither text nor bytes, or text that no bytes stand for.
+        OptionError: It is neither text nor bytes, or text that stands for no bytes.
     """
     if isinstance(name, bytes):
         return name
@@ -32,17 +33,18 @@ def encode_name(name: str | bytes) -> bytes:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise OptionError(
-            f"vars: the name {name!a:.100} has a lone surrogate (at character {error.start}); pass bytes for a name that is not UTF-8"
+            f"vars: the name {name!a:.100} has a lone surrogate (at character {error.start}); pass "
+            "bytes for a name that is not UTF-8"
         ) from None
 
 
 def decode_name(name: bytes) -> str:
-    """The name of a var for the application; `encode_name` takes it back."""
+    """Return the name of a var for the application. `encode_name` is the inverse."""
     return name.decode("utf-8", "surrogateescape")
 
 
 def decode_names(vars: Mapping[bytes, bytes]) -> dict[str, bytes]:
-    """A copy for the application."""
+    """Return a copy for the application."""
     return {decode_name(name): value for name, value in vars.items()}
 
 
@@ -51,7 +53,10 @@ NO_VARS: Mapping[bytes, bytes] = {}
 
 
 class Vars:
-    """Names and values. What counts towards `max_bytes` is, for each entry, the bytes of its name and of its value, once."""
+    """Names and values.
+
+    Each entry counts towards `max_bytes` with the bytes of its name and of its value, once.
+    """
 
     __slots__ = ("_entries", "_max_bytes", "_max_entries", "used")
 
@@ -61,16 +66,16 @@ class Vars:
         self._entries: dict[bytes, bytes] = {}
         self._max_bytes = max_bytes
         self._max_entries = max_entries
-        self.used = 0
+        self.used: int = 0
         if first:
             self.restore(first)
 
     def get(self, name: bytes) -> bytes | None:
-        """The value, or None when there is none."""
+        """Return the value, or None if there is none."""
         return self._entries.get(name)
 
     def set(self, name: bytes, value: bytes) -> bool:
-        """Sets a value. False, and nothing has changed, when that would exceed a limit."""
+        """Set a value. Return False and change nothing if that would exceed a limit."""
         used = self.used - self._size(name) + len(name) + len(value)
         if used > self._max_bytes or (
             len(self._entries) >= self._max_entries and name not in self._entries
@@ -81,16 +86,16 @@ class Vars:
         return True
 
     def delete(self, name: bytes) -> None:
-        """Removes the entry, if there is one."""
+        """Remove the entry, if there is one."""
         self.used -= self._size(name)
         self._entries.pop(name, None)
 
     def snapshot(self) -> dict[bytes, bytes]:
-        """A copy of all entries."""
+        """Return a copy of all entries."""
         return dict(self._entries)
 
     def restore(self, entries: Mapping[bytes, bytes]) -> None:
-        """Makes them what a snapshot says."""
+        """Replace all entries by those of a snapshot."""
         if self._entries or entries:
             self._entries = dict(entries)
             self.used = sum(map(self._size, self._entries))
@@ -101,10 +106,11 @@ class Vars:
 
 
 def check_initial_vars(given: VarsByName | None, limits: Limits) -> Mapping[bytes, bytes]:
-    """What the application gives a plugin as its vars to begin with, checked.
+    """Check the vars that the application gives a plugin to begin with, and return them.
 
     Raises:
-        OptionError: A name is neither text nor bytes, two are the same, a value is not bytes, or there is more than the limits allow.
+        OptionError: A name is neither text nor bytes, two are equal, a value is not bytes, or there
+            is more than the limits allow.
     """
     if not given:
         return NO_VARS
@@ -115,7 +121,7 @@ def check_initial_vars(given: VarsByName | None, limits: Limits) -> Mapping[byte
     vars = Vars(limits.var_bytes, limits.vars)
     for name, value in given.items():
         if not isinstance(name, (str, bytes)) or not isinstance(value, bytes):
-            raise OptionError(_misfit(name, value), field="vars")
+            raise OptionError(_describe_misfit(name, value), field="vars")
         key = encode_name(name)
         if vars.get(key) is not None:
             raise OptionError(
@@ -128,8 +134,14 @@ def check_initial_vars(given: VarsByName | None, limits: Limits) -> Mapping[byte
     return vars.snapshot()
 
 
-def _misfit(name: object, value: object) -> str:
+def _describe_misfit(name: object, value: object) -> str:
     if not isinstance(name, (str, bytes)):
-        return f"vars: names must be text and values bytes, but `{name!a:.100}`, a name, is {type(name).__name__}"
+        return (
+            f"vars: names must be text and values bytes, but `{name!a:.100}`, a name, "
+            f"is {type(name).__name__}"
+        )
     hint = '; write b"…", or .encode() it' if isinstance(value, str) else ""
-    return f"vars: names must be text and values bytes, but `{name!a:.100}` is {type(value).__name__}{hint}"
+    return (
+        f"vars: names must be text and values bytes, but `{name!a:.100}` "
+        f"is {type(value).__name__}{hint}"
+    )

@@ -1,10 +1,13 @@
-"""The calls that wait while something here waits: those whose host functions are under way on this thread, or for this task.
+"""The calls that wait while something here waits: those whose host functions are under way in this
+thread, or for this task.
 
-Invariant: waiting for a plugin counts towards the calls that wait for it. Whoever waits for something that another call may hold (a plugin
-of a pool, the outputs of a `map`, the process of an isolated plugin) asks `CallerWait` between two looks, which raises when one of them was
-cancelled or is over its deadline.
+Invariant: waiting for a plugin counts towards the calls that wait for it. Whoever waits for
+something that another call may hold (a plugin of a pool, the outputs of a `map`, the process of an
+isolated plugin) asks `CallerWait` between two looks, which raises if one of them was cancelled or
+is past its deadline.
 
-Nothing is noted down when a host function is called, since that would be paid by all of them. Who has to wait reads it off the stack.
+Nothing is noted when a host function is called, since every call would pay for that. Whoever has to
+wait reads it from the stack.
 """
 
 from __future__ import annotations
@@ -35,23 +38,25 @@ if TYPE_CHECKING:
 
 
 POLL_INTERVAL = 0.05
-"""Seconds: how late a deadline or a cancel is seen."""
+"""Seconds: how late a deadline or a cancellation may be noticed."""
 
 current_delegation: ContextVar[Delegation | None] = ContextVar(
     "plugwasm_current_delegation", default=None
 )
-"""Set where a coroutine of a host function, or an item of a `map`, runs for calls of another thread."""
+"""Set where a coroutine of a host function, or an item of a `map`, runs for calls of another
+thread.
+"""
 
 _guests: dict[tuple[str, str], str] = {}
-"""Of functions that run host functions, by name and file, the variable that is the guest."""
+"""For functions that run host functions, by name and file: the variable that holds the guest."""
 
 
 def register_host_function_frame(code: CodeType, guest: str) -> None:
-    """Registers the code of a function that runs host functions.
+    """Register the code of a function that runs host functions.
 
     Args:
         code: Its code.
-        guest: The variable in it that is the guest.
+        guest: The variable in it that holds the guest.
     """
     _guests[code.co_name, code.co_filename] = guest
 
@@ -60,7 +65,7 @@ register_host_function_frame(CALLBACK_CODE, "environment")
 
 
 def waiting_callers() -> tuple[Caller, ...]:
-    """The guests whose host functions are under way, innermost first."""
+    """Return the guests whose host functions are under way, innermost first."""
     found: list[Any] = []
     frame = sys._getframe(1)
     while frame is not None:
@@ -80,7 +85,7 @@ def waiting_callers() -> tuple[Caller, ...]:
 
 
 class CallerWait:
-    """A wait that is about to begin."""
+    """A wait that is about to begin, on behalf of the calls that wait for it."""
 
     __slots__ = ("callers",)
 
@@ -88,7 +93,11 @@ class CallerWait:
         self.callers = waiting_callers()
 
     def pause(self, seconds: float) -> float:
-        """How long to wait until the next look."""
+        """Return how long to wait until the next look.
+
+        Raises:
+            TimeoutError, CancelledError: A call that waits has ended.
+        """
         if not self.callers:
             return seconds
         rest = min(seconds, POLL_INTERVAL)

@@ -1,4 +1,6 @@
-"""The types of Wasm values, and the way between the raw 64 bits that a call passes and Python's numbers."""
+"""The types of Wasm values, and conversion between Python's numbers and the raw 64 bits that a call
+passes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ __all__ = ["Val", "ValType"]
 
 
 class ValType(enum.Enum):
-    """The types of Wasm values. `PTR` is `I64`: a handle, which is the offset of a block of the plugin's memory."""
+    """The types of Wasm values. `PTR` is `I64`: a handle, which is the offset of a block of the
+    plugin's memory.
+    """
 
     __module__ = "plugwasm"
 
@@ -37,8 +41,8 @@ class Val:
     __slots__ = ("t", "value")
 
     def __init__(self, t: ValType, v: Any) -> None:
-        self.t = t
-        self.value = v
+        self.t: ValType = t
+        self.value: Any = v
 
     def __repr__(self) -> str:
         return f"Val({self.t}, {self.value})"

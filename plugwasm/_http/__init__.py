@@ -1,6 +1,7 @@
 """HTTP requests on behalf of guests: which are allowed, and how they are sent.
 
-policy            `Egress`: hosts, ports, methods, sizes and rates that are granted
+egress            `Egress`: hosts, ports, methods, sizes and rates that are granted
+policy            decisions about requests, by an `Egress` and a manifest
 client            one request: checked, sent, led by redirects, read within limits
 url               URLs and host names in one canonical form
 addresses         which addresses are public

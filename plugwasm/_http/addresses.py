@@ -78,7 +78,7 @@ class Networks:
         self._networks = tuple(
             _network(entry, setting) for entry in check_list(entries, setting, "networks")
         )
-        self.entries = tuple(map(str, self._networks))
+        self.entries: tuple[str, ...] = tuple(map(str, self._networks))
 
     def allows(self, address: Address) -> bool:
         from ipaddress import ip_network

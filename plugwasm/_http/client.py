@@ -52,9 +52,9 @@ class Response:
     __slots__ = ("body", "headers", "status")
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
+        self.status: int = status
+        self.headers: dict[str, str] = headers
+        self.body: bytes = body
 
     def __repr__(self) -> str:
         return f"<Response {self.status}, {len(self.body)} bytes>"
@@ -73,8 +73,8 @@ class HttpClient:
     __slots__ = ("_egress", "_limiter", "_resolves", "_transport", "owner", "policy")
 
     def __init__(self, egress: Egress, policy: RequestPolicy, owner: RequestOwner) -> None:
-        self.policy = policy
-        self.owner = owner
+        self.policy: RequestPolicy = policy
+        self.owner: RequestOwner = owner
         self._egress = egress  # kept, for the limiter is shared while it lives
         self._limiter = shared_limiter(egress)
         self._transport = egress.transport

@@ -63,9 +63,11 @@ class HeaderRules:
         hidden: Iterable[str],
     ) -> None:
         """Raises OptionError, naming the setting."""
-        self.allowed = None if allowed is None else _names(allowed, "allowed_headers")
-        self.denied = _names(denied, "denied_headers")
-        self.hidden = _names(hidden, "hidden_headers")
+        self.allowed: frozenset[str] | None = (
+            None if allowed is None else _names(allowed, "allowed_headers")
+        )
+        self.denied: frozenset[str] = _names(denied, "denied_headers")
+        self.hidden: frozenset[str] = _names(hidden, "hidden_headers")
         self.added: dict[str, dict[str, str]] = {}
         self._origins: list[tuple[Origin, dict[str, str]]] = []
         try:

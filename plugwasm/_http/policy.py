@@ -86,17 +86,17 @@ class RequestPolicy:
         """The host that may have a private address although no list names it."""
         self._schemes = schemes
         self._ports = ports
-        self.methods = methods
+        self.methods: tuple[str, ...] = methods
         self._networks = networks
         self._headers = headers
-        self.max_redirects = max_redirects
-        self.max_request_bytes = max_request_bytes
+        self.max_redirects: int = max_redirects
+        self.max_request_bytes: int = max_request_bytes
         self._response_bytes = max_response_bytes
-        self.max_response_bytes = (
+        self.max_response_bytes: int = (
             DEFAULT_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
         )
-        self.max_concurrent = max_concurrent
-        self.max_per_second = max_per_second
+        self.max_concurrent: int | None = max_concurrent
+        self.max_per_second: int | None = max_per_second
 
     # ---- for whom -------------------------------------------------------------------------------
 

@@ -88,19 +88,18 @@ class EgressRequest:
         resolve: Callable[[], tuple[str, ...]],
         remaining: Callable[[], float | None],
     ) -> None:
-        self.method = method
-        self.headers = dict(headers)
-        self.body = body
-        self.max_response_bytes = max_response_bytes
+        self.method: str = method
+        self.headers: dict[str, str] = dict(headers)
+        self.body: bytes | None = body
+        self.max_response_bytes: int = max_response_bytes
         self.addresses: tuple[str, ...] = ()
-        self.url, self.scheme, self.host, self.port, self.path = (
-            target.url,
-            target.scheme,
-            target.host,
-            target.port,
-            target.path,
-        )
-        self.authority, self.shown = target.authority, target.shown
+        self.url: str = target.url
+        self.scheme: str = target.scheme
+        self.host: str = target.host
+        self.port: int = target.port
+        self.path: str = target.path
+        self.authority: str = target.authority
+        self.shown: str = target.shown
         self._resolve = resolve
         self._remaining = remaining
 
@@ -144,9 +143,9 @@ class EgressResponse:
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         body: Body = b"",
     ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
+        self.status: int = status
+        self.headers: Mapping[str, str] | Iterable[tuple[str, str]] = headers
+        self.body: Body = body
 
     def read(self) -> bytes:
         """The whole body, as it came; for one who records. It is used up then, so give another `EgressResponse` on."""

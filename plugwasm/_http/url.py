@@ -48,10 +48,10 @@ class Target:
     __slots__ = ("host", "path", "port", "scheme")
 
     def __init__(self, scheme: str, host: str, port: int, path: str) -> None:
-        self.scheme = scheme
-        self.host = host
-        self.port = port
-        self.path = path
+        self.scheme: str = scheme
+        self.host: str = host
+        self.port: int = port
+        self.path: str = path
 
     @classmethod
     def parse(cls, url: str) -> Target:
@@ -137,7 +137,7 @@ class HostRules:
 
     def __init__(self, entries: Iterable[str], setting: str = "allowed_hosts") -> None:
         """Raises OptionError, naming the setting, when an entry is none."""
-        self.entries = tuple(
+        self.entries: tuple[str, ...] = tuple(
             dict.fromkeys(
                 _check_entry(entry, setting) for entry in check_list(entries, setting, "host names")
             )
@@ -148,7 +148,7 @@ class HostRules:
                 f"{setting}: expected at most {_MAX_PATTERNS} patterns, got {len(patterns)}"
             )
         self._patterns = tuple(map(_Pattern, patterns))
-        self.literals = frozenset(self.entries).difference(patterns)
+        self.literals: frozenset[str] = frozenset(self.entries).difference(patterns)
 
     def allows(self, host: str) -> bool:
         """Whether a canonical host is named, or fits a pattern."""

@@ -112,16 +112,16 @@ class PluginSpec:
         max_var_bytes: int | None = None,
         compile_seconds: float | None = None,
     ) -> None:
-        self.modules = modules
-        self.main = main
-        self.config = dict(config or {})
-        self.allowed_hosts = allowed_hosts
-        self.allowed_paths = make_absolute(allowed_paths) if allowed_paths else {}
-        self.timeout_ms = timeout_ms
-        self.max_pages = max_pages
-        self.max_http_response_bytes = max_http_response_bytes
-        self.max_var_bytes = max_var_bytes
-        self.compile_seconds = compile_seconds
+        self.modules: list[ModuleSpec] = modules
+        self.main: str = main
+        self.config: dict[str, str] = dict(config or {})
+        self.allowed_hosts: tuple[str, ...] = allowed_hosts
+        self.allowed_paths: dict[str, str] = make_absolute(allowed_paths) if allowed_paths else {}
+        self.timeout_ms: int | None = timeout_ms
+        self.max_pages: int | None = max_pages
+        self.max_http_response_bytes: int | None = max_http_response_bytes
+        self.max_var_bytes: int | None = max_var_bytes
+        self.compile_seconds: float | None = compile_seconds
 
     @property
     def label(self) -> str:
@@ -155,8 +155,8 @@ class Admitted(PluginSpec):
     def __init__(self, granted: PluginSpec, limits: Limits, egress: Egress | None) -> None:
         for name in PluginSpec.__slots__:
             setattr(self, name, getattr(granted, name))
-        self.limits = limits
-        self.egress = egress
+        self.limits: Limits = limits
+        self.egress: Egress | None = egress
 
 
 def admitted_settings(

@@ -1,5 +1,5 @@
 """Bounds on JSON and MessagePack from outside, checked before a parser sees them.
 
-nesting      how deep they are nested
-value_count  how many values they have
+nesting      how deep arrays and maps are nested
+value_count  how many values there are
 """

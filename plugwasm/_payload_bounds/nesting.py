@@ -1,21 +1,25 @@
-"""How deep JSON or MessagePack from outside is nested. Parsers follow it on the native stack, which a few hundred kilobytes can use up."""
+"""Limit how deep JSON and MessagePack from outside are nested.
+
+Parsers recurse on the native stack, which a few hundred kilobytes of nested arrays can use up.
+"""
 
 from __future__ import annotations
 
-from .value_count import SIZES, msgpack_header
+from .value_count import MSGPACK_SIZES, read_msgpack_header
 
 MAX_LEVELS = 256
-"""What is read; a level takes a parser some 300 bytes of stack."""
+"""The deepest nesting that is read. A level takes a parser some 300 bytes of stack."""
 
 
 def is_json_too_deep(text: bytes) -> bool:
-    """Whether the arrays and objects of a JSON text are more than `MAX_LEVELS` within each other."""
+    """Return whether arrays and objects of a JSON text are nested more than `MAX_LEVELS` deep."""
     if text.count(b"[") + text.count(b"{") <= MAX_LEVELS:
         return False
     import re
 
     depth = 0
-    # A string, which may hold brackets, or a bracket. A string that does not end takes the rest, and is for the parser to refuse.
+    # Match strings, which may contain brackets, and brackets. An unterminated string matches the
+    # rest; the parser will reject it.
     for token in re.finditer(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', text, re.DOTALL):
         start = text[token.start()]
         if start in b"[{":
@@ -31,15 +35,15 @@ _CONTAINERS = bytes(range(0x80, 0xA0)) + b"\xdc\xdd\xde\xdf"
 
 
 def is_msgpack_too_deep(data: bytes) -> bool:
-    """Whether the arrays and maps of a MessagePack value are more than `MAX_LEVELS` within each other."""
+    """Return whether arrays and maps of a MessagePack value nest more than `MAX_LEVELS` deep."""
     if len(data) - len(data.translate(None, _CONTAINERS)) <= MAX_LEVELS:
         return False
-    around: list[int] = []  # values to come in each container that is open, from the outside
+    around: list[int] = []  # values left in each open container, outermost first
     left, at, end = 1, 0, len(data)
     while at < end:
         while not left:
             if not around:
-                return False  # what follows is for the parser to refuse
+                return False  # the parser will reject the rest
             left = around.pop()
         left -= 1
         first = data[at]
@@ -48,11 +52,11 @@ def is_msgpack_too_deep(data: bytes) -> bool:
             values = (first & 15) * (1 if first & 16 else 2)
             if not values and len(around) < MAX_LEVELS:
                 continue
-        elif size := SIZES[first]:
+        elif size := MSGPACK_SIZES[first]:
             at += size
             continue
         else:
-            at, values = msgpack_header(data, at)
+            at, values = read_msgpack_header(data, at)
         if values < 0:
             continue
         around.append(left)

@@ -1,12 +1,13 @@
-"""The threads that work for a `map` or for a task: made as they are needed, and kept for a while.
+"""Threads that work for a `map` or for an awaited call: started when needed, and kept for a while.
 
 Invariants:
 
-1. None of them keeps the process alive. They are daemons, which the interpreter does not wait for: what they work on is for a reader or a
-   task, and while one of those is there to take it, its own thread keeps the process. `ThreadPoolExecutor` joins its threads at exit, for
-   as long as their guests may run.
-2. Handing over a job takes no lock that a signal handler or a finalizer could find taken: a thread is idle when it stands in a deque, and
-   whoever takes it out of there owns it.
+1. None of them keeps the process alive. They are daemons, which the interpreter does not wait for.
+   Their work is for a reader or a task; as long as one of those waits for the result, its own
+   thread keeps the process alive. `ThreadPoolExecutor` would join its threads at exit, for as long
+   as their guests may run.
+2. Handing over a job takes no lock that a signal handler or a finalizer could find taken: an idle
+   thread is in a deque, and whoever pops it owns it.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 STACK_BYTES = 8 * 2**20
 """Bytes of stack of a thread, where the application gives its threads less."""
 IDLE_SECONDS = 60.0
-"""Seconds that a thread waits for another job."""
+"""Seconds that an idle thread waits for another job."""
 
 
 class _Worker:
-    """A thread, and where it gets its jobs."""
+    """A thread and the queue of its jobs."""
 
     __slots__ = ("jobs",)
 
@@ -48,35 +49,35 @@ class _Worker:
                 try:
                     idle.remove(self)
                 except ValueError:
-                    continue  # somebody has taken it out just now, and is about to hand it a job
+                    continue  # it was just taken out, and a job is about to come
                 return
-            _do(future, function, args)
+            _run_job(future, function, args)
             del future, function, args
             idle.append(self)
 
 
-def _do(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _run_job(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
         result = function(*args)
     except BaseException as error:
         future.set_exception(error)
-        del future  # which would be in a circle with the traceback
+        del future  # it would form a cycle with the traceback
     else:
         future.set_result(result)
 
 
 def submit(function: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Has a thread run the function, with room on its stack for a guest.
+    """Run a function in a thread whose stack has room for a guest.
 
     Raises:
-        RuntimeError: There can be no more threads.
+        RuntimeError: No more threads can be started.
     """
     future: Future[Any] = Future()
     job = (future, function, args)
     try:
-        worker = _idle.pop()  # the one that worked last
+        worker = _idle.pop()  # the most recently used
     except IndexError:
         worker = _Worker()
         worker.jobs.put(job)
@@ -88,7 +89,7 @@ def submit(function: Callable[..., Any], *args: Any) -> Future[Any]:
 
 def _start(worker: _Worker) -> None:
     thread = Thread(worker.run, "plugwasm")
-    with _sizing:
+    with _stack_size_lock:
         configured = stack_size()
         if not 0 < configured < STACK_BYTES:
             thread.start()
@@ -101,14 +102,14 @@ def _start(worker: _Worker) -> None:
 
 
 _idle: deque[_Worker] = deque()
-_sizing = RLock()
-"""How large stacks are is a setting of the process."""
+_stack_size_lock = RLock()
+"""Guards the process-wide setting of stack sizes."""
 
 
 def _after_fork_in_child() -> None:
-    # It has none of the threads, and one of them may have held the lock.
-    global _idle, _sizing
-    _idle, _sizing = deque(), RLock()
+    # The child has none of the threads, and one of them may have held the lock.
+    global _idle, _stack_size_lock
+    _idle, _stack_size_lock = deque(), RLock()
 
 
 if hasattr(os, "register_at_fork"):

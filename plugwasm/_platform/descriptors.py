@@ -1,4 +1,6 @@
-"""Descriptors by their numbers, in a process that may close all that it has, and then open others by the same numbers, as daemons do."""
+"""File descriptors in a process that may close all of them and open others with the same numbers,
+as daemons do.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class Descriptor:
-    """An open descriptor, as long as its number stands for the file that was opened.
+    """An open descriptor, usable as long as its number refers to the file that was opened.
 
-    Invariant: whoever writes, reads, signals or closes by the number takes it from `number`, each time. That costs an `fstat`, 0.5 µs.
+    Invariant: whoever writes, reads, signals or closes takes the number from `number` each time.
+    That costs an `fstat`, 0.5 µs.
     """
 
     __slots__ = ("_identity", "_number")
@@ -24,9 +27,9 @@ class Descriptor:
 
     @property
     def number(self) -> int:
-        """The number; -1 from the moment that it is found to be closed or another file's."""
+        """The number, or -1 once it was found to be closed or to refer to another file."""
         if self._number >= 0 and not self._is_same(self._number):
-            self._let_go()
+            self._invalidate()
         return self._number
 
     def _is_same(self, number: int) -> bool:
@@ -36,19 +39,19 @@ class Descriptor:
             return False
         return (status.st_dev, status.st_ino) == self._identity
 
-    def _let_go(self) -> None:
+    def _invalidate(self) -> None:
         self._number = -1
 
     def close(self) -> None:
-        """Gives it back, unless the number is another file's. Twice is allowed."""
+        """Close the descriptor, unless the number refers to another file. May be called twice."""
         number = self.number
-        self._let_go()
+        self._invalidate()
         if number >= 0:
             os.close(number)
 
 
 class SocketDescriptor(Descriptor):
-    """The descriptor of a socket, which does not close it either once its number is another file's."""
+    """The descriptor of a socket, which is detached once the number refers to another file."""
 
     __slots__ = ("socket",)
 
@@ -56,6 +59,6 @@ class SocketDescriptor(Descriptor):
         super().__init__(sock.fileno())
         self.socket = sock
 
-    def _let_go(self) -> None:
-        super()._let_go()
+    def _invalidate(self) -> None:
+        super()._invalidate()
         self.socket.detach()

@@ -1,14 +1,17 @@
-"""What a forked child needs besides locks of ours: that no other thread was in the middle of an import.
+"""Wait at a fork until no other thread is importing a module.
 
-A thread that imports a module holds that module's lock, and a child has the lock but not the thread. Much here is imported where it is
-needed first, so that a process starts fast; a child would then wait for ever at its first request, or its first trap.
+A thread that imports a module holds that module's lock; a forked child has the lock but not the
+thread. Many modules are imported on first use so that a process starts fast, and a child would wait
+for ever at its first request or its first trap.
 
-Invariants, for the modules that plugins may need (the standard library, and packages of `PACKAGES`):
+Invariants, for the modules that plugins may need (the standard library and the packages in
+`PACKAGES`):
 
-1. A fork waits until no other thread imports any of them, for at most `WAIT_SECONDS` seconds. What an application imports itself is not
-   waited for: it may be a program that runs from within its import.
-2. Where that was not enough, the child lets go of what the others had begun: the locks, and the modules that are half there, with their
-   submodules. It imports them anew.
+1. A fork waits until no other thread imports any of them, for at most `WAIT_SECONDS` seconds.
+   Imports of the application itself are not waited for: they may be a program that runs from within
+   its own import.
+2. Where that was not enough, the child drops what the others had begun: the locks, and the
+   half-imported modules with their submodules. It imports them anew.
 """
 
 from __future__ import annotations
@@ -42,16 +45,18 @@ PACKAGES = frozenset(
 )
 WAIT_SECONDS = 2.0
 _LAST_PATIENCE = 0.1
-_PAUSE = 0.001
-_PAIRED = (("logging", "_lock"), ("concurrent.futures.thread", "_global_shutdown_lock"))
-"""Locks that they take before a fork and release after it. Of what is registered during a fork, Python calls only the second half."""
+_POLL_INTERVAL = 0.001
+_PAIRED_LOCKS = (("logging", "_lock"), ("concurrent.futures.thread", "_global_shutdown_lock"))
+"""Locks that their modules take before a fork and release after it. Of what is registered during a
+fork, Python calls only the second half.
+"""
 
-_absent: list[tuple[str, str]] = []
-"""Those of them that were not there when a fork began."""
+_absent_locks: list[tuple[str, str]] = []
+"""Those of them that did not exist when a fork began."""
 
 
-def _locks() -> Iterator[tuple[str, Any]]:
-    """The locks of modules that are being imported, or were just now."""
+def _import_locks() -> Iterator[tuple[str, Any]]:
+    """Yield the locks of modules that are being imported, or were until just now."""
     locks = getattr(_importlib, "_module_locks", {})
     for name, reference in list(locks.items()):
         top = name.partition(".")[0]
@@ -62,22 +67,27 @@ def _locks() -> Iterator[tuple[str, Any]]:
 
 
 def others_import() -> bool:
-    """Whether another thread is in the middle of importing what plugins may need."""
+    """Return whether another thread is importing a module that plugins may need."""
     me = get_ident()
-    return any(getattr(lock, "owner", None) not in (None, me) for _, lock in _locks())
+    return any(getattr(lock, "owner", None) not in (None, me) for _, lock in _import_locks())
 
 
 def before_fork() -> None:
-    """Waits for that to end."""
-    global _absent
-    _absent = [(name, lock) for name, lock in _PAIRED if not hasattr(sys.modules.get(name), lock)]
+    """Wait until no other thread is importing."""
+    global _absent_locks
+    _absent_locks = [
+        (name, lock) for name, lock in _PAIRED_LOCKS if not hasattr(sys.modules.get(name), lock)
+    ]
     _wait(WAIT_SECONDS)
 
 
 def before_fork_last() -> None:
-    """The same after the other hooks of this package, some of which let imports begin; not as long, for they have taken locks."""
-    global _absent
-    absent, _absent = _absent, []
+    """Wait once more, after the other hooks of this package, some of which let imports begin.
+
+    The wait is short, because those hooks have taken locks.
+    """
+    global _absent_locks
+    absent, _absent_locks = _absent_locks, []
     _wait(_LAST_PATIENCE)
     for name, lock in absent:
         if (made := getattr(sys.modules.get(name), lock, None)) is not None:
@@ -87,13 +97,13 @@ def before_fork_last() -> None:
 def _wait(seconds: float) -> None:
     end = monotonic() + seconds
     while others_import() and monotonic() < end:
-        sleep(_PAUSE)
+        sleep(_POLL_INTERVAL)
 
 
 def after_fork_in_child() -> None:
-    """Lets go of imports that will not go on."""
+    """Drop imports that other threads of the parent had begun."""
     me = get_ident()
-    for name, lock in _locks():
+    for name, lock in _import_locks():
         if getattr(lock, "owner", me) == me:
             continue
         _importlib._module_locks.pop(name, None)
@@ -108,12 +118,14 @@ def after_fork_in_child() -> None:
 
 
 def register() -> None:
-    """Has forks of this process do so. Python calls what is registered last first."""
+    """Register the hooks of this module. Python calls the hook that was registered last first."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=before_fork, after_in_child=after_fork_in_child)
 
 
 def register_last() -> None:
-    """To be called before anything of this package registers anything."""
+    """Register the hook that has to run last. Call this before anything else of this package
+    registers hooks.
+    """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=before_fork_last)

@@ -1,8 +1,8 @@
-"""Threads and locks of the system, also where gevent or eventlet has put greenlets in the place of Python's.
+"""Threads and locks of the system, also where gevent or eventlet replaced Python's with greenlets.
 
-These patch the modules `_thread`, `threading`, `time` and `queue` in place. A thread that must run while a guest does would become a
-greenlet then, which runs when the guest has ended. So where something is patched, it is taken from a second copy of the module, which the
-interpreter makes.
+Both patch the modules `_thread`, `threading`, `time` and `queue` in place. A thread that has to run
+while a guest runs would then be a greenlet, which runs when the guest has ended. So where something
+is patched, it is taken from a second copy of the module, which the interpreter makes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def load_unpatched(name: str) -> Any:
-    """Another copy of a module of C, as the interpreter makes it."""
+    """Load another copy of a C module, as the interpreter initializes it."""
     from importlib.util import find_spec, module_from_spec
 
     spec = find_spec(name)
@@ -48,7 +48,7 @@ if not TYPE_CHECKING:
 
 
 def is_patched() -> bool:
-    """Whether `threading.Thread` is a greenlet by now."""
+    """Return whether `threading.Thread` is a greenlet by now."""
     import threading
 
     start: Any = getattr(threading, "_start_joinable_thread", None) or threading._start_new_thread  # type: ignore[attr-defined]
@@ -56,10 +56,12 @@ def is_patched() -> bool:
 
 
 class Thread:
-    """A thread that does not keep the process if it is a daemon. As `threading.Thread`, which it is where that is one.
+    """A thread of the system. Where `threading.Thread` is one, this wraps it.
+
+    A daemon thread does not keep the process alive.
 
     Raises:
-        RuntimeError: There can be no daemons in this interpreter.
+        RuntimeError: This interpreter allows no daemon threads.
     """
 
     def __init__(self, target: Callable[[], object], name: str, *, daemon: bool = True) -> None:
@@ -75,14 +77,14 @@ class Thread:
 
     @property
     def ident(self) -> int | None:
-        """There once it has run."""
+        """The thread's identifier, or None until it has run."""
         return self._ident if self._thread is None else self._thread.ident
 
     def start(self) -> None:
-        """Begins to run it.
+        """Start the thread.
 
         Raises:
-            RuntimeError: There can be no more threads.
+            RuntimeError: No more threads can be started.
         """
         if self._thread is None:
             self._running.acquire()
@@ -98,11 +100,11 @@ class Thread:
             self._running.release()
 
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """Return whether the thread is running."""
         return self._running.locked() if self._thread is None else self._thread.is_alive()
 
     def join(self, timeout: float | None = None) -> None:
-        """Waits for its end."""
+        """Wait for the thread to end."""
         if self._thread is not None:
             self._thread.join(timeout)
         elif self._running.acquire(timeout=-1 if timeout is None else timeout):

@@ -1,10 +1,12 @@
-"""Which program is the Python interpreter that processes of ours are started with, and where it finds this package.
+"""Find the Python interpreter that child processes run, and where it finds this package.
 
-`sys.executable` need not be one: in a frozen application it is the application, which would start itself again and again; under uWSGI, or
-where a program embeds Python, it is that program, or nothing. So what is started was asked before whether it is one, once in a process,
-and what does not look like one is not even asked.
+`sys.executable` need not be an interpreter: in a frozen application it is the application, which
+would start itself again and again; under uWSGI, or where a program embeds Python, it is that
+program, or empty. So before a program is used it is asked once per process whether it is an
+interpreter, and a program that does not look like one is not even asked.
 
-`PLUGWASM_PYTHON` in the environment names the interpreter; the application may set it as well, in `os.environ`.
+`PLUGWASM_PYTHON` in the environment names the interpreter; the application may set it as well, in
+`os.environ`.
 """
 
 from __future__ import annotations
@@ -20,23 +22,24 @@ if TYPE_CHECKING:
 
 VARIABLE = "PLUGWASM_PYTHON"
 ANSWER_SECONDS = 10.0
-"""After which a program that does not answer is no interpreter."""
+"""Seconds after which a program that does not answer is no interpreter."""
 
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
-"""Without it some interpreters do not start."""
+"""Variables without which some interpreters do not start."""
 _QUESTION = "import sys; print({} * {}, sys.implementation.cache_tag)"
 
 
 class Interpreter:
-    """An interpreter, and the options and the environment that it is started with.
+    """An interpreter, and the options and environment to start it with.
 
-    It reads nothing of the application's: no site, no user's packages, no variables, no current directory.
+    It reads nothing of the application: no site, no user packages, no variables, no current
+    directory.
     """
 
     __slots__ = ("environment", "options", "path")
 
     def __init__(self, path: str, home: str | None = None) -> None:
-        """`home` is what it needs as PYTHONHOME in order to find its library."""
+        """`home` is the PYTHONHOME that the interpreter needs in order to find its library."""
         self.path = path
         self.options = ["-I", "-S"] if home is None else ["-P", "-s", "-S"]
         self.environment = {
@@ -47,29 +50,31 @@ class Interpreter:
 
 
 class NoInterpreterError(Error):
-    """There is no interpreter, as far as can be found out. The message says why, and what to do."""
+    """No interpreter was found. The message says why, and what to do."""
 
 
-_found: dict[tuple[str, ...], Interpreter] = {}
-"""Those that answered, by what they were found by. The state of this module."""
+_interpreters: dict[tuple[str, ...], Interpreter] = {}
+"""Interpreters that answered, by what they were found by. The state of this module."""
 
 
 def find_interpreter() -> Interpreter:
-    """The interpreter to start.
+    """Return the interpreter to start.
 
     Raises:
         NoInterpreterError: There is none.
     """
     named = os.environ.get(VARIABLE)
     key = ("named", named) if named else (str(sys.executable), str(getattr(sys, "frozen", "")))
-    known = _found.get(key)
+    known = _interpreters.get(key)
     if known is None:
-        known = _found[key] = _named(named) if named else _search()
+        known = _interpreters[key] = _find_named(named) if named else _search()
     return known
 
 
 def find_package_folders(packages: Iterable[str]) -> list[str]:
-    """Where the packages are, to be put into the path of a process that is started without the application's paths."""
+    """Return the folders of packages, to put into the path of a process that starts without the
+    application's paths.
+    """
     from importlib.util import find_spec
 
     found: dict[str, None] = {}
@@ -78,19 +83,19 @@ def find_package_folders(packages: Iterable[str]) -> list[str]:
         if origin is None:
             try:
                 spec = find_spec(name)
-            except (ImportError, ValueError):  # it is loaded, but nobody knows where from
+            except (ImportError, ValueError):  # loaded from an unknown place
                 spec = None
             origin = spec.origin if spec is not None else None
         if origin is not None:
             try:
                 found[os.path.dirname(os.path.dirname(os.path.abspath(origin)))] = None
-            except OSError:  # relative to a directory that is gone
+            except OSError:  # relative to a deleted directory
                 continue
     return list(found)
 
 
-def _named(path: str) -> Interpreter:
-    found = _asked(path)
+def _find_named(path: str) -> Interpreter:
+    found = _probe(path)
     if isinstance(found, str):
         raise NoInterpreterError(
             f"`{truncate(path)}`, which the environment variable {VARIABLE} names, {found}"
@@ -103,7 +108,7 @@ def _search() -> Interpreter:
         return Interpreter(sys.executable)
     reasons: dict[str, str] = {}
     for path in _candidates():
-        found = _asked(path)
+        found = _probe(path)
         if not isinstance(found, str):
             return found
         reasons[path] = found
@@ -114,12 +119,15 @@ def _search() -> Interpreter:
             "Python does not say where its interpreter is (`sys.executable` is empty)"
         )
     raise NoInterpreterError(
-        f"`{truncate(sys.executable)}` (`sys.executable`) {reasons.get(sys.executable, 'is no Python interpreter')}"
+        f"`{truncate(sys.executable)}` (`sys.executable`) "
+        f"{reasons.get(sys.executable, 'is no Python interpreter')}"
     )
 
 
 def _candidates() -> Iterator[str]:
-    """Programs that are worth asking. What a frozen application calls itself is not among them, whatever its name is."""
+    """Yield programs that are worth asking. Never the program of a frozen application, whatever its
+    name.
+    """
     major, minor = sys.version_info[:2]
     is_frozen = bool(getattr(sys, "frozen", False))
     spawn = sys.modules.get("multiprocessing.spawn")
@@ -147,14 +155,20 @@ def _candidates() -> Iterator[str]:
             path = os.fsdecode(path)  # type: ignore[arg-type]
         except TypeError:
             continue
-        if path in seen or not _looks_like_one(path) or (is_frozen and _is_this_program(path)):
+        if (
+            path in seen
+            or not _is_named_like_python(path)
+            or (is_frozen and _is_this_program(path))
+        ):
             continue
         seen.add(path)
         yield path
 
 
-def _looks_like_one(path: str) -> bool:
-    """Whether its name is one of Python interpreters. Anything else may do anything when it is started."""
+def _is_named_like_python(path: str) -> bool:
+    """Return whether a path is named like a Python interpreter. Another program may do anything
+    when it is started.
+    """
     import re
 
     return os.path.isabs(path) and bool(
@@ -174,29 +188,35 @@ def _is_this_program(path: str) -> bool:
 
 
 def _runs_this_process(path: str | None) -> bool:
-    """Whether it is certain that it is an interpreter, because it is the one that runs this. Saves asking."""
+    """Return whether the path certainly is the interpreter that runs this process, so that it need
+    not be asked.
+    """
     if (
         not path
         or sys.platform != "linux"
         or getattr(sys, "frozen", False)
         or not sys.orig_argv
-        or not _looks_like_one(path)
+        or not _is_named_like_python(path)
     ):
         return False
     return not os.environ.get("PYTHONHOME") and os.access(path, os.X_OK) and _is_this_program(path)
 
 
-def _asked(path: str) -> Interpreter | str:
-    """The interpreter that it is, or what is wrong with it, as the rest of a sentence."""
+def _probe(path: str) -> Interpreter | str:
+    """Ask a program whether it is a suitable interpreter.
+
+    Returns:
+        The interpreter, or what is wrong with it as the rest of a sentence.
+    """
     found = Interpreter(path)
-    wrong = _wrong_with(found)
+    wrong = _find_problem(found)
     if wrong is not None and (home := os.environ.get("PYTHONHOME")):
         found = Interpreter(path, home)
-        wrong = wrong if _wrong_with(found) else None
+        wrong = wrong if _find_problem(found) else None
     return found if wrong is None else wrong
 
 
-def _wrong_with(asked: Interpreter) -> str | None:
+def _find_problem(asked: Interpreter) -> str | None:
     import subprocess
 
     from .child_processes import ChildProcess
@@ -222,10 +242,11 @@ def _wrong_with(asked: Interpreter) -> str | None:
         except subprocess.TimeoutExpired:
             return "is no Python interpreter: it does not answer"
         finally:
-            child.kill()  # also what a script has started, or its end of the pipe stays open
+            child.kill()  # with what it started, or the pipe would stay open
     if len(answer) != 2 or answer[0] != str(one * other).encode():
         return "is no Python interpreter: it does not do what it is told by `-c`"
     ours = str(sys.implementation.cache_tag)
     if answer[1] != ours.encode():
-        return f"is another Python ({truncate(answer[1].decode('ascii', 'replace'))}) than the one that runs this program ({ours})"
+        theirs = truncate(answer[1].decode("ascii", "replace"))
+        return f"is another Python ({theirs}) than the one that runs this program ({ours})"
     return None

@@ -137,7 +137,7 @@ class OpenDirectory:
         return True
 
     def stamp(self, relative: str) -> FileStamp:
-        """Return a value that changes when a file beneath does; None for no file, and for a link."""
+        """Return a value that changes when a file beneath does; None for no file and for a link."""
         if self._at is None:
             return None
         try:

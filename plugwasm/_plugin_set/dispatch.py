@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from .._public import set_public_module
 from ..errors import CancelledError, Error, OptionError
 
 TYPE_CHECKING = False
@@ -59,7 +60,7 @@ class Result(NamedTuple, Generic[T]):
         return self.output  # type: ignore[return-value]
 
 
-Result.__module__ = "plugwasm.plugin_set"
+set_public_module("plugwasm.plugin_set", Result)
 
 
 class ParseError(Exception):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from _functools import partial  # type: ignore[import-not-found]
-
 from .._engine import signal_safe
 from .._platform.finalizer import Finalizable
 from .claim import Claim
@@ -11,10 +9,14 @@ from .slots import POOL_DEFAULT, check_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from functools import partial
     from types import TracebackType
 
     from .._runtime.plugin import Plugin
     from .slots import Slots
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 
 class Lease(Finalizable):
@@ -108,8 +110,8 @@ class Lease(Finalizable):
             )
 
     def _release_when_dropped(self) -> None:
-        """Release the slot when the lease is freed inside the block. C alone does that; see `Finalizable`."""
-        self.__del__ = partial(setattr, self._claim, "is_released", True)
+        """Release the slot when the lease is freed inside the block. C does that (`Finalizable`)."""
+        self.__del__: Callable[[], object] = partial(setattr, self._claim, "is_released", True)
 
 
 signal_safe(Lease._release)

@@ -72,10 +72,10 @@ class MapJob:
             )
         self.pool = pool
         self.function_name = function_name
-        self.workers = min(workers or pool.size, pool.size)
-        self.ahead = ahead or AHEAD_PER_WORKER * self.workers
+        self.workers: int = min(workers or pool.size, pool.size)
+        self.ahead: int = ahead or AHEAD_PER_WORKER * self.workers
         self.return_exceptions = return_exceptions
-        self.wait = wait if wait is POOL_DEFAULT else check_wait(wait)
+        self.wait: float | None = wait if wait is POOL_DEFAULT else check_wait(wait)
         self.options = options
         self._on_progress = on_progress
         self._done = 0

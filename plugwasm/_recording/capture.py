@@ -9,7 +9,7 @@ from sys import getsizeof
 from time import gmtime, strftime
 
 from .._engine import EngineFailure, HostRaised
-from .._host.env import FUNCTIONS, NAMESPACE
+from .._host.env import FUNCTIONS, LOG_LEVEL, NAMESPACE, RERUN, RESPONSE, find_env_function
 from .._host.functions import USER_NAMESPACE
 from .._host.guest import PluginExit
 from .._manifest.limits import Limits
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from .._runtime import observers
     from .._wasi.abi import WasiMemory
 
-HTTP_REQUEST = "http_request"
 _CALL_OVERHEAD = 500
 """Bytes of memory that a call or a host call takes besides its data; about."""
 _EFFECT_OVERHEAD = 150
@@ -281,7 +280,7 @@ class Capture:
             function.body(guest, caller, values)
         elif is_builtin_wasi(function):
             function.body(WasiGuestProxy(self, guest), caller, values)  # type: ignore[arg-type]
-        elif is_state(function):
+        elif is_rerun(function):
             function.body(guest, caller, values)  # its answer follows from what is recorded
         else:
             if (namespace == NAMESPACE or namespace.startswith("wasi_")) and FUNCTIONS.get(
@@ -324,7 +323,7 @@ class Capture:
         finally:
             http = (
                 HttpStatus(guest.response_status, guest.response_headers)
-                if (namespace, name) == (NAMESPACE, HTTP_REQUEST)
+                if sets_response(function)
                 else None
             )
             args = tracker.resolve_arguments(args, raws, function.python_types)
@@ -425,13 +424,16 @@ def make_failure(error: BaseException) -> Failure:
     )
 
 
-def is_state(function: HostFunction) -> bool:
-    """Return whether a function is plugwasm's own and only concerns config, vars, logs and the last
-    response: its answers follow from what is recorded already."""
-    if function.name is None:
-        return False
-    namespace, name = function.name
-    return namespace == NAMESPACE and name != HTTP_REQUEST and FUNCTIONS.get(name) is function
+def is_rerun(function: HostFunction) -> bool:
+    """Return whether the function is plugwasm's own, and a replay need not have its calls recorded."""
+    own = find_env_function(function.name)
+    return own is function and own.replay in (RERUN, LOG_LEVEL)
+
+
+def sets_response(function: HostFunction) -> bool:
+    """Return whether the function, or the one that it replaces, sets the last response's status."""
+    own = find_env_function(function.name)
+    return own is not None and own.replay == RESPONSE
 
 
 class WasiGuestProxy:

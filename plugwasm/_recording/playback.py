@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .. import errors
 from .._engine import EngineFailure
-from .._host.env import NAMESPACE
+from .._host.env import LOG_LEVEL, find_env_function
 from .._host.guest import HANDLE_MASK
 from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi import abi
@@ -18,7 +18,7 @@ from ..errors import (
     escape_line,
 )
 from . import wasi_calls
-from .capture import HTTP_REQUEST, WasiGuestProxy, is_state
+from .capture import WasiGuestProxy, is_rerun, sets_response
 from .effects import apply_effects, read_arguments, resolve_block
 from .formatting import format_call, format_call_pair, format_failure, format_host_call
 
@@ -85,17 +85,16 @@ class Playback:
     def call_host_function(
         self, guest: Guest, function: HostFunction, caller: int, values: Any
     ) -> None:
-        assert function.name is not None
-        namespace, name = function.name
         try:
             if function.name not in self._overrides:
                 if is_builtin_wasi(function):
                     function.body(WasiGuestProxy(self, guest), caller, values)  # type: ignore[arg-type]
                     return
-                if namespace == NAMESPACE and name == "get_log_level":
+                own = find_env_function(function.name)
+                if own is not None and own.replay == LOG_LEVEL:
                     values[0] = self._log_level
                     return
-                if is_state(function):
+                if is_rerun(function):
                     function.body(guest, caller, values)
                     return
             self._play_back(guest, function, values)
@@ -113,7 +112,7 @@ class Playback:
             for was, is_, raw in zip(recorded.args, passed, params, strict=False)
         ]
         self._compare(recorded, namespace, name, now + passed[len(now) :])
-        if (namespace, name) == (NAMESPACE, HTTP_REQUEST) and recorded.http is not None:
+        if sets_response(function) and recorded.http is not None:
             guest.response_status, guest.response_headers = (
                 recorded.http.status,
                 recorded.http.headers,

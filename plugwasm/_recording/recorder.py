@@ -72,7 +72,7 @@ class Recorder(Observer):
                 f"Recorder: when: expected a function that takes a call, got {type(when).__name__}",
                 field="when",
             )
-        self.directory = None if directory is None else os.fspath(directory)
+        self.directory: str | None = None if directory is None else os.fspath(directory)
         self._when = when
         self._max_bytes = max_bytes
         self._buffers: deque[RecordingBuffer] = deque(maxlen=_MAX_RECORDINGS)

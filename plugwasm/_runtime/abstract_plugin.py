@@ -188,7 +188,7 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         vars: VarsByName | None,
         observe: Observe,
     ) -> None:
-        self.compiled_plugin = compiled
+        self.compiled_plugin: CompiledPlugin = compiled
         self._closed = False
         granted = compiled._spec.config
         self._config: dict[str, str] = granted if config is None else merge_config(granted, config)

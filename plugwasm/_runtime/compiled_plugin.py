@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
+    from .observers import Observer
     from .settings import GivenSettings
 
 __all__ = ["CompiledPlugin"]
@@ -147,7 +148,7 @@ class CompiledPlugin:
         )
 
     @classmethod
-    def from_settings(cls, plugin: PluginInput, settings: PluginSettings) -> Self:
+    def _from_settings(cls, plugin: PluginInput, settings: PluginSettings) -> Self:
         """Compile a plugin with settings that are checked already."""
         compiled = cls.__new__(cls)
         compiled._compile(plugin, settings)
@@ -172,13 +173,14 @@ class CompiledPlugin:
         self._spec: PluginSpec = resolve(
             plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
         )
-        self.name = settings.name or truncate(self._spec.label)
-        self.wasi = wasi = settings.wasi
-        self.fuel_limit = settings.fuel_limit
-        self.http_response_headers = settings.http_response_headers
-        self.limits = effective_limits(limits, self._spec)
-        self.egress = egress
-        self.observers = settings.observers
+        self.name: str = settings.name or truncate(self._spec.label)
+        wasi = settings.wasi
+        self.wasi: bool | WasiOptions = wasi
+        self.fuel_limit: int | None = settings.fuel_limit
+        self.http_response_headers: bool = settings.http_response_headers
+        self.limits: Limits = effective_limits(limits, self._spec)
+        self.egress: Egress | None = egress
+        self.observers: tuple[Observer, ...] | None = settings.observers
         self._grants = Grants(
             self._spec,
             self.limits,
@@ -345,7 +347,7 @@ def ensure_compiled(
         OptionError: Settings were given to a plugin that is compiled already, and has others.
     """
     if not isinstance(plugin, CompiledPlugin):
-        return kind.from_settings(plugin, PluginSettings(*given))
+        return kind._from_settings(plugin, PluginSettings(*given))
     if given != NO_SETTINGS:
         wasi, functions, name, fuel_limit, http_response_headers, limits, egress = given
         reject_unused_options(

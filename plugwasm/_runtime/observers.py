@@ -4,9 +4,9 @@
     result = plugin.call("count_vowels", "Hello", returns=plugwasm.Measured[str])
     result.value, result.call.guest_seconds, result.call.memory_bytes
 
-    plugwasm.Plugin(path, observe=observing.Trace())     # calls and host calls as lines on stderr
-    plugwasm.Plugin(path, observe=observing.CallLog())   # a record of logging for each call
-    plugwasm.Plugin(path, observe=[A(), B()])            # observers of your own
+    plugwasm.Plugin("count_vowels.wasm", observe=observing.Trace())  # each call, on stderr
+    plugwasm.Plugin("count_vowels.wasm", observe=observing.CallLog())  # a log record for each call
+    plugwasm.Plugin("count_vowels.wasm", observe=[A(), B()])  # observers of your own
 
 A plugin is observed or not from the start, so that all others pay nothing for it. What an observer
 raises is logged, and changes nothing.
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._host.observed_values import shorten
+from .._public import set_public_module
 from ..errors import OptionError, escape_line, truncate
 
 TYPE_CHECKING = False
@@ -126,9 +127,6 @@ class Call:
         return call if self.output is None else f"{call} -> {shorten(self.output)}"
 
 
-Call.__module__ = "plugwasm.observing"
-
-
 @dataclass(frozen=True, slots=True)
 class HttpExchange:
     """An HTTP request as the plugin asked for it, and the response's status (None without one)."""
@@ -136,9 +134,6 @@ class HttpExchange:
     method: str
     url: str
     status: int | None
-
-
-HttpExchange.__module__ = "plugwasm.observing"
 
 
 @dataclass(eq=False, slots=True)
@@ -172,9 +167,6 @@ class HostCall:
         if self.error is not None:
             return f"{call} raised {self.error}"
         return f"{call} -> {', '.join(map(shorten, self.results))}" if self.results else call
-
-
-HostCall.__module__ = "plugwasm.observing"
 
 
 class Observer:
@@ -317,8 +309,8 @@ class Measured(Generic[T]):
     __slots__ = ("call", "value")
 
     def __init__(self, value: T, call: Call) -> None:
-        self.value = value
-        self.call = call
+        self.value: T = value
+        self.call: Call = call
 
     def __repr__(self) -> str:
         return f"Measured({self.value!r}, {self.call!r})"
@@ -352,3 +344,6 @@ def need_local_instance(given: Sequence[Observer]) -> bool:
     return any(
         type(observer)._make_interceptor is not Observer._make_interceptor for observer in given
     )
+
+
+set_public_module("plugwasm.observing", Call, HttpExchange, HostCall)

@@ -10,7 +10,6 @@ What the host's system refuses comes out of this module as ``WasiError``, never 
 from __future__ import annotations
 
 import os
-from _functools import partial  # type: ignore[import-not-found]
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from .._platform.finalizer import Finalizable
@@ -22,6 +21,9 @@ from .path_resolution import OPEN_DIRECTORY, Walk, host_errors
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from functools import partial
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 # glibc writes to each block where the file system cannot allocate, so one call must stay small.
 MAX_ALLOCATE = 256 * 1024 * 1024

@@ -153,8 +153,8 @@ class WasiOptions:
             raise OptionError(
                 f"WasiOptions.random: expected a SeededRandom or a callable, got {what}"
             )
-        self.clock = clock or Clock()
-        self.random = random
+        self.clock: Clock = clock or Clock()
+        self.random: Callable[[int], bytes] | SeededRandom = random
 
     def __repr__(self) -> str:
         return f"WasiOptions(clock={type(self.clock).__name__}, random={getattr(self.random, '__name__', type(self.random).__name__)})"

@@ -1,14 +1,17 @@
-"""The command line: `plugwasm call`, `plugwasm inspect`, `plugwasm schema`, `plugwasm cache`.
+"""The command line: `plugwasm call`, `replay`, `inspect`, `schema` and `cache`.
 
-It is one more application of the package, and the parts stand like this:
+It is one more application of the package.
 
-app         the commands and their options
-run         the options of `call` → a plugin spec and its calls
-streams     input and output of `call`
+app         the root command, errors of parsing, `--version`
+commands    one module a command: its options, and what it does
+parameters  what the commands have in common
+invocation  the options of `call` → a spec and its calls
 inspection  what `inspect` shows
+streams     input and output of `call`
 terminal    what is written to a terminal: escaped text, errors and their exit codes, the log
 
-This module is what the entry point imports, and so it imports nothing: where the extra `cli` is not installed, it says so.
+The entry point imports this module, which imports nothing: if the extra `cli` is not installed, it
+says so.
 """
 
 from __future__ import annotations
@@ -23,10 +26,11 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and gives its exit code.
+    """Run the command line and return its exit code.
 
-    0 is success; 1: the plugin reported an error or trapped; 2: wrong usage, a bad manifest or module, a file that cannot be read; 3: a
-    limit (time, memory, fuel) ended it; 70: a fault of plugwasm itself; 130: Ctrl-C; 141: nobody reads the output any more.
+    0: success. 1: the plugin reported an error or trapped. 2: wrong usage, a bad manifest or
+    module, a file that cannot be read. 3: a limit (time, memory, fuel) was reached. 70: a fault of
+    plugwasm itself. 130: Ctrl-C. 141: the output is no longer read.
     """
     try:
         try:

@@ -23,7 +23,7 @@ _ClickException: Any = next(
 
 
 class _Commands(TyperGroup):
-    """The root command. Errors of parsing are written the way that all other errors are, not in a frame."""
+    """The root command. It writes errors of parsing as all other errors, not in a frame."""
 
     def main(
         self,
@@ -61,7 +61,7 @@ class _Commands(TyperGroup):
         return code
 
     def _path_of(self, args: Sequence[str]) -> str:
-        """The command that was meant, for errors that do not say: `plugwasm cache clear`."""
+        """Return the command of the arguments, for errors that lack it: `plugwasm cache clear`."""
         names, group = ["plugwasm"], self
         for argument in args:
             command = group.commands.get(argument)
@@ -76,7 +76,7 @@ class _Commands(TyperGroup):
         return " ".join(names)
 
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     cls=_Commands,
     name="plugwasm",
     help="Run WebAssembly plugins: sandboxed, compatible with Extism.",
@@ -87,15 +87,15 @@ app = typer.Typer(
 )
 
 
-app.command(epilog=call.EPILOG)(call.call)
-app.command(epilog=replay.EPILOG)(replay.replay)
+app.command(help=call.HELP, epilog=call.EPILOG)(call.call)
+app.command(help=replay.HELP, epilog=replay.EPILOG)(replay.replay)
 app.command()(inspect.inspect)
 app.command()(schema.schema)
 app.add_typer(cache.app, name="cache")
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Runs the command line and gives its exit code."""
+    """Run the command line and return its exit code."""
     try:
         app(list(arguments))
     except SystemExit as end:

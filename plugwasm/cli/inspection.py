@@ -1,7 +1,7 @@
-"""`plugwasm inspect`: what the modules of a plugin export and import, and who provides what they import.
+"""`plugwasm inspect`: the exports and imports of modules, and who provides the imports.
 
-Modules are compiled but not linked, so a plugin can be looked at that cannot run here. `collect_facts` gives what is known as JSON types,
-and `print_facts` the same to a person.
+Modules are compiled but not linked, so a plugin can be inspected that cannot run here.
+`collect_facts` returns the facts as JSON types, and `print_facts` prints them.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _NAMES = {
 }
 
 
-# ---- what is known ----------------------------------------------------------------------------------------------------------------------
+# ---- facts ---------------------------------------------------------------------------------------
 
 
 def collect_facts(spec: PluginSpec) -> dict[str, Any]:
-    """What is known of each module, and what the plugin as a whole needs, in JSON types."""
+    """Return facts about each module, and what the whole plugin needs, as JSON types."""
     budget = CompileBudget(DEFAULT_LIMITS)
     on = engine_for_modules(
         (module.wasm for module in spec.modules), DEFAULT_LIMITS.replace(gc=True, atomics=True)
@@ -107,7 +107,11 @@ def _item_facts(item: Item) -> dict[str, Any]:
 
 
 def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str, Any]:
-    """Who provides an import: `kernel`, `env`, `wasi`, `module` (with its name), `application` (a host function), or `nobody`."""
+    """Return who provides an import, and whether its type fits.
+
+    The provider is `kernel`, `env`, `wasi`, `module` (with its name), `application` (a host
+    function) or `nobody`.
+    """
     other = modules.get(item.module)
     if other is not None and item.name in other.exports:
         export = other.exports[item.name]
@@ -145,11 +149,11 @@ def _provider(item: Item, importer: str, modules: dict[str, Module]) -> dict[str
     }
 
 
-# ---- for a person -----------------------------------------------------------------------------------------------------------------------
+# ---- output --------------------------------------------------------------------------------------
 
 
 def print_facts(found: dict[str, Any]) -> None:
-    """Writes `collect_facts` to stdout, as tables."""
+    """Write the result of `collect_facts` to stdout, as tables."""
     from rich.console import Console
 
     console = Console(

@@ -1,6 +1,9 @@
 """`plugwasm call`: from its options to a spec, and from that to outputs.
 
-What was typed is checked here, before anything is read or compiled; each problem names the option and what was expected.
+All options are checked here, before anything is read or compiled. Each error names the option and
+what was expected.
+
+Decisions: docs/decisions.md, 37.4.
 """
 
 from __future__ import annotations
@@ -29,11 +32,11 @@ _MAX_MILLISECONDS = 2**63 // 1_000_000
 _MAX_CONFIG_FILE = 64 * 2**20
 
 
-# ---- what was typed ---------------------------------------------------------------------------------------------------------------------
+# ---- options -------------------------------------------------------------------------------------
 
 
 def parse_pair(option: str, text: str, shape: str) -> tuple[str, str]:
-    """The two parts of `NAME=REST`. The rest is not repeated in the error, since it may be a secret."""
+    """Split `NAME=REST`. The rest is not repeated in an error, since it may be a secret."""
     name, separator, rest = text.partition("=")
     if not separator or not name:
         raise UsageProblem(
@@ -43,7 +46,7 @@ def parse_pair(option: str, text: str, shape: str) -> tuple[str, str]:
 
 
 def parse_milliseconds(text: str) -> int:
-    """`500`, `500ms`, `2s` or `0.5s`, as milliseconds."""
+    """Parse `500`, `500ms`, `2s` or `0.5s` as milliseconds."""
     number, factor = (
         (text.removesuffix("s"), 1000)
         if text.endswith("s") and not text.endswith("ms")
@@ -64,14 +67,14 @@ def parse_milliseconds(text: str) -> int:
 
 
 def parse_number(option: str, text: str, least: int, most: int) -> int:
-    """A whole number in decimal digits."""
+    """Parse a whole number in decimal digits."""
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
         raise UsageProblem(option, f"expected a whole number from {least} to {most}, got {text!r}")
     return int(text)
 
 
 def parse_log_level(text: str) -> str:
-    """The lowest level of the log that is shown, or "off"."""
+    """Check the lowest level of the log to show, or "off"."""
     if text not in LOG_LEVELS:
         raise UsageProblem(
             "--log-level",
@@ -81,7 +84,7 @@ def parse_log_level(text: str) -> str:
 
 
 def parse_allowed_path(text: str) -> tuple[str, str]:
-    """`[ro:]HOST[:GUEST]` as an entry of `allowed_paths`. Without a guest path the directory keeps its name."""
+    """Parse `[ro:]HOST[:GUEST]` as an entry of `allowed_paths`. GUEST is HOST if it is missing."""
     prefix = "ro:" if text.startswith("ro:") else ""
     host, separator, guest = text.removeprefix(prefix).rpartition(":")
     if not separator:
@@ -95,7 +98,7 @@ def parse_allowed_path(text: str) -> tuple[str, str]:
 
 
 def _parse_sha256(text: str) -> str:
-    """64 hexadecimal digits, in lower case."""
+    """Check 64 hexadecimal digits, and return them in lower case."""
     if len(text) != 64 or not frozenset("0123456789abcdef").issuperset(text.lower()):
         raise UsageProblem(
             "--set-hash", f"expected the 64 hexadecimal digits of a sha256, got {text!r}"
@@ -106,7 +109,10 @@ def _parse_sha256(text: str) -> str:
 def read_config(
     pairs: Sequence[str], file: str | None, document: str | None = None
 ) -> dict[str, str]:
-    """The configuration: that of the file, over it that of the JSON document, and over both what was typed one by one."""
+    """Return the configuration.
+
+    Entries of the JSON document override those of the file; single entries override both.
+    """
     config = {} if file is None else _config_file(file)
     if document is not None:
         config |= _config_document(document)
@@ -166,14 +172,14 @@ def _config_file(path: str) -> dict[str, str]:
     return dict(found)
 
 
-# ---- the spec -------------------------------------------------------------------------------------------------------------------------
+# ---- the spec ------------------------------------------------------------------------------------
 
 
 class Overrides:
-    """What was typed on top of what the plugin says of itself: config, hosts, paths and modules are added, limits replaced.
+    """The options that change a spec: config, hosts, paths and modules are added, limits replaced.
 
     Raises:
-        UsageProblem: Something is not what it should be.
+        UsageProblem: An option is not valid.
         SourceError: The file of the configuration cannot be read.
     """
 
@@ -195,20 +201,20 @@ class Overrides:
         atomics: bool = False,
     ) -> None:
         self._features = {"gc": gc, "atomics": atomics}
-        self.timeout_ms = None if timeout is None else parse_milliseconds(timeout)
-        self.max_pages = (
+        self.timeout_ms: int | None = None if timeout is None else parse_milliseconds(timeout)
+        self.max_pages: int | None = (
             None if max_pages is None else parse_number("--memory-max", max_pages, 0, 65536)
         )
-        self.max_http_response_bytes = (
+        self.max_http_response_bytes: int | None = (
             None
             if http_response_max is None
             else parse_number("--http-response-max", http_response_max, 0, MAX_NUMBER)
         )
-        self.max_var_bytes = (
+        self.max_var_bytes: int | None = (
             None if var_max is None else parse_number("--var-max", var_max, 0, MAX_NUMBER)
         )
-        self.pinned = None if sha256 is None else _parse_sha256(sha256)
-        self.hosts = tuple(hosts)
+        self.pinned: str | None = None if sha256 is None else _parse_sha256(sha256)
+        self.hosts: tuple[str, ...] = tuple(hosts)
         if hosts:
             _check_hosts(hosts)
         self.paths: dict[str, str] = {}
@@ -230,10 +236,10 @@ class Overrides:
                     else "expected NAME=PATH, got nothing after the =",
                 )
             self.links[name] = source
-        self.config = read_config(config, config_file, set_config)
+        self.config: dict[str, str] = read_config(config, config_file, set_config)
 
     def apply(self, spec: PluginSpec) -> None:
-        """Lays them over a spec."""
+        """Apply the options to a spec."""
         spec.config.update(self.config)
         spec.allowed_hosts = (*spec.allowed_hosts, *self.hosts)
         kept = {
@@ -261,7 +267,7 @@ class Overrides:
         ] + spec.modules
 
     def limits(self, spec: PluginSpec) -> Limits | None:
-        """With what is off unless it is asked for; None for those that the spec has anyway."""
+        """Return limits with the features that were asked for; None if there are none."""
         if not any(self._features.values()):
             return None
         from .._manifest.limits import effective_limits, replace_unchecked
@@ -280,9 +286,20 @@ def run_calls(
     profiling: Callable[[Plugin], AbstractContextManager[object]] = nullcontext,
     explained: bool = False,
 ) -> Iterator[bytes]:
-    """The outputs of so many calls of one instance. The input is read once the plugin is known to be good: somebody may have to type it.
+    """Yield the outputs of so many calls of one instance.
 
-    `options` are those of a `CompiledPlugin`. If `explained`, an error has a note with lines of the plugin's source, if they are known.
+    The input is read after the plugin was loaded, since somebody may have to type it.
+
+    Args:
+        plugin: A file, a URL or a manifest.
+        function: The export to call.
+        read: Reads the input.
+        overrides: The options that change the spec.
+        options: The options of the `CompiledPlugin`.
+        rounds: The number of calls.
+        profiling: Makes a context manager around the calls.
+        explained: Whether an error gets a note with lines of the plugin's source, if they are
+            known.
     """
     from .._runtime.compiled_plugin import CompiledPlugin
     from .._runtime.plugin import Plugin
@@ -322,7 +339,10 @@ def _note_lines(error: Error, plugin: Plugin) -> None:
 def observe_calls(
     *, stats: bool, trace: bool, record: str | None
 ) -> Iterator[list[Observer] | None]:
-    """The observers that were asked for; None when none was. A recording is written at the end, also when a call fails."""
+    """Yield the observers that were asked for; None for none.
+
+    A recording is written at the end, also when a call fails.
+    """
     if not (stats or trace or record is not None):
         yield None
         return
@@ -355,14 +375,17 @@ def observe_calls(
 
 
 def _format_stats(call: Call) -> str:
-    """The statistics of a call as a line."""
+    """Return the statistics of a call as a line."""
     milliseconds = {
         "guest": call.guest_seconds,
         "start": call.start_seconds,
         "host": call.host_seconds,
     }
     parts = [f"{what} {seconds * 1e3:.3f}" for what, seconds in milliseconds.items()]
-    line = f"{call.function}: {call.seconds * 1e3:.3f} ms ({', '.join(parts)}), {call.input_bytes} bytes in, {call.output_bytes} out"
+    line = (
+        f"{call.function}: {call.seconds * 1e3:.3f} ms ({', '.join(parts)}), "
+        f"{call.input_bytes} bytes in, {call.output_bytes} out"
+    )
     counts = {
         "host calls": call.host_calls,
         "HTTP requests": call.http_requests,
@@ -375,7 +398,10 @@ def _format_stats(call: Call) -> str:
 
 
 def make_profiler(path: str | None) -> Callable[[Plugin], AbstractContextManager[object]]:
-    """What takes a profile of a plugin and writes it to the file, also when a call fails; nothing without one."""
+    """Return a context manager that profiles a plugin and writes the profile to a file.
+
+    It does so also when a call fails. Without a file it does nothing.
+    """
     if path is None:
         return nullcontext
     from .._debugging.profile import FORMATS, file_suffix

@@ -1,4 +1,4 @@
-"""What the commands have in common: how their help looks, and parameters."""
+"""What the commands have in common: the layout of their help, and parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-# Tables cut the names of options where there is no room for them; text without tables puts them into lines of their own.
+# Tables truncate the names of options where there is no room for them; text without tables puts
+# them into lines of their own.
 _COLUMNS = get_terminal_size().columns
 MARKUP: Literal["rich"] | None = "rich" if _COLUMNS >= 80 else None
 SETTINGS: dict[str, Any] = {

@@ -1,7 +1,8 @@
 """The input and the output of `plugwasm call`: text, files, pipes, and terminals.
 
-A terminal obeys what is written to it, and a plugin's output may be anything. So there it is made visible: lines are lines, and what a
-terminal would not just show is escaped. A pipe or a file gets the bytes as they are.
+A terminal obeys what is written to it, and the output of a plugin may be anything. So on a terminal
+the output is made visible: lines are lines, and what a terminal would not just show is escaped. A
+pipe or a file gets the bytes as they are.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 STANDARD_STREAM = "-"
-"""What names standard input, or standard output, in the place of a file."""
+"""Stands for standard input or standard output in place of a file."""
 
 
 def input_reader(text: str | None, path: str | None, stdin: bool) -> Callable[[], bytes]:
-    """What reads the input: text, the content of a file, or all of standard input, also when nothing is given and something is piped in."""
+    """Return a function that reads the input: text, a file, or all of standard input.
+
+    Standard input is also read when nothing is given and something is piped in.
+    """
     given = [
         name
         for name, is_given in (
@@ -40,9 +44,8 @@ def input_reader(text: str | None, path: str | None, stdin: bool) -> Callable[[]
         return _read_stdin
     if text is not None:
         try:
-            data = text.encode(
-                "utf-8", "surrogateescape"
-            )  # which is how Python keeps arguments that are not UTF-8
+            # Python keeps arguments that are not UTF-8 in this way.
+            data = text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
             raise UsageProblem("--input", "expected text, got lone surrogates") from None
         return lambda: data
@@ -52,15 +55,17 @@ def input_reader(text: str | None, path: str | None, stdin: bool) -> Callable[[]
 
 
 def _is_piped() -> bool:
-    """Whether standard input has content that ends: a pipe, a socket or a file. Nobody is waited for who might type."""
+    """Return whether standard input is a pipe, a socket or a file.
+
+    Otherwise somebody might have to type, which is not waited for.
+    """
     if sys.stdin is None:
         return False
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, ValueError):
-        return isinstance(
-            getattr(sys.stdin, "buffer", None), BytesIO
-        )  # somebody has replaced it by what is there already
+        # It may have been replaced by content that is in memory.
+        return isinstance(getattr(sys.stdin, "buffer", None), BytesIO)
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
@@ -86,11 +91,14 @@ def _read_file(path: str) -> bytes:
 def open_output(
     path: str | None, *, lines: bool, raw: bool = False
 ) -> Iterator[Callable[[bytes], None]]:
-    """Where each output goes: to stdout, or to a file, which is made when the first output is there.
+    """Yield a function that writes an output to stdout or to a file.
+
+    The file is made with the first output.
 
     Args:
-        lines: Whether each output ends with a newline, because several of them follow each other. The one output of a call gets one only
-            on a terminal.
+        path: The file; None and "-" stand for stdout.
+        lines: Whether each output ends with a newline, because several of them follow each other. A
+            single output gets one only on a terminal.
         raw: Whether a terminal gets the bytes as they are.
     """
     if path in (None, STANDARD_STREAM):
@@ -121,7 +129,7 @@ def open_output(
 
 
 def check_writable(option: str, path: str) -> None:
-    """Raises `UsageProblem` when no file can be made there."""
+    """Raise `UsageProblem` if no file can be made there."""
     folder = os.path.dirname(path) or "."
     if not path or "\0" in path:
         raise UsageProblem(option, f"expected the name of a file, got {path!r}")
@@ -133,7 +141,7 @@ def check_writable(option: str, path: str) -> None:
 
 
 def _make_visible(data: bytes) -> bytes:
-    """The same as text that a terminal only shows. Tabs and ends of lines stay."""
+    """Return text that a terminal only shows. Tabs and ends of lines stay."""
     text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
     shown = "\n".join("\t".join(map(escape_line, line.split("\t"))) for line in text.split("\n"))
     return shown.encode(sys.stdout.encoding or "utf-8", "backslashreplace")

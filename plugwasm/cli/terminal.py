@@ -1,7 +1,8 @@
-"""What the command line writes to a terminal besides a plugin's output: errors, each with its exit code, and the log.
+"""What the command line writes to a terminal: errors, with their exit codes, and the log.
 
-Much of that text comes from guests, and a terminal obeys what is written to it. So all of it is escaped (no control characters, nothing
-that reverses the direction of text), never read as markup, and cut. Lines after the first are indented: none can pass for one of ours.
+Much of this text comes from guests, and a terminal obeys what is written to it. So all of it is
+escaped (no control characters, nothing that reverses the direction of text), never read as markup,
+and truncated. Lines after the first are indented, so none can pass for a line of plugwasm.
 """
 
 from __future__ import annotations
@@ -39,29 +40,35 @@ _PYTHON_ADVICE = (
     ("pass `wasi=True`", "add --wasi"),
     (
         "pass a host function of that name in that namespace, or add a module",
-        "add the module that has it (--link), or run the plugin from an application that has the function",
+        (
+            "add the module that has it (--link), or run the plugin from an application that has "
+            "the function"
+        ),
     ),
 )
-"""Advice of the package to those who call it from Python, and the same for those who type."""
+"""Advice in errors for callers in Python, and the same for users of the command line."""
 
 
 class UsageProblem(Exception):
-    """What was typed is not right: the option, and what was expected there."""
+    """An option or an argument is not valid; the message says what was expected."""
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(f"{option}: {message}")
 
 
-# ---- text -------------------------------------------------------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------------------
 
 
 def escape(text: str) -> str:
-    """`text` in one line that a terminal takes for nothing but text."""
+    """Return `text` in one line that a terminal only shows."""
     return errors.escape_line(text)
 
 
 def escape_lines(text: str, *, max_lines: int = _MAX_LINES) -> str:
-    """The same for text that may have several lines; those after the first are indented, and what is too much is counted only."""
+    """Escape text that may have several lines. Lines after the first are indented.
+
+    Lines and characters beyond a limit are only counted.
+    """
     cut, rest = text[:_MAX_CHARACTERS], len(text) - _MAX_CHARACTERS
     lines = cut.replace("\r\n", "\n").rstrip("\n").split("\n")
     shown = [escape(line.replace("\t", "    ")) for line in lines[:max_lines]]
@@ -72,11 +79,11 @@ def escape_lines(text: str, *, max_lines: int = _MAX_LINES) -> str:
     return "\n  ".join(shown)
 
 
-# ---- errors -----------------------------------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 
 def print_error(message: str, hint: str = "", *, label: str = "error") -> None:
-    """Writes an error to stderr; `message` and `hint` are escaped already."""
+    """Write an error to stderr. `message` and `hint` must be escaped."""
     from rich.text import Text
 
     text = Text.assemble((f"{label}:", "bold red"), " ", message)
@@ -86,7 +93,7 @@ def print_error(message: str, hint: str = "", *, label: str = "error") -> None:
 
 
 def print_warning(message: str) -> None:
-    """Writes to stderr what is no error, but may not be what was wanted."""
+    """Write a warning to stderr."""
     from rich.text import Text
 
     _stderr().print(
@@ -102,7 +109,7 @@ def _stderr() -> Console:
 
 @contextmanager
 def report_errors(command: str, *, traceback: bool = False) -> Iterator[None]:
-    """Ends the command with a message and an exit code for whatever is raised inside."""
+    """End the command with a message and an exit code for whatever is raised in the block."""
     try:
         yield
     except (typer.Exit, typer.Abort):
@@ -122,7 +129,7 @@ def report_errors(command: str, *, traceback: bool = False) -> Iterator[None]:
 
 
 def print_usage_error(message: str, command: str) -> None:
-    """Writes what was wrong with the arguments of a command, and where to read what is right."""
+    """Write what is wrong with the arguments of a command, and name its help."""
     print_error(escape(message), f"see: {command} --help")
 
 
@@ -190,11 +197,11 @@ def _show_traceback(error: Exception) -> None:
         print(escape(line.replace("\t", "    ")), file=sys.stderr)
 
 
-# ---- streams ----------------------------------------------------------------------------------------------------------------------------
+# ---- streams -------------------------------------------------------------------------------------
 
 
 def silence_stdout() -> int:
-    """Nobody reads stdout any more: from here on what is written there goes nowhere. Gives the exit code."""
+    """Discard all further output, since stdout is no longer read. Return the exit code."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, AttributeError):
@@ -215,13 +222,13 @@ def write_stdout(data: bytes) -> None:
 
 
 def write_failure(what: str, error: OSError) -> OSError:
-    """The same error, that says what could not be written."""
+    """Return the error with a message that says what could not be written."""
     return OSError(error.errno, error.strerror or type(error).__name__, f"cannot write {what}")
 
 
 @contextmanager
 def log_to_stderr(level: str) -> Iterator[None]:
-    """Writes what plugins and plugwasm log to stderr, from `level` on; "off" for nothing."""
+    """Write the log of plugins and plugwasm to stderr, from `level` on; "off" for nothing."""
     logger = logging.getLogger("plugwasm")
     handler = _StderrHandler()
     before, propagated = logger.level, logger.propagate

@@ -1,4 +1,4 @@
-"""Tests of plugins: a `Harness` runs one with everything around it faked, and keeps what happened.
+"""Tests of plugins: a `Harness` runs a plugin with fakes around it, and records what happens.
 
     harness = plugwasm.testing.Harness("my.wasm", config={"language": "en"})
     harness.http.get("https://api.example.com/user/1").respond(json={"name": "Ada"})
@@ -7,17 +7,18 @@
         assert plugin.call("greet") == b"Hello, Ada"
     assert harness.logs.messages("warn") == []
 
-A plugin runs as in an application: the fakes stand where the application's own transport, clock and host functions would. It has the limits
-that it would have, and its fuel is measured. With pytest there are fixtures for all of this (`plugwasm._pytest_plugin`), which it finds by
-itself. Nothing here needs pytest, and nothing asks for a network.
+A plugin runs as in an application: the fakes stand where the application's own transport, clock and
+host functions would. It has the limits that it would have, and its fuel is measured. With pytest
+there are fixtures for all of this (`plugwasm._pytest_plugin`), which it finds by itself. Nothing
+here needs pytest, and nothing asks for a network.
 
-    _harness         Harness, and the plugin that it watches
-    _http            answers to HTTP requests
-    _host_functions  host functions: fakes, and what was called
-    _clock           a clock that stands until a test moves it
-    _logs            what the plugin logged
-    _usage           what calls take
-    _records         what happened, one class for each kind
+    _harness         Harness, and the plugin whose calls it records
+    _http            responses to HTTP requests
+    _host_functions  host functions: fakes, and a record of their calls
+    _clock           a clock that stands still until a test moves it
+    _logs            the lines that the plugin logged
+    _usage           the fuel, time and memory that calls use
+    _records         records of what happened, one class for each kind
 """
 
 from __future__ import annotations

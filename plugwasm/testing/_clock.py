@@ -1,4 +1,4 @@
-"""A clock that a test holds in its hand."""
+"""A clock that a test controls."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ _START = 946_684_800
 
 
 class FakeClock(Clock):
-    """The time that a plugin sees through WASI: it stands until the test moves it, or the plugin sleeps, which takes no time.
+    """The time that a plugin sees through WASI. It stands still until the test moves it.
+
+    A sleep of the plugin moves it too, and takes no time.
 
     Unlike `FrozenClock`, all instances share it.
 
     Args:
-        tick: Seconds that it moves on each time it is read, for plugins that wait by looking at the clock again and again.
+        tick: Seconds that it moves on each time it is read, for plugins that poll the clock.
 
     Attributes:
         sleeps: The seconds of each sleep of the plugin.
@@ -36,11 +38,16 @@ class FakeClock(Clock):
         self._monotonic = 0
 
     def set(self, when: datetime | float) -> None:
-        """Sets the time of day: a `datetime` with a time zone, or seconds since 1970. 2000-01-01 00:00 UTC before the first time."""
+        """Set the time of day. It is 2000-01-01 00:00 UTC before the first time.
+
+        Args:
+            when: A `datetime` with a time zone, or seconds since 1970.
+        """
         if isinstance(when, datetime):
             if when.tzinfo is None:
                 raise OptionError(
-                    f"FakeClock.set: {when!r} has no time zone, so it is another moment on each machine; add `tzinfo=UTC`"
+                    f"FakeClock.set: {when!r} has no time zone, so it is another moment on each "
+                    "machine; add `tzinfo=UTC`"
                 )
             when_ns = _nanoseconds(when - _EPOCH)
         else:
@@ -48,11 +55,12 @@ class FakeClock(Clock):
         self._realtime = when_ns
 
     def advance(self, by: timedelta | float) -> None:
-        """Moves both clocks on, by seconds or a `timedelta`; not back."""
+        """Move both clocks forward, by seconds or a `timedelta`."""
         step = _nanoseconds(by) if isinstance(by, timedelta) else round(by * 1e9)
         if step < 0:
             raise OptionError(
-                "FakeClock.advance: time does not run backwards; `set` puts the time of day anywhere"
+                "FakeClock.advance: time does not run backwards; `set` puts the time of day "
+                "anywhere"
             )
         self._realtime += step
         self._monotonic += step

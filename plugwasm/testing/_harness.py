@@ -1,4 +1,4 @@
-"""The harness: one plugin, what it may do, the fakes around it, and what happened."""
+"""The harness: one plugin, what it may do, the fakes around it, and a record of what happened."""
 
 from __future__ import annotations
 
@@ -57,39 +57,44 @@ if TYPE_CHECKING:
     from ._records import HostCall, LogLine
 
 _UNLIMITED_FUEL = 2**62
-"""Fuel for a plugin that has no limit: so much that it is only measured."""
+"""Fuel for a plugin without a limit: so much that it is only measured."""
 _NOT_STARTED = (FunctionNotFoundError, SignatureError, BusyError, ClosedError)
 _MAX_TRANSCRIPT_LINES = 200
-"""Of a transcript; of a longer one the beginning is left out."""
+"""The most lines of a transcript; the beginning of a longer one is left out."""
 
 
 class Harness:
     """A plugin under test. Nothing is compiled before it is needed.
 
-    Host functions that the plugin imports and nobody provides are linked all the same; when one is called, `host` must have said what it
-    returns.
+    Host functions that the plugin imports and that nothing provides are linked all the same. Before
+    one is called, `host` must say what it returns.
 
     Args:
         plugin: As for `Plugin`.
         config: As for `Plugin`.
-        vars: What each new instance begins with as its vars.
-        wasi: Whether the plugin may import WASI. It sees `clock`, and random bytes that follow from `seed`; `WasiOptions` replace both.
-        functions: Host functions of the application, which are called for those that `host` does not fake. None if not given.
-        name: What errors and logs call it; if not given, the main module's file name.
-        fuel_limit: For each call; if not given, fuel is measured only.
+        vars: The vars that each new instance begins with.
+        wasi: Whether the plugin may import WASI. It sees `clock`, and random bytes that depend on
+            `seed`; `WasiOptions` replace both.
+        functions: Host functions of the application, for those that `host` does not fake. None by
+            default.
+        name: The name in errors and logs; by default, the main module's file name.
+        fuel_limit: The fuel for each call; by default, fuel is only measured.
         http_response_headers: As for `Plugin`.
         limits: As for `Plugin`.
-        egress: The application's policy, which judges requests before `http` answers them. Its transport is not used.
-        allowed_hosts: What the manifest would grant; if not given, what it does, and every host where it grants none.
-        allowed_paths: The same for directories; if not given, what the manifest grants.
-        fake_missing: Whether host functions that nobody provides return zeros when they are called, instead of failing the test.
+        egress: The application's policy, which decides on requests before `http` answers them. Its
+            transport is not used.
+        allowed_hosts: The hosts to grant in place of those of the manifest. By default, those of
+            the manifest, or all if it grants none.
+        allowed_paths: The directories to grant in place of those of the manifest.
+        fake_missing: Whether host functions that nothing provides return zeros when they are
+            called, instead of failing the test.
         log_level: The lowest level that is logged: "trace", "debug", "info", "warn" or "error".
-        seed: Of the random bytes that the plugin gets from WASI.
+        seed: The seed of the random bytes that the plugin gets from WASI.
 
     Attributes:
-        http: Answers the plugin's HTTP requests (`FakeHttp`), and has those it made.
+        http: Answers the plugin's HTTP requests, and records them (`FakeHttp`).
         clock: The time that the plugin sees (`FakeClock`).
-        logs: What it logged (`Logs`).
+        logs: The lines that the plugin logged (`Logs`).
         calls: The calls of its exports (`Call`), failed ones too.
 
     Raises:
@@ -132,21 +137,23 @@ class Harness:
             allowed_hosts = check_list("allowed_hosts", allowed_hosts, "host names")
         if not (allowed_paths is None or hasattr(allowed_paths, "items")):
             raise OptionError(
-                f"allowed_paths: expected a mapping of directories to paths, got {describe_value(allowed_paths)}",
+                "allowed_paths: expected a mapping of directories to paths, got "
+                f"{describe_value(allowed_paths)}",
                 field="allowed_paths",
             )
         if isinstance(plugin, CompiledPlugin):
             raise TypeError(
-                "Harness: it links the plugin itself, with its fakes; give what the CompiledPlugin was made of"
+                "Harness: it links the plugin itself, with its fakes; give what the "
+                "CompiledPlugin was made of"
             )
         limits, egress = admitted_settings(plugin, limits, egress)
         spec = resolve(plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress)
         self._spec = _apply_grants(spec, allowed_hosts, allowed_paths)
-        self.name = validate_name(name) or truncate(spec.label)
-        self.limits = effective_limits(limits, spec)
-        self.http = FakeHttp(self._record)
-        self.clock = FakeClock()
-        self.logs = Logs()
+        self.name: str = validate_name(name) or truncate(spec.label)
+        self.limits: Limits = effective_limits(limits, spec)
+        self.http: FakeHttp = FakeHttp(self._record)
+        self.clock: FakeClock = FakeClock()
+        self.logs: Logs = Logs()
         self.calls: list[Call] = []
         self._events: list[object] = []
         self._router = HostCallRouter(self._record, fake_missing)
@@ -168,7 +175,7 @@ class Harness:
         self._compiled: CompiledPlugin | None = None
         self._plugins: list[_RecordedPlugin] = []
 
-    # ---- what the test says ---------------------------------------------------------------------------------------------------------
+    # ---- what the test says ----------------------------------------------------------------------
 
     def host(
         self,
@@ -178,16 +185,20 @@ class Harness:
         raises: BaseException | None = None,
         namespace: str | None = None,
     ) -> FakeHostFunction:
-        """Fakes a host function that the plugin imports; once more for the same one replaces the fake, at any time.
+        """Fake a host function that the plugin imports.
+
+        A second call replaces the fake, at any time.
 
         Args:
             name: The name that the plugin imports it by.
-            params: The types of what the plugin passes: str, bytes, and by JSON dict, list and dataclasses, for blocks of its memory; int,
-                float and bool. They can be left out; see `HostCall.args` for what then counts.
-            returns: What it returns: None (0), a number, text, bytes, anything else by JSON, or a tuple where the function has several
-                results; or a callable that gets what the plugin passed, and returns one of these.
-            raises: What it raises instead.
-            namespace: The module name that the plugin imports it from; to be given only where two functions have the same name.
+            params: The types of the arguments: str, bytes, and by JSON dict, list and dataclasses,
+                for blocks of memory; int, float and bool. By default, those of `HostCall.args`.
+            returns: The result: None (0), a number, text, bytes, anything else by JSON, or a tuple
+                if the function has several results; or a callable that gets the arguments, and
+                returns one of these.
+            raises: An exception to raise instead.
+            namespace: The module name that the plugin imports it from. Needed only if two functions
+                have the same name.
 
         Raises:
             LinkError: The plugin imports no such function.
@@ -196,14 +207,15 @@ class Harness:
         expected = len(self._application_imports()[key].params)
         if params and len(params) != expected:
             raise LinkError(
-                f"host function `{name}` of plugin `{self.name}` has {expected} parameters, not {len(params)}",
+                f"host function `{name}` of plugin `{self.name}` has {expected} parameters, not "
+                f"{len(params)}",
                 plugin=self.name,
             )
         fake = self._router.fakes[key] = FakeHostFunction(*key, params or None, returns, raises)
         return fake
 
     def plugin(self) -> Plugin:
-        """A plugin that can be called, with instances of its own. Close it, or the harness.
+        """Make a plugin that can be called, with instances of its own. Close it, or the harness.
 
         Raises:
             Error: As `Plugin`.
@@ -212,7 +224,7 @@ class Harness:
         self._plugins.append(plugin)
         return plugin
 
-    # ---- what happened --------------------------------------------------------------------------------------------------------------
+    # ---- what happened ---------------------------------------------------------------------------
 
     @property
     def host_calls(self) -> list[HostCall]:
@@ -221,7 +233,10 @@ class Harness:
 
     @property
     def vars(self) -> dict[str, bytes]:
-        """The vars of the plugin that was made last, or as they were when it was closed; those to begin with, before there is any."""
+        """The vars of the plugin that was made last, or as they were when it was closed.
+
+        Before there is a plugin, the vars that it will begin with.
+        """
         return self._plugins[-1].vars if self._plugins else decode_names(self._vars)
 
     def at_most(
@@ -231,24 +246,25 @@ class Harness:
         seconds: float | None = None,
         memory_bytes: int | None = None,
     ) -> Usage:
-        """For a `with` block: asserts what the calls in it take, and gives what they took.
+        """Assert in a `with` block that its calls use at most so much; `as` gives what they used.
 
-        Fuel is the measure that is the same on all machines and at all times. The first call of an instance includes its start.
+        Fuel is the same on all machines and at all times. The first call of an instance includes
+        its start.
 
         Args:
-            fuel: Of all calls in the block together.
-            seconds: The same.
-            memory_bytes: Of each instance, its memory and what is passed in and out.
+            fuel: The fuel of all calls in the block together.
+            seconds: The time of all calls in the block together.
+            memory_bytes: The memory of each instance, with what is passed in and out.
 
         Raises:
-            AssertionError: It was more; or there was no call, so that nothing was asserted.
+            AssertionError: The calls used more; or there was no call, so that nothing was asserted.
         """
         if fuel is seconds is memory_bytes is None:
             raise TypeError("Harness.at_most: say how much of what: fuel, seconds or memory_bytes")
         return Usage(self, fuel, seconds, memory_bytes)
 
     def assert_all_called(self) -> None:
-        """Asserts that the plugin made a request for each route of `http`, and called each function that `host` fakes."""
+        """Assert that the plugin has used all routes of `http` and all fakes of `host`."""
         __tracebackhide__ = True
         missed = [f"  {route}" for route in self.http.routes if not route.called]
         missed += [
@@ -262,7 +278,7 @@ class Harness:
             )
 
     def transcript(self) -> str:
-        """What happened, in order, by lines: calls, and what the plugin did in each."""
+        """Return what happened, in order, as lines: calls, and what the plugin did in each."""
         lines = [str(it) if isinstance(it, Call) else f"    {it}" for it in self._events]
         if len(lines) > _MAX_TRANSCRIPT_LINES:
             lines[: len(lines) - _MAX_TRANSCRIPT_LINES] = [
@@ -270,10 +286,10 @@ class Harness:
             ]
         return "\n".join(lines)
 
-    # ---- life -----------------------------------------------------------------------------------------------------------------------
+    # ---- life ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Closes the plugins. What happened can still be looked at."""
+        """Close the plugins. The records remain."""
         for plugin in self._plugins:
             plugin.close()
 
@@ -291,7 +307,7 @@ class Harness:
     def __repr__(self) -> str:
         return f"<Harness {self.name!r}, {len(self.calls)} calls>"
 
-    # ---- linking --------------------------------------------------------------------------------------------------------------------
+    # ---- linking ---------------------------------------------------------------------------------
 
     def _record(self, record: object) -> None:
         self._events.append(record)
@@ -328,7 +344,7 @@ class Harness:
         return self._compiled
 
     def _application_imports(self) -> dict[tuple[str, str], FunctionType]:
-        """The functions that only the application can provide."""
+        """Return the functions that only the application can provide."""
         if self._missing_imports is None:
             self._missing_imports = required_functions(self._spec, self.limits)
         return self._missing_imports
@@ -359,7 +375,7 @@ class Harness:
 
 
 class _RecordedPlugin(Plugin):
-    """A plugin whose calls are kept."""
+    """A plugin whose calls are recorded."""
 
     def __init__(self, harness: Harness, plugin: CompiledPlugin) -> None:
         self._harness = harness
@@ -380,9 +396,8 @@ class _RecordedPlugin(Plugin):
                 return output
             except Error as error:
                 call.error = error
-                error.__traceback__ = (
-                    None  # its way through plugwasm is of no use to a test; its cause has its own
-                )
+                # The frames of plugwasm are of no use to a test; the cause has its own traceback.
+                error.__traceback__ = None
                 raise
             except BaseException as error:
                 call.error = error
@@ -394,7 +409,7 @@ class _RecordedPlugin(Plugin):
                 call.done = True
 
     def _memory(self) -> int | None:
-        """The bytes of all memories of the instance."""
+        """Return the bytes of all memories of the instance."""
         return None if self._guest is None else self._guest.memory_bytes()
 
     @property
@@ -412,13 +427,13 @@ def _apply_grants(
     allowed_hosts: Sequence[str] | None,
     allowed_paths: Mapping[str | os.PathLike[str], str] | None,
 ) -> PluginSpec:
-    """The same modules, with what the test grants."""
+    """Return a copy of a spec with the grants of the test."""
     granted = spec.copy()
     granted.allowed_hosts = (
         tuple(allowed_hosts) if allowed_hosts is not None else spec.allowed_hosts or ("*",)
     )
     if allowed_hosts is not None:
-        HostRules(allowed_hosts)  # says now what is wrong with one, and not in the first request
+        HostRules(allowed_hosts)  # raises now for one that is not valid, not in the first request
     if allowed_paths is not None:
         granted.allowed_paths = {
             os.fspath(path): guest_path for path, guest_path in allowed_paths.items()

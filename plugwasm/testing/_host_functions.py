@@ -1,7 +1,8 @@
-"""Host functions of a plugin under test: fakes, and a record of every call, of those and of the application's own.
+"""Host functions of a plugin under test: fakes, and a record of every call.
 
-A function that the plugin imports and nobody provides is linked all the same. When the plugin calls it, the test must have said what it
-returns.
+Calls of the application's own functions are recorded too. A function that the plugin imports and
+that nothing provides is linked all the same. When the plugin calls it, the test must have said what
+it returns.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class UnexpectedHostCallError(HostFunctionError, AssertionError):
-    """The plugin called a host function of which the test has not said what it returns."""
+    """The plugin called a host function, and the test has not said what it returns."""
 
     __module__ = "plugwasm.testing"
 
@@ -37,14 +38,14 @@ class UnexpectedHostCallError(HostFunctionError, AssertionError):
 
 
 class FakeHostFunction:
-    """What stands for a host function in a test.
+    """A fake of a host function.
 
     Attributes:
-        namespace, name: Of the function.
-        params: The types of what the plugin passes, as they were given; None where nobody said.
-        returns: What it returns: a value, or a callable that gets what the plugin passed.
-        raises: What it raises instead.
-        calls: Its calls.
+        namespace, name: The namespace and the name of the function.
+        params: The types of the arguments, as they were given; None if they were not.
+        returns: The result, or a callable that gets the arguments and returns it.
+        raises: An exception to raise instead; None for none.
+        calls: The calls of the function.
     """
 
     __module__ = "plugwasm.testing"
@@ -70,7 +71,7 @@ class FakeHostFunction:
         return bool(self.calls)
 
     def answer(self, args: tuple[Any, ...]) -> Any:
-        """What it returns, or raises."""
+        """Return the result, or raise the exception."""
         if self.raises is not None:
             raise self.raises
         return self.returns(*args) if callable(self.returns) else self.returns
@@ -80,11 +81,12 @@ class FakeHostFunction:
 
 
 class HostCallRouter:
-    """Where a plugin's calls of host functions arrive: a fake takes them, or the application's function, or nobody.
+    """Routes calls of host functions to fakes, or to the functions of the application.
 
     Args:
-        keep: Called with each call, before it is served.
-        fake_missing: Whether functions that nobody provides return zeros, which are empty texts too.
+        record: Called with each call, before it is made.
+        fake_missing: Whether functions that nothing provides return zeros, which are empty texts
+            too.
     """
 
     def __init__(self, record: Callable[[HostCall], None], fake_missing: bool) -> None:
@@ -96,7 +98,7 @@ class HostCallRouter:
     def make_function(
         self, namespace: str, name: str, signature: FunctionType, real: Function | None
     ) -> Function:
-        """The host function that is linked for one that the plugin imports."""
+        """Return the host function to link for one that the plugin imports."""
         host = HostFunction(signature, self._body(namespace, name, signature, real))  # type: ignore[arg-type]
         return make_stub(namespace, name, host, real)
 
@@ -128,8 +130,10 @@ class HostCallRouter:
                         values[2 * i] = 0
                 else:
                     raise UnexpectedHostCallError(
-                        f"the test does not expect the host function `{name}` to be called, but it was, with "
-                        f"({', '.join(map(shorten, call.args))})\nto answer it: harness.host({name!r}, returns=…)"
+                        f"the test does not expect the host function `{name}` to be called, "
+                        f"but it was, with "
+                        f"({', '.join(map(shorten, call.args))})\nto answer it: "
+                        f"harness.host({name!r}, returns=…)"
                     )
             except BaseException as error:
                 call.error = (type(error) is HostFunctionError and error.__cause__) or error
@@ -162,7 +166,7 @@ class HostCallRouter:
 
 
 def _annotated_types(real: Function | None) -> tuple[list[Any] | None, Any]:
-    """The annotations of an application's function: of its parameters, and of its result."""
+    """Return the annotations of an application's function: of its parameters, and of its result."""
     if real is None or type(real) is Function:
         return None, None
     try:
@@ -174,7 +178,7 @@ def _annotated_types(real: Function | None) -> tuple[list[Any] | None, Any]:
 
 
 def _encode_result(guest: Guest, type: str, value: Any) -> int:
-    """What the plugin gets for a value of Python: text, bytes and JSON as a handle of a new block."""
+    """Return a value for the plugin: text, bytes and JSON become the handle of a new block."""
     if type in ("f32", "f64"):
         size = "fI" if type == "f32" else "dq"
         raw: int = struct.unpack(f"<{size[1]}", struct.pack(f"<{size[0]}", value))[0]

@@ -1,4 +1,4 @@
-"""Answers to a plugin's HTTP requests: a transport that knows the whole world, because the test has told it."""
+"""Responses to a plugin's HTTP requests: a transport that gives the responses of a test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class UnexpectedRequestError(EgressError, AssertionError):
-    """The plugin made an HTTP request that the test has no answer for."""
+    """The plugin made an HTTP request for which the test has no response."""
 
     __module__ = "plugwasm.testing"
 
@@ -28,25 +28,25 @@ class UnexpectedRequestError(EgressError, AssertionError):
 
 
 class Route:
-    """The requests of one method to one URL, and what they are answered with: 200 and no body, unless something else is said.
+    """The requests of one method to one URL, and their responses: by default, 200 without a body.
 
     Attributes:
-        method: In upper case; None for any.
-        url: In canonical form, or a pattern.
-        requests: Those that came here.
+        method: The method in upper case; None for any.
+        url: The URL in canonical form, or a pattern.
+        requests: The requests that were made.
     """
 
     __module__ = "plugwasm.testing"
 
     def __init__(self, method: str | None, url: str | re.Pattern[str]) -> None:
         self.method = method
-        self.url = Target.parse(url).url if isinstance(url, str) else url
+        self.url: str | re.Pattern[str] = Target.parse(url).url if isinstance(url, str) else url
         self.requests: list[Request] = []
         self._answers: list[Answer] = []
 
     @property
     def called(self) -> bool:
-        """Whether a request came here."""
+        """Whether a request was made."""
         return bool(self.requests)
 
     def respond(
@@ -58,12 +58,15 @@ class Route:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Adds an answer. The first is for the first request and so on; the last is for all that follow.
+        """Add a response.
+
+        The first is for the first request and so on; the last is for all later ones.
 
         Args:
-            status: 200 to 999.
-            json, text, body: The body, one of them at most; the first two with their `Content-Type`.
-            headers: By name.
+            status: The status, 200 to 999.
+            json, text, body: The body, at most one of them; the first two with their
+                `Content-Type`.
+            headers: The headers by name.
         """
         if [json, text, body].count(None) < 2:
             raise TypeError("Route.respond: give one of json, text and body")
@@ -78,23 +81,26 @@ class Route:
         return self
 
     def respond_with(self, answer: Callable[[Request], EgressResponse]) -> Self:
-        """Adds an answer that is made of the request."""
+        """Add a function that makes the response to a request."""
         self._answers.append(answer)
         return self
 
     def fail(self, error: BaseException) -> Self:
-        """Adds a failure in the place of an answer, e.g. `ConnectionRefusedError()`: the plugin's call ends with an `EgressError`."""
+        """Add a failure in place of a response, such as `ConnectionRefusedError()`.
+
+        The plugin's call ends with an `EgressError`.
+        """
         self._answers.append(error)
         return self
 
     def fits(self, method: str, url: str) -> bool:
-        """Whether a request belongs here."""
+        """Return whether this route is for such a request."""
         if self.method not in (None, method):
             return False
         return self.url == url if isinstance(self.url, str) else self.url.fullmatch(url) is not None
 
     def answer(self, request: Request) -> EgressResponse:
-        """The answer to the request, which is the next one to come here."""
+        """Record a request, and return the response to it."""
         self.requests.append(request)
         if not self._answers:
             return EgressResponse(200)
@@ -104,21 +110,24 @@ class Route:
         return answer if isinstance(answer, EgressResponse) else answer(request)
 
     def __str__(self) -> str:
-        return f"{self.method or 'any method'} {self.url if isinstance(self.url, str) else f'a URL that fits {self.url.pattern!r}'}"
+        url = self.url if isinstance(self.url, str) else f"a URL that fits {self.url.pattern!r}"
+        return f"{self.method or 'any method'} {url}"
 
     def __repr__(self) -> str:
         return f"<Route {self}, requested {_count_text(len(self.requests))}>"
 
 
 class FakeHttp:
-    """A transport that answers with what the test says, and refuses everything else. It never touches the network.
+    """A transport that gives the responses of a test, and refuses everything else.
 
-    URLs are compared in canonical form, so `https://API.example.com:443` is `https://api.example.com/`. Of several routes that fit, the one
-    that was added last counts.
+    It never uses the network.
+
+    URLs are compared in canonical form, so `https://API.example.com:443` is
+    `https://api.example.com/`. Of several routes that fit, the one that was added last counts.
 
     Attributes:
-        routes: In the order they were added.
-        requests: All requests that the policy let through, in order, refused ones included.
+        routes: The routes in the order in which they were added.
+        requests: All requests that the policy has allowed, in order, also those without a route.
     """
 
     __module__ = "plugwasm.testing"
@@ -129,11 +138,11 @@ class FakeHttp:
         self._record = keep
 
     def route(self, method: str | None, url: str | re.Pattern[str]) -> Route:
-        """Expects requests.
+        """Expect requests.
 
         Args:
-            method: None for any.
-            url: With its query; or a compiled pattern that fits the whole of it.
+            method: The method; None for any.
+            url: The URL with its query; or a compiled pattern that fits the whole of it.
 
         Raises:
             EgressDeniedError: No plugin could ask for such a URL; the message says why.
@@ -143,31 +152,31 @@ class FakeHttp:
         return route
 
     def get(self, url: str | re.Pattern[str]) -> Route:
-        """Expects GET requests."""
+        """Expect GET requests."""
         return self.route("GET", url)
 
     def head(self, url: str | re.Pattern[str]) -> Route:
-        """Expects HEAD requests."""
+        """Expect HEAD requests."""
         return self.route("HEAD", url)
 
     def post(self, url: str | re.Pattern[str]) -> Route:
-        """Expects POST requests."""
+        """Expect POST requests."""
         return self.route("POST", url)
 
     def put(self, url: str | re.Pattern[str]) -> Route:
-        """Expects PUT requests."""
+        """Expect PUT requests."""
         return self.route("PUT", url)
 
     def patch(self, url: str | re.Pattern[str]) -> Route:
-        """Expects PATCH requests."""
+        """Expect PATCH requests."""
         return self.route("PATCH", url)
 
     def delete(self, url: str | re.Pattern[str]) -> Route:
-        """Expects DELETE requests."""
+        """Expect DELETE requests."""
         return self.route("DELETE", url)
 
     def send(self, request: EgressRequest, /) -> EgressResponse:
-        """See `plugwasm.Transport`."""
+        """Return the response of a route; see `plugwasm.Transport`."""
         from urllib3 import HTTPHeaderDict
 
         seen = Request(

@@ -1,4 +1,4 @@
-"""What a plugin logged, caught on its way to the application's handlers."""
+"""The lines that a plugin logs, recorded on their way to the application's handlers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,17 @@ class Logs:
         self._lines: list[LogLine] = []
 
     def messages(self, level: str | None = None) -> list[str]:
-        """The messages of one level ("trace", "debug", "info", "warn", "error"), or of all."""
+        """Return the messages of one level, or of all.
+
+        Args:
+            level: "trace", "debug", "info", "warn" or "error"; None for all.
+        """
         if level is not None and level not in LEVELS:
             raise OptionError(f"Logs.messages: expected one of {', '.join(LEVELS)}, got {level!r}")
         return [line.message for line in self._lines if level in (None, line.level)]
 
     def clear(self) -> None:
-        """Forgets what was logged up to now."""
+        """Remove all lines."""
         self._lines.clear()
 
     def __iter__(self) -> Iterator[LogLine]:
@@ -44,12 +48,14 @@ class Logs:
 
 
 class RecordingLogger(logging.Logger):
-    """Stands before the logger of that name, to which it passes on what it keeps; so the application's logging is as it was.
+    """Records lines, and passes them on to the logger of that name.
+
+    So the application's logging stays as it is.
 
     Args:
-        name: Of the logger that would have been used.
-        level: The lowest level that is kept, which the plugin can ask for.
-        keep: Called with each line.
+        name: The name of the logger that would have been used.
+        level: The lowest level that is recorded; the plugin can ask for it.
+        record: Called with each line.
     """
 
     def __init__(self, name: str, level: str, record: Callable[[LogLine], None]) -> None:

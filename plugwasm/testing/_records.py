@@ -1,4 +1,7 @@
-"""What happened while a plugin ran, as a test looks at it. The text of each is its line in `Harness.transcript`."""
+"""Records of what happened while a plugin ran, for tests.
+
+`str` of each is its line in `Harness.transcript`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def _format_outcome(error: BaseException | None, well: str) -> str:
 
 
 def _format_inner_outcome(error: BaseException | None, well: str) -> str:
-    """The same for what ended in a call, which says in its own line why."""
+    """Format the end of something within a call, whose own line says why it failed."""
     return (
         f"raised {type(error).__name__}"
         if isinstance(error, Error)
@@ -34,14 +37,14 @@ class Call:
     """A call of the plugin.
 
     Attributes:
-        function: The export.
-        input: What it was given.
-        output: What it gave back; None when it failed.
-        error: What it raised.
-        fuel: What it used; about one unit an instruction.
-        seconds: How long it took, host functions included.
-        memory_bytes: How much memory the instance had afterwards, and so at most; None when the call cost the instance its life, or the
-            plugin has memories that the host cannot see.
+        function: The name of the export.
+        input: The input.
+        output: The output; None when the call failed.
+        error: The exception that the call raised; None when it ended well.
+        fuel: The fuel that the call used, about one unit an instruction.
+        seconds: How long the call took, with host functions.
+        memory_bytes: The memory of the instance after the call, which is the most that it had. None
+            when the call ended the instance, or the plugin has memories that the host cannot see.
     """
 
     function: str
@@ -68,11 +71,12 @@ class HostCall:
     """A call of a host function by the plugin.
 
     Attributes:
-        namespace, name: Of the function.
-        args: What the plugin passed. By the types that were given (`Harness.host`), or the annotations of the application's function. Where
-            there are none, an i64 is the bytes of the block that it is a handle of, if it is one, and else a number.
-        result: What the function returned, by the same rules.
-        error: What it raised.
+        namespace, name: The namespace and the name of the function.
+        args: The arguments. Their types are those that were given (`Harness.host`), or the
+            annotations of the application's function. If there are none, an i64 that is a handle
+            becomes the bytes of its block, and any other a number.
+        result: The result of the function, by the same rules.
+        error: The exception that it raised; None when it ended well.
     """
 
     namespace: str
@@ -82,7 +86,8 @@ class HostCall:
     error: BaseException | None = None
 
     def __str__(self) -> str:
-        return f"host {self.name}({', '.join(map(shorten, self.args))}) {_format_inner_outcome(self.error, shorten(self.result))}"
+        call = f"host {self.name}({', '.join(map(shorten, self.args))})"
+        return f"{call} {_format_inner_outcome(self.error, shorten(self.result))}"
 
 
 HostCall.__module__ = "plugwasm.testing"
@@ -90,15 +95,15 @@ HostCall.__module__ = "plugwasm.testing"
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """An HTTP request of the plugin, and how it was answered. Of a redirect, each hop is one.
+    """An HTTP request of the plugin, and how it ended. Each hop of a redirect is a request.
 
     Attributes:
-        method: In upper case.
-        url: In canonical form.
-        headers: By name, in any case.
-        body: Empty when there is none.
-        status: Of the answer; None when there was none.
-        error: What stood in its place.
+        method: The method in upper case.
+        url: The URL in canonical form.
+        headers: The headers by name, in any case.
+        body: The body; empty when there is none.
+        status: The status of the response; None when there was none.
+        error: The exception in place of a response; None when there was a response.
     """
 
     method: str
@@ -114,7 +119,7 @@ class Request:
         return self.body.decode()
 
     def json(self) -> Any:
-        """The body as what its JSON says."""
+        """Decode the body as JSON."""
         import json
 
         return json.loads(self.body)

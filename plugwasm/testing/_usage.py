@@ -1,4 +1,4 @@
-"""What calls take, and assertions on it."""
+"""The fuel, time and memory that calls use, and assertions on them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class Usage:
-    """What the calls in a block take (`Harness.at_most`), known when it has ended.
+    """What the calls in a block have used (`Harness.at_most`), once the block has ended.
 
     Attributes:
         calls: The calls.
-        fuel, seconds: Of all of them.
-        memory_bytes: The most that an instance had after one of them; None where that is not known.
+        fuel, seconds: The fuel and the time of all calls together.
+        memory_bytes: The most memory that an instance had after a call; None if that is not known.
     """
 
     __module__ = "plugwasm.testing"
@@ -29,8 +29,8 @@ class Usage:
         self._most = fuel, seconds, memory_bytes
         self._first = 0
         self.calls: list[Call] = []
-        self.fuel = 0
-        self.seconds = 0.0
+        self.fuel: int = 0
+        self.seconds: float = 0.0
         self.memory_bytes: int | None = None
 
     def __enter__(self) -> Self:
@@ -63,7 +63,8 @@ class Usage:
         fuel, seconds, memory_bytes = self._most
         if memory_bytes is not None and self.memory_bytes is None:
             raise AssertionError(
-                f"the memory of {plugin} cannot be measured: it has several, or does not export its own"
+                f"the memory of {plugin} cannot be measured: it has several, or does not export "
+                "its own"
             )
         over = [
             f"{took:{shape}} {what}, but at most {most:{shape}} was expected"
@@ -80,4 +81,7 @@ class Usage:
             raise AssertionError(f"{plugin} took {', and '.join(over)}:\n{calls}{rest}")
 
     def __repr__(self) -> str:
-        return f"<Usage: {len(self.calls)} calls, {self.fuel} fuel, {self.seconds:.3g} s, {self.memory_bytes} bytes of memory>"
+        return (
+            f"<Usage: {len(self.calls)} calls, {self.fuel} fuel, {self.seconds:.3g} s, "
+            f"{self.memory_bytes} bytes of memory>"
+        )

@@ -39,7 +39,8 @@ def manifest(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
-def test_the_line_of_the_readme_prints_what_the_plugin_says_and_nothing_else() -> None:
+def test_call_readme_line() -> None:
+    """The line of the README prints what the plugin says and nothing else."""
     done = command(
         "call", "examples/count_vowels.wasm", "count_vowels", "--input", "Hello, World!", cwd=ROOT
     )
@@ -47,7 +48,8 @@ def test_the_line_of_the_readme_prints_what_the_plugin_says_and_nothing_else() -
     assert done.stdout == b'{"count":3,"total":3,"vowels":"aeiouAEIOU"}'
 
 
-def test_without_input_the_plugin_gets_none() -> None:
+def test_call_without_input() -> None:
+    """Without input, the plugin gets none."""
     assert typed("call", ECHO, "echo").out == b""
 
 
@@ -56,15 +58,18 @@ def test_text_is_sent_as_utf8(how: str) -> None:
     assert typed("call", ECHO, "echo", how, "äöü 😀").out == "äöü 😀".encode()
 
 
-def test_input_that_begins_with_a_dash_is_input() -> None:
+def test_call_input_with_dash() -> None:
+    """Input that begins with a dash is input."""
     assert typed("call", ECHO, "echo", "--input=--wasi").out == b"--wasi"
 
 
-def test_an_argument_that_is_not_utf8_is_sent_as_it_is() -> None:
+def test_call_argument_not_utf8() -> None:
+    """An argument that is not UTF-8 is sent as it is."""
     assert command("call", ECHO, "echo", "--input", b"\xff\xfe").stdout == b"\xff\xfe"
 
 
-def test_a_file_and_standard_input_are_sent_byte_by_byte(tmp_path: Path) -> None:
+def test_call_input_from_file_or_stdin(tmp_path: Path) -> None:
+    """A file and standard input are sent byte by byte."""
     data = bytes(range(256)) * 300
     (tmp_path / "in").write_bytes(data)
     assert typed("call", ECHO, "echo", "--input-file", str(tmp_path / "in")).out == data
@@ -72,12 +77,14 @@ def test_a_file_and_standard_input_are_sent_byte_by_byte(tmp_path: Path) -> None
     assert command("call", ECHO, "echo", "--stdin", input=data).stdout == data
 
 
-def test_an_empty_file_is_an_empty_input(tmp_path: Path) -> None:
+def test_call_empty_input_file(tmp_path: Path) -> None:
+    """An empty file is an empty input."""
     (tmp_path / "in").touch()
     assert typed("call", ECHO, "echo", "--input-file", str(tmp_path / "in")).code == 0
 
 
-def test_standard_input_is_not_waited_for_when_the_plugin_cannot_be_called() -> None:
+def test_call_stdin_not_waited_for() -> None:
+    """Standard input is not waited for when the plugin cannot be called."""
     ours, theirs = os.pipe()
     try:
         done = command("call", "nowhere.wasm", "f", "--stdin", stdin=ours, timeout=20)
@@ -94,14 +101,16 @@ def test_output_goes_to_a_file_as_it_is(tmp_path: Path) -> None:
     assert (done.out, out.read_bytes()) == (b"", b"abc")
 
 
-def test_a_call_that_fails_leaves_the_output_file_as_it_was(tmp_path: Path, evil: str) -> None:
+def test_call_failure_keeps_output_file(tmp_path: Path, evil: str) -> None:
+    """A call that fails leaves the output file as it was."""
     out = tmp_path / "out"
     out.write_bytes(b"before")
     assert typed("call", evil, "fail", "--output-file", str(out)).code == 1
     assert out.read_bytes() == b"before"
 
 
-def test_calls_in_a_loop_share_an_instance_and_give_a_line_each(tmp_path: Path) -> None:
+def test_call_loop_shares_instance(tmp_path: Path) -> None:
+    """Calls in a loop share an instance and give a line each."""
     done = typed("call", COUNT, "count_vowels", "-i", "a", "--loop", "3")
     assert [json.loads(line)["total"] for line in done.out.splitlines()] == [1, 2, 3]
     assert done.out.endswith(b"\n")
@@ -109,7 +118,8 @@ def test_calls_in_a_loop_share_an_instance_and_give_a_line_each(tmp_path: Path) 
     assert (tmp_path / "out").read_bytes() == b"a\na\n"
 
 
-def test_config_is_typed_or_read_and_what_is_typed_wins(tmp_path: Path) -> None:
+def test_call_config_precedence(tmp_path: Path) -> None:
+    """Config is typed or read and what is typed wins."""
     (tmp_path / "c.json").write_text('{"vowels": "H", "other": ""}')
     (tmp_path / "c.toml").write_text('vowels = "H"\n')
 
@@ -127,7 +137,8 @@ def test_config_is_typed_or_read_and_what_is_typed_wins(tmp_path: Path) -> None:
     assert vowels("--config-file", str(tmp_path / "c.toml"), "-c", "vowels=e") == "e"
 
 
-def test_config_is_added_to_that_of_a_manifest(manifest: Callable[..., str]) -> None:
+def test_call_config_added_to_manifest(manifest: Callable[..., str]) -> None:
+    """Config is added to that of a manifest."""
     path = manifest(config={"vowels": "H", "other": "1"})
     assert json.loads(typed("call", path, "count_vowels", "-i", "Hello").out)["vowels"] == "H"
     assert (
@@ -138,7 +149,8 @@ def test_config_is_added_to_that_of_a_manifest(manifest: Callable[..., str]) -> 
     )
 
 
-def test_a_timeout_replaces_that_of_a_manifest(manifest: Callable[..., str]) -> None:
+def test_call_timeout_replaces_manifest(manifest: Callable[..., str]) -> None:
+    """A timeout replaces that of a manifest."""
     path = manifest(ECHO, timeout_ms=60_000)
     before = time.monotonic()
     done = typed("call", path, "spin", "--timeout", "200ms")
@@ -155,7 +167,8 @@ def test_a_manifest_can_be_typed() -> None:
     assert typed("call", json.dumps({"wasm": [{"path": ECHO}]}), "echo", "-i", "x").out == b"x"
 
 
-def test_hosts_are_added_to_those_of_a_manifest(manifest: Callable[..., str]) -> None:
+def test_call_hosts_added_to_manifest(manifest: Callable[..., str]) -> None:
+    """Hosts are added to those of a manifest."""
     with Server({"*": reply(b"hello")}) as server:
         path = manifest(HTTP, allowed_hosts=["example.com"])
         refused = typed("call", path, "http_body", "-i", f"{server.url}/")
@@ -170,7 +183,8 @@ def test_hosts_are_added_to_those_of_a_manifest(manifest: Callable[..., str]) ->
         )
 
 
-def test_a_directory_can_be_granted_under_another_name_or_its_own(tmp_path: Path) -> None:
+def test_call_grants_directory(tmp_path: Path) -> None:
+    """A directory can be granted under another name or its own."""
     (tmp_path / "a.txt").write_text("content")
     assert (
         typed("call", WASI, "cat", "-i", "/data/a.txt", "--allow-path", f"{tmp_path}:/data").out
@@ -182,7 +196,8 @@ def test_a_directory_can_be_granted_under_another_name_or_its_own(tmp_path: Path
     )
 
 
-def test_a_directory_granted_read_only_cannot_be_written(tmp_path: Path) -> None:
+def test_call_grants_directory_read_only(tmp_path: Path) -> None:
+    """A directory granted read only cannot be written."""
     write = ("call", WASI, "write", "-i", "/data/new\nx", "--allow-path")
     assert typed(*write, f"ro:{tmp_path}:/data").code == 1
     assert list(tmp_path.iterdir()) == []
@@ -190,9 +205,8 @@ def test_a_directory_granted_read_only_cannot_be_written(tmp_path: Path) -> None
     assert (tmp_path / "new").read_bytes() == b"x"
 
 
-def test_a_grant_that_is_typed_takes_the_place_of_the_manifests(
-    tmp_path: Path, manifest: Callable[..., str]
-) -> None:
+def test_call_grant_replaces_manifest(tmp_path: Path, manifest: Callable[..., str]) -> None:
+    """A grant that is typed takes the place of the manifest's."""
     path = manifest(WASI, allowed_paths={str(tmp_path): "/data"})
     assert (
         typed(
@@ -212,7 +226,8 @@ def test_a_module_can_be_linked(tmp_path: Path) -> None:
     assert (missing.code, "--link" in missing.err) == (2, True)
 
 
-def test_a_pinned_module_runs_only_if_it_is_the_one(tmp_path: Path) -> None:
+def test_call_checks_hash(tmp_path: Path) -> None:
+    """A pinned module runs only if it is the one."""
     digest = hashlib.sha256(Path(ECHO).read_bytes()).hexdigest()
     assert typed("call", ECHO, "echo", "-i", "x", "--set-hash", digest.upper()).out == b"x"
     other = typed("call", COUNT, "count_vowels", "--set-hash", digest)
@@ -229,15 +244,15 @@ def test_stats_say_what_each_call_took() -> None:
     assert all(re.fullmatch(took, line) for line in lines)
 
 
-def test_stats_have_the_fuel_where_there_is_a_limit_and_are_written_for_a_call_that_fails(
-    evil: str,
-) -> None:
+def test_stats_with_fuel_and_on_failure(evil: str) -> None:
+    """Stats have the fuel where there is a limit and are written for a call that fails."""
     result = typed("call", evil, "trap", "--stats", "--fuel", "1000")
     assert result.code == 1
     assert re.search(r"^trap: .*\d+ fuel", result.err, re.MULTILINE)
 
 
-def test_a_trace_has_each_host_call_with_its_values() -> None:
+def test_trace_shows_host_calls() -> None:
+    """A trace has each host call with its values."""
     result = typed(
         "call", COUNT, "count_vowels", "--input", "Hello", "--trace", "--config", "vowels=eo"
     )
@@ -246,7 +261,8 @@ def test_a_trace_has_each_host_call_with_its_values() -> None:
     assert re.search(r"^count_vowels\(b'Hello'\) -> b'", result.err, re.MULTILINE)
 
 
-def test_a_recorded_call_can_be_replayed_without_the_server(tmp_path: Path) -> None:
+def test_record_and_replay(tmp_path: Path) -> None:
+    """A recorded call can be replayed without the server."""
     path = str(tmp_path / "call.json")
     with Server({"*": reply(b"hello")}) as server:
         recorded = typed(
@@ -267,7 +283,8 @@ def test_a_recorded_call_can_be_replayed_without_the_server(tmp_path: Path) -> N
     assert typed("replay", path, HTTP).code == 0
 
 
-def test_a_replay_of_a_plugin_that_does_something_else_fails_and_says_what(tmp_path: Path) -> None:
+def test_replay_reports_difference(tmp_path: Path) -> None:
+    """A replay of a plugin that does something else fails and says what."""
     path = tmp_path / "call.json"
     typed("call", COUNT, "count_vowels", "--input", "Hello", "--record", str(path))
     path.write_text(path.read_text().replace("Hello", "Hallo, you"))
@@ -277,7 +294,8 @@ def test_a_replay_of_a_plugin_that_does_something_else_fails_and_says_what(tmp_p
     assert re.search(r"now: +returned", replayed.err)
 
 
-def test_a_replay_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+def test_replay_timeout(tmp_path: Path) -> None:
+    """A replay takes no longer than it may."""
     loop = tmp_path / "loop.wat"
     loop.write_text('(module (func (export "run") (loop $l (br $l))))')
     path = tmp_path / "call.json"
@@ -289,7 +307,8 @@ def test_a_replay_takes_no_longer_than_it_may(tmp_path: Path) -> None:
     assert typed("replay", str(path), "--timeout", "soon").code == 2
 
 
-def test_a_call_that_fails_is_recorded_too(tmp_path: Path, evil: str) -> None:
+def test_record_of_failed_call(tmp_path: Path, evil: str) -> None:
+    """A call that fails is recorded too."""
     path = str(tmp_path / "call.json")
     assert typed("call", evil, "trap", "--record", path).code == 1
     assert typed("replay", path).code == 0
@@ -307,16 +326,16 @@ def test_a_call_that_fails_is_recorded_too(tmp_path: Path, evil: str) -> None:
         (("replay", ECHO), "is no recording"),
     ],
 )
-def test_what_cannot_be_recorded_or_replayed_is_said(
-    arguments: tuple[str, ...], message: str
-) -> None:
+def test_record_and_replay_errors(arguments: tuple[str, ...], message: str) -> None:
+    """What cannot be recorded or replayed is said."""
     result = typed(*arguments)
     assert result.code == 2
     assert message in result.err
     assert result.out == b""
 
 
-def test_a_trace_cannot_speak_to_the_terminal(evil: str) -> None:
+def test_trace_escapes_terminal_codes(evil: str) -> None:
+    """A trace cannot speak to the terminal."""
     result = typed("call", evil, "log", "--trace", "--log-level", "off")
     assert "log_warn(" in result.err
     assert is_harmless(result.err)

@@ -25,7 +25,8 @@ from tests.support.command_line import ECHO, WASI, command, is_harmless, typed
 # ---- the log ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_guest_prints_and_logs_goes_to_stderr() -> None:
+def test_guest_output_goes_to_stderr() -> None:
+    """What a guest prints and logs goes to stderr."""
     done = typed("call", WASI, "say", "-i", "hello", "--wasi")
     assert (done.out, done.err) == (b"", "info  wasi_files: hello\nwarn  wasi_files: HELLO\n")
 
@@ -33,7 +34,8 @@ def test_what_a_guest_prints_and_logs_goes_to_stderr() -> None:
 @pytest.mark.parametrize(
     ("level", "lines"), [("trace", 2), ("info", 2), ("warn", 1), ("error", 0), ("off", 0)]
 )
-def test_the_log_level_says_what_is_shown(level: str, lines: int) -> None:
+def test_log_level_filters(level: str, lines: int) -> None:
+    """The log level says what is shown."""
     assert (
         typed("call", WASI, "say", "-i", "hello", "--wasi", "--log-level", level).err.count("\n")
         == lines
@@ -52,7 +54,8 @@ def test_the_logger_is_left_as_it_was() -> None:
 # ---- schema, cache, version, help -------------------------------------------------------------------------------------------------------
 
 
-def test_schema_is_the_json_schema_of_manifests() -> None:
+def test_schema_prints_json_schema() -> None:
+    """Schema is the JSON schema of manifests."""
     assert json.loads(typed("schema").out) == json_schema()
 
 
@@ -73,7 +76,8 @@ def test_the_cache_is_shown_and_cleared(tmp_path: Path, monkeypatch: pytest.Monk
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_cache_that_is_off_has_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_off_has_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that is off has no directory."""
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
     for arguments in (["cache"], ["cache", "dir"], ["cache", "clear"]):
         done = typed(*arguments)
@@ -84,14 +88,16 @@ def test_a_cache_that_is_off_has_no_directory(monkeypatch: pytest.MonkeyPatch) -
         )
 
 
-def test_the_version_names_the_engine_too() -> None:
+def test_version_names_engine() -> None:
+    """The version names the engine too."""
     assert re.fullmatch(
         rf"plugwasm {re.escape(__version__)} \(wasmtime [\d.]+, Python 3\.[\d.]+\S*\)\n",
         typed("--version").out.decode(),
     )
 
 
-def test_without_a_command_there_is_help_and_an_exit_code() -> None:
+def test_no_command_prints_help() -> None:
+    """Without a command, there is help and an exit code."""
     done = typed()
     assert done.code == 2
     assert all(name in done.out.decode() for name in ("call", "inspect", "schema", "cache"))
@@ -107,7 +113,8 @@ def test_help_is_a_success(arguments: list[str]) -> None:
     assert "Usage: plugwasm" in done.out.decode()
 
 
-def test_help_imports_nothing_that_only_a_command_needs() -> None:
+def test_help_imports_nothing_heavy() -> None:
+    """Help imports nothing that only a command needs."""
     code = (
         "import sys; from plugwasm.cli import main; main(['--help']);"
         "heavy = {'plugwasm._engine', 'plugwasm._runtime.plugin', 'plugwasm._manifest.model', 'plugwasm._manifest.resolve', 'msgspec', 'urllib3', 'wasmtime'};"
@@ -118,7 +125,8 @@ def test_help_imports_nothing_that_only_a_command_needs() -> None:
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_without_the_extra_one_line_says_how_to_get_it(missing: str) -> None:
+def test_missing_extra_is_explained(missing: str) -> None:
+    """Without the extra, one line says how to get it."""
     code = f"import sys; sys.modules[{missing!r}] = None; from plugwasm.cli import main; sys.exit(main(['call', 'x', 'y']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
@@ -151,12 +159,14 @@ def test_main_gives_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
         ("1e1", 10),
     ],
 )
-def test_a_timeout_is_in_milliseconds_unless_it_says_otherwise(text: str, expected: int) -> None:
+def test_timeout_unit_is_milliseconds(text: str, expected: int) -> None:
+    """A timeout is in milliseconds unless it says otherwise."""
     assert invocation.parse_milliseconds(text) == expected
 
 
 @given(st.text() | st.floats().map(str) | st.from_regex(r"[0-9.e_-]{1,12}m?s?", fullmatch=True))
-def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
+def test_timeout_is_parsed_or_refused(text: str) -> None:
+    """A timeout is a number of milliseconds or refused."""
     try:
         value = invocation.parse_milliseconds(text)
     except UsageProblem:
@@ -181,14 +191,14 @@ def test_a_timeout_is_a_number_of_milliseconds_or_refused(text: str) -> None:
         (".", ".", "."),
     ],
 )
-def test_a_path_is_granted_under_its_own_name_unless_another_is_given(
-    text: str, host: str, guest: str
-) -> None:
+def test_grant_default_guest_path(text: str, host: str, guest: str) -> None:
+    """A path is granted under its own name unless another is given."""
     assert invocation.parse_allowed_path(text) == (host, guest)
 
 
 @given(st.text())
-def test_escaped_text_is_one_line_that_a_terminal_only_shows(text: str) -> None:
+def test_escape_for_terminal(text: str) -> None:
+    """Escaped text is one line that a terminal only shows."""
     shown = escape(text)
     assert is_harmless(shown)
     assert "\n" not in shown
@@ -197,7 +207,8 @@ def test_escaped_text_is_one_line_that_a_terminal_only_shows(text: str) -> None:
 
 
 @given(st.text(alphabet=st.sampled_from("ab\n\r\t\x1b\u2028")))
-def test_lines_after_the_first_are_indented(text: str) -> None:
+def test_indent_after_first_line(text: str) -> None:
+    """Lines after the first are indented."""
     first, *others = escape_lines(text).split("\n")
     assert all(line.startswith("  ") for line in others)
     assert len(others) <= 21

@@ -187,9 +187,10 @@ WRONG = [
     WRONG,
     ids=lambda value: " ".join(value)[-60:] if isinstance(value, list) else None,
 )
-def test_what_is_wrong_is_said_in_one_or_two_lines(
+def test_errors_take_one_or_two_lines(
     arguments: list[str], code: int, said: str, tmp_path: Path
 ) -> None:
+    """What is wrong is said in one or two lines."""
     done = typed(*arguments)
     assert (done.code, done.out) == (code, b""), done.err
     assert said in done.err
@@ -198,7 +199,8 @@ def test_what_is_wrong_is_said_in_one_or_two_lines(
     assert "Traceback" not in done.err
 
 
-def test_the_hint_names_the_command_that_was_meant() -> None:
+def test_hint_suggests_command() -> None:
+    """The hint names the command that was meant."""
     assert typed("call", COUNT).err.endswith("see: plugwasm call --help\n")
     assert typed("call", COUNT, "f", "--fuel", "x").err.endswith("see: plugwasm call --help\n")
     assert typed("cache", "dir", "x").err.endswith("see: plugwasm cache dir --help\n")
@@ -218,18 +220,18 @@ def test_the_hint_names_the_command_that_was_meant() -> None:
         ("log", (), 0, "warn  evil: "),
     ],
 )
-def test_each_way_to_end_has_its_exit_code(
+def test_exit_codes(
     evil: str, function: str, options: tuple[str, ...], code: int, said: str
 ) -> None:
+    """Each way to end has its exit code."""
     done = typed("call", evil, function, *options)
     assert (done.code, done.out) == (code, b"")
     assert said in done.err
 
 
 @pytest.mark.parametrize(("pages", "code"), [("0", 3), ("1", 3), ("2", 0)])
-def test_a_module_that_starts_with_more_memory_than_its_limit_does_not_start(
-    pages: str, code: int
-) -> None:
+def test_start_memory_over_limit(pages: str, code: int) -> None:
+    """A module that starts with more memory than its limit does not start."""
     assert (
         typed(
             "call", '(module (memory 2) (func (export "f")))', "f", "--memory-max-pages", pages
@@ -238,7 +240,8 @@ def test_a_module_that_starts_with_more_memory_than_its_limit_does_not_start(
     )
 
 
-def test_a_trap_shows_the_innermost_frames_and_a_traceback_all() -> None:
+def test_trap_frames_and_traceback() -> None:
+    """A trap shows the innermost frames and a traceback all."""
     evil = EVIL
     brief = typed("call", evil, "trap")
     assert re.search(
@@ -251,7 +254,8 @@ def test_a_trap_shows_the_innermost_frames_and_a_traceback_all() -> None:
     assert re.search(r"3: a @ ", full.err)
 
 
-def test_what_a_guest_says_is_escaped_and_cannot_pass_for_ours(evil: str) -> None:
+def test_guest_text_is_escaped(evil: str) -> None:
+    """What a guest says is escaped and cannot pass for ours."""
     for function in ("fail", "log"):
         done = typed("call", evil, function)
         assert r"\x1b[31mred\x1b[0m [bold]x[/bold]" in done.err
@@ -263,7 +267,8 @@ def test_what_a_guest_says_is_escaped_and_cannot_pass_for_ours(evil: str) -> Non
     assert is_harmless(traceback.err)
 
 
-def test_names_that_are_typed_are_escaped_too() -> None:
+def test_typed_names_are_escaped() -> None:
+    """Names that are typed are escaped too."""
     done = typed("call", COUNT, "\x1b[31m[red]")
     assert is_harmless(done.err)
     assert "[red]" in done.err
@@ -271,7 +276,8 @@ def test_names_that_are_typed_are_escaped_too() -> None:
     assert is_harmless(typed("\x1b[31mx").err)
 
 
-def test_an_error_without_a_message_is_still_an_error() -> None:
+def test_error_without_message() -> None:
+    """An error without a message is still an error."""
     done = typed(
         "call",
         '(module (import "extism:host/env" "alloc" (func $a (param i64) (result i64)))'
@@ -282,7 +288,8 @@ def test_an_error_without_a_message_is_still_an_error() -> None:
     assert (done.code, done.err) == (1, "plugin error: \\x00\n")
 
 
-def test_secrets_in_config_are_not_repeated(tmp_path: Path) -> None:
+def test_config_secrets_are_not_shown(tmp_path: Path) -> None:
+    """Secrets in config are not repeated."""
     secret = "hunter2"
     (tmp_path / "bad").write_text(f'key = "{secret}" x')
     (tmp_path / "number.json").write_text('{"key": 12345678}')
@@ -298,9 +305,8 @@ def test_secrets_in_config_are_not_repeated(tmp_path: Path) -> None:
     assert (done.code, "'key' has int" in done.err, "12345678" in done.err) == (2, True, False)
 
 
-def test_a_fault_of_ours_is_one_line_and_asks_for_a_report(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_internal_error_asks_for_report(capsys: pytest.CaptureFixture[str]) -> None:
+    """A fault of ours is one line and asks for a report."""
     import typer
 
     with pytest.raises(typer.Exit) as ended, report_errors("plugwasm call"):
@@ -334,7 +340,8 @@ def test_a_fault_of_ours_is_one_line_and_asks_for_a_report(
 @case(["--", "--"])
 @case(["--config", "\ud800=\udfff"])
 @case(["--input", "\ud800"])
-def test_whatever_is_typed_ends_with_an_exit_code_of_ours(arguments: list[str]) -> None:
+def test_any_arguments_end_with_known_code(arguments: list[str]) -> None:
+    """Whatever is typed ends with an exit code of ours."""
     bounded = [
         "call",
         ECHO,

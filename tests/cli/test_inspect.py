@@ -15,7 +15,8 @@ pytest.importorskip("typer")
 from tests.support.command_line import COUNT, FIVE, is_harmless, typed
 
 
-def test_inspect_says_who_provides_each_import(tmp_path: Path) -> None:
+def test_inspect_shows_import_providers(tmp_path: Path) -> None:
+    """Inspect says who provides each import."""
     (tmp_path / "lib.wat").write_text(FIVE)
     (tmp_path / "main.wat").write_text(
         """
@@ -89,7 +90,8 @@ def test_inspect_says_who_provides_each_import(tmp_path: Path) -> None:
     )
 
 
-def test_inspect_shows_the_size_and_the_hash() -> None:
+def test_inspect_shows_size_and_hash() -> None:
+    """Inspect shows the size and the hash."""
     content = Path(COUNT).read_bytes()
     text = typed("inspect", COUNT).out.decode()
     assert text.startswith("count_vowels\n")

@@ -54,7 +54,8 @@ def test_a_dash_is_standard_input(option: tuple[str, ...]) -> None:
     assert command("call", ECHO, "echo", *option, input=b"piped").stdout == b"piped"
 
 
-def test_what_is_typed_goes_before_what_is_piped_in(tmp_path: Path) -> None:
+def test_typed_input_beats_piped_input(tmp_path: Path) -> None:
+    """What is typed goes before what is piped in."""
     (tmp_path / "in").write_bytes(b"of the file")
     assert command("call", ECHO, "echo", "--input", "typed", input=b"piped").stdout == b"typed"
     assert command("call", ECHO, "echo", "--input", "", input=b"piped").stdout == b""
@@ -64,7 +65,8 @@ def test_what_is_typed_goes_before_what_is_piped_in(tmp_path: Path) -> None:
     )
 
 
-def test_nobody_is_waited_for_where_there_is_nothing_to_read() -> None:
+def test_empty_stdin_is_not_waited_for() -> None:
+    """Nobody is waited for where there is nothing to read."""
     assert command("call", ECHO, "echo", stdin=subprocess.DEVNULL, timeout=30).stdout == b""
     closed = subprocess.run(
         ["sh", "-c", 'exec "$0" -m plugwasm call "$1" echo <&-', sys.executable, ECHO],
@@ -76,9 +78,8 @@ def test_nobody_is_waited_for_where_there_is_nothing_to_read() -> None:
     assert on_terminal("call", ECHO, "echo") == ""
 
 
-def test_standard_input_that_cannot_be_read_is_left_alone(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_unreadable_stdin_is_ignored(capfd: pytest.CaptureFixture[str]) -> None:
+    """Standard input that cannot be read is left alone."""
     assert main(["call", ECHO, "echo"]) == 0  # pytest's raises when it is read
     assert capfd.readouterr() == ("", "")
 
@@ -93,7 +94,8 @@ def test_a_dash_is_standard_output(tmp_path: Path) -> None:
 CONTROLS = "\x1b[31mred\x1b]0;title\x07\x9b2J\x00\b\rback \u202egpj.exe\tt\r\nä 😀\n"
 
 
-def test_a_terminal_only_shows_what_a_plugin_gives() -> None:
+def test_terminal_output_is_escaped() -> None:
+    """A terminal only shows what a plugin gives."""
     shown = on_terminal("call", ECHO, "echo", "-i", CONTROLS.replace("\0", ""))
     assert (
         shown
@@ -104,7 +106,8 @@ def test_a_terminal_only_shows_what_a_plugin_gives() -> None:
     assert is_harmless(shown.replace("\t", " "))
 
 
-def test_bytes_that_are_no_text_are_shown_too(tmp_path: Path) -> None:
+def test_terminal_shows_binary_output(tmp_path: Path) -> None:
+    """Bytes that are no text are shown too."""
     (tmp_path / "in").write_bytes(b"a\x00\xff\xfe\xc2\x85z")
     assert (
         on_terminal("call", ECHO, "echo", "--input-file", str(tmp_path / "in"))
@@ -112,17 +115,20 @@ def test_bytes_that_are_no_text_are_shown_too(tmp_path: Path) -> None:
     )
 
 
-def test_each_output_of_a_loop_is_shown_in_its_line() -> None:
+def test_terminal_loop_output_lines() -> None:
+    """Each output of a loop is shown in its line."""
     assert (
         on_terminal("call", ECHO, "echo", "-i", "\x1b[1m", "--loop", "2") == "\\x1b[1m\n\\x1b[1m\n"
     )
 
 
-def test_a_terminal_that_is_not_utf8_shows_other_characters_by_their_numbers() -> None:
+def test_terminal_not_utf8() -> None:
+    """A terminal that is not UTF-8 shows other characters by their numbers."""
     assert on_terminal("call", ECHO, "echo", "-i", "aäb", PYTHONIOENCODING="ascii") == "a\\xe4b\n"
 
 
-def test_raw_bytes_go_to_a_terminal_when_that_is_asked_for() -> None:
+def test_raw_output_on_terminal() -> None:
+    """Raw bytes go to a terminal when that is asked for."""
     assert (
         on_terminal("call", ECHO, "echo", "--raw", "-i", "\x1b[31mred\x1b[0m")
         == "\x1b[31mred\x1b[0m\n"
@@ -130,7 +136,8 @@ def test_raw_bytes_go_to_a_terminal_when_that_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("raw", [(), ("--raw",)])
-def test_a_pipe_and_a_file_get_the_bytes(raw: tuple[str, ...], tmp_path: Path) -> None:
+def test_pipe_and_file_get_bytes(raw: tuple[str, ...], tmp_path: Path) -> None:
+    """A pipe and a file get the bytes."""
     data = CONTROLS.encode() + bytes(range(256))
     assert command("call", ECHO, "echo", *raw, input=data).stdout == data
     assert (
@@ -139,7 +146,8 @@ def test_a_pipe_and_a_file_get_the_bytes(raw: tuple[str, ...], tmp_path: Path) -
     assert (tmp_path / "out").read_bytes() == data
 
 
-def test_input_is_piped_in_and_the_output_is_shown_on_a_terminal() -> None:
+def test_piped_input_terminal_output() -> None:
+    """Input is piped in and the output is shown on a terminal."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
     done = subprocess.run(
@@ -159,7 +167,8 @@ def test_input_is_piped_in_and_the_output_is_shown_on_a_terminal() -> None:
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("call", "--help"), ("replay", "--help"), ("inspect", HTTP)]
 )
-def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], columns: int) -> None:
+def test_output_fits_terminal_width(arguments: tuple[str, ...], columns: int) -> None:
+    """Nothing is wider than the terminal."""
     shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal(*arguments, columns=columns))
     lines = [line for line in shown.splitlines() if not line.startswith(("It needs", "Nobody"))]
     assert len(lines) > 5
@@ -173,7 +182,8 @@ OPTIONS = re.findall(
 
 
 @pytest.mark.parametrize("columns", [40, 60, 79, 80, 100])
-def test_the_names_of_options_are_whole_on_each_terminal(columns: int) -> None:
+def test_option_names_are_not_cut(columns: int) -> None:
+    """The names of options are whole on each terminal."""
     shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal("call", "--help", columns=columns))
     assert len(OPTIONS) > 25
     assert [option for option in OPTIONS if option not in shown] == []
@@ -183,7 +193,8 @@ def test_the_names_of_options_are_whole_on_each_terminal(columns: int) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["50", "50ms", "0.05s"])
-def test_a_timeout_is_in_milliseconds_as_that_of_extism(timeout: str) -> None:
+def test_timeout_option_as_in_extism(timeout: str) -> None:
+    """A timeout is in milliseconds as that of Extism."""
     done = typed("call", ECHO, "spin", "--timeout", timeout)
     assert (done.code, "deadline of 50 ms" in done.err) == (3, True)
 
@@ -211,7 +222,8 @@ def test_config_can_be_given_as_json() -> None:
         '{"vowels": "secret"',
     ],
 )
-def test_config_that_is_no_object_of_text_is_refused_and_not_repeated(document: str) -> None:
+def test_config_json_is_validated(document: str) -> None:
+    """Config that is no object of text is refused and not repeated."""
     done = typed("call", COUNT, "count_vowels", "--set-config", document)
     assert (
         done.code,
@@ -236,7 +248,8 @@ def test_vars_can_be_turned_off() -> None:
     )
 
 
-def test_a_response_may_be_as_large_as_it_is_said() -> None:
+def test_http_response_size_option() -> None:
+    """A response may be as large as it is said."""
     with Server({"*": reply(b"x" * 100)}) as server:
         how = (
             "call",
@@ -267,7 +280,8 @@ READS_HEADERS = """
 """
 
 
-def test_headers_of_responses_can_be_read_if_that_is_enabled() -> None:
+def test_http_headers_option() -> None:
+    """Headers of responses can be read if that is enabled."""
     with Server({"*": reply(b"x")}) as server:
         how = (
             "call",
@@ -296,9 +310,8 @@ def test_headers_of_responses_can_be_read_if_that_is_enabled() -> None:
         (("call", ECHO, "echo", "--wasi=1"), "call"),
     ],
 )
-def test_an_error_of_usage_names_the_help_of_its_command(
-    arguments: tuple[str, ...], command_of: str
-) -> None:
+def test_usage_error_names_help(arguments: tuple[str, ...], command_of: str) -> None:
+    """An error of usage names the help of its command."""
     done = typed(*arguments)
     assert done.code == 2
     assert done.err.endswith(f"see: plugwasm {command_of} --help\n")
@@ -307,7 +320,8 @@ def test_an_error_of_usage_names_the_help_of_its_command(
 FAULTY = str(EXAMPLES / "faulty.wasm")
 
 
-def test_a_traceback_has_the_lines_of_the_plugins_source() -> None:
+def test_traceback_source_lines() -> None:
+    """A traceback has the lines of the plugin's source."""
     pytest.importorskip("elftools")
     done = typed("call", FAULTY, "primes", "-i", "2 3 five", "--traceback")
     assert done.code == 1
@@ -315,7 +329,8 @@ def test_a_traceback_has_the_lines_of_the_plugins_source() -> None:
     assert is_harmless(done.err)
 
 
-def test_a_traceback_without_the_extra_says_how_to_get_source_lines() -> None:
+def test_traceback_without_extra() -> None:
+    """A traceback without the extra says how to get source lines."""
     code = "import sys; sys.modules['elftools'] = None; from plugwasm.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, "call", FAULTY, "primes", "-i", "2 3 five", "--traceback"],
@@ -327,7 +342,8 @@ def test_a_traceback_without_the_extra_says_how_to_get_source_lines() -> None:
     assert "plugwasm[debug]" in done.stderr
 
 
-def test_a_traceback_of_a_plugin_without_debug_information_is_as_before() -> None:
+def test_traceback_without_debug_info() -> None:
+    """A traceback of a plugin without debug information is as before."""
     done = typed("call", '(module (func (export "f") unreachable))', "f", "--traceback")
     assert (done.code, "in the source" in done.err, "no source lines" in done.err) == (
         1,
@@ -347,13 +363,15 @@ def test_an_empty_profile_says_why(tmp_path: Path) -> None:
     assert "--loop" in done.err
 
 
-def test_a_profile_with_samples_is_not_talked_about(tmp_path: Path) -> None:
+def test_profile_with_samples_is_quiet(tmp_path: Path) -> None:
+    """A profile with samples is not talked about."""
     path = tmp_path / "p.txt"
     done = typed("call", ECHO, "spin", "--profile", str(path), "--timeout", "300")
     assert (done.code, "warning" in done.err, "spin" in path.read_text()) == (3, False, True)
 
 
-def test_inspect_tells_a_plugin_from_before_1_0(tmp_path: Path) -> None:
+def test_inspect_plugin_before_1_0(tmp_path: Path) -> None:
+    """Inspect tells a plugin from before 1.0."""
     old = '(module (import "env" "extism_alloc" (func (param i64) (result i64))) (import "" "hello" (func)))'
     text = typed("inspect", old).out.decode()
     assert "Its kit is from before Extism 1.0: build it again with a current one" in text
@@ -365,13 +383,15 @@ def test_inspect_tells_a_plugin_from_before_1_0(tmp_path: Path) -> None:
     assert (done.code, "build it again with a current kit" in done.err) == (2, True)
 
 
-def test_on_a_terminal_the_output_ends_its_line() -> None:
+def test_terminal_output_ends_line() -> None:
+    """On a terminal, the output ends its line."""
     assert on_terminal("call", ECHO, "echo", "-i", "abc") == "abc\n"
     assert on_terminal("call", ECHO, "echo", "-i", "abc\n") == "abc\n"
     assert on_terminal("call", ECHO, "echo") == ""
 
 
-def test_errors_are_coloured_on_a_terminal_unless_that_is_not_wanted() -> None:
+def test_errors_are_coloured_on_terminal() -> None:
+    """Errors are coloured on a terminal unless that is not wanted."""
     assert "\x1b[1;31merror:\x1b[0m no such file" in on_terminal("call", "nowhere", "f")
     plain = on_terminal("call", "nowhere", "f", NO_COLOR="1")
     assert not re.search(r"\x1b\[[\d;]*3\dm", plain)
@@ -390,14 +410,16 @@ def test_tables_fit_a_narrow_terminal(arguments: tuple[str, ...]) -> None:
     assert max(map(len, lines)) <= 60
 
 
-def test_tables_are_not_wrapped_in_a_pipe_and_have_no_colours() -> None:
+def test_tables_in_pipe_are_plain() -> None:
+    """Tables are not wrapped in a pipe and have no colours."""
     text = command("inspect", WASI, env=os.environ | {"COLUMNS": "40"}).stdout.decode()
     assert "(i32, i32, i32, i32, i32, i64, i64, i32, i32) -> (i32)  WASI\n" in text
     assert "\x1b" not in text
     assert not re.search(r" $", text, re.MULTILINE)
 
 
-def test_names_can_be_shown_where_the_output_is_not_utf8(tmp_path: Path) -> None:
+def test_names_where_output_is_not_utf8(tmp_path: Path) -> None:
+    """Names can be shown where the output is not UTF-8."""
     done = command(
         "inspect", '(module (func (export "ä")))', env=os.environ | {"PYTHONIOENCODING": "ascii"}
     )
@@ -405,7 +427,8 @@ def test_names_can_be_shown_where_the_output_is_not_utf8(tmp_path: Path) -> None
     assert rb"\xe4" in done.stdout
 
 
-def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
+def test_broken_pipe_is_quiet() -> None:
+    """A reader that goes away is no error to talk about."""
     process = subprocess.Popen(
         [
             sys.executable,
@@ -431,7 +454,8 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
     assert process.wait(60) == 141
 
 
-def test_output_that_cannot_be_written_is_an_error() -> None:
+def test_unwritable_output_is_error() -> None:
+    """Output that cannot be written is an error."""
     with open("/dev/full", "wb") as full:
         done = command(
             "call",
@@ -449,7 +473,8 @@ def test_output_that_cannot_be_written_is_an_error() -> None:
     )
 
 
-def test_standard_output_that_is_closed_is_an_error() -> None:
+def test_closed_stdout_is_error() -> None:
+    """Standard output that is closed is an error."""
     done = subprocess.run(
         ["sh", "-c", 'exec "$0" -m plugwasm call "$1" echo -i x >&-', sys.executable, ECHO],
         capture_output=True,

@@ -32,7 +32,8 @@ def line_of(source: Path, text: str) -> int:
     return line
 
 
-def test_a_backtrace_has_the_lines_of_the_source_and_the_functions_that_were_inlined() -> None:
+def test_source_lines_and_inlined_functions() -> None:
+    """A backtrace has the lines of the source and the functions that were inlined."""
     plugin = plugwasm.Plugin(FAULTY)
     frames = debugging.explain(failure(plugin, "primes", "12 1x"), plugin)
     source = FAULTY.with_suffix(".c")
@@ -44,7 +45,8 @@ def test_a_backtrace_has_the_lines_of_the_source_and_the_functions_that_were_inl
     assert str(frames).splitlines()[0] == "  0: digit at faulty.c:13:9 (inlined)"
 
 
-def test_names_of_cpp_are_demangled_and_inlined_ones_have_their_namespaces() -> None:
+def test_cpp_names_are_demangled() -> None:
+    """Names of C++ are demangled and inlined ones have their namespaces."""
     plugin = plugwasm.Plugin(SHOP)
     source = SHOP.with_suffix(".cpp")
     assert places(debugging.explain(failure(plugin, "run", "too long"), plugin)) == [
@@ -77,7 +79,8 @@ def test_names_of_rust_are_demangled() -> None:
     assert ("run", "shop::total") in profile.stacks
 
 
-def test_without_debug_information_frames_have_functions_and_offsets() -> None:
+def test_frames_without_debug_info() -> None:
+    """Without debug information, frames have functions and offsets."""
     plugin = plugwasm.Plugin(
         '(module (func $inner unreachable) (func (export "outer") (call $inner)))'
     )
@@ -92,7 +95,8 @@ def test_without_debug_information_frames_have_functions_and_offsets() -> None:
     )
 
 
-def test_an_error_can_be_explained_elsewhere_by_the_bytes_of_the_module() -> None:
+def test_explain_error_by_module_bytes() -> None:
+    """An error can be explained elsewhere by the bytes of the module."""
     with plugwasm.Plugin(FAULTY) as plugin:
         error = pickle.loads(pickle.dumps(failure(plugin, "primes", "x")))
     assert debugging.explain(error, FAULTY.read_bytes())[0].line == 13
@@ -100,12 +104,14 @@ def test_an_error_can_be_explained_elsewhere_by_the_bytes_of_the_module() -> Non
     assert debugging.explain(error, plugwasm.CompiledPlugin(FAULTY))[0].line == 13
 
 
-def test_an_error_of_an_isolated_plugin_can_be_explained() -> None:
+def test_explain_error_of_isolated_plugin() -> None:
+    """An error of an isolated plugin can be explained."""
     with plugwasm.IsolatedPlugin(FAULTY) as plugin:
         assert debugging.explain(failure(plugin, "primes", "x"), plugin)[0].line == 13
 
 
-def test_frames_of_several_modules_are_told_apart() -> None:
+def test_frames_of_several_modules() -> None:
+    """Frames of several modules are told apart."""
     library = '(module $lib (func $fail (export "fail") unreachable))'
     main = '(module (import "lib" "fail" (func $f)) (func $fail (call $f)) (func (export "run") (call $fail)))'
     plugin = plugwasm.Plugin(manifest(("lib", library), ("main", main)))
@@ -117,7 +123,8 @@ def test_frames_of_several_modules_are_told_apart() -> None:
     ]
 
 
-def test_an_error_without_frames_has_an_empty_backtrace() -> None:
+def test_error_without_frames() -> None:
+    """An error without frames has an empty backtrace."""
     plugin = plugwasm.Plugin('(module (func (export "f") (result i32) (i32.const 1)))')
     frames = debugging.explain(failure(plugin, "f"), plugin)
     assert frames == ()
@@ -127,13 +134,15 @@ def test_an_error_without_frames_has_an_empty_backtrace() -> None:
 @pytest.mark.parametrize(
     "frame", ["", "x", "a @ 0x", "a @ 0xzz", "main!a @ 0xffffffffff", "a @ 0x1 @ 0x2", " @ 0x0"]
 )
-def test_frames_that_belong_to_no_module_stay_as_they_are(frame: str) -> None:
+def test_frames_of_unknown_module(frame: str) -> None:
+    """Frames that belong to no module stay as they are."""
     (found,) = debugging.explain(plugwasm.TrapError("trapped", backtrace=(frame,)), FAULTY)
     assert found.line is None
     assert found.module is None
 
 
-def test_names_that_a_guest_chose_stay_on_one_line() -> None:
+def test_guest_names_stay_on_one_line() -> None:
+    """Names that a guest chose stay on one line."""
     plugin = plugwasm.Plugin(
         '(module (func $"a! @ 0x1\\n  7: b" unreachable) (func (export "run") (call $"a! @ 0x1\\n  7: b")))'
     )
@@ -149,7 +158,8 @@ def custom_sections(wasm: bytes) -> Iterator[tuple[int, int]]:
     )
 
 
-def test_broken_debug_information_costs_only_the_lines() -> None:
+def test_broken_debug_info() -> None:
+    """Broken debug information costs only the lines."""
     wasm = FAULTY.read_bytes()
     error = failure(plugwasm.Plugin(wasm), "primes", "x")
     dice = random.Random(7)
@@ -171,7 +181,8 @@ def test_broken_debug_information_costs_only_the_lines() -> None:
     assert spoilt >= 5, "nothing was broken"
 
 
-def test_a_module_whose_name_section_is_broken_off_still_has_offsets() -> None:
+def test_truncated_name_section() -> None:
+    """A module whose name section is broken off still has offsets."""
     wasm = FAULTY.read_bytes()
     error = failure(plugwasm.Plugin(wasm), "primes", "x")
     start, end = CodeMap(wasm)._custom_sections["name"]
@@ -180,7 +191,8 @@ def test_a_module_whose_name_section_is_broken_off_still_has_offsets() -> None:
         assert all(frame.function for frame in debugging.explain(error, broken))
 
 
-def test_without_pyelftools_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pyelftools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyelftools, the error names the extra."""
     error = failure(plugwasm.Plugin(FAULTY), "primes", "x")
     for name in [name for name in sys.modules if name.startswith("elftools")]:
         monkeypatch.delitem(sys.modules, name)
@@ -199,7 +211,8 @@ IMPORTS = """(module
     (import "b" "f" (func (param i32))) (memory $own (export "own") 1) (func $first (nop)) (func (export "second") (nop) (nop)))"""
 
 
-def test_functions_are_counted_past_imports_of_every_kind() -> None:
+def test_functions_counted_past_imports() -> None:
+    """Functions are counted past imports of every kind."""
     code = CodeMap(wat_to_wasm(IMPORTS.encode()))
     assert code.imported_functions == 2
     assert code.exported_memories == ["own"]

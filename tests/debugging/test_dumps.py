@@ -118,7 +118,8 @@ SCRIBBLE = guest(
 )
 
 
-def test_a_trap_leaves_a_core_dump_and_the_memories(tmp_path: Path) -> None:
+def test_trap_writes_dump_and_memories(tmp_path: Path) -> None:
+    """A trap leaves a core dump and the memories."""
     plugin = plugwasm.Plugin(SCRIBBLE, name="scribbler")
     with debugging.dump_on_trap(plugin, tmp_path / "dumps") as dumper:
         error = failure(plugin, "scribble", "the input")
@@ -158,7 +159,8 @@ def test_a_core_dump_is_a_valid_module(tmp_path: Path) -> None:
     assert (count, pages) == (2, 4)
 
 
-def test_a_deadline_leaves_a_dump_and_an_error_that_is_returned_does_not(tmp_path: Path) -> None:
+def test_deadline_writes_dump(tmp_path: Path) -> None:
+    """A deadline leaves a dump and an error that is returned does not."""
     plugin = plugwasm.Plugin({**manifest(SCRIBBLE), "timeout_ms": 50})
     dumper = debugging.dump_on_trap(plugin, tmp_path)
     failure(plugin, "report")
@@ -168,7 +170,8 @@ def test_a_deadline_leaves_a_dump_and_an_error_that_is_returned_does_not(tmp_pat
     assert len(dumper.dumps) == 1
 
 
-def test_dumps_can_be_had_for_some_errors_only(tmp_path: Path) -> None:
+def test_dumps_for_selected_errors(tmp_path: Path) -> None:
+    """Dumps can be had for some errors only."""
     plugin = plugwasm.Plugin({**manifest(SCRIBBLE), "timeout_ms": 50})
     dumper = debugging.dump_on_trap(plugin, tmp_path, on=plugwasm.TrapError)
     assert not hasattr(failure(plugin, "wait"), "__notes__")
@@ -176,7 +179,8 @@ def test_dumps_can_be_had_for_some_errors_only(tmp_path: Path) -> None:
     assert len(dumper.dumps) == 1
 
 
-def test_a_plugin_that_traps_all_the_time_does_not_fill_the_disk(tmp_path: Path) -> None:
+def test_dumps_are_limited(tmp_path: Path) -> None:
+    """A plugin that traps all the time does not fill the disk."""
     plugin = plugwasm.Plugin(SCRIBBLE)
     dumper = debugging.dump_on_trap(plugin, tmp_path, most=2)
     for _ in range(5):
@@ -185,7 +189,8 @@ def test_a_plugin_that_traps_all_the_time_does_not_fill_the_disk(tmp_path: Path)
     assert len(list(tmp_path.iterdir())) == 6, "a core dump and two memories each"
 
 
-def test_after_close_there_are_no_more_dumps_and_another_may_begin(tmp_path: Path) -> None:
+def test_close_ends_dumps(tmp_path: Path) -> None:
+    """After close, there are no more dumps and another may begin."""
     plugin = plugwasm.Plugin(SCRIBBLE)
     first = debugging.dump_on_trap(plugin, tmp_path)
     with pytest.raises(ValueError, match="writes dumps already"):
@@ -198,7 +203,8 @@ def test_after_close_there_are_no_more_dumps_and_another_may_begin(tmp_path: Pat
     assert (len(first.dumps), len(second.dumps)) == (0, 1)
 
 
-def test_where_nothing_can_be_written_the_error_still_arrives(tmp_path: Path) -> None:
+def test_unwritable_directory_keeps_error(tmp_path: Path) -> None:
+    """Where nothing can be written, the error still arrives."""
     (tmp_path / "file").write_text("in the way")
     plugin = plugwasm.Plugin(SCRIBBLE)
     dumper = debugging.dump_on_trap(plugin, tmp_path / "file")
@@ -226,7 +232,8 @@ def test_half_a_dump_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_trap_while_the_plugin_starts_leaves_a_dump(tmp_path: Path) -> None:
+def test_trap_at_start_writes_dump(tmp_path: Path) -> None:
+    """A trap while the plugin starts leaves a dump."""
     text = '(module (memory (export "memory") 1) (func (export "_initialize") (i32.store8 (i32.const 5) (i32.const 6)) unreachable) (func (export "f")))'
     plugin = plugwasm.Plugin(text)
     dumper = debugging.dump_on_trap(plugin, tmp_path)
@@ -236,7 +243,8 @@ def test_a_trap_while_the_plugin_starts_leaves_a_dump(tmp_path: Path) -> None:
     assert [frame[0] for frame in core.frames] == [1]
 
 
-def test_a_memory_that_modules_share_is_dumped_once(tmp_path: Path) -> None:
+def test_shared_memory_is_dumped_once(tmp_path: Path) -> None:
+    """A memory that modules share is dumped once."""
     library = '(module (memory (export "memory") 1) (func (export "fail") (i32.store8 (i32.const 3) (i32.const 4)) unreachable))'
     main = '(module (import "lib" "memory" (memory 1)) (import "lib" "fail" (func $fail)) (export "memory" (memory 0)) (func (export "f") (call $fail)))'
     plugin = plugwasm.Plugin(manifest(("main", main), ("lib", library)))
@@ -249,14 +257,16 @@ def test_a_memory_that_modules_share_is_dumped_once(tmp_path: Path) -> None:
     assert [core.modules[instance] for instance, *_ in core.frames] == ["lib", "main"]
 
 
-def test_the_name_of_a_plugin_leads_to_no_other_directory(tmp_path: Path) -> None:
+def test_plugin_name_cannot_leave_directory(tmp_path: Path) -> None:
+    """The name of a plugin leads to no other directory."""
     plugin = plugwasm.Plugin(SCRIBBLE, name="../../a/b\0c" + "x" * 300)
     dumper = debugging.dump_on_trap(plugin, tmp_path)
     failure(plugin, "scribble")
     assert Path(dumper.dumps[0].core).parent == tmp_path
 
 
-def test_only_a_plugin_of_this_process_can_be_dumped_or_profiled(tmp_path: Path) -> None:
+def test_only_local_plugins(tmp_path: Path) -> None:
+    """Only a plugin of this process can be dumped or profiled."""
     with plugwasm.IsolatedPlugin(FAULTY) as plugin:
         for attempt in (
             lambda: debugging.dump_on_trap(plugin, tmp_path),

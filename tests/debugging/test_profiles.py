@@ -52,7 +52,8 @@ def worked() -> debugging.Profile:
     return profile
 
 
-def test_a_profile_shows_where_the_time_went(worked: debugging.Profile) -> None:
+def test_profile_shows_hot_functions(worked: debugging.Profile) -> None:
+    """A profile shows where the time went."""
     assert worked.samples > 5
     first, second = worked.functions[:2]
     assert (first.function, second.function) == ("long", "short")
@@ -63,13 +64,15 @@ def test_a_profile_shows_where_the_time_went(worked: debugging.Profile) -> None:
     assert ("work", "both", "long") in worked.stacks
 
 
-def test_the_collapsed_form_has_a_line_for_each_stack(worked: debugging.Profile) -> None:
+def test_collapsed_format(worked: debugging.Profile) -> None:
+    """The collapsed form has a line for each stack."""
     lines = dict(line.rsplit(" ", 1) for line in worked.collapsed().splitlines())
     assert "work;both;long" in lines
     assert sum(map(int, lines.values())) == pytest.approx(worked.seconds * 1e6, rel=0.01)
 
 
-def test_the_profile_for_firefox_is_whole(worked: debugging.Profile, tmp_path: Path) -> None:
+def test_firefox_format(worked: debugging.Profile, tmp_path: Path) -> None:
+    """The profile for Firefox is whole."""
     worked.save(tmp_path / "profile.json")
     profile = json.loads((tmp_path / "profile.json").read_bytes())
     assert {"meta", "libs", "threads"} <= set(profile)
@@ -119,9 +122,8 @@ def check_tables(profile: dict[str, Any], thread: dict[str, Any]) -> None:
     assert all(0 <= lib < len(profile["libs"]) for lib in thread["resourceTable"]["lib"])
 
 
-def test_the_flame_graph_is_an_image_of_the_stacks(
-    worked: debugging.Profile, tmp_path: Path
-) -> None:
+def test_flame_graph_format(worked: debugging.Profile, tmp_path: Path) -> None:
+    """The flame graph is an image of the stacks."""
     worked.save(tmp_path / "profile.svg")
     tree = ElementTree.parse(tmp_path / "profile.svg").getroot()
     space = {"s": "http://www.w3.org/2000/svg"}
@@ -152,7 +154,8 @@ class Scripts(HTMLParser):
         self.attributes += [name for name, _ in attrs]
 
 
-def test_what_a_guest_calls_its_functions_is_no_markup(tmp_path: Path) -> None:
+def test_flame_graph_escapes_names(tmp_path: Path) -> None:
+    """What a guest calls its functions is no markup."""
     name = "</title><script>alert(1)</script>\\01 ; \\\" ' &amp;"
     quoted = f'"{name}"'
     text = f'(module {COUNT.replace("count", quoted)} (func (export "f") (call ${quoted} (i32.const 150000000))))'
@@ -176,7 +179,8 @@ def test_what_a_guest_calls_its_functions_is_no_markup(tmp_path: Path) -> None:
     assert line.count(";") == 1
 
 
-def test_the_time_of_a_host_function_is_shown_by_its_name_below_the_export() -> None:
+def test_host_function_time() -> None:
+    """The time of a host function is shown by its name below the export."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     plugin.call("nothing")
     with debugging.profile(plugin) as profile:
@@ -185,7 +189,8 @@ def test_the_time_of_a_host_function_is_shown_by_its_name_below_the_export() -> 
     assert "[host] nap" in profile.collapsed()
 
 
-def test_time_between_calls_is_not_counted() -> None:
+def test_time_between_calls_not_counted() -> None:
+    """Time between calls is not counted."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     with debugging.profile(plugin) as profile:
         plugin.call("nothing")
@@ -194,7 +199,8 @@ def test_time_between_calls_is_not_counted() -> None:
     assert profile.seconds < 0.25
 
 
-def test_calls_that_are_too_short_give_an_empty_profile(tmp_path: Path) -> None:
+def test_short_calls_give_empty_profile(tmp_path: Path) -> None:
+    """Calls that are too short give an empty profile."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     with debugging.profile(plugin, interval=5) as profile:
         plugin.call("nothing")
@@ -210,7 +216,8 @@ def test_calls_that_are_too_short_give_an_empty_profile(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "empty.json").read_text())["threads"]
 
 
-def test_instances_with_and_without_a_pool_are_in_one_profile() -> None:
+def test_pooled_and_unpooled_instances() -> None:
+    """Instances with and without a pool are in one profile."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     engines = set()
     with debugging.profile(plugin) as profile:
@@ -228,14 +235,16 @@ def test_instances_with_and_without_a_pool_are_in_one_profile() -> None:
     assert all(stack for stack in profile.stacks), "no sample without frames"
 
 
-def test_a_deadline_holds_while_a_profile_is_taken() -> None:
+def test_deadline_during_profile() -> None:
+    """A deadline holds while a profile is taken."""
     plugin = plugwasm.Plugin({**manifest(BUSY), "timeout_ms": 200}, functions=[NAP])
     with debugging.profile(plugin) as profile:
         assert isinstance(failure(plugin, "forever"), plugwasm.TimeoutError)
     assert profile.functions[0].function == "forever"
 
 
-def test_modules_and_the_kernel_are_told_apart() -> None:
+def test_modules_and_kernel_are_separate() -> None:
+    """Modules and the kernel are told apart."""
     library = f'(module {COUNT} (func (export "work") (call $count (i32.const 100000000))))'
     main = guest(
         """(func (export "f") (local $i i32) (call $work) (loop $next (drop (call $alloc (i64.const 8)))
@@ -249,7 +258,8 @@ def test_modules_and_the_kernel_are_told_apart() -> None:
     assert any(stack[:2] == ("f", "extism:host/env!alloc") for stack in profile.stacks)
 
 
-def test_a_command_is_profiled_in_its_own_store() -> None:
+def test_command_in_own_store() -> None:
+    """A command is profiled in its own store."""
     command = f'(module {COUNT} (func (export "_start")) (func (export "work") (call $count (i32.const 100000000))))'
     main = '(module (import "tool" "work" (func $work)) (func (export "f") (call $work)))'
     plugin = plugwasm.Plugin(manifest(("tool", command), ("main", main)))
@@ -258,14 +268,16 @@ def test_a_command_is_profiled_in_its_own_store() -> None:
     assert any(stack[-1] == "tool!count" for stack in profile.stacks)
 
 
-def test_a_plugin_with_fuel_can_be_profiled() -> None:
+def test_plugin_with_fuel() -> None:
+    """A plugin with fuel can be profiled."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP], fuel_limit=10**12)
     with debugging.profile(plugin) as profile:
         plugin.call("work")
     assert ("work", "both", "long") in profile.stacks
 
 
-def test_a_profile_that_ends_during_a_call_leaves_the_call_alone() -> None:
+def test_profile_ended_during_call() -> None:
+    """A profile that ends during a call leaves the call alone."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     for _ in range(5):
         with debugging.profile(plugin) as profile:
@@ -277,7 +289,8 @@ def test_a_profile_that_ends_during_a_call_leaves_the_call_alone() -> None:
     assert profile.seconds >= 0
 
 
-def test_one_profile_of_a_plugin_is_taken_at_a_time() -> None:
+def test_one_profile_at_a_time() -> None:
+    """One profile of a plugin is taken at a time."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     with debugging.profile(plugin) as profile:
         assert soon(
@@ -296,7 +309,8 @@ def test_one_profile_of_a_plugin_is_taken_at_a_time() -> None:
     assert ("work", "both", "long") in again.stacks
 
 
-def test_another_plugin_of_the_engine_is_not_in_the_profile() -> None:
+def test_other_plugins_not_in_profile() -> None:
+    """Another plugin of the engine is not in the profile."""
     plugin, other = plugwasm.Plugin(BUSY, functions=[NAP]), plugwasm.Plugin(FAULTY)
     with debugging.profile(plugin) as profile:
         call = InThread(other.call, "primes", SLOW_NUMBERS)
@@ -311,17 +325,20 @@ def test_another_plugin_of_the_engine_is_not_in_the_profile() -> None:
 
 
 @pytest.mark.parametrize("interval", [0, -1, 0.00001, 11, float("nan")])
-def test_an_interval_that_makes_no_sense_is_refused(interval: float) -> None:
+def test_interval_is_validated(interval: float) -> None:
+    """An interval that makes no sense is refused."""
     with pytest.raises(ValueError, match="interval: expected seconds"):
         debugging.profile(plugwasm.Plugin(FAULTY), interval=interval)
 
 
-def test_a_file_of_another_kind_is_refused(worked: debugging.Profile, tmp_path: Path) -> None:
+def test_unknown_file_type_is_refused(worked: debugging.Profile, tmp_path: Path) -> None:
+    """A file of another kind is refused."""
     with pytest.raises(ValueError, match=r"not as `\.png`"):
         worked.save(tmp_path / "profile.png")
 
 
-def test_a_profile_does_not_keep_the_plugin() -> None:
+def test_profile_does_not_keep_plugin() -> None:
+    """A profile does not keep the plugin."""
     plugin = plugwasm.Plugin(FAULTY)
     with debugging.profile(plugin) as profile:
         plugin.call("primes", "2 3")
@@ -334,9 +351,8 @@ def test_a_profile_does_not_keep_the_plugin() -> None:
 # ---- the command line -------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_line_writes_a_profile(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_cli_writes_profile(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The command line writes a profile."""
     from plugwasm.cli import main
 
     path = tmp_path / "primes.txt"
@@ -347,9 +363,10 @@ def test_the_command_line_writes_a_profile(
     assert "primes;count_primes;is_prime " in path.read_text()
 
 
-def test_the_command_line_writes_the_profile_of_a_call_that_fails(
+def test_cli_writes_profile_of_failed_call(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """The command line writes the profile of a call that fails."""
     from plugwasm.cli import main
 
     path = tmp_path / "primes.svg"
@@ -362,9 +379,10 @@ def test_the_command_line_writes_the_profile_of_a_call_that_fails(
     ("name", "code", "message"),
     [("a.png", 2, "--profile: expected the name of a file"), ("missing/a.svg", 2, "cannot write")],
 )
-def test_a_profile_that_cannot_be_written_is_a_clear_error(
+def test_unwritable_profile_is_error(
     name: str, code: int, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """A profile that cannot be written is a clear error."""
     from plugwasm.cli import main
 
     assert main(["call", str(FAULTY), "primes", "--profile", str(tmp_path / name)]) == code

@@ -69,18 +69,19 @@ def results(ref: PluginRef, function: str, values: Any, **settings: Any) -> list
     ],
     ids=str,
 )
-def test_text_and_bytes_go_in_as_they_are_the_rest_as_json_and_nulls_not_at_all(
-    ref: PluginRef, type: Any, values: Any, given: Any
-) -> None:
+def test_input_encoding(ref: PluginRef, type: Any, values: Any, given: Any) -> None:
+    """Text and bytes go in as they are the rest as JSON and nulls not at all."""
     assert results(ref, "echo", pa.array(values, type)) == given
 
 
-def test_a_slice_of_a_column_gives_its_own_rows_only(ref: PluginRef) -> None:
+def test_sliced_column(ref: PluginRef) -> None:
+    """A slice of a column gives its own rows only."""
     column = pa.array(["a", "b", None, "d", "e"]).slice(1, 3)
     assert results(ref, "echo", column) == ["b", None, "d"]
 
 
-def test_several_columns_go_in_as_an_object_of_json_nulls_included(ref: PluginRef) -> None:
+def test_several_columns_as_json(ref: PluginRef) -> None:
+    """Several columns go in as an object of JSON nulls included."""
     rows = batch(a=[1, None], b=["x", "y"], c=[True, False])
     out = MapBatches(ref, "echo", column=["b", "a"])(rows)
     assert out.column("result").to_pylist() == ['{"b":"x","a":1}', '{"b":"y","a":null}']
@@ -126,9 +127,8 @@ def test_several_columns_go_in_as_an_object_of_json_nulls_included(ref: PluginRe
     ],
     ids=str,
 )
-def test_outputs_are_of_the_type_that_is_asked_for(
-    ref: PluginRef, returns: Any, outputs: Any, type: Any, values: Any
-) -> None:
+def test_output_types(ref: PluginRef, returns: Any, outputs: Any, type: Any, values: Any) -> None:
+    """Outputs are of the type that is asked for."""
     out = MapBatches(ref, "echo", column="in", returns=returns)(batch(**{"in": outputs}))
     assert out.schema.field("result").type == type
     assert out.column("result").to_pylist() == values
@@ -160,9 +160,8 @@ def test_outputs_are_of_the_type_that_is_asked_for(
     ],
     ids=lambda value: value[:20].decode("latin-1") if isinstance(value, bytes) else str(value),
 )
-def test_an_output_of_another_type_is_an_error_with_its_row(
-    ref: PluginRef, returns: Any, output: bytes
-) -> None:
+def test_output_type_error_names_row(ref: PluginRef, returns: Any, output: bytes) -> None:
+    """An output of another type is an error with its row."""
     good = {
         int: b"1",
         float: b"1",
@@ -186,7 +185,8 @@ def test_an_output_of_another_type_is_an_error_with_its_row(
 # Calls that fail
 
 
-def test_an_error_of_the_guest_names_the_row_and_is_the_cause(ref: PluginRef) -> None:
+def test_guest_error_names_row(ref: PluginRef) -> None:
+    """An error of the guest names the row and is the cause."""
     with pytest.raises(RowError) as caught:
         results(ref, "picky", ["fine", "?", "!"])
     error = pickle.loads(pickle.dumps(caught.value))
@@ -195,7 +195,8 @@ def test_an_error_of_the_guest_names_the_row_and_is_the_cause(ref: PluginRef) ->
     assert isinstance(error.__cause__, plugwasm.GuestError)
 
 
-def test_with_null_on_error_the_other_rows_have_their_results(ref: PluginRef) -> None:
+def test_null_on_error(ref: PluginRef) -> None:
+    """With `null_on_error`, the other rows have their results."""
     assert results(ref, "picky", ["a", "!", "b", "?", "c", "+", "d"], on_error="null") == [
         "a",
         None,
@@ -207,7 +208,8 @@ def test_with_null_on_error_the_other_rows_have_their_results(ref: PluginRef) ->
     ]
 
 
-def test_an_error_column_says_why_and_is_null_for_rows_without(ref: PluginRef) -> None:
+def test_error_column(ref: PluginRef) -> None:
+    """An error column says why and is null for rows without."""
     out = MapBatches(ref, "picky", column="in", error_column="why")(
         batch(**{"in": ["a", "!", None, "?", "+"]})
     )
@@ -222,7 +224,8 @@ def test_an_error_column_says_why_and_is_null_for_rows_without(ref: PluginRef) -
     assert late.startswith("TimeoutError: ")
 
 
-def test_an_output_of_another_type_has_its_place_in_the_error_column_too(ref: PluginRef) -> None:
+def test_error_column_output_type(ref: PluginRef) -> None:
+    """An output of another type has its place in the error column too."""
     for returns in (int, pa.int8()):
         out = MapBatches(ref, "echo", column="in", returns=returns, error_column="why")(
             batch(**{"in": ["1", "300x", "3"]})
@@ -231,9 +234,8 @@ def test_an_output_of_another_type_has_its_place_in_the_error_column_too(ref: Pl
         assert out.column("why").to_pylist()[1].startswith("OutputError: ")
 
 
-def test_an_exception_of_a_host_function_belongs_to_its_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_host_function_error_names_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception of a host function belongs to its row."""
     (tmp_path / "host_of_batches.py").write_text(
         "def fail(a: int) -> int:\n    raise ValueError('for a row')\n"
     )
@@ -251,9 +253,8 @@ def test_an_exception_of_a_host_function_belongs_to_its_row(
 
 @pytest.mark.parametrize("on_error", ["raise", "null"])
 @pytest.mark.parametrize("limit", ["start", "memory"])
-def test_an_instance_that_cannot_be_started_is_no_matter_of_a_row(
-    on_error: Any, limit: str
-) -> None:
+def test_start_error_is_not_per_row(on_error: Any, limit: str) -> None:
+    """An instance that cannot be started is no matter of a row."""
     if limit == "start":
         ref = PluginRef('(module (func $start unreachable) (start $start) (func (export "run")))')
         expected: type[Exception] = plugwasm.TrapError
@@ -268,12 +269,14 @@ def test_an_instance_that_cannot_be_started_is_no_matter_of_a_row(
 
 
 @pytest.mark.parametrize("on_error", ["raise", "null"])
-def test_what_concerns_every_row_is_raised_as_it_is(ref: PluginRef, on_error: Any) -> None:
+def test_common_errors_raised_as_they_are(ref: PluginRef, on_error: Any) -> None:
+    """What concerns every row is raised as it is."""
     with pytest.raises(plugwasm.FunctionNotFoundError):
         results(ref, "no_such", ["a"], on_error=on_error)
 
 
-def test_the_outputs_for_a_batch_have_a_limit_together(ref: PluginRef) -> None:
+def test_batch_output_limit(ref: PluginRef) -> None:
+    """The outputs for a batch have a limit together."""
     for mode in ({"column": "in"}, {"returns": pa.schema([("in", pa.string())])}):
         rows = batch(**{"in": ["a" * 1000] * 10})
         size = 10_000 if "column" in mode else len(write_stream(rows))
@@ -288,18 +291,21 @@ def test_the_outputs_for_a_batch_have_a_limit_together(ref: PluginRef) -> None:
 # Instances
 
 
-def test_the_rows_of_a_batch_share_an_instance_and_batches_do_not(ref: PluginRef) -> None:
+def test_rows_share_instance(ref: PluginRef) -> None:
+    """The rows of a batch share an instance and batches do not."""
     calls = MapBatches(ref, "calls", column="in")
     rows = batch(**{"in": ["a", "b", "c"]})
     for _ in range(2):
         assert calls(rows).column("result").to_pylist() == ["1", "2", "3"]
 
 
-def test_each_row_can_have_an_instance_of_its_own(ref: PluginRef) -> None:
+def test_instance_per_row(ref: PluginRef) -> None:
+    """Each row can have an instance of its own."""
     assert results(ref, "calls", ["a", "b", "c"], instance_per="row") == ["1", "1", "1"]
 
 
-def test_an_instance_can_last_as_long_as_its_thread(ref: PluginRef) -> None:
+def test_instance_per_thread(ref: PluginRef) -> None:
+    """An instance can last as long as its thread."""
     calls = MapBatches(ref, "calls", column="in", instance_per="thread")
     rows = batch(**{"in": ["a", "b"]})
     barrier = threading.Barrier(2)
@@ -329,7 +335,8 @@ def kinds() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_the_result_is_of_the_kind_of_the_batch(ref: PluginRef, kind: str) -> None:
+def test_result_is_of_batch_type(ref: PluginRef, kind: str) -> None:
+    """The result is of the kind of the batch."""
     given = kinds()[kind]
     out: Any = MapBatches(ref, "echo", column="text", into="copy")(given)
     assert type(out) is type(given)
@@ -345,16 +352,16 @@ def test_the_result_is_of_the_kind_of_the_batch(ref: PluginRef, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_a_column_of_the_same_name_is_replaced_in_its_place(ref: PluginRef, kind: str) -> None:
+def test_column_replaced_in_place(ref: PluginRef, kind: str) -> None:
+    """A column of the same name is replaced in its place."""
     out: Any = MapBatches(ref, "echo", column="id", into="id", returns=float)(kinds()[kind])
     assert list(out.schema.names if hasattr(out, "schema") else out) == ["id", "text"]
     assert list(out["id"].to_pylist() if hasattr(out, "schema") else out["id"]) == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_a_batch_without_rows_gives_the_columns_with_their_types_and_needs_no_plugin(
-    kind: str,
-) -> None:
+def test_empty_batch(kind: str) -> None:
+    """A batch without rows gives the columns with their types and needs no plugin."""
     gone = PluginRef({"wasm": [{"path": "/nowhere.wasm", "hash": "0" * 64}]})
     given: Any = kinds()[kind]
     empty = {name: column[:0] for name, column in given.items()} if kind == "arrays" else given[:0]
@@ -364,7 +371,8 @@ def test_a_batch_without_rows_gives_the_columns_with_their_types_and_needs_no_pl
     assert str(out["count"].type if hasattr(out, "schema") else out["count"].dtype) == "int64"
 
 
-def test_a_batch_without_the_column_is_an_error_that_names_those_there_are(ref: PluginRef) -> None:
+def test_missing_column_is_error(ref: PluginRef) -> None:
+    """A batch without the column is an error that names those there are."""
     for kind, rows in kinds().items():
         with pytest.raises(
             BatchError, match="there is no column `txt` in the batch; it has `id`, `text`"
@@ -389,7 +397,8 @@ def test_what_is_no_batch_is_refused(ref: PluginRef, given: Any) -> None:
             mapped(given)
 
 
-def test_a_column_that_is_none_for_arrow_is_refused(ref: PluginRef) -> None:
+def test_invalid_column_is_refused(ref: PluginRef) -> None:
+    """A column that is none for Arrow is refused."""
     for array in (np.zeros((2, 2)), np.array([object(), 1], dtype=object)):
         with pytest.raises(BatchError, match="cannot be read as Arrow"):
             MapBatches(ref, "echo", column="a")({"a": array})
@@ -424,9 +433,8 @@ def test_a_column_that_is_none_for_arrow_is_refused(ref: PluginRef) -> None:
         ({"returns": pa.schema([]), "on_error": "null"}, "are for calls row by row"),
     ],
 )
-def test_a_setting_that_is_wrong_is_refused_at_once(
-    ref: PluginRef, settings: Any, message: str
-) -> None:
+def test_invalid_setting_is_refused(ref: PluginRef, settings: Any, message: str) -> None:
+    """A setting that is wrong is refused at once."""
     with pytest.raises(plugwasm.OptionError, match=message):
         MapBatches(ref, "echo", **settings)
     with pytest.raises(plugwasm.OptionError, match="expected a PluginRef, got str"):
@@ -436,7 +444,8 @@ def test_a_setting_that_is_wrong_is_refused_at_once(
 # Iterators of record batches, as Spark has them
 
 
-def test_map_arrow_takes_and_gives_one_record_batch_after_the_other(ref: PluginRef) -> None:
+def test_map_arrow_maps_record_batches(ref: PluginRef) -> None:
+    """`map_arrow` takes and gives one record batch after the other."""
     taken = []
 
     def source() -> Any:
@@ -453,7 +462,8 @@ def test_map_arrow_takes_and_gives_one_record_batch_after_the_other(ref: PluginR
     assert [row["result"] for one in rest for row in one.to_pylist()] == ["1a", "1b", "2a", "2b"]
 
 
-def test_map_arrow_can_be_pickled_and_looks_like_a_function_of_one_argument(ref: PluginRef) -> None:
+def test_map_arrow_pickle_and_signature(ref: PluginRef) -> None:
+    """`map_arrow` can be pickled and looks like a function of one argument."""
     mapped = pickle.loads(pickle.dumps(MapBatches(ref, "echo", column="text").map_arrow))
     assert [p.name for p in inspect.signature(mapped).parameters.values()] == ["batches"]
     assert next(mapped([batch(text=["a"])])).column("result").to_pylist() == ["a"]
@@ -462,7 +472,8 @@ def test_map_arrow_can_be_pickled_and_looks_like_a_function_of_one_argument(ref:
 # Other threads, other processes
 
 
-def test_it_can_be_pickled_compared_and_shown(ref: PluginRef) -> None:
+def test_pickle_equality_and_repr(ref: PluginRef) -> None:
+    """`MapBatches` can be pickled, compared and shown."""
     for mapped in (
         MapBatches(ref, "echo", column="a", returns=pa.int8()),
         MapBatches(ref, "echo", column=["a", "b"]),
@@ -502,7 +513,8 @@ def in_a_process(program: str) -> str:
     ).stdout
 
 
-def test_a_missing_pyarrow_is_an_error_that_names_the_extra() -> None:
+def test_missing_pyarrow() -> None:
+    """A missing PyArrow is an error that names the extra."""
     said = in_a_process(
         "sys.modules['pyarrow'] = None\nfrom plugwasm import MapBatches\nfrom plugwasm import PluginRef\n"
         "try: MapBatches(PluginRef(b'\\0asm\\1\\0\\0\\0'), 'f', column='a')\nexcept ImportError as error: print(error)"
@@ -510,7 +522,8 @@ def test_a_missing_pyarrow_is_an_error_that_names_the_extra() -> None:
     assert said == "record batches need pyarrow: pip install 'plugwasm[arrow]'\n"
 
 
-def test_nothing_optional_is_imported_before_it_is_used() -> None:
+def test_lazy_imports() -> None:
+    """Nothing optional is imported before it is used."""
     said = in_a_process(
         "import plugwasm._distributed.ref, plugwasm._distributed.map_batches\nprint(*{'pyarrow', 'pandas', 'numpy', 'ray', 'dask', 'msgspec'} & set(sys.modules))"
     )
@@ -530,9 +543,8 @@ def limited(values: int) -> PluginRef:
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 2**20])
-def test_outputs_go_into_arrow_piece_by_piece_and_rows_keep_their_numbers(
-    at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunked_output_keeps_row_numbers(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs go into Arrow piece by piece and rows keep their numbers."""
     monkeypatch.setattr("plugwasm._distributed.map_batches._CHUNK_BYTES", at_once)
     texts = [None, *(f"[[{row}]]" for row in range(20)), '"no list"', "[[1],[2,3]]", "[", "[]"]
     batch = pa.RecordBatch.from_pydict({"text": texts})
@@ -551,7 +563,8 @@ def test_outputs_go_into_arrow_piece_by_piece_and_rows_keep_their_numbers(
     )
 
 
-def test_the_output_for_a_row_has_the_limits_of_its_plugin_and_its_time() -> None:
+def test_row_output_limits_and_time() -> None:
+    """The output for a row has the limits of its plugin and its time."""
     many = "[" + "[]," * 1000 + "[]]"
     with pytest.raises(RowError, match="decoded_values"):
         MapBatches(limited(1000), "echo", column="text", returns=LISTS)(
@@ -559,7 +572,8 @@ def test_the_output_for_a_row_has_the_limits_of_its_plugin_and_its_time() -> Non
         )
 
 
-def test_values_that_become_python_objects_are_counted_over_the_batch() -> None:
+def test_python_values_counted_over_batch() -> None:
+    """Values that become Python objects are counted over the batch."""
     texts = ["[" + "[1]," * 300 + "[]]"] * 10
     count = MapBatches(limited(1000), "echo", column="text", returns=LISTS)
     assert count(pa.RecordBatch.from_pydict({"text": texts})).num_rows == 10
@@ -570,7 +584,8 @@ def test_values_that_become_python_objects_are_counted_over_the_batch() -> None:
     assert len(count({"text": np.array(texts[:2], dtype=object)})["result"]) == 2
 
 
-def test_the_same_for_a_batch_as_a_whole() -> None:
+def test_python_values_of_whole_batch() -> None:
+    """Values that become Python objects are counted over a batch as a whole."""
     rows = pa.RecordBatch.from_pydict({"a": pa.array([[[1]] * 600, None], LISTS)})
     whole = MapBatches(limited(1000), "echo", returns=rows.schema)
     assert whole(rows).num_rows == 2

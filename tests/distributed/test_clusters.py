@@ -51,9 +51,8 @@ def expected() -> list[tuple[str, int]]:
     return [(text, vowels(text)) for text in table().column("text").to_pylist()]
 
 
-def test_ray_data_maps_with_tasks_and_with_actors_over_both_workers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ray_tasks_and_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray data maps with tasks and with actors over both workers."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("CLUSTER_SECRET", raising=False)
     import ray
@@ -131,9 +130,8 @@ def test_ray_data_maps_with_tasks_and_with_actors_over_both_workers(
         ray.shutdown()
 
 
-def test_dask_maps_the_partitions_of_a_frame_over_both_workers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_dask_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask maps the partitions of a frame over both workers."""
     import dask
     import dask.dataframe as dd
     from dask.base import tokenize

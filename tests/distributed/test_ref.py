@@ -110,7 +110,8 @@ def host_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 # A value
 
 
-def test_a_ref_that_was_sent_is_equal_and_has_the_same_hash() -> None:
+def test_sent_ref_is_equal() -> None:
+    """A ref that was sent is equal and has the same hash."""
     ref = PluginRef(
         ECHO, config={"a": "b"}, limits=plugwasm.Limits(timeout=2.0), fuel_limit=10_000, name="echo"
     )
@@ -141,14 +142,16 @@ def test_a_ref_that_was_sent_is_equal_and_has_the_same_hash() -> None:
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_refs_that_differ_in_one_setting_are_not_equal(changed: dict[str, Any]) -> None:
+def test_refs_differ_by_setting(changed: dict[str, Any]) -> None:
+    """Refs that differ in one setting are not equal."""
     settings = {"config": {"a": "b"}}
     assert PluginRef(ECHO, **settings) != PluginRef(ECHO, **settings | changed)
     assert PluginRef(ECHO, **settings) != PluginRef(COUNT, **settings)
     assert PluginRef(ECHO, **settings) != "a ref"
 
 
-def test_equal_policies_for_egress_make_equal_refs() -> None:
+def test_equal_egress_makes_equal_refs() -> None:
+    """Equal policies for egress make equal refs."""
     one, other = (
         PluginRef(ECHO, egress=plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=1))
         for _ in range(2)
@@ -163,14 +166,16 @@ def test_a_ref_cannot_be_changed() -> None:
         FromEnvironment("A").name = "B"
 
 
-def test_a_ref_to_a_large_module_is_small_and_one_that_embeds_it_is_not(tmp_path: Path) -> None:
+def test_pickle_size(tmp_path: Path) -> None:
+    """A ref to a large module is small and one that embeds it is not."""
     path = tmp_path / "large.wat"
     path.write_text(ECHO + ";;" + "x" * 500_000)
     assert len(pickle.dumps(PluginRef(path))) < 1000
     assert len(pickle.dumps(PluginRef(path, embed=True))) > 500_000
 
 
-def test_repr_names_the_plugin_and_its_digest_but_no_value_of_its_config() -> None:
+def test_repr_hides_config() -> None:
+    """`repr` names the plugin and its digest but no value of its config."""
     ref = PluginRef(ECHO, name="echo", config={"token": SECRET})
     assert repr(ref) == f"<PluginRef 'echo' sha256={sha256(ECHO)[:12]}, config keys=['token']>"
 
@@ -190,15 +195,16 @@ def test_repr_names_the_plugin_and_its_digest_but_no_value_of_its_config() -> No
         ),
     ],
 )
-def test_a_setting_that_is_wrong_is_refused_where_the_ref_is_made(
-    settings: dict[str, Any], message: str
-) -> None:
+def test_invalid_setting_is_refused(settings: dict[str, Any], message: str) -> None:
+    """A setting that is wrong is refused where the ref is made."""
     with pytest.raises(plugwasm.OptionError) as caught:
         PluginRef(ECHO, **settings)
     assert message in str(caught.value)
 
 
-def test_what_cannot_be_sent_is_refused_where_the_ref_is_made() -> None:
+def test_unpicklable_setting_is_refused() -> None:
+    """What cannot be sent is refused where the ref is made."""
+
     class Local(plugwasm.Clock):
         pass
 
@@ -209,7 +215,8 @@ def test_what_cannot_be_sent_is_refused_where_the_ref_is_made() -> None:
         PluginRef(ECHO, wasi=plugwasm.WasiOptions(clock=Local()))
 
 
-def test_a_compiled_plugin_is_no_source_of_a_ref() -> None:
+def test_compiled_plugin_is_refused() -> None:
+    """A compiled plugin is no source of a ref."""
     with pytest.raises(plugwasm.OptionError, match="made of what a CompiledPlugin was made of"):
         PluginRef(plugwasm.CompiledPlugin(ECHO))  # type: ignore[arg-type]
 
@@ -218,7 +225,8 @@ def test_a_compiled_plugin_is_no_source_of_a_ref() -> None:
 
 
 @pytest.mark.parametrize("form", ["path", "text", "bytes", "mapping", "manifest", "file", "toml"])
-def test_a_ref_can_be_made_of_whatever_a_plugin_can_be_made_of(form: str, tmp_path: Path) -> None:
+def test_source_forms(form: str, tmp_path: Path) -> None:
+    """A ref can be made of whatever a plugin can be made of."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     (tmp_path / "plugin.json").write_text(
@@ -242,17 +250,17 @@ def test_a_ref_can_be_made_of_whatever_a_plugin_can_be_made_of(form: str, tmp_pa
         assert running.compiled_plugin.limits.timeout == 1.234
 
 
-def test_it_runs_in_another_process_with_another_current_directory(
+def test_runs_in_other_directory(
     elsewhere: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A ref runs in another process with another current directory."""
     (tmp_path / "echo.wat").write_text(ECHO)
     monkeypatch.chdir(tmp_path)
     assert elsewhere(PluginRef("echo.wat"), "echo", "there") == (0, "there")
 
 
-def test_granted_directories_are_the_same_ones_in_another_current_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grants_in_other_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Granted directories are the same ones in another current directory."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_text("content")
     monkeypatch.chdir(tmp_path)
@@ -266,9 +274,10 @@ def test_granted_directories_are_the_same_ones_in_another_current_directory(
         assert running.call("cat", "/data/file") == b"content"
 
 
-def test_a_module_that_changed_after_the_ref_was_made_is_not_run(
+def test_changed_module_is_not_run(
     elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
+    """A module that changed after the ref was made is not run."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path)
@@ -280,9 +289,10 @@ def test_a_module_that_changed_after_the_ref_was_made_is_not_run(
     )
 
 
-def test_a_module_that_is_not_there_is_an_error_that_names_the_path(
+def test_missing_module_names_path(
     elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
+    """A module that is not there is an error that names the path."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path)
@@ -292,9 +302,10 @@ def test_a_module_that_is_not_there_is_an_error_that_names_the_path(
     assert said.startswith(f"SourceError: manifest field `wasm[0]`: no such file: {path}")
 
 
-def test_an_embedded_module_needs_no_file(
+def test_embedded_module_needs_no_file(
     elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
+    """An embedded module needs no file."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path, embed=True)
@@ -303,7 +314,8 @@ def test_an_embedded_module_needs_no_file(
     assert elsewhere(ref, "echo", "there") == (0, "there")
 
 
-def test_a_module_whose_hash_the_manifest_has_is_not_read_before_it_runs(tmp_path: Path) -> None:
+def test_pinned_module_is_not_read_early(tmp_path: Path) -> None:
+    """A module whose hash the manifest has is not read before it runs."""
     path = tmp_path / "later.wat"
     ref = PluginRef({"wasm": [{"path": str(path), "hash": sha256(ECHO)}]})
     path.write_text(ECHO)
@@ -311,9 +323,8 @@ def test_a_module_whose_hash_the_manifest_has_is_not_read_before_it_runs(tmp_pat
         assert running.call("echo", "x") == b"x"
 
 
-def test_a_module_is_not_embedded_when_it_is_not_the_one_that_the_manifest_pins(
-    tmp_path: Path,
-) -> None:
+def test_embedding_checks_pinned_hash(tmp_path: Path) -> None:
+    """A module is not embedded when it is not the one that the manifest pins."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     with pytest.raises(plugwasm.HashMismatchError, match="it is not the module that was pinned"):
@@ -322,7 +333,8 @@ def test_a_module_is_not_embedded_when_it_is_not_the_one_that_the_manifest_pins(
         PluginRef({"wasm": [{"data": ECHO.encode(), "hash": "0" * 64}]})
 
 
-def test_a_module_from_a_url_is_pinned_by_what_the_url_gave_first() -> None:
+def test_url_module_is_pinned_at_creation() -> None:
+    """A module from a URL is pinned by what the URL gave first."""
     contents = [ECHO.encode(), ECHO.encode(), COUNT.encode()]
 
     def module(request: Request, connection: Connection) -> None:
@@ -340,7 +352,8 @@ def test_a_module_from_a_url_is_pinned_by_what_the_url_gave_first() -> None:
             ).compiled()
 
 
-def test_several_modules_are_pinned_each(tmp_path: Path) -> None:
+def test_several_modules_are_pinned(tmp_path: Path) -> None:
+    """Several modules are pinned each."""
     library = '(module (func (export "seven") (result i64) (i64.const 7)))'
     main = guest(
         '(import "library" "seven" (func $seven (result i64)))'
@@ -362,9 +375,10 @@ def test_several_modules_are_pinned_each(tmp_path: Path) -> None:
 # Secrets
 
 
-def test_a_secret_is_looked_up_where_it_runs_and_is_nowhere_in_what_travels(
+def test_secret_is_looked_up_where_it_runs(
     elsewhere: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A secret is looked up where it runs and is nowhere in what travels."""
     monkeypatch.setenv("REF_SECRET", SECRET)
     for ref in (
         PluginRef(CONFIG, config={"secret": FromEnvironment("REF_SECRET")}),
@@ -375,9 +389,8 @@ def test_a_secret_is_looked_up_where_it_runs_and_is_nowhere_in_what_travels(
         assert elsewhere(ref, "secret", REF_SECRET="another one") == (0, "another one")
 
 
-def test_a_secret_that_is_not_there_is_an_error_that_names_the_setting_and_the_variable(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_missing_secret_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that is not there is an error that names the setting and the variable."""
     monkeypatch.delenv("REF_SECRET", raising=False)
     ref = PluginRef(CONFIG, config={"secret": FromEnvironment("REF_SECRET")})
     with pytest.raises(
@@ -391,9 +404,8 @@ def test_a_secret_that_is_not_there_is_an_error_that_names_the_setting_and_the_v
         assert running.call("secret") == SECRET.encode()
 
 
-def test_a_secret_header_of_a_url_is_sent_by_the_process_that_runs_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_secret_url_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret header of a URL is sent by the process that runs it."""
     monkeypatch.setenv("REF_SECRET", SECRET)
     with Server({"/echo.wat": reply(ECHO.encode())}) as server:
         source = {
@@ -416,7 +428,8 @@ def test_a_secret_header_of_a_url_is_sent_by_the_process_that_runs_it(
         assert len(server.requests) == 3
 
 
-def test_config_goes_on_top_of_the_manifests_and_none_removes_a_key() -> None:
+def test_config_over_manifest_config() -> None:
+    """Config goes on top of the manifest's, and `None` removes a key."""
     plugin = manifest(CONFIG, config={"secret": "of the manifest", "gone": "x"})
     with PluginRef(plugin, config={"gone": None}).plugin() as running:
         assert running.config == {"secret": "of the manifest"}
@@ -425,12 +438,14 @@ def test_config_goes_on_top_of_the_manifests_and_none_removes_a_key() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", 5])
-def test_what_cannot_be_a_variable_is_refused(name: Any) -> None:
+def test_invalid_variable_name_is_refused(name: Any) -> None:
+    """What cannot be a variable is refused."""
     with pytest.raises(plugwasm.OptionError, match="expected the name of a variable"):
         FromEnvironment(name)
 
 
-def test_sources_of_secrets_with_the_same_name_are_equal() -> None:
+def test_equal_secrets() -> None:
+    """Sources of secrets with the same name are equal."""
     assert FromEnvironment("A") == pickle.loads(pickle.dumps(FromEnvironment("A")))
     assert len({FromEnvironment("A"), FromEnvironment("A"), FromEnvironment("B")}) == 2
     assert repr(FromEnvironment("A")) == "FromEnvironment('A')"
@@ -442,9 +457,10 @@ def test_sources_of_secrets_with_the_same_name_are_equal() -> None:
 @pytest.mark.parametrize(
     "given", ["function", "decorated", "name", "name of the decorated", "in a class"]
 )
-def test_host_functions_are_found_by_their_module_and_name(
+def test_host_functions_by_name(
     given: str, host_module: Any, elsewhere: Callable[..., tuple[int, str]]
 ) -> None:
+    """Host functions are found by their module and name."""
     function: Any = {
         "function": host_module.twice,
         "decorated": host_module.decorated,
@@ -458,15 +474,16 @@ def test_host_functions_are_found_by_their_module_and_name(
     assert elsewhere(ref, "run") == (0, "*" + "\0" * 7)
 
 
-def test_a_plugin_gets_no_host_functions_that_its_ref_does_not_name(host_module: Any) -> None:
+def test_no_unnamed_host_functions(host_module: Any) -> None:
+    """A plugin gets no host functions that its ref does not name."""
     assert host_module.decorated.name == "twice"
     with pytest.raises(plugwasm.MissingImportError):
         PluginRef(HOST).compiled()
 
 
-def test_functions_that_the_other_side_could_not_find_are_refused(
-    host_module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_function_is_refused(host_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions that the other side could not find are refused."""
+
     def twice(a: int) -> int:
         return 2 * a
 
@@ -490,7 +507,8 @@ def test_functions_that_the_other_side_could_not_find_are_refused(
         ("sys:path", "is no function, but list"),
     ],
 )
-def test_a_name_that_leads_nowhere_is_an_error_where_it_runs(name: str, message: str) -> None:
+def test_unknown_name_is_error_where_it_runs(name: str, message: str) -> None:
+    """A name that leads nowhere is an error where it runs."""
     with pytest.raises(plugwasm.OptionError, match=message):
         PluginRef(HOST, functions=[name]).compiled()
 
@@ -517,7 +535,8 @@ def test_egress_and_wasi_can_travel() -> None:
     assert compiled.wasi.clock.realtime() == 5
 
 
-def test_limits_and_fuel_hold_where_it_runs() -> None:
+def test_limits_and_fuel_hold() -> None:
+    """Limits and fuel hold where it runs."""
     with (
         sent(PluginRef(LOOP, limits=plugwasm.Limits(timeout=0.05))).plugin() as running,
         pytest.raises(plugwasm.TimeoutError),
@@ -533,7 +552,8 @@ def test_limits_and_fuel_hold_where_it_runs() -> None:
 # Once in a process
 
 
-def test_equal_refs_share_one_compiled_plugin_and_each_plugin_is_its_own() -> None:
+def test_equal_refs_share_compiled_plugin() -> None:
+    """Equal refs share one compiled plugin and each plugin is its own."""
     ref = PluginRef(COUNT)
     assert sent(ref).compiled() is ref.compiled()
     assert PluginRef(COUNT).compiled() is ref.compiled()
@@ -541,7 +561,8 @@ def test_equal_refs_share_one_compiled_plugin_and_each_plugin_is_its_own() -> No
         assert [number(plugin.call("count")) for plugin in (one, one, other)] == [1, 2, 1]
 
 
-def test_threads_that_need_it_at_once_make_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that need it at once make it once."""
     ref = PluginRef(COUNT, name="for many threads")
     made = []
     compile = PluginRef._compile
@@ -557,7 +578,8 @@ def test_threads_that_need_it_at_once_make_it_once(monkeypatch: pytest.MonkeyPat
     assert made == [1]
 
 
-def test_one_that_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
+def test_failed_compile_is_retried(tmp_path: Path) -> None:
+    """One that could not be made is tried again."""
     path = tmp_path / "echo.wat"
     ref = PluginRef({"wasm": [{"path": str(path), "hash": sha256(ECHO)}]})
     with pytest.raises(plugwasm.SourceError):
@@ -572,7 +594,8 @@ def test_a_process_keeps_only_so_many() -> None:
     assert len(ref_module._cache) == ref_module.MAX_CACHED
 
 
-def test_a_forked_child_uses_what_its_parent_compiled_also_when_a_thread_was_about_to() -> None:
+def test_forked_child_uses_parent_compile() -> None:
+    """A forked child uses what its parent compiled, also when a thread was about to."""
     ref = PluginRef(COUNT, name="before the fork")
     kept = ref.compiled()
     busy = PluginRef(COUNT, name="busy in another thread")
@@ -609,9 +632,8 @@ def test_a_forked_child_uses_what_its_parent_compiled_also_when_a_thread_was_abo
         thread.result()
 
 
-def test_a_ref_makes_isolated_plugins_and_compiles_nothing_here(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_isolated_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ref makes isolated plugins and compiles nothing here."""
     ref = sent(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
     monkeypatch.setenv("SECRET_OF_TEST", SECRET)
     monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)

@@ -38,7 +38,8 @@ EIGHT_MORE = guest(
 )
 
 
-def test_a_guest_gets_a_stream_and_gives_one() -> None:
+def test_stream_in_and_out() -> None:
+    """A guest gets a stream and gives one."""
     mapped = MapBatches(PluginRef(EIGHT_MORE), "eight_more", returns=NUMBERS)
     numbers = list(range(8))
     for rows in (
@@ -57,7 +58,8 @@ def test_a_guest_gets_a_stream_and_gives_one() -> None:
     ] * 2
 
 
-def test_a_batch_of_many_types_comes_back_as_it_was(ref: PluginRef) -> None:
+def test_types_round_trip(ref: PluginRef) -> None:
+    """A batch of many types comes back as it was."""
     rows = batch(
         a=[1, None],
         b=["x", None],
@@ -71,12 +73,14 @@ def test_a_batch_of_many_types_comes_back_as_it_was(ref: PluginRef) -> None:
     assert MapBatches(ref, "echo", returns=rows.schema)(rows.slice(0, 0)).num_rows == 0
 
 
-def test_metadata_is_the_applications_not_the_guests(ref: PluginRef) -> None:
+def test_metadata_is_kept_from_batch(ref: PluginRef) -> None:
+    """Metadata is the application's, not the guest's."""
     rows = batch(n=[1]).replace_schema_metadata({"of": "the guest"})
     assert MapBatches(ref, "echo", returns=NUMBERS)(rows).schema.metadata is None
 
 
-def test_a_result_of_another_schema_is_an_error_that_shows_both(ref: PluginRef) -> None:
+def test_other_result_schema_is_error(ref: PluginRef) -> None:
+    """A result of another schema is an error that shows both."""
     with pytest.raises(BatchError) as caught:
         MapBatches(ref, "echo", returns=NUMBERS)(batch(n=["text"]))
     assert caught.value.message == (
@@ -85,7 +89,8 @@ def test_a_result_of_another_schema_is_an_error_that_shows_both(ref: PluginRef) 
 
 
 @pytest.mark.parametrize("function", ["nothing", "length"])
-def test_an_output_that_is_no_stream_is_an_error(ref: PluginRef, function: str) -> None:
+def test_output_not_a_stream_is_error(ref: PluginRef, function: str) -> None:
+    """An output that is no stream is an error."""
     with pytest.raises(
         BatchError, match=f"`{function}` of plugin `rows` gave what is no stream of record batches"
     ):
@@ -101,9 +106,8 @@ def stream(rows: pa.RecordBatch, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
 @pytest.mark.parametrize("encoded", [False, True])
-def test_compressed_buffers_are_refused_in_batches_and_in_dictionaries(
-    compression: str, encoded: bool
-) -> None:
+def test_compressed_buffers_are_refused(compression: str, encoded: bool) -> None:
+    """Compressed buffers are refused in batches and in dictionaries."""
     column = pa.array(["a" * 1000] * 1000)
     rows = pa.RecordBatch.from_arrays(
         [column.dictionary_encode() if encoded else column], names=["a"]
@@ -113,7 +117,8 @@ def test_compressed_buffers_are_refused_in_batches_and_in_dictionaries(
     assert read_stream(stream(rows), rows.schema, 1000, "a guest") == [rows]
 
 
-def test_extension_types_are_refused_before_any_class_of_theirs_sees_the_stream() -> None:
+def test_extension_types_are_refused() -> None:
+    """Extension types are refused before any class of theirs sees the stream."""
     seen = []
 
     class Spy(pa.ExtensionType):  # type: ignore[misc]
@@ -144,7 +149,8 @@ def test_extension_types_are_refused_before_any_class_of_theirs_sees_the_stream(
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_rows_that_cost_nothing_are_not_taken_in_any_number(nested: bool) -> None:
+def test_number_of_free_rows_is_limited(nested: bool) -> None:
+    """Rows that cost nothing are not taken in any number."""
     type = pa.struct([("b", pa.null())]) if nested else pa.null()
     schema = pa.schema([("a", type)])
     few = stream(pa.RecordBatch.from_arrays([pa.array([None] * 77, type)], schema=schema))
@@ -162,7 +168,8 @@ def test_rows_that_cost_nothing_are_not_taken_in_any_number(nested: bool) -> Non
             read_stream(claimed, schema, 10, "a guest")
 
 
-def test_offsets_that_lead_outside_are_refused() -> None:
+def test_invalid_offsets_are_refused() -> None:
+    """Offsets that lead outside are refused."""
     rows = batch(a=["abcdefgh", "ijklmnop"])
     good = stream(rows)
     offsets = b"\0\0\0\0\x08\0\0\0\x10\0\0\0"
@@ -172,7 +179,8 @@ def test_offsets_that_lead_outside_are_refused() -> None:
             read_stream(good.replace(offsets, offsets[:8] + end), rows.schema, 2, "a guest")
 
 
-def test_text_that_is_not_utf8_is_refused() -> None:
+def test_invalid_utf8_is_refused() -> None:
+    """Text that is not UTF-8 is refused."""
     rows = batch(a=["abcdefgh"])
     with pytest.raises(BatchError):
         read_stream(stream(rows).replace(b"abcdefgh", b"abcd\xff\xfegh"), rows.schema, 1, "a guest")
@@ -191,9 +199,8 @@ MANY_TYPES = batch(
     ),
     st.integers(0, 40) | st.none(),
 )
-def test_whatever_becomes_of_a_stream_it_is_taken_or_refused(
-    changes: list[tuple[int, int]], cut: int | None
-) -> None:
+def test_mutated_streams(changes: list[tuple[int, int]], cut: int | None) -> None:
+    """Whatever becomes of a stream it is taken or refused."""
     changed = bytearray(write_stream(MANY_TYPES))
     for place, byte in changes:
         changed[place] = byte

@@ -59,7 +59,8 @@ def echo() -> World:
     )
 )
 @settings(max_examples=100, deadline=None)
-def test_integers_go_to_the_host_and_back_whole(echo: World, bits: int) -> None:
+def test_integers_round_trip(echo: World, bits: int) -> None:
+    """Integers go to the host and back whole."""
     assert echo.call("i64", bits) == bits
     assert echo.call("i32", bits) & 0xFFFFFFFF == bits & 0xFFFFFFFF
     assert echo.call("i32_seen_as_i64", bits) == bits & 0xFFFFFFFF
@@ -100,7 +101,8 @@ def test_f32_keeps_its_bits(echo: World, bits: int) -> None:
     assert echo.call("f32", bits) & 0xFFFFFFFF == bits
 
 
-def test_what_stands_above_an_i32_does_not_count() -> None:
+def test_i32_ignores_upper_bits() -> None:
+    """What stands above an `i32` does not count."""
     seen = []
 
     def garbage(environment: Any, caller: int, values: Any) -> None:
@@ -118,7 +120,9 @@ def test_what_stands_above_an_i32_does_not_count() -> None:
     assert world.call("zero", 0xFFFFFFFF_00000000) & 0xFFFFFFFF == 1
 
 
-def test_parameters_and_results_of_all_kinds_keep_their_places() -> None:
+def test_many_parameters_and_results() -> None:
+    """Parameters and results of all kinds keep their places."""
+
     def swap(environment: Any, caller: int, values: Any) -> None:
         a, b, c, d = (values[2 * i] for i in range(4))
         values[0], values[2], values[4], values[6] = d, c, b, a
@@ -138,7 +142,9 @@ def test_parameters_and_results_of_all_kinds_keep_their_places() -> None:
 # ---- host functions -------------------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_host_function_raises_comes_back_whole() -> None:
+def test_host_exception_reaches_caller() -> None:
+    """What a host function raises comes back whole."""
+
     def deep_inside() -> None:
         raise LookupError("nothing there")
 
@@ -168,7 +174,9 @@ def test_what_a_host_function_raises_comes_back_whole() -> None:
         RecursionError,
     ],
 )
-def test_whatever_is_raised_ends_the_guest_and_is_kept(kind: type[BaseException]) -> None:
+def test_any_exception_ends_guest(kind: type[BaseException]) -> None:
+    """Whatever is raised ends the guest and is kept."""
+
     def body(environment: Any, caller: int, values: Any) -> None:
         raise kind("why")
 
@@ -179,7 +187,8 @@ def test_whatever_is_raised_ends_the_guest_and_is_kept(kind: type[BaseException]
         assert type(caught.value.exception) is kind
 
 
-def test_exceptions_of_different_threads_each_reach_their_own_caller() -> None:
+def test_exceptions_of_several_threads() -> None:
+    """Exceptions of different threads each reach their own caller."""
     barrier = threading.Barrier(2, timeout=10)
 
     def body(environment: Any, caller: int, values: Any) -> None:
@@ -212,13 +221,15 @@ def test_exceptions_of_different_threads_each_reach_their_own_caller() -> None:
     assert wrong == []
 
 
-def test_a_host_function_serves_stores_of_several_engines() -> None:
+def test_host_function_in_several_engines() -> None:
+    """A host function serves stores of several engines."""
     function = host("i64", "i64", lambda environment, caller, values: values.__setitem__(0, 11))
     for engine in (ENGINE, FUEL_ENGINE, Engine(), ENGINE):
         assert World(CALLS_HOST, function, engine=engine).call("f", 0) == 11
 
 
-def test_a_host_function_calls_the_guest_that_called_it() -> None:
+def test_host_function_calls_its_guest() -> None:
+    """A host function calls the guest that called it."""
     depth = []
 
     def body(environment: Any, caller: int, values: Any) -> None:
@@ -230,7 +241,9 @@ def test_a_host_function_calls_the_guest_that_called_it() -> None:
     assert depth == list(range(20, -1, -1))
 
 
-def test_an_exception_passes_through_nested_calls_once() -> None:
+def test_exception_through_nested_calls() -> None:
+    """An exception passes through nested calls once."""
+
     def body(environment: Any, caller: int, values: Any) -> None:
         if values[0]:
             world.call("f", values[0] - 1)
@@ -247,7 +260,9 @@ def test_an_exception_passes_through_nested_calls_once() -> None:
     assert world.environment.pending.exception is None
 
 
-def test_unbounded_recursion_between_guest_and_host_ends_in_an_error() -> None:
+def test_unbounded_recursion_is_error() -> None:
+    """Unbounded recursion between guest and host ends in an error."""
+
     def body(environment: Any, caller: int, values: Any) -> None:
         world.call("f", 0)
 
@@ -300,8 +315,11 @@ print(len(lost), plugin.call("add"))
 """
 
 
-def test_a_call_with_hardly_any_stack_left_for_python_fails_or_works_but_loses_nothing() -> None:
-    """In a process of its own, for what is lost there is a pointer that the engine follows."""
+def test_call_with_little_python_stack() -> None:
+    """A call with hardly any stack left for Python fails or works, but loses nothing.
+
+    In a process of its own, for what is lost there is a pointer that the engine follows.
+    """
     done = subprocess.run(
         [sys.executable, "-c", NEAR_THE_END], capture_output=True, text=True, cwd=ROOT
     )
@@ -310,7 +328,8 @@ def test_a_call_with_hardly_any_stack_left_for_python_fails_or_works_but_loses_n
     )
 
 
-def test_a_host_function_sees_the_memory_of_its_caller() -> None:
+def test_host_function_sees_caller_memory() -> None:
+    """A host function sees the memory of its caller."""
     got: list[Any] = []
 
     def body(environment: Any, caller: int, values: Any) -> None:

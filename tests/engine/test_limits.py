@@ -28,7 +28,8 @@ GROWING = """(module (memory (export "memory") 1) (table 1 funcref)
 REFUSED = 0xFFFFFFFF
 
 
-def test_a_memory_grows_to_its_limit_and_not_a_page_further() -> None:
+def test_memory_limit() -> None:
+    """A memory grows to its limit and not a page further."""
     world = World(GROWING, memory_bytes=10 * PAGE)
     assert world.call("memory_by", 10) & REFUSED == REFUSED
     assert world.call("memory_by", 9) == 1
@@ -42,7 +43,8 @@ def test_a_memory_grows_to_its_limit_and_not_a_page_further() -> None:
     assert world.call("memory_by", 0) == 11
 
 
-def test_a_table_grows_to_its_limit_and_not_an_entry_further() -> None:
+def test_table_limit() -> None:
+    """A table grows to its limit and not an entry further."""
     world = World(GROWING, table_elements=1000)
     assert world.call("table_by", 100_000_000) & REFUSED == REFUSED
     assert world.call("table_by", 1000) & REFUSED == REFUSED
@@ -60,9 +62,8 @@ def test_a_table_grows_to_its_limit_and_not_an_entry_further() -> None:
         ("(module)", {"instances": 0}),
     ],
 )
-def test_a_module_that_starts_beyond_a_limit_is_not_instantiated(
-    wat: str, limits: dict[str, int]
-) -> None:
+def test_instance_beyond_limit_is_refused(wat: str, limits: dict[str, int]) -> None:
+    """A module that starts beyond a limit is not instantiated."""
     with pytest.raises(EngineFailure) as caught:
         World(wat, **limits)
     assert (
@@ -73,7 +74,8 @@ def test_a_module_that_starts_beyond_a_limit_is_not_instantiated(
     assert World(wat).instance
 
 
-def test_fuel_is_used_counted_and_can_run_out() -> None:
+def test_fuel_is_counted_and_runs_out() -> None:
+    """Fuel is used, counted and can run out."""
     wat = """(module (func (export "f") (param i64)
       (loop $l (br_if $l (i64.ne (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0))))))"""
     world = World(wat, engine=FUEL_ENGINE)
@@ -95,7 +97,8 @@ def test_fuel_is_used_counted_and_can_run_out() -> None:
     assert world.store.fuel() > 2**63
 
 
-def test_fuel_of_an_engine_without_fuel_is_an_error() -> None:
+def test_fuel_needs_engine_with_fuel() -> None:
+    """Fuel of an engine without fuel is an error."""
     world = World("(module)")
     with pytest.raises(EngineFailure, match="fuel"):
         world.store.set_fuel(1)
@@ -117,7 +120,8 @@ class Ends(Environment):
             raise InterruptedError("enough")
 
 
-def test_each_tick_makes_a_running_guest_ask_its_environment_which_can_end_it() -> None:
+def test_tick_asks_environment() -> None:
+    """Each tick makes a running guest ask its environment, which can end it."""
     environment = Ends(3)
     store = Store(ENGINE, environment)
     module = ENGINE.compile(wat_to_wasm(b'(module (func $spin (export "f") (loop $l (br $l))))'))

@@ -26,7 +26,8 @@ from tests.support.paths import ROOT
 # ---- the library's version ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_tested_range_begins_and_ends_where_it_says() -> None:
+def test_tested_range_bounds() -> None:
+    """The tested range begins and ends where it says."""
     first, end = TESTED_VERSIONS
     check_version(first)
     check_version((*first[:2], first[2] + 1))
@@ -47,11 +48,13 @@ def test_the_tested_range_begins_and_ends_where_it_says() -> None:
             check_version(wrong)
 
 
-def test_the_installed_library_is_in_the_tested_range() -> None:
+def test_installed_version_is_in_range() -> None:
+    """The installed library is in the tested range."""
     check_version(tuple(map(int, library_version().split("."))))
 
 
-def test_the_version_is_read_off_the_metadata_folder(tmp_path: Path) -> None:
+def test_version_from_metadata_folder(tmp_path: Path) -> None:
+    """The version is read off the metadata folder."""
     (tmp_path / "wasmtime").mkdir()
     (tmp_path / "wasmtime-51.2.3.dist-info").mkdir()
     (tmp_path / "wasmtime_tools-1.0.dist-info").mkdir()
@@ -62,7 +65,8 @@ def test_the_version_is_read_off_the_metadata_folder(tmp_path: Path) -> None:
     ), "two folders tell nothing"
 
 
-def test_a_missing_library_is_an_error_that_says_what_to_install(tmp_path: Path) -> None:
+def test_missing_library_is_error(tmp_path: Path) -> None:
+    """A missing library is an error that says what to install."""
     script = (
         "import sys\n"
         "class Hidden:\n"
@@ -102,7 +106,8 @@ RICH = wat_to_wasm(
 )
 
 
-def test_imports_and_exports_are_told_with_their_types_and_in_their_order() -> None:
+def test_imports_and_exports() -> None:
+    """Imports and exports are told with their types and in their order."""
     module = ENGINE.compile(RICH)
     assert [(item.module, item.name, item.kind, str(item.type)) for item in module.imports] == [
         ("a", "f", "function", "(i32, i64) -> (f32)"),
@@ -124,7 +129,8 @@ def test_imports_and_exports_are_told_with_their_types_and_in_their_order() -> N
     assert repr(module.imports[0]) == "function a.f(i32, i64) -> (f32)"
 
 
-def test_function_types_are_equal_by_what_they_are() -> None:
+def test_function_type_equality() -> None:
+    """Function types are equal by what they are."""
     assert FunctionType(("i32",), ()) == FunctionType(("i32",), ())
     assert (
         len({FunctionType(("i32",), ()), FunctionType(("i32",), ()), FunctionType((), ("i32",))})
@@ -147,7 +153,8 @@ def test_function_types_are_equal_by_what_they_are() -> None:
         ),
     ],
 )
-def test_a_module_knows_the_memories_that_it_defines(wat: str, memories: tuple[int, int]) -> None:
+def test_defined_memories(wat: str, memories: tuple[int, int]) -> None:
+    """A module knows the memories that it defines."""
     assert ENGINE.compile(wat_to_wasm(wat.encode())).defined_memories[:2] == memories
 
 
@@ -169,7 +176,8 @@ def test_a_module_knows_the_memories_that_it_defines(wat: str, memories: tuple[i
     ],
     ids=range(12),
 )
-def test_bytes_that_are_no_module_are_refused(wasm: bytes) -> None:
+def test_invalid_bytes_are_refused(wasm: bytes) -> None:
+    """Bytes that are no module are refused."""
     with pytest.raises(EngineFailure) as caught:
         ENGINE.compile(wasm)
     assert caught.value.message
@@ -184,9 +192,8 @@ def test_bytes_that_are_no_module_are_refused(wasm: bytes) -> None:
     do=st.sampled_from("flc"),
 )
 @settings(max_examples=300, deadline=None)
-def test_a_damaged_module_is_refused_or_compiled_but_nothing_else(
-    at: int, bit: int, cut: int, insert: bytes, do: str
-) -> None:
+def test_damaged_module(at: int, bit: int, cut: int, insert: bytes, do: str) -> None:
+    """A damaged module is refused or compiled, but nothing else."""
     if do == "f":
         wasm = RICH[:at] + bytes([RICH[at] ^ 1 << bit]) + RICH[at + 1 :]
     else:
@@ -210,7 +217,8 @@ def test_a_damaged_module_is_refused_or_compiled_but_nothing_else(
         b"junk",
     ],
 )
-def test_bad_text_is_refused_and_the_message_shows_where(text: bytes) -> None:
+def test_text_error_shows_position(text: bytes) -> None:
+    """Bad text is refused and the message shows where."""
     with pytest.raises(EngineFailure) as caught:
         ENGINE.compile(wat_to_wasm(text))
     assert caught.value.message.strip()
@@ -218,7 +226,8 @@ def test_bad_text_is_refused_and_the_message_shows_where(text: bytes) -> None:
         assert "1:" in caught.value.message
 
 
-def test_a_compiled_module_can_be_kept_and_loaded() -> None:
+def test_serialize_and_load() -> None:
+    """A compiled module can be kept and loaded."""
     artifact = ENGINE.compile(RICH).serialize()
     loaded = ENGINE.load(artifact)
     again = Engine().load(artifact)
@@ -234,7 +243,8 @@ def test_a_compiled_module_can_be_kept_and_loaded() -> None:
     assert World(answer).call("f") == 42
 
 
-def test_what_is_no_artifact_of_this_engine_is_not_loaded() -> None:
+def test_foreign_artifact_is_not_loaded() -> None:
+    """What is no artifact of this engine is not loaded."""
     artifact = ENGINE.compile(RICH).serialize()
     for wrong in (
         b"",
@@ -252,6 +262,7 @@ def test_what_is_no_artifact_of_this_engine_is_not_loaded() -> None:
         FUEL_ENGINE.load(artifact)
 
 
-def test_shared_memories_and_threads_are_refused() -> None:
+def test_shared_memory_is_refused() -> None:
+    """Shared memories and threads are refused."""
     with pytest.raises(EngineFailure):
         ENGINE.compile(wat_to_wasm(b"(module (memory 1 1 shared))"))

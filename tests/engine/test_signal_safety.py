@@ -25,7 +25,7 @@ from plugwasm._engine import (
     Store,
     wat_to_wasm,
 )
-from plugwasm._engine.signal_safety import _read, _write, signal_safe
+from plugwasm._engine.signal_safety import _read_number, _write_number, signal_safe
 from tests.support.paths import ROOT
 
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
@@ -102,8 +102,12 @@ def prepared(
 
 @posix
 @in_main_thread
-def test_an_exception_at_the_entry_of_a_host_callback_ends_the_guest(dropped: list[Any]) -> None:
-    """Nearly all of the time passes outside of Python, so nearly all signals are noticed where a callback begins."""
+def test_exception_at_host_callback_entry(dropped: list[Any]) -> None:
+    """An exception at the entry of a host callback ends the guest.
+
+    Nearly all of the time passes outside of Python, so nearly all signals are noticed where a
+    callback begins.
+    """
 
     def body(environment: Any, caller: int, values: Any) -> None:
         pass
@@ -119,7 +123,8 @@ def test_an_exception_at_the_entry_of_a_host_callback_ends_the_guest(dropped: li
 
 @posix
 @in_main_thread
-def test_an_exception_at_the_entry_of_the_epoch_callback_ends_the_guest(dropped: list[Any]) -> None:
+def test_exception_at_epoch_callback_entry(dropped: list[Any]) -> None:
+    """An exception at the entry of the epoch callback ends the guest."""
     engine = Engine()
     call, environment, _function = prepared(engine, print, "spin")
     over = threading.Event()
@@ -197,10 +202,12 @@ WATCHERS = [
 
 @posix
 @pytest.mark.parametrize("watcher", WATCHERS)
-def test_ctrl_c_ends_every_call_as_a_keyboard_interrupt_and_the_plugin_can_be_used_again(
-    watcher: str,
-) -> None:
-    """Also where a debugger or a profiler, whose functions are the first in which a signal handler runs, looks on."""
+def test_ctrl_c_ends_every_call(watcher: str) -> None:
+    """Ctrl-C ends every call as a keyboard interrupt and the plugin can be used again.
+
+    Also where a debugger or a profiler, whose functions are the first in which a signal handler
+    runs, looks on.
+    """
     done = subprocess.run(
         [sys.executable, "-c", CTRL_C, watcher],
         capture_output=True,
@@ -237,7 +244,7 @@ def plain(environment, caller, values, count):
 engine, environment = Engine(), Environment()
 store, host = Store(engine, environment), HostFunction(FunctionType((), ()), body)
 if sys.argv[1] == "plain":
-    host._callback = HOST_CALLBACK(plain)
+    host.callback = HOST_CALLBACK(plain)
 module = engine.compile(wat_to_wasm(b'''(module (import "h" "f" (func $f))
   (func (export "late") (local $n i64) (local.set $n (i64.const 60000000))
     (loop $again (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
@@ -255,10 +262,11 @@ except HostRaised as raised:
 
 @posix
 @pytest.mark.parametrize(("callback", "printed"), [("shielded", "raised Alarm\n"), ("plain", "")])
-def test_a_signal_that_comes_while_the_guest_computes_is_lost_only_without_the_shield(
-    callback: str, printed: str
-) -> None:
-    """In a process of its own, for without the shield it may crash as well."""
+def test_signal_while_guest_computes(callback: str, printed: str) -> None:
+    """A signal that comes while the guest computes is lost only without the shield.
+
+    In a process of its own, for without the shield it may crash as well.
+    """
     done = subprocess.run(
         [sys.executable, "-u", "-c", LATE, callback],
         capture_output=True,
@@ -322,8 +330,11 @@ print("rung" if rung > 500 else rung, len(lost), environment.pending.exception)
 
 
 @posix
-def test_signals_that_come_while_an_exception_leaves_a_callback_do_not_crash_the_process() -> None:
-    """It hammers for two seconds: the moment to be hit is a microsecond long."""
+def test_signals_while_callback_raises() -> None:
+    """Signals that come while an exception leaves a callback do not crash the process.
+
+    It hammers for two seconds: the moment to be hit is a microsecond long.
+    """
     done = subprocess.run(
         [sys.executable, "-c", HAMMER], capture_output=True, text=True, cwd=ROOT, timeout=30
     )
@@ -331,24 +342,28 @@ def test_signals_that_come_while_an_exception_leaves_a_callback_do_not_crash_the
 
 
 @pytest.mark.parametrize("value", [0, 1, 63, 64, 4095, 4096, 262143, 262144])
-def test_numbers_of_exception_tables_are_written_as_they_are_read(value: int) -> None:
+def test_exception_table_round_trip(value: int) -> None:
+    """Numbers of exception tables are written as they are read."""
     for first in (True, False):
-        encoded = _write(value, first)
-        assert _read(encoded, 0) == (value, len(encoded))
+        encoded = _write_number(value, first)
+        assert _read_number(encoded, 0) == (value, len(encoded))
         assert (encoded[0] & 128 != 0) == first
         assert not any(byte & 128 for byte in encoded[1:])
 
 
 @given(st.lists(st.integers(0, 2**30), min_size=1, max_size=20))
-def test_any_numbers_of_exception_tables_are_written_as_they_are_read(values: list[int]) -> None:
-    table, at = b"".join(_write(value, False) for value in values), 0
+def test_exception_table_round_trip_random(values: list[int]) -> None:
+    """Any numbers of exception tables are written as they are read."""
+    table, at = b"".join(_write_number(value, False) for value in values), 0
     for value in values:
-        found, at = _read(table, at)
+        found, at = _read_number(table, at)
         assert found == value
     assert at == len(table)
 
 
-def test_only_the_start_of_the_first_range_changes() -> None:
+def test_shield_changes_first_range_only() -> None:
+    """Only the start of the first range changes."""
+
     def function(x: int) -> str:
         try:
             x += 1
@@ -464,7 +479,8 @@ def _without_try() -> Any:
 @pytest.mark.parametrize(
     "make", [_closure, _cell, _generator, _coroutine, _asynchronous_generator, _without_try]
 )
-def test_what_cannot_be_shielded_is_refused(make: Callable[[], Any]) -> None:
+def test_unshieldable_code_is_refused(make: Callable[[], Any]) -> None:
+    """What cannot be shielded is refused."""
     function = make()
     code = function.__code__
     with pytest.raises(TypeError, match="cannot be shielded"):

@@ -31,9 +31,8 @@ for name in ("bounds", "divide", "deep"):
     ],
     ids=["faulthandler", "default handlers"],
 )
-def test_a_trap_is_an_error_also_when_the_signal_handlers_were_replaced_after_the_first_call(
-    handler: str,
-) -> None:
+def test_trap_after_handlers_were_replaced(handler: str) -> None:
+    """A trap is an error also when the signal handlers were replaced after the first call."""
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(handler=handler)],
         cwd=ROOT,

@@ -27,7 +27,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 # ---- exports --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_an_export_that_is_missing_or_of_another_kind_is_an_error_that_names_it() -> None:
+def test_missing_export_is_named() -> None:
+    """An export that is missing or of another kind is an error that names it."""
     instance = World('(module (func (export "f")) (memory (export "m") 1))').instance
     with pytest.raises(EngineFailure, match="no export `g`"):
         instance.function(ExportName("g"), 0)
@@ -41,7 +42,8 @@ def test_an_export_that_is_missing_or_of_another_kind_is_an_error_that_names_it(
     assert instance.funcref(ExportName("f"))
 
 
-def test_imports_that_do_not_fit_are_refused_instead_of_crashing() -> None:
+def test_mismatched_imports_are_refused() -> None:
+    """Imports that do not fit are refused instead of crashing."""
     wat = '(module (import "h" "f" (func (param i64) (result i64))))'
     with pytest.raises(EngineFailure):
         World(wat)
@@ -68,7 +70,8 @@ def freed(world: World) -> Callable[[], bool]:
 
 
 @pytest.mark.usefixtures("without_collector")
-def test_a_store_is_freed_at_once_with_the_last_reference() -> None:
+def test_store_freed_with_last_reference() -> None:
+    """A store is freed at once with the last reference."""
     world = World(CALLS_HOST, host("i64", "i64", lambda environment, caller, values: None))
     is_freed = freed(world)
     world.call("f", 1)
@@ -78,7 +81,9 @@ def test_a_store_is_freed_at_once_with_the_last_reference() -> None:
 
 
 @pytest.mark.usefixtures("without_collector")
-def test_a_store_is_freed_at_once_after_a_host_function_raised() -> None:
+def test_store_freed_after_host_exception() -> None:
+    """A store is freed at once after a host function raised."""
+
     def body(environment: Any, caller: int, values: Any) -> None:
         raise LookupError
 
@@ -93,7 +98,8 @@ def test_a_store_is_freed_at_once_after_a_host_function_raised() -> None:
 
 
 @pytest.mark.usefixtures("without_collector")
-def test_a_view_and_what_is_made_of_it_keep_the_memory_when_all_else_is_gone() -> None:
+def test_view_keeps_memory() -> None:
+    """A view and what is made of it keep the memory when all else is gone."""
     world = World('(module (memory (export "memory") 1) (data (i32.const 100) "hello"))')
     is_freed = freed(world)
     view = world.instance.memory(ExportName("memory")).view()
@@ -118,7 +124,8 @@ def test_a_view_and_what_is_made_of_it_keep_the_memory_when_all_else_is_gone() -
 
 @pytest.mark.usefixtures("without_collector")
 @pytest.mark.parametrize("what", ["instance", "function", "memory"])
-def test_whatever_could_reach_into_a_store_keeps_it(what: str) -> None:
+def test_references_keep_store(what: str) -> None:
+    """Whatever could reach into a store keeps it."""
     world = World(
         '(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.const 6)))'
     )
@@ -140,7 +147,9 @@ def test_whatever_could_reach_into_a_store_keeps_it(what: str) -> None:
 
 
 @linux
-def test_thousands_of_stores_leave_no_memory_behind() -> None:
+def test_many_stores_leave_no_memory() -> None:
+    """Thousands of stores leave no memory behind."""
+
     def size() -> int:
         return int(Path("/proc/self/statm").read_text().split()[0]) * 4096
 
@@ -160,7 +169,8 @@ def test_thousands_of_stores_leave_no_memory_behind() -> None:
     )
 
 
-def test_modules_may_be_dropped_while_their_instances_run() -> None:
+def test_modules_dropped_before_instances() -> None:
+    """Modules may be dropped while their instances run."""
     world = World(
         '(module (func (export "f") (result i32) (i32.const 8)) (func (export "bad") unreachable))'
     )
@@ -171,7 +181,8 @@ def test_modules_may_be_dropped_while_their_instances_run() -> None:
 
 
 @pytest.mark.parametrize("threads", [4])
-def test_threads_compile_and_run_at_once(threads: int) -> None:
+def test_threads_compile_and_run(threads: int) -> None:
+    """Threads compile and run at once."""
     results: list[int] = []
 
     def work(number: int) -> None:

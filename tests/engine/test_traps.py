@@ -31,7 +31,8 @@ TRAPPING = {
 
 
 @pytest.mark.parametrize("kind", TRAPPING)
-def test_each_trap_is_named_and_says_where(kind: str) -> None:
+def test_trap_names_and_frames(kind: str) -> None:
+    """Each trap is named and says where."""
     world = World(
         f"""(module $guest (type $t (func)) (table 2 funcref) (elem (i32.const 0) $other) (memory 1)
           (func $other (param i32))
@@ -50,11 +51,13 @@ def test_each_trap_is_named_and_says_where(kind: str) -> None:
     assert not any("0xffffffff" in frame for frame in caught.value.frames)
 
 
-def test_the_names_of_special_traps_are_those_of_the_table() -> None:
+def test_special_trap_names() -> None:
+    """The names of special traps are those of the table."""
     assert (OUT_OF_FUEL, STACK_OVERFLOW) == ("out of fuel", "stack overflow")
 
 
-def test_an_instance_goes_on_after_a_trap() -> None:
+def test_instance_usable_after_trap() -> None:
+    """An instance goes on after a trap."""
     world = World(
         '(module (func (export "bad") unreachable) (func (export "good") (result i32) (i32.const 3)))'
     )
@@ -64,7 +67,8 @@ def test_an_instance_goes_on_after_a_trap() -> None:
         assert world.call("good") == 3
 
 
-def test_a_start_function_that_traps_is_a_trap() -> None:
+def test_trap_in_start_function() -> None:
+    """A start function that traps is a trap."""
     with pytest.raises(Trap, match="unreachable") as caught:
         World("(module (func $boot unreachable) (start $boot))")
     assert caught.value.frames[0].startswith("boot @ ")
@@ -96,17 +100,18 @@ def trace_of(*names: str, module: str = "$m") -> tuple[str, ...]:
         ("~lib/array/Array<i32>#push", "~lib/array/Array<i32>#push"),
     ],
 )
-def test_names_of_rust_and_cpp_are_shown_as_their_authors_wrote_them(name: str, shown: str) -> None:
+def test_rust_and_cpp_names(name: str, shown: str) -> None:
+    """Names of Rust and C++ are shown as their authors wrote them."""
     assert trace_of("outer", name, "inner") == ("m!inner", f"m!{shown}", "m!outer")
 
 
-def test_frames_of_the_kernel_are_left_out_but_not_those_of_a_guest_that_happens_to_be_called_so() -> (
-    None
-):
+def test_kernel_frames_are_left_out() -> None:
+    """Frames of the kernel are left out, but not those of a guest that happens to be called so."""
     assert trace_of("a", "b", module="$kernel") == ("kernel!b", "kernel!a")
 
 
-def test_names_that_a_guest_chose_stay_on_their_line_and_short() -> None:
+def test_guest_names_are_short_and_on_one_line() -> None:
+    """Names that a guest chose stay on their line and short."""
     (frame,) = trace_of(r"evil\0a  0: \1b[31mred\c2\85")
     assert frame.isprintable()
     assert "red" in frame
@@ -114,7 +119,8 @@ def test_names_that_a_guest_chose_stay_on_their_line_and_short() -> None:
     assert len(long) < 2 * MAX_NAME + 10
 
 
-def test_a_deep_stack_makes_a_short_trace_in_a_short_time() -> None:
+def test_deep_stack_gives_short_trace() -> None:
+    """A deep stack makes a short trace in a short time."""
     world = World(
         f'(module (func $f (export "f") (@name "{"n" * 10_000}") (call $f)))'.replace(
             '$f (export "f") (@name', "$f (@name", 1
@@ -128,7 +134,8 @@ def test_a_deep_stack_makes_a_short_trace_in_a_short_time() -> None:
     assert 1 < len(caught.value.frames) < 200
 
 
-def test_deep_recursion_on_a_thread_with_a_small_stack_is_an_error_too() -> None:
+def test_deep_recursion_on_small_stack() -> None:
+    """Deep recursion on a thread with a small stack is an error too."""
     caught: list[Any] = []
 
     def work() -> None:

@@ -30,9 +30,8 @@ SECONDS = float(os.environ.get("PLUGWASM_HAMMER_SECONDS", "1"))
         "shutdown",
     ],
 )
-def test_whatever_threads_do_to_plugins_at_once_every_outcome_is_explained_and_nothing_is_left(
-    name: str,
-) -> None:
+def test_hammered_plugins_leave_nothing(name: str) -> None:
+    """Whatever threads do to plugins at once, every outcome is explained and nothing is left."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"to do the same again, as far as threads allow: python {HAMMERS} {name} {seed}")
     environment = os.environ | {"PLUGWASM_HAMMER_SECONDS": str(SECONDS)}

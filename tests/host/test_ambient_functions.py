@@ -80,9 +80,8 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_a_plugin_that_imports_what_nobody_passed_to_it_is_logged_once(
-    maker: str, warnings: Callable[[], list[str]]
-) -> None:
+def test_ambient_import_is_logged_once(maker: str, warnings: Callable[[], list[str]]) -> None:
+    """A plugin that imports what nobody passed to it is logged once."""
     register()
     for _ in range(2):
         MAKERS[maker](ASKS, "stranger").close()
@@ -98,26 +97,23 @@ def test_a_plugin_that_imports_what_nobody_passed_to_it_is_logged_once(
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_what_was_passed_or_is_not_imported_is_not_logged(
-    maker: str, warnings: Callable[[], list[str]]
-) -> None:
+def test_passed_function_is_not_logged(maker: str, warnings: Callable[[], list[str]]) -> None:
+    """What was passed or is not imported is not logged."""
     function = register()
     MAKERS[maker](ASKS, "given", functions=[function]).close()
     MAKERS[maker](ASKS_NOTHING, "modest").close()
     assert warnings() == []
 
 
-def test_what_another_module_of_the_manifest_imports_is_logged_too(
-    warnings: Callable[[], list[str]],
-) -> None:
+def test_import_of_linked_module_is_logged(warnings: Callable[[], list[str]]) -> None:
+    """What another module of the manifest imports is logged too."""
     register()
     Plugin(LINKED, name="two").close()
     assert len(warnings()) == 1
 
 
-def test_a_module_of_the_manifest_that_takes_its_place_is_no_reason_to_log(
-    warnings: Callable[[], list[str]],
-) -> None:
+def test_module_in_its_place_is_not_logged(warnings: Callable[[], list[str]]) -> None:
+    """A module of the manifest that takes its place is no reason to log."""
     register()
     own = {
         "name": "extism:host/user",
@@ -127,9 +123,8 @@ def test_a_module_of_the_manifest_that_takes_its_place_is_no_reason_to_log(
     assert warnings() == []
 
 
-def test_the_plugins_of_one_that_is_compiled_do_not_log_again(
-    warnings: Callable[[], list[str]],
-) -> None:
+def test_compiled_plugin_logs_once(warnings: Callable[[], list[str]]) -> None:
+    """The plugins of one that is compiled do not log again."""
     register()
     compiled = CompiledPlugin(ASKS)
     for make in (Plugin, IsolatedPlugin, PluginPool, lambda plugin: PluginSet([plugin])):
@@ -137,18 +132,20 @@ def test_the_plugins_of_one_that_is_compiled_do_not_log_again(
     assert len(warnings()) == 1
 
 
-def test_it_is_a_log_record_and_no_warning_of_python(
+def test_log_record_and_no_warning(
     recwarn: pytest.WarningsRecorder, warnings: Callable[[], list[str]]
 ) -> None:
+    """The message is a log record and no warning of Python."""
     register()
     Plugin(ASKS).close()
     assert len(warnings()) == 1
     assert not recwarn.list
 
 
-def test_what_is_remembered_of_it_is_bounded(
+def test_remembered_names_are_bounded(
     monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
+    """What is remembered of it is bounded."""
     monkeypatch.setattr(registry, "MOST_WARNINGS", 3)
     register()
     for i in range(5):
@@ -160,9 +157,9 @@ def test_what_is_remembered_of_it_is_bounded(
     "form",
     ["host_fn(name, register=False)", "host_fn(f, register=False)", "Function", "host_namespace"],
 )
-def test_a_function_that_is_not_registered_is_only_for_those_that_it_is_given(
-    form: str, warnings: Callable[[], list[str]]
-) -> None:
+def test_unregistered_function_is_private(form: str, warnings: Callable[[], list[str]]) -> None:
+    """A function that is not registered is only for those that it is given."""
+
     class Desk:
         def secret(self) -> int:
             return 42
@@ -189,9 +186,8 @@ def test_a_function_that_is_not_registered_is_only_for_those_that_it_is_given(
     assert warnings() == []
 
 
-def test_a_ref_and_a_harness_have_no_functions_but_those_that_are_given(
-    warnings: Callable[[], list[str]],
-) -> None:
+def test_ref_and_harness_have_no_ambient(warnings: Callable[[], list[str]]) -> None:
+    """A ref and a harness have no functions but those that are given."""
     register()
     with pytest.raises(MissingImportError):
         PluginRef(ASKS).plugin()

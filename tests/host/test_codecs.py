@@ -106,15 +106,13 @@ SENT = [
 
 
 @pytest.mark.parametrize(("value", "sent"), SENT, ids=lambda value: type(value).__name__)
-def test_text_is_sent_as_utf_8_and_bytes_as_they_are_and_all_else_as_json(
-    plugin: Plugin, value: Any, sent: bytes
-) -> None:
+def test_input_encoding(plugin: Plugin, value: Any, sent: bytes) -> None:
+    """Text is sent as UTF-8, bytes as they are, and all else as JSON."""
     assert plugin.call("echo", value) == sent
 
 
-def test_what_has_no_form_as_json_is_a_type_error_and_the_plugin_stays_usable(
-    plugin: Plugin,
-) -> None:
+def test_input_without_json_form(plugin: Plugin) -> None:
+    """What has no form as JSON is a type error and the plugin stays usable."""
     with pytest.raises(TypeError, match=r"type object cannot be sent.*`codec`"):
         plugin.call("echo", object())
     with pytest.raises(TypeError, match="type list cannot be sent"):
@@ -182,9 +180,10 @@ RETURNED: list[tuple[str | bytes, Any, Any]] = [
     RETURNED,
     ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
 )
-def test_the_output_becomes_the_type_that_is_asked_for(
+def test_output_type_conversion(
     plugin: Plugin, output: str | bytes, returns: Any, value: Any
 ) -> None:
+    """The output becomes the type that is asked for."""
     result: Any = plugin.call(
         "echo", output.encode() if isinstance(output, str) else output, returns=returns
     )
@@ -218,16 +217,14 @@ def test_no_output_is_none(plugin: Plugin) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
 )
-def test_a_codec_takes_every_type_there_and_back(
-    plugin: Plugin, codec: TypedCodec, value: Any, returns: Any
-) -> None:
+def test_codec_round_trip(plugin: Plugin, codec: TypedCodec, value: Any, returns: Any) -> None:
+    """A codec takes every type there and back."""
     assert plugin.call("echo", value, codec=codec) == codec.encode(value)
     assert plugin.call("echo", value, returns=returns, codec=codec) == value
 
 
-def test_with_a_codec_text_is_no_longer_sent_as_it_is_but_empty_bytes_are_no_input(
-    plugin: Plugin,
-) -> None:
+def test_codec_encodes_text_input(plugin: Plugin) -> None:
+    """With a codec, text is no longer sent as it is, but empty bytes are no input."""
     assert plugin.call("echo", "a", codec=JSON) == b'"a"'
     assert plugin.call("echo", "a", codec=MSGPACK) == b"\xa1a"
     assert plugin.call("echo", "a", codec=RAW) == b"a"
@@ -284,16 +281,16 @@ COUNTING = guest(
     [Opaque, list[Opaque], dict[str, list[Opaque]], "int", 5, len, type[int]],
     ids=["a class", "in a list", "in a dict", "text", "a number", "a function", "type"],
 )
-def test_a_type_that_nothing_can_be_converted_to_is_refused_before_the_plugin_runs(
-    returns: Any,
-) -> None:
+def test_unsupported_type_is_refused(returns: Any) -> None:
+    """A type that nothing can be converted to is refused before the plugin runs."""
     with Plugin(COUNTING, functions=[]) as plugin:
         with pytest.raises(TypeError):
             plugin.call("count", returns=returns)
         assert plugin.call("count") == (1).to_bytes(8, "little")
 
 
-def test_the_error_for_such_a_type_says_what_to_use(plugin: Plugin) -> None:
+def test_unsupported_type_error_suggests(plugin: Plugin) -> None:
+    """The error for such a type says what to use."""
     with pytest.raises(
         TypeError,
         match=r"`Opaque` \(in `list\[.*Opaque\]`\): use .* a dataclass.*`codec` of your own",
@@ -310,7 +307,8 @@ class Holding(pydantic.BaseModel):
     checked: list[Checked]
 
 
-def test_a_dataclass_of_pydantic_is_never_left_unchecked(plugin: Plugin) -> None:
+def test_pydantic_dataclass_is_validated(plugin: Plugin) -> None:
+    """A dataclass of Pydantic is never left unchecked."""
     assert plugin.call("echo", '{"n": 5}', returns=Checked) == Checked(5)
     assert wrong(plugin, '{"n": -5}', Checked).path == "$.n"
     assert wrong(plugin, '{"checked": [{"n": -5}]}', Holding).path == "$.checked[0].n"
@@ -321,21 +319,24 @@ def test_a_dataclass_of_pydantic_is_never_left_unchecked(plugin: Plugin) -> None
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="`type X = …` is new in Python 3.12")
-def test_an_alias_travels_as_what_it_stands_for(plugin: Plugin) -> None:
+def test_type_alias(plugin: Plugin) -> None:
+    """An alias travels as what it stands for."""
     names: dict[str, Any] = {}
     exec("type Text = str\ntype Numbers = list[int]", names)
     assert plugin.call("echo", "a", returns=names["Text"]) == "a"
     assert plugin.call("echo", "[1]", returns=names["Numbers"]) == [1]
 
 
-def test_parse_and_returns_together_are_refused(plugin: Plugin) -> None:
+def test_parse_and_returns_are_exclusive(plugin: Plugin) -> None:
+    """Parse and returns together are refused."""
     with pytest.raises(TypeError, match="either `parse` or `returns`"):
         plugin.call("echo", parse=len, returns=int)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="either `parse` or `returns`"):
         plugin.call("echo", parse=None, returns=int)  # type: ignore[call-overload]
 
 
-def test_parse_goes_with_a_codec_for_the_input(plugin: Plugin) -> None:
+def test_parse_with_input_codec(plugin: Plugin) -> None:
+    """Parse goes with a codec for the input."""
     assert plugin.call("echo", {"a": 1}, parse=msgspec.msgpack.decode, codec=MSGPACK) == {"a": 1}
 
 
@@ -391,9 +392,10 @@ WRONG: list[tuple[str | bytes, Any, str, str]] = [
     WRONG,
     ids=[f"{i}: {w[2]}" for i, w in enumerate(WRONG)],
 )
-def test_wrong_output_is_an_error_that_says_where_and_the_plugin_stays_usable(
+def test_invalid_output_error(
     plugin: Plugin, output: str | bytes, returns: Any, reason: str, path: str
 ) -> None:
+    """Wrong output is an error that says where and the plugin stays usable."""
     error = wrong(plugin, output, returns)
     assert reason in error.message
     assert error.path == path
@@ -405,7 +407,8 @@ def test_wrong_output_is_an_error_that_says_where_and_the_plugin_stays_usable(
     assert plugin.call("echo", "still") == b"still"
 
 
-def test_the_message_reads_as_a_sentence(plugin: Plugin) -> None:
+def test_invalid_output_message(plugin: Plugin) -> None:
+    """The message reads as a sentence."""
     assert wrong(plugin, '{"items": [{"name": 3}]}', Order).message == (
         '`echo` of plugin `echo`: the output is no `Order`: expected `str`, got `int` at `$.items[0].name`; it is b\'{"items": [{"name": 3}]}\''
     )
@@ -413,13 +416,15 @@ def test_the_message_reads_as_a_sentence(plugin: Plugin) -> None:
     assert wrong(plugin, "x" * 1000, int).message.endswith(f"it begins with {b'x' * 60!r}")
 
 
-def test_the_error_keeps_only_the_first_bytes_of_a_long_output(plugin: Plugin) -> None:
+def test_invalid_output_is_shortened(plugin: Plugin) -> None:
+    """The error keeps only the first bytes of a long output."""
     error = wrong(plugin, b"x" * 1_000_000, int)
     assert error.output == b"x" * 256
     assert len(error.message) < 400
 
 
-def test_the_error_survives_a_journey_to_another_process(plugin: Plugin) -> None:
+def test_invalid_output_error_pickles(plugin: Plugin) -> None:
+    """The error survives a journey to another process."""
     error = wrong(plugin, "[1]", list[str])
     arrived = pickle.loads(pickle.dumps(error))
     assert (str(arrived), arrived.path, arrived.output) == (str(error), "$[0]", b"[1]")
@@ -429,7 +434,9 @@ def test_the_error_survives_a_journey_to_another_process(plugin: Plugin) -> None
     )
 
 
-def test_what_the_guest_wrote_cannot_forge_lines_of_a_message(plugin: Plugin) -> None:
+def test_invalid_output_message_is_escaped(plugin: Plugin) -> None:
+    """What the guest wrote cannot forge lines of a message."""
+
     class Closed(msgspec.Struct, forbid_unknown_fields=True):
         pass
 
@@ -438,7 +445,9 @@ def test_what_the_guest_wrote_cannot_forge_lines_of_a_message(plugin: Plugin) ->
     assert len(wrong(plugin, b'{"%s": 1}' % (b"x" * 100_000), Closed).message) < 600
 
 
-def test_what_a_class_of_the_application_raises_at_the_output_is_the_cause(plugin: Plugin) -> None:
+def test_type_constructor_error_is_cause(plugin: Plugin) -> None:
+    """What a class of the application raises at the output is the cause."""
+
     @dataclasses.dataclass
     class Even:
         n: int
@@ -467,7 +476,8 @@ def test_what_a_class_of_the_application_raises_at_the_output_is_the_cause(plugi
     [Any, list, dict, User, Company, Order],
     ids=lambda value: getattr(value, "__name__", "Any"),
 )
-def test_json_that_is_nested_too_deep_is_refused(plugin: Plugin, returns: Any) -> None:
+def test_json_depth_limit(plugin: Plugin, returns: Any) -> None:
+    """JSON that is nested too deep is refused."""
     for opening in ("[", '{"items":[', '{"a":'):
         error = wrong(plugin, opening * 400_000, returns)
         assert "nested more than 256 levels deep" in error.message
@@ -476,7 +486,8 @@ def test_json_that_is_nested_too_deep_is_refused(plugin: Plugin, returns: Any) -
 @pytest.mark.parametrize(
     "returns", [Any, User, Order], ids=lambda value: getattr(value, "__name__", "Any")
 )
-def test_messagepack_that_is_nested_too_deep_is_refused(plugin: Plugin, returns: Any) -> None:
+def test_messagepack_depth_limit(plugin: Plugin, returns: Any) -> None:
+    """MessagePack that is nested too deep is refused."""
     for opening in (
         b"\x91",
         b"\x81\x01",
@@ -502,7 +513,8 @@ def MSGPACK_ECHO(plugin: Plugin, output: bytes, returns: Any) -> Any:
     return plugin.call("echo", 1, returns=returns, codec=Given())
 
 
-def test_the_limit_of_depth_is_the_same_for_both() -> None:
+def test_depth_limit_is_same_for_both() -> None:
+    """The limit of depth is the same for both."""
     for opening, closing in ((b"[", b"]"), (b"\x91", b"")):
         codec, core = (JSON, b"1") if closing else (MSGPACK, b"\x01")
         assert codec.decode(opening * MAX_LEVELS + core + closing * MAX_LEVELS, Any)
@@ -547,13 +559,15 @@ def nested(seed: int, levels: int) -> Any:
 
 
 @given(seed=st.integers(0, 10_000), levels=st.sampled_from([1, 50, 254, 255, 256, 257, 258, 300]))
-def test_how_deep_messagepack_is_nested_is_counted_exactly(seed: int, levels: int) -> None:
+def test_messagepack_depth_is_exact(seed: int, levels: int) -> None:
+    """How deep MessagePack is nested is counted exactly."""
     value = nested(seed, levels)
     assert is_msgpack_too_deep(msgspec.msgpack.encode(value)) is (depth(value) > MAX_LEVELS)
 
 
 @given(data=st.binary(max_size=400).map(lambda data: b"\x91\x92\xdc\xde\xc7\xd9" * 60 + data))
-def test_bytes_that_are_no_messagepack_are_an_error_and_nothing_else(data: bytes) -> None:
+def test_random_bytes_as_messagepack(data: bytes) -> None:
+    """Bytes that are no MessagePack are an error and nothing else."""
     for returns in (Any, Order, User):
         try:
             MSGPACK.decode(data, returns)
@@ -562,7 +576,8 @@ def test_bytes_that_are_no_messagepack_are_an_error_and_nothing_else(data: bytes
 
 
 @given(data=st.binary(max_size=200))
-def test_bytes_that_are_no_json_are_an_error_and_nothing_else(data: bytes) -> None:
+def test_random_bytes_as_json(data: bytes) -> None:
+    """Bytes that are no JSON are an error and nothing else."""
     for returns in (Any, Order, User, str, int, Mode, type(None)):
         try:
             codecs.make_reader(returns)(data)
@@ -576,13 +591,15 @@ def test_bytes_that_are_no_json_are_an_error_and_nothing_else(data: bytes) -> No
 # Readers are made once, and threads share them
 
 
-def test_a_reader_is_made_once_for_a_type() -> None:
+def test_decoder_is_cached_per_type() -> None:
+    """A reader is made once for a type."""
     assert codecs.make_reader(list[Item]) is codecs.make_reader(list[Item])
     unhashable = Annotated[int, msgspec.Meta(extra={"a": 1}), ["a list"]]
     assert codecs.make_reader(unhashable)(b"5") == 5
 
 
-def test_threads_that_meet_a_type_first_at_once_do_not_crash_the_process() -> None:
+def test_decoder_made_by_threads_at_once() -> None:
+    """Threads that meet a type first at once do not crash the process."""
     program = """
 import dataclasses, sys, threading
 from plugwasm import codecs
@@ -606,7 +623,8 @@ for n in range(60):
     assert run.returncode == 0, run.stderr
 
 
-def test_plugins_in_many_threads_return_their_own_types() -> None:
+def test_types_in_many_threads() -> None:
+    """Plugins in many threads return their own types."""
     results: list[Any] = []
 
     def work(returns: Any, value: Any) -> None:
@@ -636,7 +654,8 @@ def loaded_after(program: str) -> set[str]:
     return set(run.stdout.split())
 
 
-def test_pydantic_is_never_imported_and_msgspec_only_for_types_that_need_it() -> None:
+def test_lazy_imports() -> None:
+    """Pydantic is never imported and msgspec only for types that need it."""
     assert not {"msgspec", "plugwasm._host.codecs"} & loaded_after("plugin.call('echo', 'x')")
     assert "msgspec" not in loaded_after("assert plugin.call('echo', 'x', returns=str) == 'x'")
     modules = loaded_after(
@@ -649,7 +668,8 @@ def test_pydantic_is_never_imported_and_msgspec_only_for_types_that_need_it() ->
 # In a process of its own
 
 
-def test_an_isolated_plugin_takes_and_gives_the_same() -> None:
+def test_isolated_plugin() -> None:
+    """An isolated plugin takes and gives the same."""
     with IsolatedPlugin(ECHO, functions=[], name="echo") as plugin:
         assert plugin.call("echo", Order([Item("pen")]), returns=Order) == Order([Item("pen")])
         assert plugin.call("echo", {"a": 1}, returns=dict[str, int], codec=MSGPACK) == {"a": 1}
@@ -659,7 +679,8 @@ def test_an_isolated_plugin_takes_and_gives_the_same() -> None:
             plugin.call("echo", parse=None, returns=int)  # type: ignore[call-overload]
 
 
-def test_the_codecs_are_documented_where_they_are_listed() -> None:
+def test_codecs_are_documented() -> None:
+    """The codecs are documented where they are listed."""
     for name in codecs.__all__:
         assert hasattr(codecs, name)
         assert name in Path(codecs.__file__).read_text()
@@ -674,8 +695,7 @@ def test_the_codecs_are_documented_where_they_are_listed() -> None:
     ("returns", "hint"),
     [("dict", "got 'dict'"), (json.loads, "did you mean `parse`"), (lambda data: data, "`parse`")],
 )
-def test_what_is_no_type_to_return_is_told_apart_from_what_parses(
-    plugin: Plugin, returns: Any, hint: str
-) -> None:
+def test_returns_and_parse_told_apart(plugin: Plugin, returns: Any, hint: str) -> None:
+    """What is no type to return is told apart from what parses."""
     with pytest.raises(TypeError, match=hint):
         plugin.call("echo", "x", returns=returns)

@@ -47,9 +47,8 @@ def count(value: Any) -> int:
 
 @settings(deadline=None)
 @given(VALUES, st.sampled_from([None, 1, "\t"]), st.booleans(), st.integers(1, 20))
-def test_the_values_of_json_are_counted_exactly(
-    value: Any, indent: Any, ascii: bool, chunk: int
-) -> None:
+def test_json_values(value: Any, indent: Any, ascii: bool, chunk: int) -> None:
+    """The values of JSON are counted exactly."""
     before, value_count._CHUNK = value_count._CHUNK, chunk
     try:
         text = json.dumps(value, indent=indent, ensure_ascii=ascii).encode("utf-8", "surrogatepass")
@@ -61,7 +60,8 @@ def test_the_values_of_json_are_counted_exactly(
 
 @settings(deadline=None)
 @given(VALUES)
-def test_the_values_of_messagepack_are_counted_exactly(value: Any) -> None:
+def test_messagepack_values(value: Any) -> None:
+    """The values of MessagePack are counted exactly."""
     data = msgspec.msgpack.encode(value)
     assert not msgpack_exceeds(data, count(value))
     assert msgpack_exceeds(data, count(value) - 1)
@@ -69,7 +69,8 @@ def test_the_values_of_messagepack_are_counted_exactly(value: Any) -> None:
 
 @settings(deadline=None)
 @given(VALUES.filter(lambda value: count(value) > 4), st.data())
-def test_what_stands_before_a_fault_is_counted(value: Any, data: Any) -> None:
+def test_values_before_fault(value: Any, data: Any) -> None:
+    """What stands before a fault is counted."""
     text = json.dumps([value, value]).encode()
     cut = data.draw(st.sampled_from([b"\\", b'\\"', b"\x00", b"]", b'"', b"x"]))
     assert json_exceeds(text[:-1] + cut + b"," * 5, 2 * count(value))
@@ -77,7 +78,8 @@ def test_what_stands_before_a_fault_is_counted(value: Any, data: Any) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 50))
-def test_bytes_that_mean_nothing_can_be_counted(data: bytes, most: int) -> None:
+def test_random_bytes(data: bytes, most: int) -> None:
+    """Bytes that mean nothing can be counted."""
     hashed = HashedParts(frozenset(range(9)), frozenset(range(9)), True)
     for look in (json_exceeds, msgpack_exceeds):
         assert look(data, most) in (True, False)
@@ -122,7 +124,8 @@ def of(kind: Any, is_json: bool = True) -> HashedParts:
     [Any, dict, list, dict[str, int], set[str], set[bytes | bool], frozenset[str] | None, Box[int]],
     ids=str,
 )
-def test_types_of_text_alone_need_no_count_in_json(kind: Any) -> None:
+def test_text_types_need_no_json_count(kind: Any) -> None:
+    """Types of text alone need no count in JSON."""
     assert not of(kind).any
 
 
@@ -141,20 +144,21 @@ def test_types_of_text_alone_need_no_count_in_json(kind: Any) -> None:
     ],
     ids=str,
 )
-def test_where_sets_and_dicts_may_be_is_known(
-    kind: Any, sets: set[int], dicts: set[int], weight: int
-) -> None:
+def test_types_with_sets_and_dicts(kind: Any, sets: set[int], dicts: set[int], weight: int) -> None:
+    """Where sets and dicts may be is known."""
     assert of(kind) == HashedParts(frozenset(sets), frozenset(dicts), False, weight)
 
 
-def test_in_a_type_that_is_in_itself_sets_may_be_anywhere() -> None:
+def test_recursive_type_may_hold_sets() -> None:
+    """In a type that is in itself, sets may be anywhere."""
     assert len(of(Tree).sets) == len(of(list[Model]).sets) == len(of(Keyed | None).dicts) == 256
     assert find_hashed_parts_of_model(Keyed.__pydantic_core_schema__, True).weight == SLOW
     assert find_hashed_parts_of_model(object(), True).any
 
 
 @pytest.mark.parametrize("kind", [Any, dict, list[dict[Any, int]], Box[Any], set])
-def test_messagepack_has_dicts_with_keys_of_any_kind(kind: Any) -> None:
+def test_messagepack_dict_keys(kind: Any) -> None:
+    """MessagePack has dicts with keys of any kind."""
     assert of(kind, is_json=False).untyped
 
 
@@ -174,9 +178,8 @@ def test_messagepack_has_dicts_with_keys_of_any_kind(kind: Any) -> None:
     ],
     ids=str,
 )
-def test_the_squares_of_what_goes_into_sets_and_dicts_are_added_up(
-    kind: Any, value: Any, size: int
-) -> None:
+def test_hashed_sizes_are_squared(kind: Any, value: Any, size: int) -> None:
+    """The squares of what goes into sets and dicts are added up."""
     slack = 3 if size == 300 else 1  # for containers in sets, and empty ones, it is an upper bound
     for text, hashes, is_json in (
         (json.dumps(value).encode(), json_exceeds_keys, True),
@@ -189,7 +192,8 @@ def test_the_squares_of_what_goes_into_sets_and_dicts_are_added_up(
             assert json_exceeds_keys(text[:-1], hashed, size - 2 * SLOW)
 
 
-def test_of_messagepack_without_a_type_the_keys_count_that_are_no_text() -> None:
+def test_messagepack_keys_that_are_not_text() -> None:
+    """Of MessagePack without a type, the keys count that are no text."""
     hashed = of(Any, is_json=False)
     words = msgspec.msgpack.encode([{str(i): i for i in range(1000)}, list(range(1000))])
     assert not msgpack_exceeds_keys(words, hashed, 1)

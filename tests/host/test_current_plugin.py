@@ -74,7 +74,9 @@ def cause(
 # Blocks
 
 
-def test_the_input_can_be_read_as_bytes_as_text_and_in_place() -> None:
+def test_input_as_bytes_text_and_view() -> None:
+    """The input can be read as bytes, as text and in place."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         assert plugin.input_bytes(value) == b"from the guest"
         assert plugin.input_string(value) == "from the guest"
@@ -89,7 +91,9 @@ def test_the_input_can_be_read_as_bytes_as_text_and_in_place() -> None:
     assert run(f) == b"from the guest"
 
 
-def test_what_is_written_into_a_block_reaches_the_guest() -> None:
+def test_write_into_block_reaches_guest() -> None:
+    """What is written into a block reaches the guest."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         plugin.input_buffer(value)[:4] = b"FROM"
         view = plugin.memory(plugin.memory_at_offset(value))
@@ -100,7 +104,9 @@ def test_what_is_written_into_a_block_reaches_the_guest() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 100_000, 3_000_000])
-def test_a_block_can_be_allocated_filled_and_given(size: int) -> None:
+def test_allocate_fill_and_return_block(size: int) -> None:
+    """A block can be allocated, filled and given."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         memory = plugin.alloc(size)
         assert memory.length == size
@@ -120,7 +126,9 @@ def test_bytes_and_text_can_be_returned() -> None:
     assert run(lambda plugin, value, result: plugin.return_string(result, "")) == b""
 
 
-def test_allocating_nothing_is_the_null_handle() -> None:
+def test_allocate_zero_is_null_handle() -> None:
+    """Allocating nothing is the null handle."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         memory = plugin.alloc(0)
         assert (memory.offset, memory.length) == (0, 0)
@@ -141,7 +149,8 @@ def test_the_null_handle_is_empty() -> None:
 
 
 @pytest.mark.parametrize("export", ["bad", "inside", "freed"])
-def test_a_handle_that_is_none_is_an_error_that_names_it(export: str) -> None:
+def test_invalid_handle_is_error(export: str) -> None:
+    """A handle that is none is an error that names it."""
     error = cause(lambda plugin, value, result: plugin.input_bytes(value), export)
     assert isinstance(error, BadHandleError)
     assert "no memory that the plugin has allocated" in str(error)
@@ -166,12 +175,15 @@ def test_a_handle_that_is_none_is_an_error_that_names_it(export: str) -> None:
     ],
     ids=repr,
 )
-def test_memory_that_the_plugin_does_not_have_is_refused(memory: Memory) -> None:
+def test_memory_not_of_plugin_is_refused(memory: Memory) -> None:
+    """Memory that the plugin does not have is refused."""
     error = cause(lambda plugin, value, result: plugin.memory(memory))
     assert isinstance(error, (BadHandleError, ValueError))
 
 
-def test_a_block_is_not_longer_than_it_is() -> None:
+def test_block_length_is_checked() -> None:
+    """A block is not longer than it is."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         memory = plugin.memory_at_offset(value)
         assert len(plugin.memory(Memory(memory.offset, memory.length))) == memory.length
@@ -180,7 +192,9 @@ def test_a_block_is_not_longer_than_it_is() -> None:
     assert isinstance(cause(f), BadHandleError)
 
 
-def test_a_block_can_be_freed_and_used_again() -> None:
+def test_free_and_reuse_block() -> None:
+    """A block can be freed and used again."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         seen = set()
         for _ in range(200):
@@ -198,7 +212,8 @@ def test_a_block_can_be_freed_and_used_again() -> None:
     run(f)
 
 
-def test_a_size_that_makes_no_sense_is_refused() -> None:
+def test_invalid_size_is_refused() -> None:
+    """A size that makes no sense is refused."""
     assert isinstance(cause(lambda plugin, value, result: plugin.alloc(-1)), ValueError)
     for size in (2**32, 2**40, 2**63, 2**64 - 1):
         assert isinstance(
@@ -206,7 +221,9 @@ def test_a_size_that_makes_no_sense_is_refused() -> None:
         )  # type: ignore[misc]
 
 
-def test_more_than_the_limit_is_refused_and_the_host_function_can_go_on() -> None:
+def test_allocation_over_limit() -> None:
+    """More than the limit is refused and the host function can go on."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         with pytest.raises(OutOfMemoryError):
             plugin.alloc(10_000_000)
@@ -217,7 +234,8 @@ def test_more_than_the_limit_is_refused_and_the_host_function_can_go_on() -> Non
     assert run(f, memory={"max_pages": 10}) == b"went on"
 
 
-def test_vals_and_memories_show_themselves() -> None:
+def test_repr_of_vals_and_memories() -> None:
+    """Vals and memories show themselves."""
     assert repr(Val(ValType.I64, 5)) == "Val(ValType.I64, 5)"
     assert repr(Memory(512, 4)) == "Memory(offset=512, length=4)"
 
@@ -234,7 +252,9 @@ def test_config_is_a_copy() -> None:
     run(f, config={"a": "b"})
 
 
-def test_vars_are_those_that_the_guest_sees() -> None:
+def test_vars_shared_with_guest() -> None:
+    """Vars are those that the guest sees."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         seen.append(plugin.var("k"))
         plugin.set_var("k", change)
@@ -252,7 +272,9 @@ def test_vars_are_those_that_the_guest_sees() -> None:
     assert seen == [b"value", b"of the host", None]
 
 
-def test_a_var_beyond_the_limit_is_refused_and_nothing_is_lost() -> None:
+def test_var_over_limit_is_refused() -> None:
+    """A var beyond the limit is refused and nothing is lost."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         plugin.set_var("key", b"1234567")
         with pytest.raises(OutOfMemoryError, match="10 bytes"):
@@ -267,7 +289,9 @@ def test_a_var_beyond_the_limit_is_refused_and_nothing_is_lost() -> None:
     run(f, memory={"max_var_bytes": 10})
 
 
-def test_an_error_can_be_set_for_the_guest() -> None:
+def test_set_error() -> None:
+    """An error can be set for the guest."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         plugin.set_error("the host says no: ä")
 
@@ -296,7 +320,9 @@ def test_the_time_that_remains_is_told() -> None:
     assert 4 < seen[3] <= seen[2] - 0.02 < 5
 
 
-def test_the_time_that_remains_raises_when_the_call_was_cancelled() -> None:
+def test_time_remaining_after_cancel() -> None:
+    """The time that remains raises when the call was cancelled."""
+
     def f(current: CurrentPlugin, value: Val, result: Val) -> None:
         assert plugin.cancel_handle().cancel()
         current.time_remaining()
@@ -328,12 +354,14 @@ USES: dict[str, Callable[[CurrentPlugin], Any]] = {
 }
 
 
-def test_every_public_member_is_in_the_table_of_uses() -> None:
+def test_members_are_in_table_of_uses() -> None:
+    """Every public member is in the table of uses."""
     assert sorted(USES) == sorted(name for name in vars(CurrentPlugin) if not name.startswith("_"))
 
 
 @pytest.mark.parametrize("use", USES)
-def test_a_current_plugin_that_was_kept_is_refused(use: str) -> None:
+def test_kept_current_plugin_is_refused(use: str) -> None:
+    """A current plugin that was kept is refused."""
     kept: list[CurrentPlugin] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -351,7 +379,8 @@ def test_a_current_plugin_that_was_kept_is_refused(use: str) -> None:
         USES[use](kept[1])
 
 
-def test_a_current_plugin_is_refused_also_when_its_host_function_raised() -> None:
+def test_kept_after_exception_is_refused() -> None:
+    """A current plugin is refused also when its host function raised."""
     kept: list[CurrentPlugin] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -363,7 +392,8 @@ def test_a_current_plugin_is_refused_also_when_its_host_function_raised() -> Non
         kept[0].alloc(1)
 
 
-def test_views_that_were_kept_are_released() -> None:
+def test_kept_views_are_released() -> None:
+    """Views that were kept are released."""
     views: list[memoryview] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -377,7 +407,8 @@ def test_views_that_were_kept_are_released() -> None:
                 view[0]
 
 
-def test_what_was_made_of_a_view_stays_safe() -> None:
+def test_copies_of_view_stay_valid() -> None:
+    """What was made of a view stays safe."""
     kept: list[Any] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -391,7 +422,8 @@ def test_what_was_made_of_a_view_stays_safe() -> None:
     assert bytes(kept[1])[:2] == b"Ar"
 
 
-def test_another_thread_can_use_it_while_the_host_function_waits_and_not_longer() -> None:
+def test_use_from_another_thread() -> None:
+    """Another thread can use it while the host function waits and not longer."""
     seen: list[Any] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -406,7 +438,8 @@ def test_another_thread_can_use_it_while_the_host_function_waits_and_not_longer(
         seen[1].input_bytes(Val(ValType.I64, 512))
 
 
-def test_blocks_of_the_host_are_gone_with_the_call() -> None:
+def test_host_blocks_end_with_call() -> None:
+    """Blocks of the host are gone with the call."""
     offsets: list[int] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -420,7 +453,9 @@ def test_blocks_of_the_host_are_gone_with_the_call() -> None:
         plugin.call("run")
 
 
-def test_the_guest_sees_the_length_of_a_block_of_the_host() -> None:
+def test_guest_sees_host_block_length() -> None:
+    """The guest sees the length of a block of the host."""
+
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         result.value = plugin.alloc(4321).offset
 

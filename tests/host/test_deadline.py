@@ -94,7 +94,8 @@ def wait_for(condition: Callable[[], object], seconds: float = 3.0) -> bool:
 # ---- the ticker by itself -----------------------------------------------------------------------------------------------------------------
 
 
-def test_an_overdue_call_is_ticked_in_time_and_until_it_ends(own: tuple[Ticker, Epochs]) -> None:
+def test_overdue_call_is_ticked_until_end(own: tuple[Ticker, Epochs]) -> None:
+    """An overdue call is ticked in time and until it ends."""
     watch, epochs = own
     until = enter(watch, "call", 0.03)
     assert wait_for(lambda: len(since(until, epochs)) >= 4)
@@ -107,9 +108,8 @@ def test_an_overdue_call_is_ticked_in_time_and_until_it_ends(own: tuple[Ticker, 
     assert len(epochs.times) <= count + 1, "nothing ticks for calls that are over"
 
 
-def test_a_short_call_is_not_ticked_and_a_long_one_at_each_heartbeat(
-    own: tuple[Ticker, Epochs],
-) -> None:
+def test_heartbeat_of_long_call(own: tuple[Ticker, Epochs]) -> None:
+    """A short call is not ticked and a long one at each heartbeat."""
     watch, epochs = own
     enter(watch, "first", NEVER)
     del watch.running["first"]
@@ -126,7 +126,8 @@ def test_a_short_call_is_not_ticked_and_a_long_one_at_each_heartbeat(
     assert min(gaps) > HEARTBEAT * 0.8
 
 
-def test_a_nearer_deadline_brings_the_next_look_forward(own: tuple[Ticker, Epochs]) -> None:
+def test_nearer_deadline_wakes_thread(own: tuple[Ticker, Epochs]) -> None:
+    """A nearer deadline brings the next look forward."""
     watch, epochs = own
     enter(watch, "far", 30.0)
     assert wait_for(lambda: watch.next_check is not NEVER)
@@ -136,10 +137,11 @@ def test_a_nearer_deadline_brings_the_next_look_forward(own: tuple[Ticker, Epoch
     assert since(until, epochs)[0] - until < HEARTBEAT / 2
 
 
-def test_a_call_that_starts_while_the_thread_makes_up_its_mind_is_seen_in_time(
-    own: tuple[Ticker, Epochs],
-) -> None:
-    """The thread has looked at the calls under way, and has not said yet when it will look again."""
+def test_call_started_while_thread_decides(own: tuple[Ticker, Epochs]) -> None:
+    """A call that starts while the thread makes up its mind is seen in time.
+
+    The thread has looked at the calls under way, and has not said yet when it will look again.
+    """
     watch, epochs = own
     until: list[float] = []
     looks: list[float] = []
@@ -159,7 +161,8 @@ def test_a_call_that_starts_while_the_thread_makes_up_its_mind_is_seen_in_time(
 
 
 @pytest.mark.usefixtures("short_idle")
-def test_the_thread_ends_when_idle_and_comes_back(own: tuple[Ticker, Epochs]) -> None:
+def test_thread_ends_when_idle(own: tuple[Ticker, Epochs]) -> None:
+    """The thread ends when idle and comes back."""
     watch, _ = own
     for _ in range(3):
         assert watch._thread is None
@@ -175,9 +178,10 @@ def test_the_thread_ends_when_idle_and_comes_back(own: tuple[Ticker, Epochs]) ->
     assert wait_for(lambda: watch._thread is None)
 
 
-def test_nothing_gets_lost_when_calls_start_just_as_the_thread_ends(
+def test_calls_started_as_thread_ends(
     own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nothing gets lost when calls start just as the thread ends."""
     watch, epochs = own
     monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.0004)
     monkeypatch.setattr(deadline, "HEARTBEAT", 0.0005)
@@ -194,9 +198,8 @@ def test_nothing_gets_lost_when_calls_start_just_as_the_thread_ends(
     assert len(started) > 20, "the thread has ended and come back many times"
 
 
-def test_where_no_thread_can_be_started_guests_are_told_to_tick_themselves_until_one_can(
-    own: tuple[Ticker, Epochs],
-) -> None:
+def test_no_thread_guests_tick_themselves(own: tuple[Ticker, Epochs]) -> None:
+    """Where no thread can be started, guests are told to tick themselves until one can."""
     watch, epochs = own
     before = threading.stack_size(2**46)
     try:
@@ -214,9 +217,10 @@ def test_where_no_thread_can_be_started_guests_are_told_to_tick_themselves_until
 
 
 @posix
-def test_a_fork_just_after_the_thread_has_ended_leaves_a_ticker_that_works(
+def test_fork_just_after_thread_ended(
     own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A fork just after the thread has ended leaves a ticker that works."""
     watch, epochs = own
     monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.001)
     for _ in range(60):
@@ -232,9 +236,8 @@ def test_a_fork_just_after_the_thread_has_ended_leaves_a_ticker_that_works(
         del watch.running["late"]
 
 
-def test_a_thread_that_ended_while_a_fork_wanted_to_end_it_leaves_nothing_behind(
-    own: tuple[Ticker, Epochs],
-) -> None:
+def test_thread_ended_while_fork_stops_it(own: tuple[Ticker, Epochs]) -> None:
+    """A thread that ended while a fork wanted to end it leaves nothing behind."""
     watch, epochs = own
     finished = threading.Thread(target=int)
     finished.start()
@@ -251,7 +254,8 @@ def test_a_thread_that_ended_while_a_fork_wanted_to_end_it_leaves_nothing_behind
 
 @pytest.mark.parametrize("function", ["spin", "spin_in_the_kernel"])
 @pytest.mark.parametrize("timeout_ms", [20, 100])
-def test_a_call_ends_soon_after_its_deadline(function: str, timeout_ms: int) -> None:
+def test_call_ends_soon_after_deadline(function: str, timeout_ms: int) -> None:
+    """A call ends soon after its deadline."""
     with Plugin(manifest(timeout_ms)) as plugin:
         plugin.call("quick")
         took = []
@@ -267,7 +271,8 @@ def test_a_call_ends_soon_after_its_deadline(function: str, timeout_ms: int) -> 
         assert max(took) < timeout_ms / 1000 + 2
 
 
-def test_a_plugin_that_times_out_does_no_harm_to_another_of_the_same_code() -> None:
+def test_timeout_spares_other_plugin() -> None:
+    """A plugin that times out does no harm to another of the same code."""
     compiled = CompiledPlugin(manifest(60_000))
     patient = Plugin(compiled)
     hurried = Plugin(manifest(30))
@@ -283,7 +288,8 @@ def test_a_plugin_that_times_out_does_no_harm_to_another_of_the_same_code() -> N
     assert results == [bytes(5)]
 
 
-def test_calls_that_come_and_go_at_random_all_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_calls_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that come and go at random all end in time."""
     monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.003)
     compiled = CompiledPlugin(manifest(8))
     late: list[float] = []
@@ -307,7 +313,9 @@ def test_calls_that_come_and_go_at_random_all_end_in_time(monkeypatch: pytest.Mo
     assert max(late) < 1.0
 
 
-def test_a_call_leaves_nothing_in_the_ticker_however_it_ends() -> None:
+def test_ticker_is_empty_after_call() -> None:
+    """A call leaves nothing in the ticker however it ends."""
+
     def raises(plugin: Any, inputs: Any, outputs: Any) -> None:
         raise LookupError
 
@@ -332,9 +340,9 @@ def test_a_call_leaves_nothing_in_the_ticker_however_it_ends() -> None:
 
 
 @pytest.mark.parametrize("result", [str, bytes])
-def test_a_host_function_that_outlives_the_deadline_ends_in_a_timeout_also_when_it_returns_memory(
-    result: type,
-) -> None:
+def test_timeout_in_host_function(result: type) -> None:
+    """A host function that outlives the deadline ends in a timeout also when it returns memory."""
+
     def slow() -> Any:
         time.sleep(0.08)
         return result("x", "utf-8") if result is bytes else "x"
@@ -352,7 +360,9 @@ def test_a_host_function_that_outlives_the_deadline_ends_in_a_timeout_also_when_
             plugin.call("f")
 
 
-def test_a_host_function_that_allocates_after_a_cancel_ends_in_a_cancellation() -> None:
+def test_cancel_in_host_function() -> None:
+    """A host function that allocates after a cancel ends in a cancellation."""
+
     def slow(current: Any, inputs: Any, outputs: Any) -> None:
         handle.cancel()
         time.sleep(0.01)
@@ -440,7 +450,8 @@ def in_process(script: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_there_is_no_thread_before_the_first_call_and_none_when_calls_are_over() -> None:
+def test_no_thread_while_no_calls() -> None:
+    """There is no thread before the first call and none when calls are over."""
     script = """
 deadline.IDLE_SECONDS = 0.2
 p = plugin(60)
@@ -472,8 +483,12 @@ print(outcome(lambda: p.call("spin")), threading.active_count())
         "after a cancel",
     ],
 )
-def test_after_a_fork_both_processes_run_time_out_and_cancel(before: str) -> None:
-    """`-W error`: from Python 3.12 on a fork warns when there are threads, and the ticker must not be one."""
+def test_fork_with_calls(before: str) -> None:
+    """After a fork, both processes run, time out and cancel.
+
+    `-W error`: from Python 3.12 on a fork warns when there are threads, and the ticker must not be
+    one.
+    """
     script = f"""
 p = plugin(300)  # enough for a quick call on a busy machine
 {before}
@@ -485,7 +500,8 @@ print(in_child(lambda: all_well(p)), all_well(p), in_child(lambda: in_child(lamb
 
 
 @posix
-def test_a_fork_while_other_threads_run_calls_disturbs_neither_them_nor_the_child() -> None:
+def test_fork_while_threads_call() -> None:
+    """A fork while other threads run calls disturbs neither them nor the child."""
     script = """
 import warnings
 warnings.simplefilter("ignore")
@@ -504,7 +520,8 @@ print(*outcomes, len(ticker.running))
 
 
 @posix
-def test_a_host_function_may_fork_and_its_call_goes_on_in_the_parent() -> None:
+def test_fork_in_host_function() -> None:
+    """A host function may fork and its call goes on in the parent."""
     script = """
 statuses = []
 p = plugin(60_000, lambda *_: statuses.append(in_child(lambda: all_well(plugin(300)))))
@@ -516,7 +533,8 @@ print(*statuses, outcome(lambda: p.call("spin")))
 
 
 @posix
-def test_forks_and_calls_in_a_hurry_lose_no_deadline() -> None:
+def test_forks_lose_no_deadline() -> None:
+    """Forks and calls in a hurry lose no deadline."""
     script = """
 import random, warnings
 warnings.simplefilter("ignore")
@@ -546,7 +564,8 @@ print(set(statuses), set(outcomes), len(outcomes) > 30)
 
 @posix
 @pytest.mark.parametrize("when", [0.02, 0.15])
-def test_ctrl_c_ends_an_endless_guest_that_has_no_deadline(when: float) -> None:
+def test_ctrl_c_ends_endless_guest(when: float) -> None:
+    """Ctrl-C ends an endless guest that has no deadline."""
     script = f"""
 p = plugin()
 signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -560,7 +579,8 @@ for _ in range(2):
 
 
 @posix
-def test_ctrl_c_from_outside_ends_the_process_while_a_guest_runs() -> None:
+def test_ctrl_c_ends_process() -> None:
+    """Ctrl-C from outside ends the process while a guest runs."""
     script = BEGIN + 'print("ready", flush=True)\nplugin().call("spin")'
     process = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -580,7 +600,8 @@ def test_ctrl_c_from_outside_ends_the_process_while_a_guest_runs() -> None:
     assert "KeyboardInterrupt" in log
 
 
-def test_a_process_ends_while_the_thread_lives_and_while_a_daemon_thread_is_in_a_call() -> None:
+def test_process_exit_while_thread_lives() -> None:
+    """A process ends while the thread lives and while a daemon thread is in a call."""
     script = """
 threading.Thread(target=plugin().call, args=("spin",), daemon=True).start()
 plugin(5000).call("quick")
@@ -590,7 +611,8 @@ print("end")
     assert in_process(script) == ["end"]
 
 
-def test_calls_work_while_the_interpreter_shuts_down() -> None:
+def test_calls_at_interpreter_shutdown() -> None:
+    """Calls work while the interpreter shuts down."""
     script = """
 import atexit
 deadline.IDLE_SECONDS = 0.1
@@ -603,7 +625,8 @@ atexit.register(lambda: print(outcome(lambda: p.call("quick"))))
     assert in_process(script) == ["ok"]
 
 
-def test_the_process_has_one_ticker_for_all_its_engines() -> None:
+def test_one_ticker_per_process() -> None:
+    """The process has one ticker for all its engines."""
     Plugin(manifest(1000)).call("quick")
     Plugin(manifest(1000), fuel_limit=10_000).call("quick")
     assert set(ticker.engines) >= set(modules._engines.values())

@@ -43,7 +43,8 @@ CONFIG = guest(
 )
 
 
-def test_config_comes_from_the_manifest_and_the_plugin_with_the_plugin_first() -> None:
+def test_config_of_plugin_over_manifest() -> None:
+    """Config comes from the manifest and the plugin with the plugin first."""
     with Plugin(
         manifest(CONFIG, config={"a": "manifest", "b": "manifest"}),
         config={"b": "plugin", "c": "plugin"},
@@ -70,7 +71,8 @@ def test_an_empty_value_reads_as_unset() -> None:
         assert number(plugin.call("handle")) != 0
 
 
-def test_config_can_be_changed_between_calls_for_one_plugin_only() -> None:
+def test_config_changed_between_calls() -> None:
+    """Config can be changed between calls for one plugin only."""
     compiled = plugwasm.CompiledPlugin(manifest(CONFIG, config={"a": "1", "b": "2"}))
     with Plugin(compiled, config={"c": "3"}) as one, Plugin(compiled) as two:
         one.call("get", "a")
@@ -83,7 +85,8 @@ def test_config_can_be_changed_between_calls_for_one_plugin_only() -> None:
             assert three.config == {"a": "1", "b": "2"}
 
 
-def test_config_can_be_changed_during_a_call() -> None:
+def test_config_changed_during_call() -> None:
+    """Config can be changed during a call."""
     source = guest(
         export(
             "run",
@@ -96,7 +99,8 @@ def test_config_can_be_changed_during_a_call() -> None:
         assert plugin.call("run") == b"new"
 
 
-def test_what_the_application_passed_is_copied() -> None:
+def test_config_argument_is_copied() -> None:
+    """What the application passed is copied."""
     config = {"a": "1"}
     with Plugin(CONFIG, config=config) as plugin:
         config["a"] = "changed"
@@ -105,9 +109,8 @@ def test_what_the_application_passed_is_copied() -> None:
 
 
 @pytest.mark.parametrize("config", [{"a": 1}, {1: "a"}, {"a": ["b"]}, {"a": b"b"}], ids=repr)
-def test_config_that_is_no_text_is_refused_without_showing_the_value(
-    config: dict[Any, Any],
-) -> None:
+def test_config_not_text_is_refused(config: dict[Any, Any]) -> None:
+    """Config that is no text is refused without showing the value."""
     with pytest.raises(OptionError, match="config"):
         Plugin(CONFIG, config=config)
     with Plugin(CONFIG, config={"kept": "yes"}) as plugin:
@@ -116,7 +119,8 @@ def test_config_that_is_no_text_is_refused_without_showing_the_value(
         assert plugin.config == {"kept": "yes"}
 
 
-def test_no_secret_of_the_config_is_in_a_repr_or_an_error() -> None:
+def test_config_secrets_are_not_shown() -> None:
+    """No secret of the config is in a `repr` or an error."""
     with Plugin(
         manifest(CONFIG, config={"token": "s3cret-1"}), config={"other": "s3cret-2"}
     ) as plugin:
@@ -159,7 +163,8 @@ def test_a_var_is_kept_across_calls() -> None:
         plugin.call("delete_k")
 
 
-def test_setting_a_var_to_nothing_deletes_it() -> None:
+def test_var_set_to_nothing_is_deleted() -> None:
+    """Setting a var to nothing deletes it."""
     with Plugin(VARS) as plugin:
         plugin.call("set_k", b"value")
         plugin.call("set_k", b"")
@@ -175,7 +180,8 @@ def test_vars_belong_to_one_plugin() -> None:
         assert a.call("get_k") == b"of a"
 
 
-def test_vars_outlive_an_instance_and_are_gone_after_a_reset() -> None:
+def test_vars_outlive_instance() -> None:
+    """Vars outlive an instance and are gone after a reset."""
     with Plugin(VARS) as plugin:
         plugin.call("set_k", b"value")
         with pytest.raises(plugwasm.TrapError):
@@ -191,7 +197,8 @@ LIMIT = 100
 @pytest.mark.parametrize(
     ("size", "fits"), [(LIMIT - 2, True), (LIMIT - 1, True), (LIMIT, False), (LIMIT + 1, False)]
 )
-def test_the_limit_counts_key_and_value_to_the_byte(size: int, fits: bool) -> None:
+def test_var_limit_counts_key_and_value(size: int, fits: bool) -> None:
+    """The limit counts key and value to the byte."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": LIMIT})) as plugin:
         if fits:
             plugin.call("set_k", bytes(size))
@@ -201,7 +208,8 @@ def test_the_limit_counts_key_and_value_to_the_byte(size: int, fits: bool) -> No
                 plugin.call("set_k", bytes(size))
 
 
-def test_an_overwrite_replaces_the_old_size() -> None:
+def test_var_overwrite_replaces_size() -> None:
+    """An overwrite replaces the old size."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": LIMIT})) as plugin:
         for size in (LIMIT - 1, LIMIT - 1, 1, LIMIT - 1, 50, LIMIT - 1):
             plugin.call("set_k", bytes(size))
@@ -212,7 +220,8 @@ def test_an_overwrite_replaces_the_old_size() -> None:
             plugin.call("set_named", b"y")
 
 
-def test_the_default_limit_is_one_megabyte() -> None:
+def test_var_default_limit() -> None:
+    """The default limit is one megabyte."""
     with Plugin(VARS) as plugin:
         plugin.call("set_k", bytes(2**20 - 1))
         with pytest.raises(GuestError, match="1048576"):
@@ -303,14 +312,16 @@ OWNERSHIP = guest(
 
 
 @pytest.mark.parametrize("name", [*(name for name in OWNED if name != "http_request"), "var_key"])
-def test_the_host_frees_what_it_is_given(name: str) -> None:
+def test_host_frees_arguments(name: str) -> None:
+    """The host frees what it is given."""
     with Plugin(OWNERSHIP) as plugin:
         assert number(plugin.call(name)) == 0
 
 
 @pytest.mark.parametrize("name", OWNED)
 @pytest.mark.parametrize("kind", ["bad", "inner"])
-def test_a_bad_handle_is_an_error_that_names_it_and_the_function(name: str, kind: str) -> None:
+def test_bad_handle_is_error(name: str, kind: str) -> None:
+    """A bad handle is an error that names it and the function."""
     with Plugin(OWNERSHIP) as plugin:
         with pytest.raises(BadHandleError) as caught:
             plugin.call(f"{name}_{kind}")
@@ -350,9 +361,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
         ("error", logging.ERROR),
     ],
 )
-def test_a_message_becomes_a_record_of_its_level_and_of_the_plugins_logger(
-    logged: pytest.LogCaptureFixture, level: str, number: int
-) -> None:
+def test_log_level_and_logger(logged: pytest.LogCaptureFixture, level: str, number: int) -> None:
+    """A message becomes a record of its level and of the plugin's logger."""
     with Plugin(LOGS, name="a.plugin") as plugin:
         plugin.call(level, "a message: äöü %s %d {x}")
     (record,) = logged.records
@@ -369,16 +379,16 @@ def test_control_characters_are_escaped(logged: pytest.LogCaptureFixture) -> Non
     assert logged.records[0].getMessage() == "a\\x00b\\x0dc\\x1b[31md\\x7fe\\x9bf\\x08g\\x85h"
 
 
-def test_a_message_that_is_not_text_is_shown_as_well_as_can_be(
-    logged: pytest.LogCaptureFixture,
-) -> None:
+def test_log_message_not_text(logged: pytest.LogCaptureFixture) -> None:
+    """A message that is not text is shown as well as can be."""
     with Plugin(LOGS) as plugin:
         plugin.call("info", b"a\xffb")
     assert logged.records[0].getMessage() == "a\ufffdb"
 
 
 @pytest.mark.parametrize("length", [MAX_MESSAGE, MAX_MESSAGE + 1, 3 * MAX_MESSAGE])
-def test_a_long_message_is_cut_and_says_so(logged: pytest.LogCaptureFixture, length: int) -> None:
+def test_long_log_message_is_cut(logged: pytest.LogCaptureFixture, length: int) -> None:
+    """A long message is cut and says so."""
     with Plugin(LOGS) as plugin:
         plugin.call("info", "x" * length)
     message = logged.records[0].getMessage()
@@ -403,7 +413,8 @@ def test_a_long_message_is_cut_and_says_so(logged: pytest.LogCaptureFixture, len
         (logging.CRITICAL, LEVEL_OFF),
     ],
 )
-def test_the_guest_is_told_the_lowest_level_that_is_kept(level: int, answer: int) -> None:
+def test_log_level_told_to_guest(level: int, answer: int) -> None:
+    """The guest is told the lowest level that is kept."""
     logger = logging.getLogger("plugwasm.plugin.told")
     logger.setLevel(level)
     with Plugin(LOGS, name="told") as plugin:
@@ -421,7 +432,8 @@ def test_the_level_of_a_parent_counts() -> None:
         assert number(plugin.call("level")) == 4
 
 
-def test_a_level_that_is_not_kept_makes_no_record(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_level_below_makes_no_record(caplog: pytest.LogCaptureFixture) -> None:
+    """A level that is not kept makes no record."""
     caplog.set_level(logging.WARNING, "plugwasm")
     with Plugin(LOGS) as plugin:
         for level in LEVELS:
@@ -429,7 +441,9 @@ def test_a_level_that_is_not_kept_makes_no_record(caplog: pytest.LogCaptureFixtu
     assert [record.getMessage() for record in caplog.records] == ["warn", "error"]
 
 
-def test_what_a_log_handler_raises_ends_the_call_and_is_not_lost() -> None:
+def test_log_handler_exception_ends_call() -> None:
+    """What a log handler raises ends the call and is not lost."""
+
     class Fails(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
             raise LookupError("a filter failed")
@@ -450,7 +464,9 @@ def test_what_a_log_handler_raises_ends_the_call_and_is_not_lost() -> None:
     "ending",
     ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"],
 )
-def test_a_deadline_that_passes_in_a_log_handler_leaves_an_error_of_ours(ending: str) -> None:
+def test_deadline_in_log_handler(ending: str) -> None:
+    """A deadline that passes in a log handler leaves an error of ours."""
+
     class Slow(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             time.sleep(0.12)
@@ -473,7 +489,8 @@ def test_a_deadline_that_passes_in_a_log_handler_leaves_an_error_of_ours(ending:
     "ending",
     ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"],
 )
-def test_fuel_that_nearly_ends_leaves_an_error_of_ours(ending: str) -> None:
+def test_fuel_almost_out(ending: str) -> None:
+    """Fuel that nearly ends leaves an error of ours."""
     compiled = plugwasm.CompiledPlugin(guest(export("run", ending)), fuel_limit=1_000_000)
     with Plugin(compiled) as plugin:
         with pytest.raises(plugwasm.CallError) as whole:
@@ -495,7 +512,8 @@ def test_fuel_that_nearly_ends_leaves_an_error_of_ours(ending: str) -> None:
 # The official SDK's functions for logs
 
 
-def test_logs_can_be_collected_and_drained() -> None:
+def test_collected_logs_are_drained() -> None:
+    """Logs can be collected and drained."""
     lines: list[str] = []
     logger = plugwasm.set_log_custom(lines.append, "debug")
     with Plugin(LOGS, name="drained") as plugin:
@@ -511,7 +529,8 @@ def test_logs_can_be_collected_and_drained() -> None:
     assert len(lines) == 2
 
 
-def test_the_callback_for_collected_logs_can_be_changed() -> None:
+def test_collected_logs_callback_changes() -> None:
+    """The callback for collected logs can be changed."""
     lines: list[str] = []
     logger = plugwasm.set_log_custom(lambda line: None)
     with Plugin(LOGS) as plugin:
@@ -536,9 +555,8 @@ def test_logs_can_be_written_to_a_file(tmp_path: Path, level: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_logs_can_be_written_to_the_streams_of_the_process(
-    stream: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logs_to_standard_streams(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs can be written to the streams of the process."""
     target = io.StringIO()
     monkeypatch.setattr(f"sys.{stream}", target)
     plugwasm.set_log_file(stream, "info")
@@ -565,7 +583,8 @@ HTTP = guest(
 
 
 @pytest.mark.parametrize("hosts", [None, []], ids=repr)
-def test_no_host_is_granted_unless_it_is_named(hosts: list[str] | None) -> None:
+def test_no_host_by_default(hosts: list[str] | None) -> None:
+    """No host is granted unless it is named."""
     with (
         Plugin(manifest(HTTP, allowed_hosts=hosts)) as plugin,
         pytest.raises(plugwasm.EgressDeniedError, match="allowed_hosts"),
@@ -573,7 +592,8 @@ def test_no_host_is_granted_unless_it_is_named(hosts: list[str] | None) -> None:
         plugin.call("get", '{"url": "http://127.0.0.1/"}')
 
 
-def test_before_any_request_there_is_no_status_and_there_are_no_headers() -> None:
+def test_http_before_any_request() -> None:
+    """Before any request, there is no status and there are no headers."""
     with Plugin(HTTP, http_response_headers=True) as plugin:
         assert number(plugin.call("status")) == 0
         assert number(plugin.call("headers")) == 0
@@ -593,9 +613,8 @@ def http(address: str) -> Iterator[Plugin]:
         yield plugin
 
 
-def test_a_response_has_a_body_a_status_and_headers_with_lower_case_names(
-    http: Plugin, address: str
-) -> None:
+def test_http_response(http: Plugin, address: str) -> None:
+    """A response has a body a status and headers with lower case names."""
     assert http.call("get", json.dumps({"url": f"http://{address}/hello"})) == b"hello"
     assert number(http.call("status")) == 200
     assert number(http.call("headers")) != 0
@@ -604,16 +623,16 @@ def test_a_response_has_a_body_a_status_and_headers_with_lower_case_names(
     assert all(name == name.lower() and isinstance(value, str) for name, value in headers.items())
 
 
-def test_headers_are_hidden_unless_they_are_asked_for(address: str) -> None:
+def test_http_headers_hidden_by_default(address: str) -> None:
+    """Headers are hidden unless they are asked for."""
     with Plugin(manifest(HTTP, allowed_hosts=["127.0.0.1"])) as plugin:
         assert plugin.call("get", json.dumps({"url": f"http://{address}/hello"})) == b"hello"
         assert number(plugin.call("headers")) == 0
 
 
 @pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/broken", 500), ("/empty", 200)])
-def test_a_status_is_an_answer_and_not_an_error(
-    http: Plugin, address: str, path: str, status: int
-) -> None:
+def test_http_status_is_no_error(http: Plugin, address: str, path: str, status: int) -> None:
+    """A status is an answer and not an error."""
     body = http.call(
         "get",
         json.dumps({"url": f"http://{address}{path}", "method": "GET", "headers": {"x-a": "b"}}),
@@ -622,7 +641,8 @@ def test_a_status_is_an_answer_and_not_an_error(
     assert (body == b"") is (path == "/empty")
 
 
-def test_a_request_that_failed_leaves_no_status_of_an_earlier_one(address: str) -> None:
+def test_http_failure_clears_status(address: str) -> None:
+    """A request that failed leaves no status of an earlier one."""
     source = manifest(HTTP, allowed_hosts=["127.0.0.1"])
     with Plugin(source) as plugin:
         plugin.call("get", json.dumps({"url": f"http://{address}/hello"}))
@@ -645,9 +665,8 @@ def test_a_request_that_failed_leaves_no_status_of_an_earlier_one(address: str) 
         ('{"url": "http://127.0.0.1/", "method": 5}', "method"),
     ],
 )
-def test_a_request_document_that_is_not_valid_is_an_error_that_names_the_field(
-    http: Plugin, document: str, part: str
-) -> None:
+def test_http_invalid_request_names_field(http: Plugin, document: str, part: str) -> None:
+    """A request document that is not valid is an error that names the field."""
     with pytest.raises(plugwasm.EgressError, match=part) as caught:
         http.call("get", document)
     assert (caught.value.plugin, caught.value.function) == ("plugin", "get")

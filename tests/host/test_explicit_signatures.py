@@ -73,7 +73,8 @@ def test_not_a_number_passes_as_such() -> None:
     assert math.isnan(d)
 
 
-def test_unsigned_results_are_taken_by_their_bits() -> None:
+def test_unsigned_results_by_bits() -> None:
+    """Unsigned results are taken by their bits."""
     i, j, _, _ = struct.unpack("<qqf4xd", gives_all(2**32 - 1, 2**64 - 1, 0.0, 0.0))
     assert (i, j) == (-1, -1)
 
@@ -93,7 +94,8 @@ def test_unsigned_results_are_taken_by_their_bits() -> None:
         (3, None),
     ],
 )
-def test_a_value_that_does_not_fit_its_type_is_an_error(at: int, value: Any) -> None:
+def test_value_not_fitting_type_is_error(at: int, value: Any) -> None:
+    """A value that does not fit its type is an error."""
     values: list[Any] = [0, 0, 0.0, 0.0]
     values[at] = value
     with pytest.raises(HostFunctionError) as caught:
@@ -101,11 +103,14 @@ def test_a_value_that_does_not_fit_its_type_is_an_error(at: int, value: Any) -> 
     assert isinstance(caught.value.__cause__, (OverflowError, TypeError, struct.error))
 
 
-def test_results_that_are_not_set_are_zero() -> None:
+def test_unset_results_are_zero() -> None:
+    """Results that are not set are zero."""
     assert call(Function(None, "f", ALL_TYPES, ALL_TYPES, lambda *_: None), source=ALL) == bytes(32)
 
 
-def test_a_result_can_be_replaced_by_another_val() -> None:
+def test_result_val_can_be_replaced() -> None:
+    """A result can be replaced by another val."""
+
     def f(plugin: CurrentPlugin, params: list[Val], results: list[Val]) -> None:
         results[1] = Val(ValType.I64, 9)
 
@@ -117,7 +122,8 @@ def test_a_result_can_be_replaced_by_another_val() -> None:
 @pytest.mark.parametrize(
     "change", [lambda r: r.append(Val(ValType.I64, 1)), lambda r: r.clear()], ids=["more", "fewer"]
 )
-def test_another_number_of_results_is_an_error(change: Any) -> None:
+def test_number_of_results_is_checked(change: Any) -> None:
+    """Another number of results is an error."""
     with pytest.raises(HostFunctionError):
         call(
             Function(
@@ -128,14 +134,16 @@ def test_another_number_of_results_is_an_error(change: Any) -> None:
 
 
 @pytest.mark.parametrize("type", [ValType.V128, ValType.FUNC_REF, ValType.EXTERN_REF])
-def test_types_that_cannot_be_passed_are_refused_by_name(type: ValType) -> None:
+def test_unsupported_types_are_refused(type: ValType) -> None:
+    """Types that cannot be passed are refused by name."""
     for args, returns in (([type], []), ([], [type])):
         with pytest.raises(TypeError, match=rf"`f`.*{type.name}"):
             Function(None, "f", args, returns, print)
 
 
 @pytest.mark.parametrize("type", ["i32", 5, None, int], ids=repr)
-def test_what_is_no_type_is_refused_as_well(type: Any) -> None:
+def test_invalid_type_is_refused(type: Any) -> None:
+    """What is no type is refused as well."""
     with pytest.raises(TypeError, match="`f`"):
         Function(None, "f", [type], [], print)
 

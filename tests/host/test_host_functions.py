@@ -79,14 +79,18 @@ def test_bytes_come_and_go_as_bytes(data: bytes) -> None:
     [bytearray(b"ab"), memoryview(b"ab"), memoryview(b"a.b.")[::2]],
     ids=["bytearray", "memoryview", "strided"],
 )
-def test_any_buffer_can_be_returned_for_bytes(result: Any) -> None:
+def test_buffer_returned_for_bytes(result: Any) -> None:
+    """Any buffer can be returned for bytes."""
+
     def f(value: bytes) -> bytes:
         return result  # type: ignore[no-any-return]
 
     assert call(f) == b"ab"
 
 
-def test_the_null_handle_is_empty_text_and_empty_bytes() -> None:
+def test_null_handle_is_empty() -> None:
+    """The null handle is empty text and empty bytes."""
+
     def f(value: str) -> str:
         assert value == ""
         return "was empty"
@@ -99,7 +103,9 @@ def test_the_null_handle_is_empty_text_and_empty_bytes() -> None:
     assert call(g, export="null") == b""
 
 
-def test_text_that_is_not_utf_8_is_an_error() -> None:
+def test_text_not_utf8_is_error() -> None:
+    """Text that is not UTF-8 is an error."""
+
     def f(value: str) -> str:
         return value
 
@@ -111,7 +117,9 @@ def test_text_that_is_not_utf_8_is_an_error() -> None:
     [str, bytes, Annotated[Any, Json], Annotated[Any, Codec(bytes)]],
     ids=["str", "bytes", "Json", "Codec"],
 )
-def test_a_handle_that_is_none_is_an_error_that_names_it(kind: Any) -> None:
+def test_invalid_handle_is_error(kind: Any) -> None:
+    """A handle that is none is an error that names it."""
+
     def f(value: Any) -> str:
         raise AssertionError("it should not be called")
 
@@ -138,7 +146,9 @@ def test_a_handle_that_is_none_is_an_error_that_names_it(kind: Any) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", repr(value)),
 )
-def test_a_result_of_another_type_is_an_error(annotation: type, result: Any) -> None:
+def test_result_type_is_checked(annotation: type, result: Any) -> None:
+    """A result of another type is an error."""
+
     def f(value: str) -> Any:
         return result
 
@@ -152,7 +162,9 @@ def test_a_result_of_another_type_is_an_error(annotation: type, result: Any) -> 
     assert isinstance(cause(f, source=source), (TypeError, struct.error))
 
 
-def test_text_with_a_lone_surrogate_cannot_be_returned() -> None:
+def test_lone_surrogate_cannot_be_returned() -> None:
+    """Text with a lone surrogate cannot be returned."""
+
     def f(value: str) -> str:
         return "\ud800"
 
@@ -201,7 +213,9 @@ def test_integers_are_signed_64_bit(a: int, b: int) -> None:
     ("result", "fits"),
     [(2**63, True), (2**64 - 1, True), (2**64, False), (-(2**63) - 1, False), (10**30, False)],
 )
-def test_an_integer_result_must_fit_into_64_bits_of_either_sign(result: int, fits: bool) -> None:
+def test_integer_result_range(result: int, fits: bool) -> None:
+    """An integer result must fit into 64 bits of either sign."""
+
     def f(a: int, b: int) -> int:
         return result
 
@@ -224,7 +238,9 @@ def test_floats_are_64_bit(value: float) -> None:
     assert repr(seen) == repr([value])
 
 
-def test_an_integer_may_be_returned_for_a_float() -> None:
+def test_integer_returned_for_float() -> None:
+    """An integer may be returned for a float."""
+
     def f(x: float) -> float:
         return 3
 
@@ -240,7 +256,9 @@ def test_truth_is_32_bit(given: int, seen: bool) -> None:
     assert number(call(f, struct.pack("<q", given), source=NOT)) == int(not seen)
 
 
-def test_what_counts_as_true_is_returned_as_1() -> None:
+def test_truth_is_returned_as_1() -> None:
+    """What counts as true is returned as 1."""
+
     def f(x: bool) -> bool:
         return ["anything"]  # type: ignore[return-value]
 
@@ -259,7 +277,9 @@ def test_json_travels_both_ways(marker: Any) -> None:
     assert json.loads(call(f, b'{"a": [true]}')) == {"got": {"a": [True]}, "more": [1, None, "ä"]}
 
 
-def test_json_that_is_none_is_an_error_on_both_ways() -> None:
+def test_invalid_json_is_error() -> None:
+    """JSON that is none is an error on both ways."""
+
     def takes(value: Annotated[Any, Json]) -> str:
         return ""
 
@@ -283,7 +303,9 @@ def test_a_pickle_can_be_returned() -> None:
     assert pickle.loads(call(f)).x == 7
 
 
-def test_a_pickle_cannot_be_a_parameter_and_the_error_says_what_to_use() -> None:
+def test_pickle_parameter_is_refused() -> None:
+    """A pickle cannot be a parameter and the error says what to use."""
+
     def f(value: Annotated[Point, Pickle]) -> str:
         return ""
 
@@ -296,7 +318,9 @@ class Evil:
         return print, ("evil ran",)
 
 
-def test_only_unsafe_pickle_reads_what_a_guest_pickled(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsafe_pickle_reads_pickle(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only unsafe pickle reads what a guest pickled."""
+
     def f(value: Annotated[Any, UnsafePickle]) -> Annotated[Any, UnsafePickle]:
         return value.x if isinstance(value, Point) else "not a point"
 
@@ -314,7 +338,9 @@ def test_only_unsafe_pickle_reads_what_a_guest_pickled(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
-def test_a_codec_makes_the_parameter_and_the_bytes_of_the_result() -> None:
+def test_codec_for_parameter_and_result() -> None:
+    """A codec makes the parameter and the bytes of the result."""
+
     def f(
         value: Annotated[str, Codec(lambda data: data.decode("shift_jis"))],
     ) -> Annotated[int, Codec(lambda n: n.to_bytes(3, "big"))]:
@@ -328,7 +354,9 @@ def fails(data: Any) -> Any:
     raise LookupError("unknown")
 
 
-def test_what_a_codec_raises_is_the_cause() -> None:
+def test_codec_error_is_cause() -> None:
+    """What a codec raises is the cause."""
+
     def takes(value: Annotated[Any, Codec(fails)]) -> str:
         return ""
 
@@ -346,7 +374,8 @@ def test_what_a_codec_raises_is_the_cause() -> None:
 # Inferred: signatures
 
 
-def test_signatures_follow_from_annotations() -> None:
+def test_signature_from_annotations() -> None:
+    """Signatures follow from annotations."""
     I32, I64, F64 = ValType.I32, ValType.I64, ValType.F64
 
     def nothing() -> None: ...
@@ -389,7 +418,9 @@ def test_annotations_may_be_strings() -> None:
     [list, dict, complex, object, Any, str | None, Val, Annotated[dict, "json"]],
     ids=repr,
 )
-def test_a_type_that_tells_no_wasm_type_is_refused_with_what_does(annotation: Any) -> None:
+def test_unmappable_type_is_refused(annotation: Any) -> None:
+    """A type that tells no Wasm type is refused with what does."""
+
     def takes(value: Any) -> None: ...
 
     def gives() -> Any: ...
@@ -404,7 +435,9 @@ def test_a_type_that_tells_no_wasm_type_is_refused_with_what_does(annotation: An
     assert registered == []
 
 
-def test_a_parameter_without_an_annotation_is_refused_by_name() -> None:
+def test_missing_annotation_is_refused() -> None:
+    """A parameter without an annotation is refused by name."""
+
     def f(a: str, b): ...  # type: ignore[no-untyped-def]
 
     with pytest.raises(TypeError, match=r"`f`.*`b`"):
@@ -430,7 +463,8 @@ def test_a_tuple_gives_several_results() -> None:
 
 
 @pytest.mark.parametrize("result", [(1,), (1, 2, 3), 5, None], ids=repr)
-def test_a_tuple_of_another_length_is_an_error(result: Any) -> None:
+def test_tuple_length_is_checked(result: Any) -> None:
+    """A tuple of another length is an error."""
     source = guest(export("run", "(call $f) drop drop"), importing("f", "(result i64 i64)"))
 
     def f() -> tuple[int, int]:
@@ -439,7 +473,9 @@ def test_a_tuple_of_another_length_is_an_error(result: Any) -> None:
     assert isinstance(cause(f, source=source), (ValueError, TypeError))
 
 
-def test_the_first_parameter_can_be_the_plugin() -> None:
+def test_current_plugin_parameter() -> None:
+    """The first parameter can be the plugin."""
+
     def f(plugin: CurrentPlugin, value: str) -> str:
         plugin.set_var("seen", value.encode())
         return f"{value} {plugin.host_context()}"
@@ -448,7 +484,9 @@ def test_the_first_parameter_can_be_the_plugin() -> None:
         assert plugin.call("run", "a", host_context="b") == b"a b"
 
 
-def test_a_view_of_the_plugins_memory_can_be_returned() -> None:
+def test_memory_view_can_be_returned() -> None:
+    """A view of the plugin's memory can be returned."""
+
     def f(plugin: CurrentPlugin, value: int) -> bytes:
         return plugin.memory(plugin.memory_at_offset(value))  # type: ignore[return-value]
 
@@ -458,7 +496,9 @@ def test_a_view_of_the_plugins_memory_can_be_returned() -> None:
 # The decorator
 
 
-def test_the_decorator_gives_a_function_that_can_still_be_called_in_python() -> None:
+def test_decorated_function_is_callable() -> None:
+    """The decorator gives a function that can still be called in Python."""
+
     @host_fn()
     def double(x: int) -> int:
         """Twice as much."""
@@ -471,7 +511,9 @@ def test_the_decorator_gives_a_function_that_can_still_be_called_in_python() -> 
     assert (double.__name__, double.__doc__) == ("double", "Twice as much.")
 
 
-def test_name_and_namespace_can_be_given() -> None:
+def test_name_and_namespace() -> None:
+    """Name and namespace can be given."""
+
     @host_fn(name="f", namespace="my space")
     def something(x: str) -> str:
         return f"{x}?"
@@ -481,7 +523,9 @@ def test_name_and_namespace_can_be_given() -> None:
     assert call(something, "a", source=source) == b"a?"
 
 
-def test_the_arguments_of_the_decorator_can_be_given_by_position() -> None:
+def test_decorator_positional_arguments() -> None:
+    """The arguments of the decorator can be given by position."""
+
     @host_fn("f", None, ([ValType.I64], [ValType.I64]), "extra")
     def something(plugin: CurrentPlugin, params: list[Val], results: list[Val], extra: str) -> None:
         plugin.return_string(results[0], f"{plugin.input_string(params[0])} {extra}")
@@ -489,7 +533,9 @@ def test_the_arguments_of_the_decorator_can_be_given_by_position() -> None:
     assert call(something, "a") == b"a extra"
 
 
-def test_one_python_function_can_have_two_names() -> None:
+def test_one_function_under_two_names() -> None:
+    """One Python function can have two names."""
+
     def f(value: str) -> str:
         return value
 
@@ -500,7 +546,9 @@ def test_one_python_function_can_have_two_names() -> None:
     assert call(stacked, "through") == b"through"
 
 
-def test_methods_lambdas_and_callable_objects_can_be_host_functions() -> None:
+def test_methods_lambdas_and_callables() -> None:
+    """Methods, lambdas and callable objects can be host functions."""
+
     class Greeter:
         def __init__(self, word: str) -> None:
             self.word = word
@@ -542,14 +590,17 @@ def test_user_data_comes_after_the_rest(user_data: Any, seen: tuple[Any, ...]) -
     assert call(host_fn("f", user_data=user_data)(inferred)) == b"inferred"
 
 
-def test_user_data_can_have_parameters_of_its_own() -> None:
+def test_user_data_with_own_parameters() -> None:
+    """User data can have parameters of its own."""
+
     def f(plugin: CurrentPlugin, value: str, first, second) -> str:  # type: ignore[no-untyped-def]
         return f"{value}{first}{second}"
 
     assert call(host_fn("f", user_data=["b", 3])(f), "a") == b"ab3"
 
 
-def test_user_data_of_a_function_object_comes_after_the_rest() -> None:
+def test_user_data_of_function_object() -> None:
+    """User data of a function object comes after the rest."""
     seen: list[Any] = []
     function = Function(
         None,
@@ -568,7 +619,8 @@ def test_user_data_of_a_function_object_comes_after_the_rest() -> None:
 # Threads and time
 
 
-def test_each_thread_gets_what_its_own_host_function_raised() -> None:
+def test_exceptions_of_several_threads() -> None:
+    """Each thread gets what its own host function raised."""
     barrier = threading.Barrier(4)
 
     def f(value: str) -> str:
@@ -591,7 +643,8 @@ def test_each_thread_gets_what_its_own_host_function_raised() -> None:
         assert thread.result() == [f"{name} {i}" for i in range(25)]
 
 
-def test_a_host_function_that_outlives_the_deadline_ends_the_call_when_it_returns() -> None:
+def test_function_outlives_deadline() -> None:
+    """A host function that outlives the deadline ends the call when it returns."""
     import time
 
     finished: list[bool] = []
@@ -610,9 +663,8 @@ def test_a_host_function_that_outlives_the_deadline_ends_the_call_when_it_return
 
 
 @pytest.mark.parametrize("way", ["alloc", "time_remaining", "give"])
-def test_what_a_host_function_does_with_the_plugin_after_the_deadline_is_a_timeout(
-    way: str,
-) -> None:
+def test_plugin_used_after_deadline(way: str) -> None:
+    """What a host function does with the plugin after the deadline is a timeout."""
     import time
 
     def f(plugin: CurrentPlugin, value: str) -> str:
@@ -631,7 +683,9 @@ def test_what_a_host_function_does_with_the_plugin_after_the_deadline_is_a_timeo
             plugin.call("run")
 
 
-def test_fuel_that_ends_while_a_host_function_works_is_told_as_such() -> None:
+def test_fuel_ends_in_host_function() -> None:
+    """Fuel that ends while a host function works is told as such."""
+
     def f(plugin: CurrentPlugin, value: str) -> str:
         while True:
             plugin.free(plugin.alloc(10))
@@ -643,7 +697,8 @@ def test_fuel_that_ends_while_a_host_function_works_is_told_as_such() -> None:
         plugin.call("run")
 
 
-def test_many_calls_of_a_host_function_in_one_call_do_not_use_up_memory() -> None:
+def test_many_calls_keep_memory_flat() -> None:
+    """Many calls of a host function in one call do not use up memory."""
     source = guest(
         export(
             "run",
@@ -664,7 +719,9 @@ def test_many_calls_of_a_host_function_in_one_call_do_not_use_up_memory() -> Non
     assert number(call(f, source=source)) <= 3 * 65536
 
 
-def test_the_decorator_can_do_without_parentheses() -> None:
+def test_decorator_without_parentheses() -> None:
+    """The decorator can do without parentheses."""
+
     @plugwasm.host_fn
     def double(n: int) -> int:
         return 2 * n
@@ -675,7 +732,8 @@ def test_the_decorator_can_do_without_parentheses() -> None:
     assert registered[-1] is double
 
 
-def test_an_annotation_that_cannot_be_resolved_is_explained() -> None:
+def test_unresolvable_annotation() -> None:
+    """An annotation that cannot be resolved is explained."""
     with pytest.raises(
         TypeError, match=r"host function `find`: an annotation cannot be resolved.*'Nowhere'"
     ):
@@ -686,7 +744,8 @@ def test_an_annotation_that_cannot_be_resolved_is_explained() -> None:
 
 
 @pytest.mark.parametrize("functions", [[print], print, [lambda: None]])
-def test_a_function_that_is_no_host_function_is_refused_with_what_to_do(functions: Any) -> None:
+def test_plain_function_is_refused(functions: Any) -> None:
+    """A function that is no host function is refused with what to do."""
     with pytest.raises(
         TypeError, match=r"is no host function: decorate it with `@plugwasm.host_fn\(\)`"
     ):

@@ -22,7 +22,8 @@ def no_deadline() -> None:
     return None
 
 
-def test_a_whole_document_becomes_the_request_it_describes() -> None:
+def test_full_document() -> None:
+    """A whole document becomes the request it describes."""
     with Server(reply(b"made", status=201, headers=[("X-One", "1")])) as server:
         document = json.dumps(
             {"url": server.url + "/a?b=c", "method": "POST", "headers": {"X-Guest": "yes"}}
@@ -39,7 +40,8 @@ def test_a_whole_document_becomes_the_request_it_describes() -> None:
 
 
 @pytest.mark.parametrize("rest", [{}, {"method": None, "headers": None}, {"headers": {}}])
-def test_the_method_is_get_and_there_are_no_headers_unless_given(rest: dict[str, object]) -> None:
+def test_defaults(rest: dict[str, object]) -> None:
+    """The method is GET and there are no headers unless given."""
     with Server(reply(b"x")) as server:
         assert (
             perform(json.dumps({"url": server.url, **rest}).encode(), None, LOCAL, no_deadline).body
@@ -54,7 +56,8 @@ def test_the_method_is_get_and_there_are_no_headers_unless_given(rest: dict[str,
     }
 
 
-def test_headers_may_be_spelt_header_as_other_hosts_allow() -> None:
+def test_header_spelling() -> None:
+    """Headers may be spelt header as other hosts allow."""
     with Server(reply()) as server:
         perform(
             json.dumps({"url": server.url, "header": {"X-Guest": "yes"}}).encode(),
@@ -99,9 +102,8 @@ URL = '"url": "http://127.0.0.1:9/"'
         (b'{"url": "http://127.0.0.1/' + b"x" * (1 << 20) + b'"}', "more than the 1048576 allowed"),
     ],
 )
-def test_a_document_that_is_not_right_is_refused_by_naming_the_field(
-    document: str | bytes, says: str
-) -> None:
+def test_invalid_document_names_field(document: str | bytes, says: str) -> None:
+    """A document that is not right is refused by naming the field."""
     with pytest.raises(EgressError) as caught:
         perform(
             document.encode() if isinstance(document, str) else document, None, LOCAL, no_deadline
@@ -110,7 +112,8 @@ def test_a_document_that_is_not_right_is_refused_by_naming_the_field(
     assert not isinstance(caught.value, EgressDeniedError)
 
 
-def test_a_target_that_is_not_granted_is_denied() -> None:
+def test_denied_target() -> None:
+    """A target that is not granted is denied."""
     with pytest.raises(EgressDeniedError, match=r"the host elsewhere\.test is not granted"):
         perform(b'{"url": "http://elsewhere.test/"}', None, LOCAL, no_deadline)
 
@@ -128,12 +131,14 @@ json_values = st.recursive(
 
 
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
-def test_any_document_is_an_error_of_ours_when_nothing_is_granted(document: bytes) -> None:
+def test_random_documents(document: bytes) -> None:
+    """Any document is an error of ours when nothing is granted."""
     with pytest.raises(EgressError):
         perform(document, None, Egress(), no_deadline)
 
 
-def test_importing_it_loads_nothing_that_only_a_request_needs() -> None:
+def test_lazy_imports() -> None:
+    """Importing it loads nothing that only a request needs."""
     code = (
         "import sys; before = set(sys.modules); import plugwasm._host.http_request; new = set(sys.modules) - before;"
         "print(sorted(new & {'urllib3', 'http.client', 'msgspec', 'json', 'logging', 'ipaddress', 'socket', 'ssl', 're'}))"

@@ -275,7 +275,8 @@ class TestKernelAgreesWithTheModel(KernelAndModel.TestCase):  # type: ignore[nam
 
 
 @pytest.mark.parametrize("pages", [2, 3])
-def test_loads_and_stores_at_the_end_of_memory_never_trap(pages: int) -> None:
+def test_access_at_end_of_memory(pages: int) -> None:
+    """Loads and stores at the end of memory never trap."""
     rig = Rig(pages)
     if pages > INITIAL_PAGES:
         assert rig.alloc(pages * PAGE - INPUT_OFFSET)
@@ -298,7 +299,8 @@ def test_loads_and_stores_at_the_end_of_memory_never_trap(pages: int) -> None:
     assert rig.load_u64(0) == rig.load_u64(64) == 0, "no offset wrapped around"
 
 
-def test_a_store_that_crosses_the_end_writes_nothing() -> None:
+def test_store_across_end_writes_nothing() -> None:
+    """A store that crosses the end writes nothing."""
     rig = Rig()
     end = rig.memory_bytes()
     for offset in range(end - 7, end):
@@ -306,7 +308,8 @@ def test_a_store_that_crosses_the_end_writes_nothing() -> None:
     assert rig.load_u64(end - 8) == 0
 
 
-def test_the_input_is_read_up_to_its_end_and_not_beyond() -> None:
+def test_input_is_read_to_its_end() -> None:
+    """The input is read up to its end and not beyond."""
     rig = Rig()
     for length in (0, 1, 7, 8, 9, 16):
         data = bytes(range(1, length + 1))
@@ -319,7 +322,8 @@ def test_the_input_is_read_up_to_its_end_and_not_beyond() -> None:
             )
 
 
-def test_whatever_is_stored_the_books_do_not_change() -> None:
+def test_stores_do_not_change_records() -> None:
+    """Whatever is stored the books do not change."""
     rig = Rig()
     live = {offset: size for size in (1, 40, 4000, 32, 90_000) if (offset := rig.alloc(size))}
     victims = [offset for offset, size in live.items() if size in (40, 32)]
@@ -341,7 +345,8 @@ def test_whatever_is_stored_the_books_do_not_change() -> None:
     rig.check_books({})
 
 
-def test_the_kernel_itself_writes_nothing_into_the_memory_of_guests() -> None:
+def test_kernel_leaves_guest_memory_alone() -> None:
+    """The kernel itself writes nothing into the memory of guests."""
     rig = Rig()
     rig.run("scribble", 0, rig.memory_bytes(), 0xA5A5A5A5A5A5A5A5)
     blocks = [rig.alloc(size) for size in (1, 33, 500, 7000, 20_000)]
@@ -382,7 +387,8 @@ def test_the_kernel_itself_writes_nothing_into_the_memory_of_guests() -> None:
         (MASK - 2000, 0, True),
     ],
 )
-def test_an_output_must_lie_in_one_live_block(shift: int, length: int, good: bool) -> None:
+def test_output_must_be_in_live_block(shift: int, length: int, good: bool) -> None:
+    """An output must lie in one live block."""
     rig = Rig()
     before = rig.alloc(100)
     block = rig.alloc(100)
@@ -394,7 +400,8 @@ def test_an_output_must_lie_in_one_live_block(shift: int, length: int, good: boo
     assert rig.failure()[0] == 0, "a good one makes up for a bad one"
 
 
-def test_an_output_across_two_live_blocks_is_refused() -> None:
+def test_output_across_blocks_is_refused() -> None:
+    """An output across two live blocks is refused."""
     rig = Rig()
     block, other = rig.alloc(32), rig.alloc(32)
     assert other == block + 32
@@ -406,7 +413,8 @@ def test_an_output_across_two_live_blocks_is_refused() -> None:
     assert rig.failure()[0] == FAULT_OUTPUT
 
 
-def test_an_output_freed_after_it_was_set_is_still_inside_the_memory() -> None:
+def test_output_freed_after_set() -> None:
+    """An output freed after it was set is still inside the memory."""
     rig = Rig()
     block = rig.alloc(100)
     rig.output_set(block, 100)
@@ -416,7 +424,8 @@ def test_an_output_freed_after_it_was_set_is_still_inside_the_memory() -> None:
     assert len(rig.kernel.view(offset, length)) == 100
 
 
-def test_a_bad_input_range_leaves_the_input_as_it_was() -> None:
+def test_bad_input_range_keeps_input() -> None:
+    """A bad input range leaves the input as it was."""
     rig = Rig()
     rig.call("ok", b"abc")
     rig.input_set(INPUT_OFFSET, 4)
@@ -425,7 +434,8 @@ def test_a_bad_input_range_leaves_the_input_as_it_was() -> None:
     assert rig.input_load_u8(0) == ord("a")
 
 
-def test_the_error_is_the_text_of_a_block_and_the_last_one_counts() -> None:
+def test_last_error_counts() -> None:
+    """The error is the text of a block and the last one counts."""
     rig = Rig()
     good = rig.kernel.new_block(b"went wrong")
     rig.error_set(good + 1)
@@ -442,7 +452,8 @@ def test_the_error_is_the_text_of_a_block_and_the_last_one_counts() -> None:
 # ---- calls ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_status_tells_code_and_fault_apart() -> None:
+def test_status_code_and_fault() -> None:
+    """A status tells code and fault apart."""
     rig = Rig()
     assert rig.call("ok")[0] == 0
     assert rig.call("seven")[0] == 7
@@ -465,7 +476,8 @@ def test_every_call_begins_as_new() -> None:
     rig.check_books({})
 
 
-def test_an_entry_is_called_only_with_a_function_of_its_type() -> None:
+def test_entry_type_is_checked() -> None:
+    """An entry is called only with a function of its type."""
     rig = Rig()
     with pytest.raises(Trap, match="indirect call with a wrong type"):
         rig.call("rounds")
@@ -478,7 +490,8 @@ def test_an_entry_is_called_only_with_a_function_of_its_type() -> None:
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
-def test_an_input_may_fill_the_memory_but_not_exceed_it(over: int) -> None:
+def test_input_may_fill_memory(over: int) -> None:
+    """An input may fill the memory but not exceed it."""
     rig = Rig(2)
     size = 2 * PAGE - INPUT_OFFSET
     entry = rig.kernel.entry(True)
@@ -493,7 +506,8 @@ def test_an_input_may_fill_the_memory_but_not_exceed_it(over: int) -> None:
     assert rig.kernel.capacity <= size
 
 
-def test_room_for_an_input_is_made_up_to_the_limit() -> None:
+def test_input_space_up_to_limit() -> None:
+    """Room for an input is made up to the limit."""
     rig = Rig(5)
     assert not rig.kernel.reserve(5 * PAGE - INPUT_OFFSET + 1)
     assert rig.memory_bytes() == 2 * PAGE
@@ -511,12 +525,14 @@ def test_room_for_an_input_is_made_up_to_the_limit() -> None:
 
 
 @pytest.mark.parametrize(("work", "count"), [("rounds", 8000), ("churn", 8000)])
-def test_twice_the_rounds_take_twice_the_steps(work: str, count: int) -> None:
+def test_steps_are_linear(work: str, count: int) -> None:
+    """Twice the rounds take twice the steps."""
     once, twice = (Rig(100, fuel=True).fuel_of(work, n) for n in (count, 2 * count))
     assert 1.9 * once < twice <= 2.1 * once
 
 
-def test_the_length_of_the_last_of_many_blocks_takes_no_more_steps_than_of_the_first() -> None:
+def test_length_takes_constant_steps() -> None:
+    """The length of the last of many blocks takes no more steps than of the first."""
     rig = Rig(100, fuel=True)
     for _ in range(10_000):
         rig.alloc(1)
@@ -534,7 +550,8 @@ def test_the_length_of_the_last_of_many_blocks_takes_no_more_steps_than_of_the_f
 
 @given(offset=st.one_of(anywhere, st.integers(0, 2**80)), pages=st.integers(2, 9))
 @settings(max_examples=80, deadline=None)
-def test_the_host_finds_a_length_only_where_a_block_starts(offset: int, pages: int) -> None:
+def test_host_finds_length_at_block_start(offset: int, pages: int) -> None:
+    """The host finds a length only where a block starts."""
     rig = Rig(pages)
     live = {}
     while block := rig.alloc(9000):
@@ -550,7 +567,8 @@ def test_the_host_finds_a_length_only_where_a_block_starts(offset: int, pages: i
             assert rig.kernel.length(near) == live.get(near, 0)
 
 
-def test_the_heads_of_the_bins_are_not_taken_for_blocks() -> None:
+def test_bin_heads_are_not_blocks() -> None:
+    """The heads of the bins are not taken for blocks."""
     rig = Rig()
     block, _ = rig.alloc(40), rig.alloc(1)
     rig.free(block)
@@ -558,7 +576,8 @@ def test_the_heads_of_the_bins_are_not_taken_for_blocks() -> None:
     assert [rig.kernel.length(offset) for offset in range(INPUT_OFFSET)] == [0] * INPUT_OFFSET
 
 
-def test_views_stay_good_while_the_memory_grows() -> None:
+def test_views_survive_growth() -> None:
+    """Views stay good while the memory grows."""
     rig = Rig(1000)
     first = rig.kernel.new_block(b"first")
     view, heap = rig.kernel.block(first), rig.kernel.heap
@@ -576,7 +595,8 @@ def test_views_stay_good_while_the_memory_grows() -> None:
     assert rig.load_u8(blocks[-1] + 299_999) == 5
 
 
-def test_the_host_sees_blocks_that_the_guest_made_by_growing() -> None:
+def test_host_sees_blocks_after_growth() -> None:
+    """The host sees blocks that the guest made by growing."""
     rig = Rig(1000)
     assert rig.kernel.length(rig.alloc(10)) == 10
     for _ in range(30):
@@ -585,7 +605,8 @@ def test_the_host_sees_blocks_that_the_guest_made_by_growing() -> None:
         assert len(rig.kernel.view(block, 50_000)) == 50_000
 
 
-def test_what_the_host_puts_is_there_also_where_the_memory_must_grow() -> None:
+def test_host_put_grows_memory() -> None:
+    """What the host puts is there also where the memory must grow."""
     rig = Rig(1000)
     data = bytes(range(256)) * 2000
     offsets = [rig.kernel.new_block(data) for _ in range(5)]
@@ -594,7 +615,8 @@ def test_what_the_host_puts_is_there_also_where_the_memory_must_grow() -> None:
     assert Rig(2).kernel.new_block(data) == 0
 
 
-def test_an_exception_while_growing_reaches_whoever_asked_and_the_books_stay_right() -> None:
+def test_exception_while_growing() -> None:
+    """An exception while growing reaches whoever asked and the books stay right."""
     rig = Rig(1000)
     block = rig.alloc(100)
     rig.owner.raises = LookupError("from the owner")
@@ -607,7 +629,8 @@ def test_an_exception_while_growing_reaches_whoever_asked_and_the_books_stay_rig
     rig.check_books({block: 100, block + 128: 300_000})
 
 
-def test_plugins_can_import_what_the_contract_names_and_nothing_else() -> None:
+def test_importable_functions() -> None:
+    """Plugins can import what the contract names and nothing else."""
     _, kernel, _ = modules(False)
     assert set(kernel.exports) >= _kernel.KERNEL_FUNCTIONS
     hidden = (

@@ -30,9 +30,8 @@ from tests.support.kernel_rig import (
     order=st.randoms(use_true_random=False),
 )
 @settings(max_examples=60, deadline=None)
-def test_after_everything_was_freed_in_any_order_the_memory_is_one_piece_again(
-    around: list[tuple[int, int]], order: Any
-) -> None:
+def test_freed_blocks_merge_to_one(around: list[tuple[int, int]], order: Any) -> None:
+    """After everything was freed in any order, the memory is one piece again."""
     rig = Rig(1024)
     blocks = {
         offset: size
@@ -51,7 +50,8 @@ def test_after_everything_was_freed_in_any_order_the_memory_is_one_piece_again(
     assert rig.alloc(rig.memory_bytes() - INPUT_OFFSET) == INPUT_OFFSET
 
 
-def test_sizes_around_powers_of_two_go_to_the_right_bin() -> None:
+def test_sizes_around_powers_of_two() -> None:
+    """Sizes around powers of two go to the right bin."""
     rig = Rig()
     for log in range(27):
         for size in (
@@ -72,7 +72,8 @@ def test_sizes_around_powers_of_two_go_to_the_right_bin() -> None:
 @pytest.mark.parametrize(
     "granules", [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 2047, 2048, 3071, 3072, 3073]
 )
-def test_a_freed_block_is_the_next_of_its_size(granules: int) -> None:
+def test_freed_block_is_reused(granules: int) -> None:
+    """A freed block is the next of its size."""
     rig = Rig(64)
     size = granules * GRANULE
     block = rig.alloc(size)
@@ -87,7 +88,8 @@ def test_a_freed_block_is_the_next_of_its_size(granules: int) -> None:
     rig.check_books({fence: 1, block: max(size - 1, 1)})
 
 
-def test_a_larger_free_block_is_cut_and_grows_together_again() -> None:
+def test_larger_block_is_split_and_merged() -> None:
+    """A larger free block is cut and grows together again."""
     rig = Rig()
     large = rig.alloc(10_000)
     fence = rig.alloc(1)
@@ -103,7 +105,8 @@ def test_a_larger_free_block_is_cut_and_grows_together_again() -> None:
 
 
 @pytest.mark.parametrize("size", [100, 70_000, 400_000])
-def test_a_loop_of_alloc_and_free_does_not_grow(size: int) -> None:
+def test_alloc_free_loop_does_not_grow(size: int) -> None:
+    """A loop of alloc and free does not grow."""
     rig = Rig(100)
     keep = rig.alloc(1)
     first = rig.alloc(size)
@@ -118,7 +121,8 @@ def test_a_loop_of_alloc_and_free_does_not_grow(size: int) -> None:
     rig.check_books({keep: 1, fence: 1})
 
 
-def test_a_free_block_of_the_right_bin_that_is_too_small_is_left_alone() -> None:
+def test_too_small_block_of_bin_is_skipped() -> None:
+    """A free block of the right bin that is too small is left alone."""
     rig = Rig()
     fitting, fence, small, last = (rig.alloc(granules * GRANULE) for granules in (5, 1, 4, 1))
     assert bin_of(5) == bin_of(4)
@@ -133,7 +137,8 @@ def test_a_free_block_of_the_right_bin_that_is_too_small_is_left_alone() -> None
 
 
 @pytest.mark.parametrize("granules", [1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 15, 16, 23, 24, 2047, 2048])
-def test_a_free_block_of_the_next_bin_is_used_before_new_space(granules: int) -> None:
+def test_next_bin_before_new_space(granules: int) -> None:
+    """A free block of the next bin is used before new space."""
     rig = Rig(64)
     larger = next(
         size for size in range(granules, 2 * granules + 2) if bin_of(size) > bin_of(granules)
@@ -144,7 +149,8 @@ def test_a_free_block_of_the_next_bin_is_used_before_new_space(granules: int) ->
     rig.check_books({fence: 1, block: granules * GRANULE})
 
 
-def test_two_sizes_of_one_bin_in_turn_do_not_grow_without_end() -> None:
+def test_two_sizes_of_one_bin() -> None:
+    """Two sizes of one bin in turn do not grow without end."""
     rig = Rig(1000)
     fences: dict[int, int] = {}
     for _ in range(300):
@@ -160,7 +166,8 @@ def test_two_sizes_of_one_bin_in_turn_do_not_grow_without_end() -> None:
     assert rig.memory_bytes() == INITIAL_PAGES * PAGE
 
 
-def test_alloc_of_nothing_is_the_null_handle() -> None:
+def test_alloc_zero_is_null_handle() -> None:
+    """Alloc of nothing is the null handle."""
     rig = Rig()
     assert rig.alloc(0) == 0
     assert rig.length(0) == 0
@@ -171,7 +178,8 @@ def test_alloc_of_nothing_is_the_null_handle() -> None:
 @pytest.mark.parametrize(
     "size", [LARGEST + 1, 2**32 - 1, 2**32, 2**32 + 1, 2**37, 2**40, 2**63, MASK - 31, MASK]
 )
-def test_alloc_of_more_than_there_can_be_is_refused_without_asking(size: int) -> None:
+def test_impossible_alloc_is_refused(size: int) -> None:
+    """Alloc of more than there can be is refused without asking."""
     rig = Rig(2**32)
     assert rig.alloc(size) == 0
     assert rig.reserve(size) == 0
@@ -180,7 +188,8 @@ def test_alloc_of_more_than_there_can_be_is_refused_without_asking(size: int) ->
     rig.check_books({})
 
 
-def test_alloc_beyond_the_limit_is_refused_and_takes_no_memory() -> None:
+def test_alloc_over_limit_is_refused() -> None:
+    """Alloc beyond the limit is refused and takes no memory."""
     rig = Rig(3)
     assert rig.alloc(2**31) == 0
     assert rig.memory_bytes() == INITIAL_PAGES * PAGE
@@ -194,7 +203,8 @@ def test_alloc_beyond_the_limit_is_refused_and_takes_no_memory() -> None:
     assert rig.alloc(1) == INPUT_OFFSET
 
 
-def test_growing_by_what_is_needed_still_works_where_a_spare_quarter_is_not_granted() -> None:
+def test_growth_without_spare_quarter() -> None:
+    """Growing by what is needed still works where a spare quarter is not granted."""
     rig = Rig(101)
     assert rig.alloc(100 * PAGE - INPUT_OFFSET) == INPUT_OFFSET
     rig.owner.asked.clear()
@@ -204,7 +214,8 @@ def test_growing_by_what_is_needed_still_works_where_a_spare_quarter_is_not_gran
 
 
 @pytest.mark.parametrize("pages", range(2, 12))
-def test_every_granule_of_every_size_of_heap_has_a_record(pages: int) -> None:
+def test_every_granule_has_a_record(pages: int) -> None:
+    """Every granule of every size of heap has a record."""
     rig = Rig(pages)
     blocks = {}
     while offset := rig.alloc(GRANULE):
@@ -218,7 +229,8 @@ def test_every_granule_of_every_size_of_heap_has_a_record(pages: int) -> None:
     assert rig.length(last) == rig.kernel.length(last) == 0
 
 
-def test_four_gib_can_be_used_to_the_last_byte() -> None:
+def test_four_gib_to_last_byte() -> None:
+    """Four GiB can be used to the last byte."""
     rig = Rig(65536)
     block = rig.alloc(LARGEST)
     if not block:

@@ -64,7 +64,8 @@ MAKERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 @pytest.mark.parametrize("maker", MAKERS)
-def test_the_empty_name_is_a_namespace_of_its_own(maker: str, kind: Any) -> None:
+def test_empty_name_is_a_namespace(maker: str, kind: Any) -> None:
+    """The empty name is a namespace of its own."""
     with kind(NAMELESS, functions=MAKERS[maker]("")) as plugin:
         assert plugin.call("run", "Ada").endswith(b"Ada")
     with kind(DEFAULT, functions=MAKERS[maker](None)) as plugin:
@@ -75,7 +76,8 @@ def test_the_empty_name_is_a_namespace_of_its_own(maker: str, kind: Any) -> None
         kind(NAMELESS, functions=MAKERS[maker](None))
 
 
-def test_functions_of_one_name_in_both_namespaces_are_two() -> None:
+def test_one_name_in_two_namespaces() -> None:
+    """Functions of one name in both namespaces are two."""
     both = guest(
         export("run", "(call $give (call $f (call $g (call $copy))))"),
         '(import "" "hello" (func $f (param i64) (result i64))) (import "extism:host/user" "hello" (func $g (param i64) (result i64)))',
@@ -96,7 +98,8 @@ def lambda_of(word: str) -> Any:
     return f
 
 
-def test_a_function_may_have_the_empty_name_too() -> None:
+def test_function_with_empty_name() -> None:
+    """A function may have the empty name too."""
     nameless = guest(
         export("run", "(call $give (call $f (call $copy)))"),
         '(import "env" "" (func $f (param i64) (result i64)))',
@@ -113,7 +116,8 @@ def test_a_function_may_have_the_empty_name_too() -> None:
         assert plugin.call("run", "Ada") == b"hello, Ada"
 
 
-def test_a_harness_fakes_what_is_imported_from_the_empty_namespace() -> None:
+def test_harness_fakes_empty_namespace() -> None:
+    """A harness fakes what is imported from the empty namespace."""
     harness = Harness(NAMELESS)
     fake = harness.host("hello", str, returns="faked", namespace="")
     with harness.plugin() as plugin:
@@ -123,12 +127,14 @@ def test_a_harness_fakes_what_is_imported_from_the_empty_namespace() -> None:
         harness.host("goodbye", namespace="")
 
 
-def test_a_harness_runs_the_real_function_of_the_empty_namespace() -> None:
+def test_harness_runs_real_function() -> None:
+    """A harness runs the real function of the empty namespace."""
     with Harness(NAMELESS, functions=[host_fn("hello", "")(hello)]).plugin() as plugin:
         assert plugin.call("run", "Ada") == b"hello, Ada"
 
 
-def test_calls_of_the_empty_namespace_are_recorded_and_replayed(tmp_path: Any) -> None:
+def test_recording_of_empty_namespace(tmp_path: Any) -> None:
+    """Calls of the empty namespace are recorded and replayed."""
     recorder = recording.Recorder()
     with Plugin(NAMELESS, functions=[host_fn("hello", "")(hello)], observe=recorder) as plugin:
         plugin.call("run", "Ada")
@@ -140,7 +146,8 @@ def test_calls_of_the_empty_namespace_are_recorded_and_replayed(tmp_path: Any) -
 
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
-def test_a_plugin_from_before_1_0_is_told_apart_from_one_with_functions_missing(kind: Any) -> None:
+def test_plugin_before_1_0_is_detected(kind: Any) -> None:
+    """A plugin from before 1.0 is told apart from one with functions missing."""
     with pytest.raises(
         MissingImportError,
         match=r"env\.extism_alloc.*before Extism 1\.0.*build it again with a current kit",
@@ -148,13 +155,15 @@ def test_a_plugin_from_before_1_0_is_told_apart_from_one_with_functions_missing(
         kind(OLD)
 
 
-def test_an_application_may_provide_the_functions_of_before_1_0_itself() -> None:
+def test_application_provides_old_functions() -> None:
+    """An application may provide the functions of before 1.0 itself."""
     function = Function("env", "extism_alloc", [ValType.I64], [ValType.I64], lambda p, i, o: None)
     with Plugin(OLD, functions=[function]) as plugin:
         assert plugin.call("run") == b""
 
 
-def test_another_import_from_env_is_an_application_s() -> None:
+def test_other_import_from_env() -> None:
+    """Another import from env is an application's."""
     other = '(module (import "env" "greet" (func)))'
     with pytest.raises(MissingImportError, match="pass a host function"):
         Plugin(other)

@@ -18,7 +18,9 @@ from tests.support.host_calls import BYTES_TO_BYTES
 pytestmark = pytest.mark.usefixtures("own_registry")
 
 
-def test_without_functions_a_plugin_gets_all_that_were_registered() -> None:
+def test_default_is_all_registered() -> None:
+    """Without functions, a plugin gets all that were registered."""
+
     @host_fn()
     def f(value: str) -> str:
         return "registered"
@@ -28,7 +30,8 @@ def test_without_functions_a_plugin_gets_all_that_were_registered() -> None:
         assert plugin.compiled_plugin.functions == (f,)
 
 
-def test_the_registry_is_read_when_the_plugin_is_compiled() -> None:
+def test_registry_is_read_at_compile() -> None:
+    """The registry is read when the plugin is compiled."""
     with pytest.raises(plugwasm.MissingImportError):
         Plugin(BYTES_TO_BYTES)
 
@@ -41,7 +44,9 @@ def test_the_registry_is_read_when_the_plugin_is_compiled() -> None:
 
 
 @pytest.mark.parametrize("functions", [[], None, ()], ids=repr)
-def test_an_empty_list_means_no_functions_whatever_is_registered(functions: Any) -> None:
+def test_empty_list_means_none(functions: Any) -> None:
+    """An empty list means no functions whatever is registered."""
+
     @host_fn()
     def f(value: str) -> str:
         return "registered"
@@ -52,7 +57,9 @@ def test_an_empty_list_means_no_functions_whatever_is_registered(functions: Any)
         plugwasm.CompiledPlugin(BYTES_TO_BYTES, functions=functions)
 
 
-def test_functions_can_be_any_iterable_and_replace_the_registered() -> None:
+def test_any_iterable_replaces_registry() -> None:
+    """Functions can be any iterable and replace the registered."""
+
     @host_fn()
     def f(value: str) -> str:
         return "registered"
@@ -66,7 +73,9 @@ def test_functions_can_be_any_iterable_and_replace_the_registered() -> None:
         assert plugin.call("run") == b"own"
 
 
-def test_a_plugin_of_a_compiled_plugin_has_its_functions() -> None:
+def test_compiled_plugin_functions() -> None:
+    """A plugin of a compiled plugin has its functions."""
+
     def f(value: str) -> str:
         return "compiled"
 
@@ -77,7 +86,9 @@ def test_a_plugin_of_a_compiled_plugin_has_its_functions() -> None:
         assert plugin.call("run") == b"compiled"
 
 
-def test_functions_that_no_plugin_imports_do_no_harm() -> None:
+def test_unimported_functions_are_ignored() -> None:
+    """Functions that no plugin imports do no harm."""
+
     def f(value: str) -> str:
         return "used"
 

@@ -63,21 +63,20 @@ def run(tmp_path: Path, kind: type[Plugin], **environment: str) -> tuple[str, st
 
 
 @KINDS
-def test_where_no_logging_is_set_up_nothing_reaches_stderr_and_the_level_is_off(
-    tmp_path: Path, kind: type[Plugin]
-) -> None:
+def test_no_logging_set_up(tmp_path: Path, kind: type[Plugin]) -> None:
+    """Where no logging is set up, nothing reaches stderr and the level is off."""
     assert run(tmp_path, kind) == (f"{LEVEL_OFF}\n", "")
 
 
 @KINDS
-def test_where_it_is_set_up_all_of_it_does_and_the_level_is_that_of_the_application(
-    tmp_path: Path, kind: type[Plugin]
-) -> None:
+def test_logging_set_up(tmp_path: Path, kind: type[Plugin]) -> None:
+    """Where it is set up, all of it does, and the level is that of the application."""
     assert run(tmp_path, kind, SET_UP="WARNING") == ("3\n", "hello\none\ntwo\n")
     assert run(tmp_path, kind, SET_UP="ERROR") == ("4\n", "hello\n")
 
 
-def test_nothing_else_of_plugwasm_reaches_stderr_either(tmp_path: Path) -> None:
+def test_other_loggers_are_quiet(tmp_path: Path) -> None:
+    """Nothing else of plugwasm reaches stderr either."""
     code = """
 import plugwasm
 class Bad(plugwasm.observing.Observer):
@@ -91,7 +90,8 @@ with plugwasm.Plugin('(module (func (export "f")))', observe=[Bad(), plugwasm.ob
     assert done.stderr == ""
 
 
-def test_importing_plugwasm_does_not_import_logging() -> None:
+def test_import_does_not_import_logging() -> None:
+    """Importing plugwasm does not import logging."""
     code = "import plugwasm, sys; plugwasm.Plugin; print('logging' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
@@ -118,7 +118,8 @@ def only_handler() -> Iterator[logging.Handler]:
         top.propagate = propagate
 
 
-def test_a_level_that_only_a_handler_has_counts() -> None:
+def test_level_of_handler_counts() -> None:
+    """A level that only a handler has counts."""
     with only_handler() as handler, Plugin(SAYS, wasi=True) as plugin:
         logging.getLogger("plugwasm").setLevel(5)
         assert number(plugin.call("level")) == 0
@@ -128,7 +129,8 @@ def test_a_level_that_only_a_handler_has_counts() -> None:
         assert number(plugin.call("level")) == 4
 
 
-def test_where_the_only_handler_was_taken_away_the_level_is_off() -> None:
+def test_removed_handler_turns_level_off() -> None:
+    """Where the only handler was taken away, the level is off."""
     top = logging.getLogger("plugwasm")
     with only_handler() as handler, Plugin(SAYS, wasi=True) as plugin:
         assert number(plugin.call("level")) == 3
@@ -154,9 +156,8 @@ def drained() -> Iterator[tuple[CustomLogger, list[str]]]:
 
 
 @KINDS
-def test_a_message_of_several_lines_is_one_record_whose_further_lines_are_indented(
-    kind: type[Plugin], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_several_lines_are_one_record(kind: type[Plugin], caplog: pytest.LogCaptureFixture) -> None:
+    """A message of several lines is one record whose further lines are indented."""
     with kind(SAYS, wasi=True) as plugin:
         plugin.call("say", FORGED)
     (record,) = caplog.records
@@ -169,9 +170,10 @@ def test_a_message_of_several_lines_is_one_record_whose_further_lines_are_indent
 
 
 @KINDS
-def test_what_is_drained_has_the_lines_as_the_plugin_said_them(
+def test_drained_lines_are_unchanged(
     kind: type[Plugin], drained: tuple[CustomLogger, list[str]]
 ) -> None:
+    """What is drained has the lines as the plugin said them."""
     with kind(SAYS, wasi=True) as plugin:
         plugin.call("say", FORGED)
         plugin.call("say", "a\nb")
@@ -184,7 +186,8 @@ def test_what_is_drained_has_the_lines_as_the_plugin_said_them(
     assert said[1].endswith("ERROR plugwasm.plugin.plugin: a\nb\n")
 
 
-def test_a_harness_shows_them_as_the_plugin_said_them() -> None:
+def test_harness_lines_are_unchanged() -> None:
+    """A harness shows them as the plugin said them."""
     with Harness(SAYS, wasi=True) as harness:
         plugin = harness.plugin()
         plugin.call("say", "a\nb")
@@ -192,7 +195,8 @@ def test_a_harness_shows_them_as_the_plugin_said_them() -> None:
         assert number(plugin.call("level")) == 0
 
 
-def test_each_line_counts_towards_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_line_counts_towards_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """Each line counts towards the limit."""
     with Plugin(SAYS, wasi=True, limits=Limits(log_lines_per_second=1)) as plugin:
         plugin.call("say", "line\n" * 500)
         for _ in range(5):

@@ -43,14 +43,16 @@ ANSWERS = guest(
 
 
 @KINDS
-def test_a_key_that_is_freed_again_does_not_hit_the_setting(kind: type[Plugin]) -> None:
+def test_config_key_freed_again(kind: type[Plugin]) -> None:
+    """A key that is freed again does not hit the setting."""
     with kind(ANSWERS, config={"greeting": VALUE}) as plugin:
         assert number(plugin.call("length_of_a_setting")) == len(VALUE)
         assert plugin.call("setting", returns=str) == VALUE
 
 
 @KINDS
-def test_a_key_that_is_freed_again_does_not_hit_the_var(kind: type[Plugin]) -> None:
+def test_var_key_freed_again(kind: type[Plugin]) -> None:
+    """A key that is freed again does not hit the var."""
     with kind(ANSWERS) as plugin:
         plugin.call("set", "short")
         assert plugin.call("var") == b"short"
@@ -65,15 +67,15 @@ def test_one_block_may_be_given_twice(kind: type[Plugin]) -> None:
 
 
 @KINDS
-def test_a_line_that_is_freed_again_does_not_hit_what_was_allocated_since(
-    kind: type[Plugin],
-) -> None:
+def test_log_line_freed_again(kind: type[Plugin]) -> None:
+    """A line that is freed again does not hit what was allocated since."""
     with kind(ANSWERS) as plugin:
         assert number(plugin.call("log")) != 0, "two live blocks are at two places"
 
 
 @KINDS
-def test_a_handle_that_was_taken_is_no_block_any_more(kind: type[Plugin]) -> None:
+def test_taken_handle_is_no_block(kind: type[Plugin]) -> None:
+    """A handle that was taken is no block any more."""
     with kind(ANSWERS) as plugin:
         assert number(plugin.call("length_afterwards")) == 0
         with pytest.raises(plugwasm.BadHandleError, match="config_get"):
@@ -81,7 +83,8 @@ def test_a_handle_that_was_taken_is_no_block_any_more(kind: type[Plugin]) -> Non
 
 
 @KINDS
-def test_a_handle_may_be_freed_again_as_long_as_the_call_lasts(kind: type[Plugin]) -> None:
+def test_taken_handle_freed_during_call(kind: type[Plugin]) -> None:
+    """A handle may be freed again as long as the call lasts."""
     with kind(ANSWERS, limits=plugwasm.Limits(log_lines_per_second=None)) as plugin:
         assert plugin.call("freed_much_later") == b"HGFEDCBA"
 
@@ -98,9 +101,8 @@ HTTP = guest(
 
 
 @KINDS
-def test_a_request_and_a_body_that_are_freed_again_do_not_hit_the_answer(
-    kind: type[Plugin],
-) -> None:
+def test_http_blocks_freed_again(kind: type[Plugin]) -> None:
+    """A request and a body that are freed again do not hit the answer."""
     policy = Egress(schemes=["http"], ports=None, private_addresses=["127.0.0.0/8"])
     with (
         Server(reply(b"an answer")) as server,
@@ -120,9 +122,9 @@ ASKS = guest(
 
 
 @KINDS
-def test_what_a_function_of_the_application_frees_may_be_freed_again_as_well(
-    kind: type[Plugin],
-) -> None:
+def test_custom_function_block_freed_again(kind: type[Plugin]) -> None:
+    """What a function of the application frees may be freed again as well."""
+
     def ask(plugin: CurrentPlugin, args: list[Any], results: list[Any]) -> None:
         asked = plugin.memory_at_offset(args[0])
         said = plugin.input_bytes(args[0])
@@ -137,7 +139,8 @@ def test_what_a_function_of_the_application_frees_may_be_freed_again_as_well(
 # ---- what is kept of it takes next to nothing -------------------------------------------------------------------------------------------
 
 
-def test_of_what_was_taken_only_the_start_is_kept_and_a_thousand_of_these() -> None:
+def test_kept_starts_are_bounded() -> None:
+    """Of what was taken, only the start is kept and a thousand of these."""
     rig = Rig(4)
     for _ in range(100_000):
         rig.kernel.free(rig.alloc(40_000))
@@ -145,9 +148,8 @@ def test_of_what_was_taken_only_the_start_is_kept_and_a_thousand_of_these() -> N
     assert rig.memory_bytes() == 2 * PAGE, "nothing grew"
 
 
-def test_a_logging_loop_does_not_take_more_and_more_memory(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_logging_loop_keeps_memory_flat(caplog: pytest.LogCaptureFixture) -> None:
+    """A logging loop does not take more and more memory."""
     caplog.set_level(logging.CRITICAL)
     source = guest(
         export("log", """
@@ -159,7 +161,8 @@ def test_a_logging_loop_does_not_take_more_and_more_memory(
         assert number(plugin.call("log")) == 2 * PAGE
 
 
-def test_before_the_memory_grows_all_but_the_last_few_are_freed() -> None:
+def test_growth_frees_older_blocks() -> None:
+    """Before the memory grows, all but the last few are freed."""
     rig = Rig(1000)
     first = rig.alloc(1)
     for _ in range(3000):  # each leaves a hole that is a granule too small for the next
@@ -170,7 +173,8 @@ def test_before_the_memory_grows_all_but_the_last_few_are_freed() -> None:
     rig.free(first)
 
 
-def test_where_the_limits_refuse_more_all_are_freed() -> None:
+def test_refused_growth_frees_all() -> None:
+    """Where the limits refuse more, all are freed."""
     rig = Rig(2)
     room = 2 * PAGE - INPUT_OFFSET
     for _ in range(3):
@@ -182,7 +186,8 @@ def test_where_the_limits_refuse_more_all_are_freed() -> None:
     assert (rig.taken(), rig.failure()[-1]) == (0, room + 1)
 
 
-def test_a_taken_block_keeps_its_place_until_it_is_released() -> None:
+def test_taken_block_keeps_its_place() -> None:
+    """A taken block keeps its place until it is released."""
     rig = Rig()
     taken = rig.alloc(10 * GRANULE)
     rig.kernel.free(taken)

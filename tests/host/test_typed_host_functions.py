@@ -61,7 +61,8 @@ def served(kind: Any, f: Any = lambda value: value, returns: Any = None) -> Plug
     ],
     ids=str,
 )
-def test_records_travel_to_host_functions_and_back(kind: Any, value: Any) -> None:
+def test_records_round_trip(kind: Any, value: Any) -> None:
+    """Records travel to host functions and back."""
     seen = []
     codec = MSGPACK if MSGPACK in getattr(kind, "__metadata__", ()) else JSON
     with served(kind, lambda value: seen.append(value) or value) as plugin:
@@ -91,9 +92,9 @@ def test_records_travel_to_host_functions_and_back(kind: Any, value: Any) -> Non
     ],
     ids=str,
 )
-def test_wrong_data_for_a_host_function_is_an_error_that_says_where(
-    kind: Any, data: bytes, message: str
-) -> None:
+def test_invalid_data_is_error(kind: Any, data: bytes, message: str) -> None:
+    """Wrong data for a host function is an error that says where."""
+
     def never(value: Any) -> Any:
         raise AssertionError("it should not be called")
 
@@ -105,7 +106,8 @@ def test_wrong_data_for_a_host_function_is_an_error_that_says_where(
 
 
 @pytest.mark.usefixtures("_own_registry")
-def test_a_result_of_another_class_is_an_error() -> None:
+def test_result_of_other_class_is_error() -> None:
+    """A result of another class is an error."""
     with (
         served(str, lambda _: {"name": "pen"}, Item) as plugin,
         pytest.raises(HostFunctionError) as caught,
@@ -130,13 +132,15 @@ def test_a_result_of_another_class_is_an_error() -> None:
     ],
     ids=str,
 )
-def test_other_types_are_refused_when_the_function_is_made(kind: Any) -> None:
+def test_unsupported_types_are_refused(kind: Any) -> None:
+    """Other types are refused when the function is made."""
     with pytest.raises(TypeError, match=r"cannot infer|nothing can be converted"):
         served(kind)
 
 
 @pytest.mark.usefixtures("_own_registry")
-def test_the_marker_of_the_official_sdk_still_gives_plain_json() -> None:
+def test_official_marker_gives_plain_json() -> None:
+    """The marker of the official SDK still gives plain JSON."""
     seen = []
     with served(
         Annotated[Item, plugwasm.Json], lambda value: seen.append(value) or value

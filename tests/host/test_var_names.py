@@ -49,7 +49,8 @@ kinds = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 
 
 @kinds
-def test_names_that_are_not_utf8_are_names_of_their_own(kind: type[Plugin]) -> None:
+def test_names_not_utf8_are_distinct(kind: type[Plugin]) -> None:
+    """Names that are not UTF-8 are names of their own."""
     with kind(NAMES) as plugin:
         for name in ODD:
             plugin.call("put", name)
@@ -66,7 +67,8 @@ def test_names_that_are_not_utf8_are_names_of_their_own(kind: type[Plugin]) -> N
 
 
 @kinds
-def test_vars_can_be_given_and_passed_on_by_text_or_by_bytes(kind: type[Plugin]) -> None:
+def test_initial_vars_by_text_or_bytes(kind: type[Plugin]) -> None:
+    """Vars can be given and passed on by text or by bytes."""
     with kind(NAMES, vars={name: bytes([i]) for i, name in enumerate(ODD)}) as plugin:
         assert [plugin.call("get", name) for name in ODD] == [bytes([i]) for i in range(len(ODD))]
         kept = plugin.vars
@@ -75,13 +77,15 @@ def test_vars_can_be_given_and_passed_on_by_text_or_by_bytes(kind: type[Plugin])
         assert [another.call("get", name) for name in ODD] == [bytes([i]) for i in range(len(ODD))]
 
 
-def test_what_stands_for_a_name_gives_it_back() -> None:
+def test_name_round_trip() -> None:
+    """What stands for a name gives it back."""
     for name in ODD:
         assert encode_name(decode_name(name)) == name == encode_name(name)
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\udfffb", 1, None])
-def test_what_is_no_name_is_refused_with_a_reason(name: Any) -> None:
+def test_invalid_name_is_refused(name: Any) -> None:
+    """What is no name is refused with a reason."""
     with pytest.raises(OptionError, match="vars"):
         Plugin(NAMES, vars={name: b""})
     if isinstance(name, str):
@@ -89,12 +93,14 @@ def test_what_is_no_name_is_refused_with_a_reason(name: Any) -> None:
             Plugin(NAMES, vars={name: b""})
 
 
-def test_two_ways_to_say_one_name_are_refused() -> None:
+def test_duplicate_name_is_refused() -> None:
+    """Two ways to say one name are refused."""
     with pytest.raises(OptionError, match="there already"):
         Plugin(NAMES, vars={"é": b"1", b"\xc3\xa9": b"2"})  # type: ignore[arg-type]
 
 
-def test_the_limit_counts_the_bytes_of_names() -> None:
+def test_limit_counts_name_bytes() -> None:
+    """The limit counts the bytes of names."""
     with Plugin(NAMES, limits=Limits(var_bytes=6)) as plugin:
         plugin.call("put", b"\xff")
         with pytest.raises(GuestError, match="limit"):
@@ -103,7 +109,8 @@ def test_the_limit_counts_the_bytes_of_names() -> None:
         plugin.call("put", b"\xfe")
 
 
-def test_a_name_that_is_too_long_is_not_the_one_that_it_begins_with() -> None:
+def test_long_name_is_not_its_prefix() -> None:
+    """A name that is too long is not the one that it begins with."""
     with Plugin(NAMES, limits=Limits(var_bytes=20)) as plugin:
         plugin.call("put", b"\xff" * 15)
         assert plugin.call("get", b"\xff" * 16) == b""
@@ -114,7 +121,8 @@ def test_a_name_that_is_too_long_is_not_the_one_that_it_begins_with() -> None:
 
 
 @kinds
-def test_a_host_function_names_them_either_way(kind: type[Plugin]) -> None:
+def test_host_function_uses_either_form(kind: type[Plugin]) -> None:
+    """A host function names them either way."""
     wasm = guest(
         export("ask", "(call $give (call $of (call $input_offset)))")
         + export("put", "(call $var_set (call $copy) <<value>>)"),
@@ -135,7 +143,8 @@ def test_a_host_function_names_them_either_way(kind: type[Plugin]) -> None:
         assert plugin.call("ask", b"\xfe") == b"none"
 
 
-def test_a_host_function_is_told_of_a_name_that_is_none() -> None:
+def test_host_function_invalid_name() -> None:
+    """A host function is told of a name that is none."""
     wasm = guest(export("ask", "(call $do)"), '(import "extism:host/user" "do" (func $do))')
 
     def do(plugin: CurrentPlugin) -> None:
@@ -152,7 +161,8 @@ def test_a_host_function_is_told_of_a_name_that_is_none() -> None:
 
 
 @kinds
-def test_a_key_that_is_not_utf8_is_not_set(kind: type[Plugin]) -> None:
+def test_config_key_not_utf8_is_unset(kind: type[Plugin]) -> None:
+    """A key that is not UTF-8 is not set."""
     with kind(NAMES, config={"\ufffd": "secret", "é": "yes", "?": "no", "": "empty"}) as plugin:
         for key in (b"\xff", b"\xfe", b"\xed\xa0\x80", b"\xc3", b"\xc3\xa9\xff", b"\xff\xc3\xa9"):
             assert plugin.call("setting", key) == b""
@@ -161,7 +171,8 @@ def test_a_key_that_is_not_utf8_is_not_set(kind: type[Plugin]) -> None:
         assert plugin.call("setting", b"") == b"empty"
 
 
-def test_a_key_that_is_too_long_to_be_looked_at_is_not_the_one_that_it_begins_with() -> None:
+def test_long_config_key_is_not_its_prefix() -> None:
+    """A key that is too long to be looked at is not the one that it begins with."""
     key = "k" * 2**22
     with Plugin(NAMES, config={key: "found"}, limits=Limits(memory_bytes=2**28)) as plugin:
         assert plugin.call("setting", key) == b"found"
@@ -171,7 +182,9 @@ def test_a_key_that_is_too_long_to_be_looked_at_is_not_the_one_that_it_begins_wi
 # ---- recordings, observers, the harness --------------------------------------------------------------------------------------------------
 
 
-def test_a_recording_has_them_and_replays(tmp_path: Path) -> None:
+def test_recording_and_replay(tmp_path: Path) -> None:
+    """A recording has them and replays."""
+
     def build(value: str) -> str:
         return guest(
             export("put", f"(call $var_set (call $copy) <<{value}>>)")
@@ -211,8 +224,11 @@ def test_a_recording_has_them_and_replays(tmp_path: Path) -> None:
         loaded.replay(build("other"))
 
 
-def test_a_recording_from_before_still_replays(tmp_path: Path) -> None:
-    """Version 1 of the format, as it was written when names of vars were text."""
+def test_older_recording_replays(tmp_path: Path) -> None:
+    """A recording from before still replays.
+
+    Version 1 of the format, as it was written when names of vars were text.
+    """
     from hashlib import sha256
 
     wasm = guest(
@@ -254,7 +270,9 @@ def test_a_recording_from_before_still_replays(tmp_path: Path) -> None:
     assert replay.calls[-1].vars == {"b": b"2", "c": b"value"}
 
 
-def test_observers_see_the_bytes_of_a_name() -> None:
+def test_observers_see_bytes() -> None:
+    """Observers see the bytes of a name."""
+
     class Seen(plugwasm.observing.Observer):
         wants_values = True
 
@@ -271,7 +289,8 @@ def test_observers_see_the_bytes_of_a_name() -> None:
     assert seen.args == [b"\xff", "é"]
 
 
-def test_a_harness_has_them_as_a_plugin_does() -> None:
+def test_harness() -> None:
+    """A harness has them as a plugin does."""
     with Harness(NAMES, vars={b"\xff": b"1"}) as harness:
         assert harness.vars == {"\udcff": b"1"}
         plugin = harness.plugin()

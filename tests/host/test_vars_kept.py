@@ -63,7 +63,8 @@ def made(kind: Callable[..., Any], **options: Any) -> Any:
 
 @KINDS
 @pytest.mark.parametrize("end", [*ENDS, "_start"])
-def test_they_outlive_an_instance_that_ends_by(kind: type[Plugin], end: str) -> None:
+def test_vars_outlive_instance(kind: type[Plugin], end: str) -> None:
+    """Vars outlive an instance, however it ends."""
     with made(kind) as plugin:
         plugin.call("set", "old")
         try:
@@ -77,7 +78,8 @@ def test_they_outlive_an_instance_that_ends_by(kind: type[Plugin], end: str) -> 
 
 
 @KINDS
-def test_they_are_as_at_first_after_a_reset(kind: type[Plugin]) -> None:
+def test_vars_reset(kind: type[Plugin]) -> None:
+    """Vars are as at first after a reset."""
     with made(kind, vars={"k": b"first"}) as plugin:
         for _ in range(2):
             assert plugin.call("get") == b"first"
@@ -89,14 +91,16 @@ def test_they_are_as_at_first_after_a_reset(kind: type[Plugin]) -> None:
 
 
 @KINDS
-def test_they_are_gone_when_it_is_closed_and_no_longer_held(kind: type[Plugin]) -> None:
+def test_vars_released_on_close(kind: type[Plugin]) -> None:
+    """Vars are gone when the plugin is closed, and no longer held."""
     plugin = made(kind)
     plugin.call("set", b"x" * 100)
     plugin.close()
     assert plugin.vars == {}
 
 
-def test_they_outlive_a_process_that_was_killed() -> None:
+def test_vars_outlive_killed_process() -> None:
+    """Vars outlive a process that was killed."""
     with made(IsolatedPlugin) as plugin:
         plugin.call("set", "kept")
         os.kill(plugin._worker.pid, signal.SIGKILL)
@@ -105,14 +109,16 @@ def test_they_outlive_a_process_that_was_killed() -> None:
         assert plugin.call("get") == b"kept"
 
 
-def test_two_plugins_of_one_compiled_plugin_have_their_own() -> None:
+def test_vars_are_per_plugin() -> None:
+    """Two plugins of one compiled plugin have their own."""
     compiled = made(CompiledPlugin)
     with Plugin(compiled, vars={"k": b"first"}) as one, Plugin(compiled) as two:
         one.call("set", "of one")
         assert (one.call("get"), two.call("get")) == (b"of one", b"")
 
 
-def test_the_limit_counts_over_instances() -> None:
+def test_limit_counts_over_instances() -> None:
+    """The limit counts over instances."""
     with made(Plugin) as plugin:
         plugin.call("set", b"x" * 900)
         with pytest.raises(plugwasm.TrapError):
@@ -130,9 +136,8 @@ def test_the_limit_counts_over_instances() -> None:
         lambda c: PluginPool(factory=lambda: Plugin(c), size=1, fresh=True),
     ],
 )
-def test_a_fresh_pool_leaves_none_for_the_next_caller(
-    make: Callable[[CompiledPlugin], PluginPool],
-) -> None:
+def test_fresh_pool_leaves_no_vars(make: Callable[[CompiledPlugin], PluginPool]) -> None:
+    """A fresh pool leaves none for the next caller."""
     with make(made(CompiledPlugin)) as pool:
         pool.call("set", "secret")
         with pytest.raises(plugwasm.TrapError):
@@ -140,7 +145,8 @@ def test_a_fresh_pool_leaves_none_for_the_next_caller(
         assert pool.call("get") == b""
 
 
-def test_in_batches_each_row_has_none_where_it_has_an_instance_of_its_own() -> None:
+def test_batches_with_instance_per_row() -> None:
+    """In batches, each row has none where it has an instance of its own."""
     pa = pytest.importorskip("pyarrow")
     source = guest(
         export("swap", "(call $give (call $var_get <<k>>)) (call $var_set <<k>> (call $copy))")
@@ -150,7 +156,8 @@ def test_in_batches_each_row_has_none_where_it_has_an_instance_of_its_own() -> N
     assert made(pa.table({"column": [b"a", b"b"]})).column("result").to_pylist() == [b"", b""]
 
 
-def test_observers_and_host_functions_see_the_same_vars() -> None:
+def test_observers_see_same_vars() -> None:
+    """Observers and host functions see the same vars."""
     seen: list[bytes | None] = []
 
     def look(plugin: plugwasm.CurrentPlugin) -> None:
@@ -172,9 +179,8 @@ def test_observers_and_host_functions_see_the_same_vars() -> None:
         assert seen == [b"first", b"by the host"]
 
 
-def test_the_recording_of_the_next_instance_begins_with_them_and_can_be_replayed(
-    tmp_path: Path,
-) -> None:
+def test_recording_begins_with_vars(tmp_path: Path) -> None:
+    """The recording of the next instance begins with them and can be replayed."""
     source = guest(
         export("set", "(call $var_set <<k>> (call $copy))")
         + export("get", "(call $give (call $var_get <<k>>))")
@@ -200,7 +206,8 @@ def test_a_harness_has_them_as_well() -> None:
         assert harness.vars == {"k": b"new"}
 
 
-def test_a_plugin_that_never_ends_its_calls_well_keeps_no_more_than_its_limit() -> None:
+def test_failing_calls_stay_within_limit() -> None:
+    """A plugin that never ends its calls well keeps no more than its limit."""
     body = "(call $var_set (call $copy) <<value>>) unreachable"
     with Plugin(guest(export("more", body)), limits=Limits(vars=10)) as plugin:
         for i in range(20):

@@ -96,7 +96,8 @@ IS_PUBLIC = [
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_an_address_that_is_not_public_needs_a_literal_grant(address: str) -> None:
+def test_private_address_needs_literal_grant(address: str) -> None:
+    """An address that is not public needs a literal grant."""
     with pytest.raises(EgressDeniedError, match="refused: its address"):
         policy("*")._policy.check_url(in_url(address))
     with pytest.raises(EgressDeniedError, match="refused: its address"):
@@ -113,17 +114,20 @@ def test_a_public_address_needs_none(address: str) -> None:
     assert policy("*")._policy.check_addresses("plugin.test", [address]) == (address,)
 
 
-def test_one_bad_address_among_good_ones_is_enough_to_refuse_the_name() -> None:
+def test_one_bad_address_refuses_name() -> None:
+    """One bad address among good ones is enough to refuse the name."""
     with pytest.raises(EgressDeniedError, match=r"its address 10\.0\.0\.1 is private"):
         policy("*")._policy.check_addresses("plugin.test", [PUBLIC, "10.0.0.1"])
 
 
-def test_a_name_that_is_granted_literally_does_not_grant_private_addresses() -> None:
+def test_name_does_not_grant_private() -> None:
+    """A name that is granted literally does not grant private addresses."""
     with pytest.raises(EgressDeniedError, match="name the address itself"):
         policy("plugin.test")._policy.check_addresses("plugin.test", ["10.0.0.1"])
 
 
-def test_localhost_grants_loopback_and_only_to_itself() -> None:
+def test_localhost_grants_loopback() -> None:
+    """Localhost grants loopback and only to itself."""
     rules = policy("localhost", "*")
     assert rules._policy.check_addresses("localhost", ["127.0.0.1", "127.9.9.9", "::1"]) == (
         "127.0.0.1",
@@ -143,21 +147,22 @@ def test_localhost_grants_loopback_and_only_to_itself() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "junk", "fe80::1%eth0", "2606:4700::1111%eth0", "127.1"])
-def test_what_a_resolver_says_must_be_an_address(text: str) -> None:
+def test_resolver_result_is_validated(text: str) -> None:
+    """What a resolver says must be an address."""
     with pytest.raises(EgressDeniedError):
         policy("*")._policy.check_addresses("plugin.test", [text])
 
 
 @given(st.ip_addresses())
-def test_any_address_that_is_private_or_loopback_is_refused_under_a_wildcard(
-    address: object,
-) -> None:
+def test_private_refused_under_wildcard(address: object) -> None:
+    """Any address that is private or loopback is refused under a wildcard."""
     why = addresses.why_not_public(address)  # type: ignore[arg-type]
     if address.is_private or address.is_loopback or address.is_multicast or not address.is_global:  # type: ignore[attr-defined]
         assert why is not None
 
 
-def test_a_refused_target_is_never_connected_to(names: Names) -> None:
+def test_refused_target_is_not_connected(names: Names) -> None:
+    """A refused target is never connected to."""
     with Server(reply()) as server:
         for url in (
             f"http://plugin.test:{server.port}/",
@@ -172,9 +177,8 @@ def test_a_refused_target_is_never_connected_to(names: Names) -> None:
     assert names.asked == ["plugin.test", "localhost"]
 
 
-def test_the_name_is_resolved_once_and_the_vetted_address_is_connected_to(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_resolved_once_then_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is resolved once and the vetted address is connected to."""
     answers = [["127.0.0.1"], ["10.255.255.1"]]
     monkeypatch.setattr(wire, "look_up", lambda host, port: answers.pop(0))
     with Server(reply(b"pinned")) as server:
@@ -186,7 +190,8 @@ def test_the_name_is_resolved_once_and_the_vetted_address_is_connected_to(
     assert server.requests[0].headers["host"] == f"plugin.test:{server.port}"
 
 
-def test_the_next_vetted_address_is_tried_when_one_does_not_answer(names: Names) -> None:
+def test_next_address_is_tried(names: Names) -> None:
+    """The next vetted address is tried when one does not answer."""
     names.answers["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
     with Server(reply(b"second")) as server:
         assert (
@@ -198,7 +203,8 @@ def test_the_next_vetted_address_is_tried_when_one_does_not_answer(names: Names)
         )
 
 
-def test_an_address_that_refuses_connections_is_an_error_that_says_so(names: Names) -> None:
+def test_refused_connection_is_error(names: Names) -> None:
+    """An address that refuses connections is an error that says so."""
     with Server(reply()) as server:
         pass
     with pytest.raises(
@@ -207,9 +213,9 @@ def test_an_address_that_refuses_connections_is_an_error_that_says_so(names: Nam
         get(server.url + "/x?y")
 
 
-def test_a_name_that_does_not_resolve_is_an_error_that_says_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_unresolvable_name_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that does not resolve is an error that says so."""
+
     def fail(host: str, port: int) -> list[str]:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -222,12 +228,14 @@ def test_a_name_that_does_not_resolve_is_an_error_that_says_so(
             get("http://plugin.test/", policy("*"))
 
 
-def test_the_system_resolver_knows_localhost() -> None:
+def test_system_resolver_knows_localhost() -> None:
+    """The system resolver knows localhost."""
     with Server(reply(b"home")) as server:
         assert get(f"http://localhost:{server.port}/", policy("localhost")).body == b"home"
 
 
-def test_ipv6_goes_out_with_brackets_in_the_host_header() -> None:
+def test_ipv6_host_header() -> None:
+    """IPv6 goes out with brackets in the host header."""
     try:
         server = Server(reply(b"six"), host="::1")
     except OSError:
@@ -237,7 +245,8 @@ def test_ipv6_goes_out_with_brackets_in_the_host_header() -> None:
     assert server.requests[0].headers["host"] == f"[::1]:{server.port}"
 
 
-def test_proxy_variables_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxy variables are not looked at."""
     with Server(reply(b"proxy")) as proxy, Server(reply(b"direct")) as server:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)

@@ -61,7 +61,8 @@ def deaf(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("served", HANGS.values(), ids=HANGS)
-def test_the_deadline_ends_the_wait_for_a_server_that(served: Route) -> None:
+def test_deadline_ends_wait_for_server(served: Route) -> None:
+    """The deadline ends the wait for a server, whatever that does."""
     with Server(served) as server:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)) as caught:
@@ -73,7 +74,8 @@ def test_the_deadline_ends_the_wait_for_a_server_that(served: Route) -> None:
     assert took < 3
 
 
-def test_the_deadline_ends_the_sending_of_a_body_that_nobody_reads() -> None:
+def test_deadline_ends_sending_body() -> None:
+    """The deadline ends the sending of a body that nobody reads."""
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -81,9 +83,8 @@ def test_the_deadline_ends_the_sending_of_a_body_that_nobody_reads() -> None:
         assert time.monotonic() - started < 3
 
 
-def test_the_deadline_ends_a_tls_handshake_that_nobody_answers(
-    authority: ssl.SSLContext, names: Names
-) -> None:
+def test_deadline_ends_tls_handshake(authority: ssl.SSLContext, names: Names) -> None:
+    """The deadline ends a TLS handshake that nobody answers."""
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(on_connect=deaf) as server:
         started = time.monotonic()
@@ -105,7 +106,8 @@ def black_hole(host: str, port: int = 0) -> Iterator[int]:
         yield full.getsockname()[1]
 
 
-def test_the_deadline_ends_a_connection_that_nobody_accepts() -> None:
+def test_deadline_ends_connecting() -> None:
+    """The deadline ends a connection that nobody accepts."""
     with black_hole("127.0.0.1") as port:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)):
@@ -113,7 +115,8 @@ def test_the_deadline_ends_a_connection_that_nobody_accepts() -> None:
         assert 0.25 < time.monotonic() - started < 3
 
 
-def test_an_address_that_hangs_leaves_time_for_the_next_one(names: Names) -> None:
+def test_hanging_address_leaves_time(names: Names) -> None:
+    """An address that hangs leaves time for the next one."""
     names.answers["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
     rules = policy("plugin.test", "127.0.0.1", "127.0.0.2")
     with Server(reply(b"second")) as server, black_hole("127.0.0.2", server.port):
@@ -121,7 +124,8 @@ def test_an_address_that_hangs_leaves_time_for_the_next_one(names: Names) -> Non
     assert response.body == b"second"
 
 
-def test_the_deadline_ends_a_lookup_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_ends_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline ends a lookup that does not end by itself."""
     release = threading.Event()
 
     def hang(host: str, port: int) -> list[str]:
@@ -136,14 +140,16 @@ def test_the_deadline_ends_a_lookup_that_does_not(monkeypatch: pytest.MonkeyPatc
     release.set()
 
 
-def test_a_deadline_that_has_passed_sends_nothing() -> None:
+def test_passed_deadline_sends_nothing() -> None:
+    """A deadline that has passed sends nothing."""
     with Server(reply()) as server, pytest.raises(TimeoutError):
         send(policy(), "GET", server.url, {}, None, deadline(-1))
     assert server.connections == 0
 
 
 @pytest.mark.parametrize("served", [silence, HANGS["drips the body"]])
-def test_a_cancel_is_seen_while_waiting_and_reaches_the_caller_as_itself(served: Route) -> None:
+def test_cancel_while_waiting(served: Route) -> None:
+    """A cancel is seen while waiting and reaches the caller as itself."""
     cancelled = threading.Event()
 
     def remaining() -> None:
@@ -161,15 +167,15 @@ def test_a_cancel_is_seen_while_waiting_and_reaches_the_caller_as_itself(served:
 
 
 @pytest.mark.parametrize("served", [silence, HANGS["stops in the body"]])
-def test_without_a_deadline_a_server_that_says_nothing_is_given_up(
-    served: Route, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_timeout_of_server(served: Route, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a deadline, a server that says nothing is given up."""
     monkeypatch.setattr(wire, "_IDLE", 0.2)
     with Server(served) as server, pytest.raises(EgressError, match="nothing came in time"):
         get(server.url)
 
 
-def test_lookups_that_hang_do_not_add_up_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lookups that hang do not add up without bound."""
     release = threading.Event()
     asked: list[str] = []
 
@@ -189,7 +195,8 @@ def test_lookups_that_hang_do_not_add_up_without_bound(monkeypatch: pytest.Monke
     monkeypatch.setattr(wire, "_MAX_LOOKUPS", 64)
 
 
-def test_without_a_deadline_a_lookup_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_timeout_of_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a deadline, a lookup is given up."""
     release = threading.Event()
     monkeypatch.setattr(wire, "_CONNECT", 0.2)
     monkeypatch.setattr(wire, "look_up", lambda host, port: [str(release.wait(30))])

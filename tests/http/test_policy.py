@@ -53,7 +53,8 @@ def test_nothing_is_granted_by_default() -> None:
         ("my_service", "my_service"),
     ],
 )
-def test_an_entry_grants_the_hosts_that_fit_it(entry: str, host: str) -> None:
+def test_entry_grants_matching_hosts(entry: str, host: str) -> None:
+    """An entry grants the hosts that fit it."""
     policy(entry)._policy.check_url(f"http://{host}/")
 
 
@@ -100,12 +101,14 @@ def test_an_entry_grants_no_other_host(entry: str, host: str) -> None:
         7,
     ],
 )
-def test_an_entry_that_is_no_host_is_an_error_rather_than_a_grant_of_nothing(entry: str) -> None:
+def test_entry_not_a_host_is_error(entry: str) -> None:
+    """An entry that is no host is an error rather than a grant of nothing."""
     with pytest.raises(OptionError, match="allowed_hosts"):
         policy(entry)
 
 
-def test_one_string_is_not_a_list_of_hosts() -> None:
+def test_single_string_is_refused() -> None:
+    """One string is not a list of hosts."""
     with pytest.raises(OptionError, match="got one string"):
         Egress(allowed_hosts="*")
 
@@ -116,9 +119,8 @@ def test_a_limit_below_zero_is_refused(limit: str) -> None:
         policy(**{limit: -1})
 
 
-def test_unicode_names_are_granted_and_judged_in_their_ascii_form_or_refused_with_the_reason() -> (
-    None
-):
+def test_unicode_names() -> None:
+    """Unicode names are granted and judged in their ASCII form or refused with the reason."""
     try:
         importlib.import_module("idna")
     except ImportError:
@@ -134,7 +136,8 @@ def test_unicode_names_are_granted_and_judged_in_their_ascii_form_or_refused_wit
         )
 
 
-def test_a_policy_cannot_be_changed_and_survives_pickling() -> None:
+def test_policy_is_frozen_and_pickles() -> None:
+    """A policy cannot be changed and survives pickling."""
     rules = policy("*.Example.com", "::1", max_response_bytes=5, max_redirects=3)
     with pytest.raises(AttributeError, match="cannot be changed"):
         rules.allowed_hosts = ("*",)
@@ -148,7 +151,8 @@ def test_a_policy_cannot_be_changed_and_survives_pickling() -> None:
     assert again._policy.check_url("http://a.example.com/").host == "a.example.com"
 
 
-def test_repr_shows_what_was_set_and_no_secrets() -> None:
+def test_repr_hides_secrets() -> None:
+    """`repr` shows what was set and no secrets."""
     rules = Egress(
         allowed_hosts=["*"],
         ports=[443],
@@ -163,7 +167,8 @@ def test_repr_shows_what_was_set_and_no_secrets() -> None:
     assert "a.test" in repr(rules._policy.for_manifest(["a.test"]))
 
 
-def test_replacing_settings_gives_another_policy_with_the_rest_as_it_was() -> None:
+def test_replace_keeps_other_settings() -> None:
+    """Replacing settings gives another policy with the rest as it was."""
     rules = policy("*.test", ports=[80, range(8000, 8080)], private_addresses=["10.0.0.0/8"])
     other = rules.replace(ports=None)
     assert (rules.ports, other.ports, other.allowed_hosts) == (
@@ -176,7 +181,8 @@ def test_replacing_settings_gives_another_policy_with_the_rest_as_it_was() -> No
         other._policy.for_manifest(["a.test"]).check_url("http://b.test:99/")
 
 
-def test_a_policy_with_its_own_ssl_context_does_not_lose_it_by_pickling() -> None:
+def test_ssl_context_is_not_lost_by_pickle() -> None:
+    """A policy with its own SSL context does not lose it by pickling."""
     with pytest.raises(TypeError, match="SSLContext"):
         pickle.dumps(Egress(allowed_hosts=["*"], ssl_context=ssl.create_default_context()))
 
@@ -209,16 +215,18 @@ def granted(rules: RequestPolicy, host: str) -> bool:
         (["a.test"], ["b.test"], set()),
     ],
 )
-def test_a_host_is_reached_when_the_application_and_the_manifest_grant_it(
+def test_application_and_manifest_both_grant(
     application: list[str] | None, manifest: list[str], hosts: set[str]
 ) -> None:
+    """A host is reached when the application and the manifest grant it."""
     rules = Egress(allowed_hosts=application)._policy.for_manifest(manifest)
     assert {
         host for host in ("a.test", "b.test", "c.example", "127.0.0.1") if granted(rules, host)
     } == hosts
 
 
-def test_the_message_says_whose_list_it_is() -> None:
+def test_message_names_the_list() -> None:
+    """The message says whose list it is."""
     rules = policy("a.test")._policy.for_manifest(["b.test", "a.test"])
     with pytest.raises(
         EgressDeniedError, match="no entry of the application's allowed_hosts fits it"
@@ -241,9 +249,10 @@ def test_the_message_says_whose_list_it_is() -> None:
         (0, 5, 0),
     ],
 )
-def test_the_manifest_can_lower_the_size_of_an_answer_and_not_raise_it(
+def test_manifest_lowers_response_size(
     application: int | None, manifest: int | None, limit: int
 ) -> None:
+    """The manifest can lower the size of an answer and not raise it."""
     assert (
         Egress(max_response_bytes=application)
         ._policy.for_manifest(["*"], manifest)
@@ -252,7 +261,8 @@ def test_the_manifest_can_lower_the_size_of_an_answer_and_not_raise_it(
     )
 
 
-def test_a_manifest_with_an_entry_that_is_none_is_refused_by_naming_it() -> None:
+def test_manifest_invalid_entry_is_refused() -> None:
+    """A manifest with an entry that is none is refused by naming it."""
     with pytest.raises(ManifestError, match="allowed_hosts: 'a:80' has a port"):
         Egress()._policy.for_manifest(["a:80"])
 
@@ -284,9 +294,10 @@ def test_a_manifest_with_an_entry_that_is_none_is_refused_by_naming_it() -> None
         ({"ports": []}, [], ["http://a.test/"]),
     ],
 )
-def test_a_scheme_or_port_that_the_application_does_not_allow_is_denied(
+def test_scheme_and_port_not_allowed(
     settings: dict[str, object], yes: list[str], no: list[str]
 ) -> None:
+    """A scheme or port that the application does not allow is denied."""
     rules = Egress(allowed_hosts=["*"], **settings)._policy.for_manifest(["*"])  # type: ignore[arg-type]
     for url in yes:
         rules.check_url(url)
@@ -369,12 +380,14 @@ def test_a_scheme_or_port_that_the_application_does_not_allow_is_denied(
     ],
     ids=lambda settings: ascii(settings)[:60],
 )
-def test_a_setting_that_is_not_valid_is_refused_by_naming_it(settings: dict[str, object]) -> None:
+def test_invalid_setting_is_refused(settings: dict[str, object]) -> None:
+    """A setting that is not valid is refused by naming it."""
     with pytest.raises(OptionError, match=f"^({'|'.join(settings)})"):
         Egress(**settings)  # type: ignore[arg-type]
 
 
-def test_methods_are_those_that_the_application_names() -> None:
+def test_allowed_methods() -> None:
+    """Methods are those that the application names."""
     rules = policy(methods=["GET", "PROPFIND"])
     with Server(reply()) as server:
         send(rules, "propfind", server.url, {}, None, no_deadline)
@@ -385,7 +398,8 @@ def test_methods_are_those_that_the_application_names() -> None:
     assert [request.method for request in server.requests] == ["PROPFIND"]
 
 
-def test_a_redirect_that_makes_a_get_of_a_post_is_refused_where_no_get_is_allowed() -> None:
+def test_redirect_to_get_not_allowed() -> None:
+    """A redirect that makes a GET of a POST is refused where no GET is allowed."""
     rules = policy(methods=["POST"])
     with (
         Server({"/": redirect("/next", status=303)}) as server,
@@ -395,7 +409,8 @@ def test_a_redirect_that_makes_a_get_of_a_post_is_refused_where_no_get_is_allowe
     assert len(server.requests) == 1
 
 
-def test_a_redirect_to_a_port_or_a_scheme_that_is_not_allowed_is_denied() -> None:
+def test_redirect_to_port_not_allowed() -> None:
+    """A redirect to a port or a scheme that is not allowed is denied."""
     with Server(reply()) as other, Server(redirect(other.url)) as server:
         with pytest.raises(
             EgressDeniedError, match=rf"redirects to .* does not allow port {other.port}"
@@ -410,7 +425,8 @@ def test_a_redirect_to_a_port_or_a_scheme_that_is_not_allowed_is_denied() -> Non
 # ---- Headers of the application
 
 
-def test_added_headers_are_sent_to_their_origin_only_and_win(names: Names) -> None:
+def test_added_headers_stay_with_origin(names: Names) -> None:
+    """Added headers are sent to their origin only and win."""
     with Server(reply()) as other, Server(reply()) as server:
         added = {
             f"http://*.test:{server.port}": {
@@ -439,7 +455,8 @@ def test_added_headers_are_sent_to_their_origin_only_and_win(names: Names) -> No
     assert not {"x-key", "authorization"} & set(other.requests[0].headers)
 
 
-def test_added_headers_are_not_sent_any_more_once_a_redirect_led_away(names: Names) -> None:
+def test_added_headers_dropped_on_redirect(names: Names) -> None:
+    """Added headers are not sent any more once a redirect led away."""
     with Server({"/end": reply()}) as server:
         here, there = f"http://plugin.test:{server.port}", f"http://other.test:{server.port}"
         server.routes |= {
@@ -459,7 +476,8 @@ def test_added_headers_are_not_sent_any_more_once_a_redirect_led_away(names: Nam
     ]
 
 
-def test_the_names_that_a_guest_may_set_are_for_the_application_to_say() -> None:
+def test_guest_header_names() -> None:
+    """The names that a guest may set are for the application to say."""
     with Server(reply()) as server:
         only = policy().replace(allowed_headers=["X-Guest", "accept"])
         get(server.url, only, {"x-guest": "1", "Accept": "2"})
@@ -541,9 +559,8 @@ def test_hidden_headers_are_not_shown() -> None:
         ("64:ff9b::7f00:1", ["64:ff9b::7f00:1"], ["64:ff9b::7f00:2"]),
     ],
 )
-def test_a_network_grants_the_addresses_in_it_but_for_those_of_metadata_services(
-    network: str, yes: list[str], no: list[str]
-) -> None:
+def test_network_grants_its_addresses(network: str, yes: list[str], no: list[str]) -> None:
+    """A network grants the addresses in it but for those of metadata services."""
     rules = policy("*", private_addresses=[network])._policy.for_manifest(["plugin.test", "*"])
     for address in yes:
         assert len(rules.check_addresses("plugin.test", [address])) == 1
@@ -553,7 +570,8 @@ def test_a_network_grants_the_addresses_in_it_but_for_those_of_metadata_services
             rules.check_addresses("plugin.test", [address])
 
 
-def test_an_inner_address_is_granted_by_a_network_around_it() -> None:
+def test_network_grants_inner_address() -> None:
+    """An inner address is granted by a network around it."""
     rules = policy("*", private_addresses=["64:ff9b::/96", "10.0.0.0/8"])
     assert rules._policy.check_addresses("plugin.test", ["64:ff9b::a00:1"])
     with pytest.raises(EgressDeniedError):

@@ -58,9 +58,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     return answers
 
 
-def test_https_goes_through_a_tunnel_to_the_vetted_address_and_the_certificate_is_that_of_the_name(
-    names: dict[str, list[str]], server_tls: ssl.SSLContext
-) -> None:
+def test_https_through_tunnel(names: dict[str, list[str]], server_tls: ssl.SSLContext) -> None:
+    """HTTPS goes through a tunnel to the vetted address and the certificate is that of the name."""
     asked_for: list[str | None] = []
     server_tls.sni_callback = lambda sock, name, context: asked_for.append(name)
     with Server(tunnel) as proxy, Server(reply(b"secret"), tls=server_tls) as server:
@@ -77,9 +76,10 @@ def test_https_goes_through_a_tunnel_to_the_vetted_address_and_the_certificate_i
     assert server.requests[0].headers["host"] == f"plugin.test:{server.port}"
 
 
-def test_the_proxy_cannot_pass_for_the_server(
+def test_proxy_cannot_pass_for_server(
     names: dict[str, list[str]], server_tls: ssl.SSLContext
 ) -> None:
+    """The proxy cannot pass for the server."""
     with (
         Server(tunnel) as proxy,
         Server(reply(b"secret"), tls=server_tls) as server,
@@ -89,9 +89,8 @@ def test_the_proxy_cannot_pass_for_the_server(
     assert server.requests == []
 
 
-def test_http_goes_through_a_tunnel_too_so_that_the_vetted_address_is_the_one_connected_to(
-    names: dict[str, list[str]],
-) -> None:
+def test_http_through_tunnel(names: dict[str, list[str]]) -> None:
+    """HTTP goes through a tunnel too, so that the vetted address is the one connected to."""
     with Server(tunnel) as proxy, Server(reply(b"plain")) as server:
         assert get(f"http://plugin.test:{server.port}/", policy(proxy.url)).body == b"plain"
     assert (proxy.requests[0].method, proxy.requests[0].target) == (
@@ -101,9 +100,8 @@ def test_http_goes_through_a_tunnel_too_so_that_the_vetted_address_is_the_one_co
     assert server.requests[0].headers["host"] == f"plugin.test:{server.port}"
 
 
-def test_a_proxy_that_resolves_is_told_the_name_and_nobody_else_is_asked(
-    names: dict[str, list[str]],
-) -> None:
+def test_proxy_that_resolves_gets_name(names: dict[str, list[str]]) -> None:
+    """A proxy that resolves is told the name and nobody else is asked."""
     with Server(
         lambda request, connection: reply(request.method.encode())(request, connection)
     ) as proxy:
@@ -135,20 +133,23 @@ def test_a_proxy_that_resolves_is_told_the_name_and_nobody_else_is_asked(
         "http://plugin.test:81/",
     ],
 )
-def test_what_is_not_granted_never_reaches_the_proxy(url: str, resolve: bool) -> None:
+def test_denied_host_never_reaches_proxy(url: str, resolve: bool) -> None:
+    """What is not granted never reaches the proxy."""
     with Server(reply(b"proxy")) as proxy, pytest.raises(EgressDeniedError):
         get(url, policy(proxy.url, "plugin.test", "10.*", ports=[80, 443], resolve=resolve))
     assert proxy.connections == 0
 
 
-def test_a_name_with_a_private_address_never_reaches_the_proxy(names: dict[str, list[str]]) -> None:
+def test_private_name_never_reaches_proxy(names: dict[str, list[str]]) -> None:
+    """A name with a private address never reaches the proxy."""
     names["plugin.test"] = ["10.0.0.7"]
     with Server(tunnel) as proxy, pytest.raises(EgressDeniedError, match="private"):
         get("http://plugin.test/", policy(proxy.url))
     assert proxy.connections == 0
 
 
-def test_redirects_are_judged_behind_a_proxy_too() -> None:
+def test_redirects_are_checked() -> None:
+    """Redirects are judged behind a proxy too."""
     with (
         Server(redirect("http://169.254.169.254/")) as proxy,
         pytest.raises(EgressDeniedError, match="link-local"),
@@ -158,7 +159,8 @@ def test_redirects_are_judged_behind_a_proxy_too() -> None:
 
 
 @pytest.mark.parametrize("resolve", [True, False])
-def test_only_the_proxy_is_told_its_password(names: dict[str, list[str]], resolve: bool) -> None:
+def test_password_goes_to_proxy_only(names: dict[str, list[str]], resolve: bool) -> None:
+    """Only the proxy is told its password."""
     with Server({"*": tunnel if resolve else reply()}) as proxy, Server(reply()) as server:
         url = f"http://user:hunter%402@127.0.0.1:{proxy.port}"
         response = get(f"http://plugin.test:{server.port}/", policy(url, resolve=resolve))
@@ -173,9 +175,8 @@ def test_only_the_proxy_is_told_its_password(names: dict[str, list[str]], resolv
     assert response.status == 200
 
 
-def test_the_proxy_itself_may_be_a_name_and_need_not_be_granted(
-    names: dict[str, list[str]],
-) -> None:
+def test_proxy_itself_needs_no_grant(names: dict[str, list[str]]) -> None:
+    """The proxy itself may be a name and need not be granted."""
     with Server(tunnel) as proxy, Server(reply(b"far")) as server:
         assert (
             get(
@@ -185,7 +186,8 @@ def test_the_proxy_itself_may_be_a_name_and_need_not_be_granted(
         )
 
 
-def test_a_refusal_by_the_proxy_is_an_error_that_names_it(names: dict[str, list[str]]) -> None:
+def test_proxy_refusal_is_error(names: dict[str, list[str]]) -> None:
+    """A refusal by the proxy is an error that names it."""
     names["plugin.test"] = ["127.0.0.1", "127.0.0.2"]
     with (
         Server(reply(b"no", status=403)) as proxy,
@@ -200,9 +202,8 @@ def test_a_refusal_by_the_proxy_is_an_error_that_names_it(names: dict[str, list[
     assert len(proxy.requests) == 1
 
 
-def test_when_the_proxy_does_not_reach_one_address_the_next_one_is_tried(
-    names: dict[str, list[str]],
-) -> None:
+def test_next_address_is_tried(names: dict[str, list[str]]) -> None:
+    """When the proxy does not reach one address, the next one is tried."""
     names["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
 
     def route(request: Request, connection: Connection) -> None:
@@ -215,7 +216,8 @@ def test_when_the_proxy_does_not_reach_one_address_the_next_one_is_tried(
         assert get(f"http://plugin.test:{server.port}/", egress).body == b"second"
 
 
-def test_a_proxy_that_asks_for_credentials_asks_the_application_and_not_the_guest() -> None:
+def test_proxy_authentication_is_error() -> None:
+    """A proxy that asks for credentials asks the application and not the guest."""
     with Server(reply(b"", status=407, headers=[("Proxy-Authenticate", "Basic")])) as proxy:
         for url in ("http://plugin.test/", "https://plugin.test/"):
             with pytest.raises(EgressError, match=r"407|asks for credentials"):
@@ -234,7 +236,8 @@ def test_a_proxy_that_asks_for_credentials_asks_the_application_and_not_the_gues
     ids=["nothing", "half a head", "nonsense", "endless headers", "endless interim answers"],
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_answers_nonsense_is_an_error_of_ours(served: object, scheme: str) -> None:
+def test_invalid_proxy_answer_is_error(served: object, scheme: str) -> None:
+    """A proxy that answers nonsense is an error of ours."""
     with Server(served) as proxy, pytest.raises(EgressError):  # type: ignore[arg-type]
         get(f"{scheme}://127.0.0.1/", policy(proxy.url))
 
@@ -242,7 +245,8 @@ def test_a_proxy_that_answers_nonsense_is_an_error_of_ours(served: object, schem
 @pytest.mark.parametrize(
     "served", [silence, drip(b"HTTP/1.1 200 OK\r\n" * 50, every=0.05)], ids=["silence", "drip"]
 )
-def test_the_deadline_covers_the_conversation_with_the_proxy(served: object) -> None:
+def test_deadline_covers_proxy(served: object) -> None:
+    """The deadline covers the conversation with the proxy."""
     with Server(served) as proxy:  # type: ignore[arg-type]
         started = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -250,9 +254,10 @@ def test_the_deadline_covers_the_conversation_with_the_proxy(served: object) -> 
         assert time.monotonic() - started < 3
 
 
-def test_the_environment_is_looked_at_when_that_is_asked_for(
+def test_environment_proxy_when_asked(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The environment is looked at when that is asked for."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -277,9 +282,8 @@ def test_the_environment_is_looked_at_when_that_is_asked_for(
         assert "hunter2" not in str(caught.value)
 
 
-def test_without_a_proxy_for_it_a_name_is_vetted_whatever_resolve_says(
-    names: dict[str, list[str]],
-) -> None:
+def test_name_without_proxy_is_vetted(names: dict[str, list[str]]) -> None:
+    """Without a proxy for it, a name is vetted, whatever resolve says."""
     names["plugin.test"] = ["10.0.0.7"]
     with pytest.raises(EgressDeniedError, match="private"):
         get("http://plugin.test/", Egress(allowed_hosts=["plugin.test"], resolve=False))
@@ -300,6 +304,7 @@ def test_without_a_proxy_for_it_a_name_is_vetted_whatever_resolve_says(
         7,
     ],
 )
-def test_a_proxy_that_is_none_is_refused_without_repeating_it(url: str) -> None:
+def test_invalid_proxy_is_refused(url: str) -> None:
+    """A proxy that is none is refused without repeating it."""
     with pytest.raises(OptionError, match=r"proxy: expected 'http://host:port' or 'environment'"):
         policy(url)

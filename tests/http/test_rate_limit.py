@@ -64,7 +64,8 @@ def egress(transport: Held, **settings: int) -> Egress:
     return Egress(allowed_hosts=["plugin.test"], transport=transport, resolve=False, **settings)  # type: ignore[arg-type]
 
 
-def test_no_more_are_under_way_than_the_limit_and_all_come_to_their_turn() -> None:
+def test_concurrency_limit() -> None:
+    """No more are under way than the limit and all come to their turn."""
     held = Held()
     shared = egress(held, max_concurrent=3)
     mine, yours = client_for(shared, "plugin.test"), client_for(shared, "*")
@@ -77,7 +78,8 @@ def test_no_more_are_under_way_than_the_limit_and_all_come_to_their_turn() -> No
     assert held.most == 3
 
 
-def test_who_waits_for_a_place_waits_no_longer_than_its_deadline() -> None:
+def test_wait_ends_at_deadline() -> None:
+    """Who waits for a place waits no longer than its deadline."""
     held = Held()
     shared = egress(held, max_concurrent=1)
     first = InThread(get, shared)
@@ -95,7 +97,8 @@ def test_who_waits_for_a_place_waits_no_longer_than_its_deadline() -> None:
     assert get(shared, deadline(30)) == 200, "those who gave up left the queue"
 
 
-def test_without_a_deadline_the_wait_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_ends_without_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a deadline, the wait ends all the same."""
     monkeypatch.setattr(rate_limit, "_PATIENCE", 0.1)
     held = Held()
     shared = egress(held, max_concurrent=1)
@@ -109,7 +112,8 @@ def test_without_a_deadline_the_wait_ends_all_the_same(monkeypatch: pytest.Monke
     assert first.result() == 200
 
 
-def test_a_request_that_fails_gives_its_place_back() -> None:
+def test_failed_request_frees_place() -> None:
+    """A request that fails gives its place back."""
     held = Held()
     held.go.set()
     shared = egress(held, max_concurrent=1)
@@ -119,7 +123,9 @@ def test_a_request_that_fails_gives_its_place_back() -> None:
     assert get(shared, deadline(30)) == 200
 
 
-def test_an_interrupt_gives_its_place_back() -> None:
+def test_interrupt_frees_place() -> None:
+    """An interrupt gives its place back."""
+
     class Interrupted(Held):
         def send(self, request: EgressRequest) -> EgressResponse:
             if "/stop" in request.path:
@@ -151,7 +157,8 @@ def test_first_come_first_served() -> None:
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_no_more_start_in_any_second_than_the_limit_and_redirects_count() -> None:
+def test_requests_per_second_limit() -> None:
+    """No more start in any second than the limit and redirects count."""
     held = Held(302, "http://plugin.test/again")
     held.go.set()
     shared = egress(held, max_per_second=4, max_redirects=5)
@@ -164,7 +171,8 @@ def test_no_more_start_in_any_second_than_the_limit_and_redirects_count() -> Non
     assert waited[4] >= 1
 
 
-def test_who_would_wait_too_long_for_its_turn_ends_at_its_deadline() -> None:
+def test_wait_for_turn_ends_at_deadline() -> None:
+    """Who would wait too long for its turn ends at its deadline."""
     held = Held()
     held.go.set()
     shared = egress(held, max_per_second=1)
@@ -178,7 +186,8 @@ def test_who_would_wait_too_long_for_its_turn_ends_at_its_deadline() -> None:
     assert len(held.arrived) == 20 - gave_up
 
 
-def test_what_was_pickled_together_shares_its_limits_again() -> None:
+def test_pickled_policies_share_limits() -> None:
+    """What was pickled together shares its limits again."""
     shared = Egress(allowed_hosts=["*"], max_concurrent=1)
     one, two = pickle.loads(pickle.dumps([shared, shared]))
     assert shared_limiter(one) is shared_limiter(two)
@@ -191,8 +200,12 @@ def test_what_was_pickled_together_shares_its_limits_again() -> None:
         mine.check_url("http://b.test/")
 
 
-def test_a_limiter_lives_as_long_as_its_egress() -> None:
-    """Plugins made one after the other share it; another `Egress` with equal settings has its own."""
+def test_limiter_lives_with_egress() -> None:
+    """A limiter lives as long as its egress.
+
+    Plugins made one after the other share it; another `Egress` with equal settings has its
+    own.
+    """
     shared = Egress(allowed_hosts=["*"], max_concurrent=1)
     first = shared_limiter(shared)
     assert shared_limiter(shared) is first
@@ -205,7 +218,8 @@ def test_a_limiter_lives_as_long_as_its_egress() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "1", True])
 @pytest.mark.parametrize("name", ["max_concurrent", "max_per_second"])
-def test_a_limit_that_is_none_is_refused(name: str, limit: object) -> None:
+def test_invalid_limit_is_refused(name: str, limit: object) -> None:
+    """A limit that is none is refused."""
     with pytest.raises(OptionError, match=f"{name}: expected a number of at least 1"):
         Egress(**{name: limit})  # type: ignore[arg-type]
 
@@ -232,6 +246,7 @@ assert get(shared, deadline(30)) == 200
 """
 
 
-def test_a_forked_child_has_places_of_its_own() -> None:
+def test_forked_child_has_own_places() -> None:
+    """A forked child has places of its own."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{FORK}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -23,7 +23,8 @@ from tests.support.http_server import (
 # ---- What a guest may say
 
 
-def test_the_request_is_exactly_what_was_asked_for() -> None:
+def test_request_bytes() -> None:
+    """The request is exactly what was asked for."""
     with Server(reply()) as server:
         headers = {"X-Guest": "  é ✓\t", "Content-Type": "text/x"}
         send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
@@ -43,9 +44,8 @@ def test_the_request_is_exactly_what_was_asked_for() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("body", [None, b"", b"text"])
-def test_every_ordinary_method_is_sent_with_and_without_a_body(
-    method: str, body: bytes | None
-) -> None:
+def test_ordinary_methods(method: str, body: bytes | None) -> None:
+    """Every ordinary method is sent with and without a body."""
     with Server(reply(b"answer")) as server:
         response = send(policy(), method, server.url, {}, body, no_deadline)
     assert (server.requests[0].method, server.requests[0].body) == (method, body or b"")
@@ -130,20 +130,23 @@ BAD_HEADERS = [
 
 
 @pytest.mark.parametrize("headers", BAD_HEADERS, ids=lambda headers: ascii(headers)[:40])
-def test_headers_that_are_not_the_guests_to_set_are_refused(headers: dict[str, str]) -> None:
+def test_forbidden_headers_are_refused(headers: dict[str, str]) -> None:
+    """Headers that are not the guest's to set are refused."""
     with Server(reply()) as server, pytest.raises(EgressError, match="headers: "):
         send(policy(), "GET", server.url, headers, None, no_deadline)
     assert server.connections == 0
 
 
-def test_as_many_headers_as_are_allowed_are_sent() -> None:
+def test_header_count_up_to_limit() -> None:
+    """As many headers as are allowed are sent."""
     with Server(reply()) as server:
         get(server.url, headers={f"X-{index}": "v" * 600 for index in range(100)})
     assert sum(name.startswith("x-") for name in server.requests[0].headers) == 100
 
 
 @given(st.dictionaries(st.text(), st.text(), max_size=3))
-def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> None:
+def test_headers_cannot_inject_lines(headers: dict[str, str]) -> None:
+    """Headers that pass cannot make another line."""
     try:
         checked = Egress()._policy.check_headers(headers)
     except EgressError:
@@ -154,7 +157,8 @@ def test_headers_that_pass_cannot_make_another_line(headers: dict[str, str]) -> 
         assert not any(byte < 32 and byte != 9 for byte in value.encode())
 
 
-def test_a_request_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
+def test_request_body_limit() -> None:
+    """A request body may be as large as the limit and no larger."""
     rules = policy(max_request_bytes=1000)
     with Server(reply()) as server:
         send(rules, "POST", server.url, {}, bytes(1000), no_deadline)
@@ -192,9 +196,8 @@ def test_a_large_body_arrives_whole() -> None:
         ),
     ],
 )
-def test_a_redirect_is_followed_with_the_method_its_status_asks_for(
-    status: int, method: str, then: str
-) -> None:
+def test_redirect_method(status: int, method: str, then: str) -> None:
+    """A redirect is followed with the method its status asks for."""
     with Server({"/": redirect("/there", status=status), "/there": reply(b"found")}) as server:
         headers = {"Content-Type": "text/x", "Authorization": "secret"}
         response = send(policy(), method, server.url, headers, b"body", no_deadline)
@@ -209,7 +212,8 @@ def test_a_redirect_is_followed_with_the_method_its_status_asks_for(
     assert second.headers["authorization"] == "secret"
 
 
-def test_credentials_stay_with_their_origin(names: Names) -> None:
+def test_credentials_stay_with_origin(names: Names) -> None:
+    """Credentials stay with their origin."""
     rules = policy("plugin.test", "other.test", "127.0.0.1")
     headers = {"AUTHORIZATION": "secret", "Cookie": "secret", "X-Kept": "yes"}
     with Server(reply()) as there, Server({"/name": reply()}) as server:
@@ -242,7 +246,8 @@ def test_credentials_stay_with_their_origin(names: Names) -> None:
         ),
     ],
 )
-def test_a_redirect_to_what_is_not_granted_is_denied(location: str) -> None:
+def test_redirect_to_denied_host(location: str) -> None:
+    """A redirect to what is not granted is denied."""
     with (
         Server({"/": redirect("/next"), "/next": redirect(location)}) as server,
         pytest.raises(EgressDeniedError, match="redirects to"),
@@ -251,7 +256,8 @@ def test_a_redirect_to_what_is_not_granted_is_denied(location: str) -> None:
     assert [request.target for request in server.requests] == ["/", "/next"]
 
 
-def test_the_name_of_a_redirect_is_resolved_and_vetted_too(names: Names) -> None:
+def test_redirect_name_is_vetted(names: Names) -> None:
+    """The name of a redirect is resolved and vetted too."""
     names.answers["other.test"] = ["169.254.169.254"]
     with (
         Server(redirect("http://other.test/latest/meta-data")) as server,
@@ -260,7 +266,9 @@ def test_the_name_of_a_redirect_is_resolved_and_vetted_too(names: Names) -> None
         get(server.url, policy("127.0.0.1", "*.test"))
 
 
-def test_ten_redirects_are_followed_and_the_eleventh_is_not() -> None:
+def test_redirect_limit() -> None:
+    """Ten redirects are followed and the eleventh is not."""
+
     def count_down(request: Request, connection: Connection) -> None:
         left = int(request.target[1:])
         (redirect(f"/{left - 1}") if left else reply(b"end"))(request, connection)
@@ -278,7 +286,8 @@ def test_a_loop_of_redirects_ends() -> None:
     assert len(server.requests) == 3
 
 
-def test_where_no_redirects_are_followed_a_redirect_is_given_as_it_is() -> None:
+def test_redirect_not_followed() -> None:
+    """Where no redirects are followed, a redirect is given as it is."""
     with Server(redirect("http://evil.test/")) as server:
         response = get(server.url, policy(max_redirects=0))
     assert (response.status, response.headers["location"], response.body) == (
@@ -289,7 +298,8 @@ def test_where_no_redirects_are_followed_a_redirect_is_given_as_it_is() -> None:
     assert len(server.requests) == 1
 
 
-def test_a_location_in_utf8_is_read_as_such() -> None:
+def test_location_in_utf8() -> None:
+    """A location in UTF-8 is read as such."""
     with Server({"/": redirect("/caf\u00c3\u00a9"), "/caf%C3%A9": reply(b"coffee")}) as server:
         assert get(server.url).body == b"coffee"
 

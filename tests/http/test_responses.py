@@ -33,14 +33,16 @@ from tests.support.http_server import (
 )
 
 
-def test_response_headers_have_lower_case_names_and_repeated_ones_are_joined() -> None:
+def test_response_headers() -> None:
+    """Response headers have lower case names and repeated ones are joined."""
     head = b"HTTP/1.1 200 OK\r\nX-One: a\r\nx-one: b\r\nX-Folded: a\r\n  b\r\nX-Latin: \xe9\r\nContent-Length: 0\r\n\r\n"
     with Server(raw(head)) as server:
         headers = get(server.url).headers
     assert headers == {"x-one": "a, b", "x-folded": "a b", "x-latin": "é", "content-length": "0"}
 
 
-def test_a_body_without_a_length_ends_with_the_connection() -> None:
+def test_body_without_length() -> None:
+    """A body without a length ends with the connection."""
     with Server(raw(b"HTTP/1.1 200 OK\r\n\r\nuntil the end")) as server:
         assert get(server.url).body == b"until the end"
 
@@ -50,7 +52,8 @@ def test_a_chunked_body_is_put_together() -> None:
         assert get(server.url).body == b"one" + b"two" * 50_000 + b"3"
 
 
-def test_interim_100_answers_are_skipped() -> None:
+def test_interim_100_is_skipped() -> None:
+    """Interim 100 answers are skipped."""
     with Server(
         raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     ) as server:
@@ -61,9 +64,8 @@ def test_interim_100_answers_are_skipped() -> None:
     "encoding", ["gzip", "x-gzip", "deflate", "GZIP", "raw deflate", "gzip, gzip"]
 )
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_gzip_and_deflate_are_decoded_and_the_headers_say_so(
-    encoding: str, is_chunked: bool
-) -> None:
+def test_gzip_and_deflate(encoding: str, is_chunked: bool) -> None:
+    """gzip and deflate are decoded and the headers say so."""
     text = b"decoded " * 20_000
     body = text
     for word in encoding.lower().split(","):
@@ -81,7 +83,8 @@ def test_gzip_and_deflate_are_decoded_and_the_headers_say_so(
     assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
-def test_an_encoding_that_cannot_be_bounded_is_left_to_the_guest() -> None:
+def test_other_encoding_is_left_to_guest() -> None:
+    """An encoding that cannot be bounded is left to the guest."""
     with Server(reply(b"\x0b\x02\x80abc\x03", headers=[("Content-Encoding", "br")])) as server:
         response = get(server.url, headers={"Accept-Encoding": "br"})
     assert (response.body, response.headers["content-encoding"]) == (b"\x0b\x02\x80abc\x03", "br")
@@ -104,9 +107,8 @@ LIMIT = 100_000
     ],
     ids=["length", "chunked", "until close", "gzip", "gzip chunked", "deflate"],
 )
-def test_a_body_may_be_as_large_as_the_limit_and_no_larger(
-    served: Callable[[bytes], Route], size: int
-) -> None:
+def test_body_size_limit(served: Callable[[bytes], Route], size: int) -> None:
+    """A body may be as large as the limit and no larger."""
     with Server(served(bytes(size))) as server:
         if size == LIMIT:
             assert len(get(server.url, policy(max_response_bytes=LIMIT)).body) == LIMIT
@@ -115,7 +117,8 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger(
                 get(server.url, policy(max_response_bytes=LIMIT))
 
 
-def test_a_length_over_the_limit_is_refused_before_the_body_is_read() -> None:
+def test_length_over_limit_is_refused() -> None:
+    """A length over the limit is refused before the body is read."""
     with Server(
         drip(b"x" * 100, at_once=b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
     ) as server:
@@ -150,7 +153,8 @@ def test_bombs_take_little_memory(served: Route) -> None:
     assert peak < 8 << 20
 
 
-def test_a_chunk_of_a_negative_size_is_not_read_until_the_end() -> None:
+def test_negative_chunk_size() -> None:
+    """A chunk of a negative size is not read until the end."""
     import tracemalloc
 
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
@@ -189,7 +193,8 @@ GZIP_HEAD = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
         "negative chunk",
     ],
 )
-def test_streams_that_never_come_to_the_point_end_without_a_deadline(served: Route) -> None:
+def test_endless_streams_end(served: Route) -> None:
+    """Streams that never come to the point end without a deadline."""
     with Server(served) as server, pytest.raises(EgressError):
         get(server.url, policy(max_response_bytes=10_000))
 
@@ -215,7 +220,8 @@ def test_streams_that_never_come_to_the_point_end_without_a_deadline(served: Rou
         reply(b"x", headers=[("Content-Encoding", ", ".join(["gzip"] * 6))]),
     ],
 )
-def test_an_answer_that_is_broken_is_an_error_of_ours(served: Route) -> None:
+def test_broken_response_is_error(served: Route) -> None:
+    """An answer that is broken is an error of ours."""
     with (
         Server(served) as server,
         pytest.raises(EgressError, match=r"GET http://127\.0\.0\.1:\d+/ failed: ") as caught,
@@ -224,12 +230,15 @@ def test_an_answer_that_is_broken_is_an_error_of_ours(served: Route) -> None:
     assert pickle.loads(pickle.dumps(caught.value)).message == caught.value.message
 
 
-def test_more_than_the_claimed_length_is_not_read() -> None:
+def test_body_beyond_length_is_not_read() -> None:
+    """More than the claimed length is not read."""
     with Server(claim_length(3, b"abcdef")) as server:
         assert get(server.url).body == b"abc"
 
 
-def test_an_answer_that_comes_before_the_request_was_read_is_still_read() -> None:
+def test_early_response_is_read() -> None:
+    """An answer that comes before the request was read is still read."""
+
     def impatient(connection: Connection) -> None:
         connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
         connection.sock.shutdown(socket.SHUT_RDWR)
@@ -246,9 +255,8 @@ def test_an_answer_that_comes_before_the_request_was_read_is_still_read() -> Non
         [b"", b"HTTP/1.1 200 OK\r\n", CHUNKED_HEAD, CHUNKED_HEAD + b"\r\n", GZIP_HEAD]
     ),
 )
-def test_any_bytes_from_a_server_are_an_answer_or_an_error_of_ours(
-    data: bytes, head: bytes
-) -> None:
+def test_random_bytes(data: bytes, head: bytes) -> None:
+    """Any bytes from a server are an answer or an error of ours."""
     ANY.routes["*"] = raw(head + data)
     try:
         get(ANY.url)

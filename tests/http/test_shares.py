@@ -100,9 +100,8 @@ def hang_often(plugin: Plugin, times: int = 70, name: str = "{}.hang") -> None:
 
 
 @pytest.mark.parametrize("module", [CLIENT, OTHER_CLIENT], ids=["the same code", "other code"])
-def test_names_that_never_resolve_use_up_the_share_of_the_plugin_that_asks_for_them(
-    server: Server, names: Resolver, module: str
-) -> None:
+def test_lookups_use_share_of_plugin(server: Server, names: Resolver, module: str) -> None:
+    """Names that never resolve use up the share of the plugin that asks for them."""
     everywhere = Egress(allowed_hosts=["*", "127.0.0.1"])
     with (
         client("*", timeout_ms=30) as hostile,
@@ -113,9 +112,8 @@ def test_names_that_never_resolve_use_up_the_share_of_the_plugin_that_asks_for_t
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
-def test_a_plugin_that_is_made_anew_for_each_call_has_no_share_for_each(
-    server: Server, names: Resolver
-) -> None:
+def test_recreated_plugin_keeps_its_share(server: Server, names: Resolver) -> None:
+    """A plugin that is made anew for each call has no share for each."""
     for index in range(connection._MAX_LOOKUPS + 10):
         with client("*", timeout_ms=20) as hostile, pytest.raises(TimeoutError):
             send(hostile, f"http://{index}.hang/")
@@ -124,9 +122,9 @@ def test_a_plugin_that_is_made_anew_for_each_call_has_no_share_for_each(
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
-def test_many_plugins_that_mean_harm_leave_something_to_others(
-    server: Server, names: Resolver
-) -> None:
+def test_many_plugins_leave_room(server: Server, names: Resolver) -> None:
+    """Many plugins that mean harm leave something to others."""
+
     def client_of(index: int, **fields: Any) -> Plugin:
         return client("*", "127.0.0.1", module=f"{CLIENT} ;; {index}", **fields)
 
@@ -139,7 +137,8 @@ def test_many_plugins_that_mean_harm_leave_something_to_others(
             assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
-def test_tenants_of_one_egress_have_a_share_each(server: Server, names: Resolver) -> None:
+def test_tenants_have_a_share_each(server: Server, names: Resolver) -> None:
+    """Tenants of one egress have a share each."""
     shared = Egress(allowed_hosts=["*", "127.0.0.1"], max_concurrent=50)
     with (
         client("*", egress=shared, timeout_ms=30) as hostile,
@@ -149,9 +148,8 @@ def test_tenants_of_one_egress_have_a_share_each(server: Server, names: Resolver
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
-def test_a_lookup_counts_until_its_thread_ends_and_no_longer(
-    server: Server, names: Resolver
-) -> None:
+def test_lookup_counts_until_thread_ends(server: Server, names: Resolver) -> None:
+    """A lookup counts until its thread ends and no longer."""
     with client("*", "127.0.0.1", timeout_ms=200) as plugin:
         hang_often(plugin, lookups.OWN)
         with pytest.raises(TimeoutError):
@@ -162,9 +160,8 @@ def test_a_lookup_counts_until_its_thread_ends_and_no_longer(
         assert send(plugin, by_name(server, "plugin.test")) == b"served"
 
 
-def test_who_waits_for_a_lookup_gets_one_when_there_is_room_again(
-    server: Server, names: Resolver
-) -> None:
+def test_waiting_lookup_gets_free_room(server: Server, names: Resolver) -> None:
+    """Who waits for a lookup gets one when there is room again."""
     compiled = plugwasm.CompiledPlugin(
         manifest(CLIENT, allowed_hosts=["*", "127.0.0.1"], timeout_ms=30)
     )
@@ -191,7 +188,8 @@ def test_who_waits_for_a_lookup_gets_one_when_there_is_room_again(
     assert waiting.result() == b"served"
 
 
-def test_there_is_an_end_to_lookups_also_of_owners_without_number(names: Resolver) -> None:
+def test_total_lookups_are_limited(names: Resolver) -> None:
+    """There is an end to lookups also of owners without number."""
     for index in range(connection._MAX_LOOKUPS + 20):
         policy = Policy(allowed_hosts=["*"])
         with pytest.raises(TimeoutError):
@@ -199,9 +197,11 @@ def test_there_is_an_end_to_lookups_also_of_owners_without_number(names: Resolve
     assert names.most == connection._MAX_LOOKUPS
 
 
-def test_a_thread_that_cannot_be_started_counts_no_more(
+def test_failed_thread_start_is_not_counted(
     names: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A thread that cannot be started counts no more."""
+
     def no_thread(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -220,7 +220,8 @@ def test_a_thread_that_cannot_be_started_counts_no_more(
     assert lookups._state.under_way == {}
 
 
-def test_an_interrupt_while_waiting_for_a_lookup_counts_no_more(names: Resolver) -> None:
+def test_interrupted_wait_is_not_counted(names: Resolver) -> None:
+    """An interrupt while waiting for a lookup counts no more."""
     calls = iter([None, None, None, None])
 
     def remaining() -> float:
@@ -235,8 +236,11 @@ def test_an_interrupt_while_waiting_for_a_lookup_counts_no_more(names: Resolver)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_has_lookups_of_its_own() -> None:
-    """Run in a process of its own, which has no other threads but those of the test."""
+def test_forked_child_has_own_lookups() -> None:
+    """A forked child has lookups of its own.
+
+    Run in a process of its own, which has no other threads but those of the test.
+    """
     program = """
 import os, sys, threading
 sys.path.insert(0, sys.argv[1])
@@ -268,9 +272,10 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     subprocess.run(command, check=True, timeout=60)
 
 
-def test_modules_from_names_that_never_resolve_leave_few_threads_and_stop_no_plugin(
+def test_module_downloads_leave_few_threads(
     server: Server, names: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Modules from names that never resolve leave few threads and stop no plugin."""
     monkeypatch.setattr("plugwasm._manifest.download.DOWNLOAD_SECONDS", 0.05)
     for _ in range(40):
         with pytest.raises(SourceError, match="longer than"):
@@ -280,8 +285,11 @@ def test_modules_from_names_that_never_resolve_leave_few_threads_and_stop_no_plu
         assert send(plugin, by_name(server, "plugin.test")) == b"served"
 
 
-def test_connections_that_never_come_about_leave_nothing_behind(names: Resolver) -> None:
-    """A listener whose queue is full takes no connection, and refuses none."""
+def test_failed_connections_leave_nothing(names: Resolver) -> None:
+    """Connections that never come about leave nothing behind.
+
+    A listener whose queue is full takes no connection, and refuses none.
+    """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -340,9 +348,8 @@ def hog(stop: threading.Event, plugin_of: Any) -> None:
 
 @pytest.mark.parametrize("module", [CLIENT, OTHER_CLIENT], ids=["the same code", "other code"])
 @pytest.mark.parametrize("places", [1, 2, 4])
-def test_a_plugin_with_slow_requests_without_number_does_not_keep_another_from_its_turn(
-    places: int, module: str
-) -> None:
+def test_slow_requests_do_not_block_others(places: int, module: str) -> None:
+    """A plugin with slow requests without number does not keep another from its turn."""
     held = Held()
     shared = Egress(
         allowed_hosts=["plugin.test"], transport=held, resolve=False, max_concurrent=places
@@ -371,7 +378,8 @@ def test_a_plugin_with_slow_requests_without_number_does_not_keep_another_from_i
             thread.result()
 
 
-def test_a_plugin_that_is_alone_has_all_places() -> None:
+def test_single_plugin_has_all_places() -> None:
+    """A plugin that is alone has all places."""
     held = Held()
     shared = Egress(allowed_hosts=["plugin.test"], transport=held, resolve=False, max_concurrent=3)
     compiled = plugwasm.CompiledPlugin(
@@ -386,7 +394,8 @@ def test_a_plugin_that_is_alone_has_all_places() -> None:
     assert held.most == 3
 
 
-def test_plugins_take_turns_also_where_only_the_rate_is_limited() -> None:
+def test_plugins_take_turns_by_rate() -> None:
+    """Plugins take turns also where only the rate is limited."""
     held = Held()
     shared = Egress(allowed_hosts=["plugin.test"], transport=held, resolve=False, max_per_second=5)
     mine, yours = client_for(shared, "*"), client_for(shared, "*")

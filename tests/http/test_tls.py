@@ -28,9 +28,10 @@ from tests.support.http_server import (
 )
 
 
-def test_https_checks_the_certificate_against_the_name_and_connects_to_the_vetted_address(
+def test_certificate_of_vetted_address(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names
 ) -> None:
+    """HTTPS checks the certificate against the name and connects to the vetted address."""
     asked_for: list[str | None] = []
     server_tls.sni_callback = lambda sock, name, context: asked_for.append(name)
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
@@ -45,9 +46,10 @@ def test_https_checks_the_certificate_against_the_name_and_connects_to_the_vette
 
 
 @pytest.mark.parametrize("host", ["other.test", "127.0.0.1", "localhost"])
-def test_a_certificate_for_another_name_is_refused(
+def test_certificate_for_other_name(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, host: str
 ) -> None:
+    """A certificate for another name is refused."""
     rules = Egress(allowed_hosts=[host, "127.0.0.1"], ssl_context=authority)
     with (
         Server(reply(), tls=server_tls) as server,
@@ -57,9 +59,8 @@ def test_a_certificate_for_another_name_is_refused(
     assert server.requests == []
 
 
-def test_a_certificate_that_no_authority_of_the_system_vouches_for_is_refused(
-    server_tls: ssl.SSLContext, names: Names
-) -> None:
+def test_untrusted_certificate(server_tls: ssl.SSLContext, names: Names) -> None:
+    """A certificate that no authority of the system vouches for is refused."""
     with (
         Server(reply(), tls=server_tls) as server,
         pytest.raises(EgressError, match="certificate is not accepted"),
@@ -68,18 +69,18 @@ def test_a_certificate_that_no_authority_of_the_system_vouches_for_is_refused(
     assert server.requests == []
 
 
-def test_a_server_that_does_not_speak_tls_is_an_error(
-    authority: ssl.SSLContext, names: Names
-) -> None:
+def test_server_without_tls_is_error(authority: ssl.SSLContext, names: Names) -> None:
+    """A server that does not speak TLS is an error."""
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     plain = Server(on_connect=lambda connection: connection.send(b"HTTP/1.1 200 OK\r\n\r\n"))
     with plain as server, pytest.raises(EgressError, match="TLS failed"):
         get(f"https://plugin.test:{server.port}/", rules)
 
 
-def test_a_redirect_from_https_to_http_is_refused(
+def test_redirect_to_http_is_refused(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names
 ) -> None:
+    """A redirect from HTTPS to HTTP is refused."""
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with (
         Server(reply()) as plain,
@@ -94,9 +95,10 @@ def test_a_redirect_from_https_to_http_is_refused(
 
 
 @pytest.mark.parametrize("every", [0.05])
-def test_the_deadline_holds_for_a_drip_over_tls(
+def test_deadline_of_dripping_server(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, every: float
 ) -> None:
+    """The deadline holds for a drip over TLS."""
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(drip(b"HTTP/1.1 200 OK\r\n" * 10, every=every), tls=server_tls) as server:
         started = time.monotonic()
@@ -106,9 +108,10 @@ def test_the_deadline_holds_for_a_drip_over_tls(
 
 
 @pytest.mark.parametrize("seconds", [None, 0.3])
-def test_a_server_that_sends_tickets_without_end_is_given_up(
+def test_endless_tickets_are_given_up(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, seconds: float | None
 ) -> None:
+    """A server that sends tickets without end is given up."""
     server_tls.num_tickets = 30_000  # about 7 MB
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     remaining = no_deadline if seconds is None else deadline(seconds)
@@ -121,9 +124,11 @@ def test_a_server_that_sends_tickets_without_end_is_given_up(
         assert "bytes of TLS without any content" in str(caught.value)
 
 
-def test_an_answer_over_tls_that_comes_before_the_request_was_read_is_still_read(
+def test_early_response_is_read(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names
 ) -> None:
+    """An answer over TLS that comes before the request was read is still read."""
+
     def impatient(connection: Connection) -> None:
         sock = server_tls.wrap_socket(connection.sock, server_side=True)
         sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
@@ -139,9 +144,10 @@ def test_an_answer_over_tls_that_comes_before_the_request_was_read_is_still_read
     assert (response.status, response.body) == (413, b"big")
 
 
-def test_the_end_of_a_request_over_tls_is_sent_while_the_answer_is_waited_for(
+def test_request_end_sent_while_waiting(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext
 ) -> None:
+    """The end of a request over TLS is sent while the answer is waited for."""
     size = 1 << 18
     near, far = socket.socketpair()
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that a portion does not fit
@@ -174,13 +180,15 @@ def test_the_end_of_a_request_over_tls_is_sent_while_the_answer_is_waited_for(
 
 @pytest.mark.parametrize("size", [0, 1, 16 << 10, 3 << 20])
 @pytest.mark.parametrize("closes_properly", [True, False])
-def test_a_body_without_a_length_over_tls_ends_with_the_connection(
+def test_body_without_length(
     authority: ssl.SSLContext,
     server_tls: ssl.SSLContext,
     names: Names,
     size: int,
     closes_properly: bool,
 ) -> None:
+    """A body without a length over TLS ends with the connection."""
+
     def route(request: Request, connection: Connection) -> None:
         connection.send(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(size))
         if closes_properly:

@@ -107,7 +107,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 # ---- What a transport is asked
 
 
-def test_a_mock_answers_without_any_network() -> None:
+def test_mock_answers_without_network() -> None:
+    """A mock answers without any network."""
     mock = Mock(lambda request: EgressResponse(201, {"X-One": "1"}, b"made up"))
     response = send(
         policy(mock),
@@ -144,9 +145,8 @@ def test_a_mock_answers_without_any_network() -> None:
     assert repr(request) == "<EgressRequest POST http://plugin.test:8080/a>"
 
 
-def test_names_are_resolved_and_vetted_before_a_transport_is_asked(
-    names: dict[str, list[str]],
-) -> None:
+def test_names_are_vetted_before(names: dict[str, list[str]]) -> None:
+    """Names are resolved and vetted before a transport is asked."""
     mock = Mock(lambda request: EgressResponse(200))
     get(policy(mock, "plugin.test", "127.0.0.1", resolve=True))
     assert mock.requests[0].addresses == ("127.0.0.1",)
@@ -156,9 +156,8 @@ def test_names_are_resolved_and_vetted_before_a_transport_is_asked(
     assert len(mock.requests) == 1
 
 
-def test_a_transport_that_asks_for_addresses_itself_is_given_vetted_ones(
-    names: dict[str, list[str]],
-) -> None:
+def test_transport_gets_vetted_addresses(names: dict[str, list[str]]) -> None:
+    """A transport that asks for addresses itself is given vetted ones."""
     mock = Mock(lambda request: EgressResponse(200, body=repr(request.resolve()).encode()))
     assert get(policy(mock, "plugin.test", "127.0.0.1")).body == b"('127.0.0.1',)"
     with pytest.raises(EgressDeniedError, match="loopback"):
@@ -174,14 +173,16 @@ def test_a_transport_that_asks_for_addresses_itself_is_given_vetted_ones(
         "ftp://plugin.test/",
     ],
 )
-def test_what_is_not_granted_never_reaches_a_transport(url: str) -> None:
+def test_denied_host_never_reaches_transport(url: str) -> None:
+    """What is not granted never reaches a transport."""
     mock = Mock(lambda request: EgressResponse(200))
     with pytest.raises(EgressDeniedError):
         get(policy(mock, "plugin.test", "10.*"), url)
     assert mock.requests == []
 
 
-def test_each_hop_of_a_redirect_is_judged_and_is_a_request_of_its_own() -> None:
+def test_each_redirect_is_checked() -> None:
+    """Each hop of a redirect is judged and is a request of its own."""
     mock = Mock(
         lambda request: EgressResponse(
             302, [("LOCATION", "/end" if request.path == "/" else "http://other.test/")]
@@ -198,9 +199,8 @@ def test_each_hop_of_a_redirect_is_judged_and_is_a_request_of_its_own() -> None:
     ]
 
 
-def test_a_recorder_wraps_the_usual_transport_and_its_tape_can_be_replayed(
-    names: dict[str, list[str]],
-) -> None:
+def test_recorder_wraps_default_transport(names: dict[str, list[str]]) -> None:
+    """A recorder wraps the usual transport and its tape can be replayed."""
     body = gzip.compress(b"text")  # once, for it has the time in it
     with Server(
         {"/": redirect("/end"), "/end": reply(body, headers=[("Content-Encoding", "gzip")])}
@@ -220,9 +220,8 @@ def test_a_recorder_wraps_the_usual_transport_and_its_tape_can_be_replayed(
 # ---- urllib3
 
 
-def test_a_urllib3_client_connects_to_the_vetted_address_and_is_otherwise_itself(
-    names: dict[str, list[str]],
-) -> None:
+def test_urllib3_connects_to_vetted_address(names: dict[str, list[str]]) -> None:
+    """A urllib3 client connects to the vetted address and is otherwise itself."""
     routes = {
         "/": redirect("/end"),
         "/end": reply(gzip.compress(b"text"), headers=[("Content-Encoding", "gzip")]),
@@ -237,7 +236,8 @@ def test_a_urllib3_client_connects_to_the_vetted_address_and_is_otherwise_itself
     assert server.requests[1].headers["x-guest"] == "yes"
 
 
-def test_a_bomb_that_a_urllib3_client_fetches_is_stopped_at_the_limit() -> None:
+def test_urllib3_bomb_stops_at_limit() -> None:
+    """A bomb that a urllib3 client fetches is stopped at the limit."""
     with (
         Server(gzip_bomb(20 << 20)) as server,
         pytest.raises(EgressError, match="larger than the 100000 bytes allowed"),
@@ -245,7 +245,8 @@ def test_a_bomb_that_a_urllib3_client_fetches_is_stopped_at_the_limit() -> None:
         get(policy(Pool(), "127.0.0.1", resolve=True, max_response_bytes=100_000), server.url)
 
 
-def test_the_time_that_is_left_ends_the_wait_of_a_urllib3_client() -> None:
+def test_urllib3_deadline() -> None:
+    """The time that is left ends the wait of a urllib3 client."""
     with Server(silence) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError, match="the call did not end"):
@@ -253,9 +254,8 @@ def test_the_time_that_is_left_ends_the_wait_of_a_urllib3_client() -> None:
         assert time.monotonic() - started < 3
 
 
-def test_a_urllib3_client_that_cannot_connect_is_an_error_of_ours_with_its_own_as_the_cause() -> (
-    None
-):
+def test_urllib3_connection_error() -> None:
+    """A urllib3 client that cannot connect is an error of ours with its own as the cause."""
     with Server(reply()) as server:
         pass
     with pytest.raises(EgressError, match=r"GET http://127\.0\.0\.1:\d+/ failed: ") as caught:
@@ -295,7 +295,8 @@ BODIES: dict[str, Callable[[int], Any]] = {
 
 @pytest.mark.parametrize("make", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("size", [0, 999, 1000, 1001])
-def test_a_body_is_counted_however_it_is_given(make: Callable[[int], Any], size: int) -> None:
+def test_body_is_counted_in_any_form(make: Callable[[int], Any], size: int) -> None:
+    """A body is counted however it is given."""
     egress = policy(
         Mock(lambda request: EgressResponse(200, body=make(size))), max_response_bytes=1000
     )
@@ -306,7 +307,8 @@ def test_a_body_is_counted_however_it_is_given(make: Callable[[int], Any], size:
             get(egress)
 
 
-def test_a_body_without_end_is_read_no_further_than_the_limit() -> None:
+def test_endless_body_stops_at_limit() -> None:
+    """A body without end is read no further than the limit."""
     taken = itertools.count()
 
     def body() -> Iterator[bytes]:
@@ -323,14 +325,17 @@ def test_a_body_without_end_is_read_no_further_than_the_limit() -> None:
     assert next(taken) < 300
 
 
-def test_a_compressed_body_that_says_nothing_for_ever_ends() -> None:
+def test_endless_compressed_body_ends() -> None:
+    """A compressed body that says nothing for ever ends."""
     body = itertools.repeat(gzip.compress(b""))
     answer = EgressResponse(200, {"content-encoding": "gzip"}, body)
     with pytest.raises(EgressError, match="more than any answer within the limits needs"):
         get(policy(Mock(lambda request: answer), max_response_bytes=1000))
 
 
-def test_the_deadline_is_looked_at_between_the_parts_of_a_body() -> None:
+def test_deadline_between_body_parts() -> None:
+    """The deadline is looked at between the parts of a body."""
+
     def body() -> Iterator[bytes]:
         for _ in range(100):
             time.sleep(0.05)
@@ -343,7 +348,9 @@ def test_the_deadline_is_looked_at_between_the_parts_of_a_body() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 204])
-def test_an_answer_that_comes_after_the_deadline_is_none(status: int) -> None:
+def test_response_after_deadline(status: int) -> None:
+    """An answer that comes after the deadline is none."""
+
     def late(request: EgressRequest) -> EgressResponse:
         time.sleep(0.2)
         return EgressResponse(status, body=b"late")
@@ -353,7 +360,8 @@ def test_an_answer_that_comes_after_the_deadline_is_none(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 204, 302])
-def test_a_body_is_closed_whether_it_is_wanted_or_not(status: int) -> None:
+def test_body_is_always_closed(status: int) -> None:
+    """A body is closed whether it is wanted or not."""
     files: list[File] = []
 
     def answer(request: EgressRequest) -> EgressResponse:
@@ -392,13 +400,16 @@ def test_a_body_is_closed_whether_it_is_wanted_or_not(status: int) -> None:
         ),
     ],
 )
-def test_an_answer_that_is_none_is_an_error_that_says_what_is_wrong(answer: Any, says: str) -> None:
+def test_invalid_response_is_error(answer: Any, says: str) -> None:
+    """An answer that is none is an error that says what is wrong."""
     with pytest.raises(EgressError, match=r"GET http://plugin\.test/ failed: ") as caught:
         get(policy(Mock(lambda request: answer)))
     assert says in str(caught.value)
 
 
-def test_what_a_transport_raises_is_the_cause_of_an_error_that_does_not_repeat_its_text() -> None:
+def test_exception_is_cause_without_text() -> None:
+    """What a transport raises is the cause of an error that does not repeat its text."""
+
     def fail(request: EgressRequest) -> EgressResponse:
         raise LookupError("hunter2")
 
@@ -417,7 +428,9 @@ def test_what_a_transport_raises_is_the_cause_of_an_error_that_does_not_repeat_i
         EgressDeniedError("not today"),
     ],
 )
-def test_interrupts_and_our_own_errors_pass_as_they_are(error: BaseException) -> None:
+def test_interrupts_and_own_errors_pass(error: BaseException) -> None:
+    """Interrupts and our own errors pass as they are."""
+
     def fail(request: EgressRequest) -> EgressResponse:
         raise error
 
@@ -436,7 +449,8 @@ class Plain:
         return EgressResponse(200)
 
 
-def test_a_policy_with_a_transport_can_be_pickled_when_that_can() -> None:
+def test_policy_pickles_with_transport() -> None:
+    """A policy with a transport can be pickled when that can."""
     import pickle
 
     again = pickle.loads(pickle.dumps(policy(Plain())))
@@ -448,14 +462,16 @@ def test_a_policy_with_a_transport_can_be_pickled_when_that_can() -> None:
 @pytest.mark.parametrize(
     "setting", [{"proxy": "http://proxy:1"}, {"ca_file": "x"}, {"client_certificate": "x"}]
 )
-def test_settings_of_the_transport_that_was_replaced_are_refused(setting: dict[str, Any]) -> None:
+def test_default_settings_are_refused(setting: dict[str, Any]) -> None:
+    """Settings of the transport that was replaced are refused."""
     with pytest.raises(
         OptionError, match=f"{next(iter(setting))}: it is for the transport to know"
     ):
         Egress(transport=Plain(), **setting)
 
 
-def test_an_object_that_cannot_send_is_no_transport() -> None:
+def test_invalid_transport_is_refused() -> None:
+    """An object that cannot send is no transport."""
     with pytest.raises(
         OptionError, match="transport: expected an object with a method `send`, got int"
     ):

@@ -134,9 +134,8 @@ NASTY = [
 
 
 @pytest.mark.parametrize("url", NASTY)
-def test_a_url_that_can_be_read_in_two_ways_is_refused_even_where_every_host_is_granted(
-    url: str,
-) -> None:
+def test_ambiguous_url_is_refused(url: str) -> None:
+    """A URL that can be read in two ways is refused even where every host is granted."""
     with pytest.raises(EgressDeniedError, match="the URL is refused"):
         policy("*", "127.0.0.1", "localhost")._policy.check_url(url)
 
@@ -172,7 +171,8 @@ urls = st.one_of(
 @given(urls)
 @example("http://a.b:80/c")
 @example("http://[::FFFF]:8/")
-def test_a_second_parser_sees_the_same_host_and_port_or_the_url_is_refused(url: str) -> None:
+def test_second_parser_agrees(url: str) -> None:
+    """A second parser sees the same host and port or the URL is refused."""
     rules = policy("*", "127.0.0.1", "::1")
     try:
         target = rules._policy.check_url(url)
@@ -195,12 +195,14 @@ def test_a_second_parser_sees_the_same_host_and_port_or_the_url_is_refused(url: 
     assert rules._policy.check_url(target.url).url == target.url
 
 
-def test_a_host_that_is_too_long_is_refused_before_anything_is_made_of_it() -> None:
+def test_host_too_long_is_refused() -> None:
+    """A host that is too long is refused before anything is made of it."""
     with pytest.raises(EgressDeniedError, match="its host is longer than 1000 characters"):
         policy("*")._policy.check_url("http://" + "é" * 1001 + "/")
 
 
-def test_refusals_do_not_repeat_what_may_be_secret() -> None:
+def test_refusals_hide_secrets() -> None:
+    """Refusals do not repeat what may be secret."""
     with Server(raw(b"nonsense")) as server, pytest.raises(EgressError) as failed:
         get(server.url + "/path?token=hunter2", headers={"Authorization": "Bearer hunter3"})
     with pytest.raises(EgressDeniedError) as denied:

@@ -20,9 +20,8 @@ from tests.support.hostile_worker import SIMPLE, worker_runs
 LINUX = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
 
 
-def test_a_worker_gets_nothing_of_the_application_but_its_sockets(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_worker_inherits_only_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker gets nothing of the application but its sockets."""
     monkeypatch.setenv("SECRET", "x")
     kept = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(kept, True)
@@ -144,7 +143,8 @@ print("came back")
 
 
 @pytest.mark.skipif(not LINUX or os.uname().machine != "x86_64", reason="of x86-64 only")
-def test_system_calls_of_another_architecture_end_the_process() -> None:
+def test_other_architecture_ends_process() -> None:
+    """System calls of another architecture end the process."""
     run = subprocess.run(
         [sys.executable, "-c", FOREIGN, os.pathsep.join(sys.path)],
         capture_output=True,
@@ -181,7 +181,8 @@ def attempts(tmp_path: Path, granted: list[tuple[str, bool]]) -> tuple[list[str]
 
 
 @pytest.mark.skipif(not LINUX, reason="system calls are filtered there only")
-def test_a_confined_process_can_do_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
+def test_confined_process_capabilities(tmp_path: Path) -> None:
+    """A confined process can do what it needs and nothing else."""
     measures, found = attempts(tmp_path, [])
     assert {"no_new_privs", "seccomp", "RLIMIT_FSIZE 0", "RLIMIT_CORE 0"} <= set(measures)
     assert {name for name, result in found.items() if result == "ok"} == STILL
@@ -193,7 +194,8 @@ def test_a_confined_process_can_do_what_it_needs_and_nothing_else(tmp_path: Path
 
 @pytest.mark.skipif(not LINUX, reason="system calls are filtered there only")
 @pytest.mark.parametrize("read_only", [True, False])
-def test_with_directories_granted_it_can_reach_those(read_only: bool, tmp_path: Path) -> None:
+def test_confined_with_directories(read_only: bool, tmp_path: Path) -> None:
+    """With directories granted, it can reach those."""
     measures, found = attempts(tmp_path, [(str(tmp_path / "inside"), read_only)])
     reached = {name for name, result in found.items() if result == "ok"} - STILL
     if any(measure.startswith("Landlock") for measure in measures):
@@ -202,7 +204,8 @@ def test_with_directories_granted_it_can_reach_those(read_only: bool, tmp_path: 
         assert "socket" not in reached
 
 
-def test_a_real_worker_is_confined_and_says_so() -> None:
+def test_real_worker_is_confined() -> None:
+    """A real worker is confined and says so."""
     with IsolatedPlugin(SIMPLE) as plugin:
         assert {"own session", "empty environment", "RLIMIT_CORE 0"} <= set(plugin.confinement)
         if LINUX:
@@ -223,7 +226,8 @@ def test_a_real_worker_is_confined_and_says_so() -> None:
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else"
 )
-def test_a_privileged_application_can_name_the_user(tmp_path: Path) -> None:
+def test_privileged_application_names_user(tmp_path: Path) -> None:
+    """A privileged application can name the user."""
     with IsolatedPlugin(SIMPLE, process=ProcessLimits(user=(65534, 65534))) as plugin:
         assert plugin.call("f", b"on") == b"on"
         assert "user 65534, group 65534" in plugin.confinement

@@ -49,7 +49,9 @@ WASI = """
 # The same as a Plugin
 
 
-def test_what_is_public_is_what_a_plugin_has_and_a_word_on_its_confinement() -> None:
+def test_public_members() -> None:
+    """What is public is what a plugin has and a word on its confinement."""
+
     def public(kind: type) -> dict[str, object]:
         return {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
 
@@ -86,7 +88,8 @@ ERRORS = guest(
 )
 
 
-def test_calls_end_as_they_do_in_the_application() -> None:
+def test_call_outcomes() -> None:
+    """Calls end as they do in the application."""
     made = [
         kind(ERRORS, config={"key": "value"}, name="errors") for kind in (Plugin, IsolatedPlugin)
     ]
@@ -121,7 +124,8 @@ def test_calls_end_as_they_do_in_the_application() -> None:
 
 
 @pytest.mark.parametrize("size", [2**20, 2**22])
-def test_an_input_that_has_no_room_is_the_same_error(size: int) -> None:
+def test_input_too_large_is_same_error(size: int) -> None:
+    """An input that has no room is the same error."""
     made = [
         kind(guest(export("echo", "(call $echo)")), name="p", limits=Limits(memory_bytes=2**19))
         for kind in (Plugin, IsolatedPlugin)
@@ -145,14 +149,16 @@ def test_an_input_that_has_no_room_is_the_same_error(size: int) -> None:
         '(module (memory (export "memory") 20000))',
     ],
 )
-def test_what_cannot_be_a_plugin_is_the_same_error(source: str | bytes) -> None:
+def test_invalid_plugin_is_same_error(source: str | bytes) -> None:
+    """What cannot be a plugin is the same error."""
     limits = Limits(memory_bytes=2**28)
     plain = outcome(lambda: Plugin(source, name="p", limits=limits))
     assert isinstance(plain, tuple)
     assert outcome(lambda: IsolatedPlugin(source, name="p", limits=limits)) == plain
 
 
-def test_a_compiled_plugin_gives_its_modules_and_settings() -> None:
+def test_compiled_plugin_is_accepted() -> None:
+    """A compiled plugin gives its modules and settings."""
     compiled = plugwasm.CompiledPlugin(
         guest(export("echo", "(call $echo)")), functions=[], name="given", fuel_limit=10_000
     )
@@ -164,8 +170,12 @@ def test_a_compiled_plugin_gives_its_modules_and_settings() -> None:
             Plugin(plugin.compiled_plugin).call("echo")
 
 
-def test_an_isolated_plugin_is_a_plugin_without_its_implementation() -> None:
-    """Users may test with `isinstance` and annotate with `Plugin`; nothing of how it runs calls is inherited."""
+def test_isolated_plugin_is_a_plugin() -> None:
+    """An isolated plugin is a plugin without its implementation.
+
+    Users may test with `isinstance` and annotate with `Plugin`; nothing of how it runs calls is
+    inherited.
+    """
     assert issubclass(IsolatedPlugin, Plugin)
     assert Plugin not in IsolatedPlugin.__mro__
     assert {name for name in dir(Plugin) if not name.startswith("_")} <= set(dir(IsolatedPlugin))
@@ -173,9 +183,9 @@ def test_an_isolated_plugin_is_a_plugin_without_its_implementation() -> None:
         assert isinstance(plugin, Plugin)
 
 
-def test_nothing_of_the_guest_is_compiled_in_the_application(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_nothing_compiled_in_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the guest is compiled in the application."""
+
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("compiled here")
 
@@ -209,10 +219,11 @@ child.main(int(sys.argv[1]), int(sys.argv[2]))
 """
 
 
-def test_a_sealed_worker_imports_nothing_new(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Later there are no files to be read: what calls need is imported before, by `PRELOADED`."""
+def test_sealed_worker_imports_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A sealed worker imports nothing new.
+
+    Later there are no files to be read: what calls need is imported before, by `PRELOADED`.
+    """
     (tmp_path / "a.txt").write_text("content")
     monkeypatch.setattr(process, "_PROGRAM", SEALED)
     with IsolatedPlugin(ERRORS, config={"key": "value"}, fuel_limit=10**9) as plugin:
@@ -326,7 +337,8 @@ CALLS = (
 )
 
 
-def test_host_functions_run_in_the_application_and_get_what_they_always_get() -> None:
+def test_host_functions_run_in_application() -> None:
+    """Host functions run in the application and get what they always get."""
     outcomes = []
     for kind in (Plugin, IsolatedPlugin):
         seen: list[Any] = [os.getpid()]
@@ -361,9 +373,8 @@ def test_host_functions_run_in_the_application_and_get_what_they_always_get() ->
 
 
 @pytest.mark.parametrize("size", [65_536, 65_537])
-def test_blocks_reach_a_host_function_whole_at_the_size_where_they_no_longer_travel_with_the_call(
-    size: int,
-) -> None:
+def test_blocks_reach_host_function_whole(size: int) -> None:
+    """Blocks reach a host function whole at the size where they no longer travel with the call."""
     with IsolatedPlugin(guest(CALLS[1], CALLS[0]), functions=host_functions([])) as plugin:
         assert plugin.call("upper", b"a" * size) == b"A" * size
 
@@ -379,9 +390,9 @@ def test_blocks_reach_a_host_function_whole_at_the_size_where_they_no_longer_tra
         RecursionError("deep"),
     ],
 )
-def test_what_a_host_function_raises_reaches_the_caller_itself(
-    kind: Any, error: BaseException
-) -> None:
+def test_host_exception_reaches_caller(kind: Any, error: BaseException) -> None:
+    """What a host function raises reaches the caller itself."""
+
     @host_fn()
     def fail(text: str) -> str:
         raise error
@@ -406,7 +417,9 @@ def test_what_a_host_function_raises_reaches_the_caller_itself(
 
 
 @BOTH
-def test_a_result_that_has_no_room_is_the_host_functions_own_error(kind: Any) -> None:
+def test_host_result_too_large(kind: Any) -> None:
+    """A result that has no room is the host function's own error."""
+
     @host_fn()
     def flood(text: str) -> str:
         return "x" * 10_000_000
@@ -426,7 +439,9 @@ def test_a_result_that_has_no_room_is_the_host_functions_own_error(kind: Any) ->
 
 
 @BOTH
-def test_a_plugin_cannot_be_entered_a_second_time(kind: Any) -> None:
+def test_reentry_is_refused(kind: Any) -> None:
+    """A plugin cannot be entered a second time."""
+
     def again(plugin: CurrentPlugin, params: list[Any], results: list[Any]) -> None:
         made.call("f")
 
@@ -443,9 +458,8 @@ def test_a_plugin_cannot_be_entered_a_second_time(kind: Any) -> None:
 # What is granted
 
 
-def test_logs_and_output_are_records_of_the_applications_logging(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_logs_and_output(caplog: pytest.LogCaptureFixture) -> None:
+    """Logs and output are records of the application's logging."""
     source = guest(
         export("log", "(call $log_info <<from the log>>)")
         + export(
@@ -491,9 +505,10 @@ FILES = guest(
 
 @BOTH
 @pytest.mark.parametrize("read_only", [False, True])
-def test_files_are_those_that_were_granted(
+def test_granted_files(
     kind: Any, read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Files are those that were granted."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "there").write_text("x")
     (tmp_path / "secret").write_text("x")
@@ -508,7 +523,8 @@ def test_files_are_those_that_were_granted(
 
 
 @BOTH
-def test_clock_and_chance_are_the_applications(kind: Any) -> None:
+def test_clock_and_random_of_application(kind: Any) -> None:
+    """Clock and chance are the application's."""
     source = guest(
         export(
             "time",
@@ -533,7 +549,8 @@ def test_clock_and_chance_are_the_applications(kind: Any) -> None:
 
 
 @BOTH
-def test_requests_go_through_the_applications_policy(kind: Any) -> None:
+def test_requests_use_application_policy(kind: Any) -> None:
+    """Requests go through the application's policy."""
     with Server(reply(b"answered")) as server:
         source = guest(
             export(
@@ -552,7 +569,8 @@ def test_requests_go_through_the_applications_policy(kind: Any) -> None:
 
 
 @BOTH
-def test_a_deadline_ends_a_call_and_the_plugin_goes_on(kind: Any) -> None:
+def test_deadline_ends_call(kind: Any) -> None:
+    """A deadline ends a call and the plugin goes on."""
     with kind(manifest(ENDLESS, timeout_ms=100), name="p") as plugin:
         plugin.call("keeps")
         with pytest.raises(
@@ -565,7 +583,8 @@ def test_a_deadline_ends_a_call_and_the_plugin_goes_on(kind: Any) -> None:
 
 
 @BOTH
-def test_fuel_is_reported_and_ends_a_call(kind: Any) -> None:
+def test_fuel_ends_call(kind: Any) -> None:
+    """Fuel is reported and ends a call."""
     with kind(ENDLESS, fuel_limit=100_000) as plugin:
         with pytest.raises(plugwasm.OutOfFuelError):
             plugin.call("loop")
@@ -574,7 +593,8 @@ def test_fuel_is_reported_and_ends_a_call(kind: Any) -> None:
         assert 0 < plugin.fuel_used < 100_000
 
 
-def test_a_call_is_cancelled_from_another_thread_without_losing_the_worker() -> None:
+def test_cancel_keeps_worker() -> None:
+    """A call is cancelled from another thread without losing the worker."""
     with IsolatedPlugin(ENDLESS, process=ProcessLimits(grace=20)) as plugin:
         handle = plugin.cancel_handle()
         assert not handle.cancel()
@@ -589,7 +609,8 @@ def test_a_call_is_cancelled_from_another_thread_without_losing_the_worker() -> 
         assert plugin._worker.pid == pid
 
 
-def test_closing_ends_a_call_and_the_worker() -> None:
+def test_close_ends_call_and_worker() -> None:
+    """Closing ends a call and the worker."""
     plugin = IsolatedPlugin(ENDLESS)
     pid = plugin._worker.pid
     call = InThread(plugin.call, "loop")
@@ -604,7 +625,8 @@ def test_closing_ends_a_call_and_the_worker() -> None:
 @pytest.mark.skipif(
     sys.platform != "linux", reason="the system does not tell the processor time of other processes"
 )
-def test_a_call_that_takes_too_much_processor_time_ends_with_its_worker() -> None:
+def test_processor_time_ends_worker() -> None:
+    """A call that takes too much processor time ends with its worker."""
     with IsolatedPlugin(
         ENDLESS, limits=Limits(timeout=None), process=ProcessLimits(cpu_seconds=0.2)
     ) as plugin:
@@ -627,7 +649,8 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_ends_a_call_at_once_and_the_plugin_goes_on() -> None:
+def test_interrupt_ends_call() -> None:
+    """An interrupt ends a call at once and the plugin goes on."""
     paths = os.pathsep.join(sys.path)
     run = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, paths, ENDLESS],

@@ -111,7 +111,8 @@ USES = {
     "theirs", ["Nothing", "Sockets", "FilledPipes", "FilledSockets", "Children"]
 )
 @pytest.mark.parametrize("use", USES)
-def test_what_has_a_workers_numbers_now_is_not_touched_by(use: str, theirs: str) -> None:
+def test_reused_numbers_are_not_touched(use: str, theirs: str) -> None:
+    """What has a worker's numbers now is not touched, whatever is done to the worker."""
     options = "process=plugwasm.ProcessLimits(cpu_seconds=60)"
     program = (
         PROGRAM.replace("{theirs}", theirs)
@@ -125,7 +126,8 @@ def test_what_has_a_workers_numbers_now_is_not_touched_by(use: str, theirs: str)
 
 
 @pytest.mark.parametrize("theirs", ["Nothing", "Sockets", "Children"])
-def test_at_exit_there_is_no_traceback_and_the_worker_ends(theirs: str) -> None:
+def test_exit_without_traceback(theirs: str) -> None:
+    """At exit, there is no traceback and the worker ends."""
     use = "daemonize(); print(first, flush=True)"
     program = PROGRAM.replace("{theirs}", theirs).replace("{use}", use).replace("{options}", "")
     done = subprocess.run(
@@ -177,9 +179,8 @@ def number(child: ChildProcess) -> int:
     return child._descriptor.number
 
 
-def test_a_child_is_found_again_by_its_own_number(
-    child: ChildProcess, other: subprocess.Popen[bytes]
-) -> None:
+def test_child_found_by_its_number(child: ChildProcess, other: subprocess.Popen[bytes]) -> None:
+    """A child is found again by its own number."""
     lost = number(child)
     others = os.pidfd_open(other.pid)
     os.dup2(others, lost)
@@ -193,19 +194,22 @@ def test_a_child_is_found_again_by_its_own_number(
     os.close(lost)
 
 
-def test_a_child_whose_descriptor_was_closed_is_killed_all_the_same(child: ChildProcess) -> None:
+def test_child_with_closed_descriptor_killed(child: ChildProcess) -> None:
+    """A child whose descriptor was closed is killed all the same."""
     os.close(number(child))
     child.kill()
     assert child.wait() == -signal.SIGKILL
 
 
-def test_a_lost_child_that_is_over_is_not_taken_for_another_of_that_number(
-    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The number is used again by the application: as a stand-in for that, the process began at another time."""
+def test_lost_child_is_not_confused(child: ChildProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost child that is over is not taken for another of that number.
+
+    The number is used again by the application: as a stand-in for that, the process began at
+    another time.
+    """
     os.close(number(child))
-    began = child_processes._began
-    monkeypatch.setattr(child_processes, "_began", lambda pid: b"another time")
+    began = child_processes._read_start_time
+    monkeypatch.setattr(child_processes, "_read_start_time", lambda pid: b"another time")
     assert not child.is_unreaped()
     child.kill()
     assert child.process.pid == child.pid
@@ -215,9 +219,10 @@ def test_a_lost_child_that_is_over_is_not_taken_for_another_of_that_number(
     os.waitpid(child.pid, 0)
 
 
-def test_forgetting_closes_nothing_of_others(
+def test_forget_closes_nothing_of_others(
     child: ChildProcess, other: subprocess.Popen[bytes]
 ) -> None:
+    """Forgetting closes nothing of others."""
     lost = number(child)
     others = os.pidfd_open(other.pid)
     os.dup2(others, lost)
@@ -232,7 +237,8 @@ def test_forgetting_closes_nothing_of_others(
 # ---- descriptors -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_number_that_is_another_files_is_none_and_is_not_closed() -> None:
+def test_reused_number_is_not_closed() -> None:
+    """A number that is another file's is none and is not closed."""
     pipes = os.pipe(), os.pipe()
     (one, _), (other, _) = pipes
     descriptor = Descriptor(one)
@@ -257,7 +263,8 @@ def test_a_descriptor_is_closed_once() -> None:
     os.close(other)
 
 
-def test_a_socket_lets_go_of_a_number_that_is_anothers() -> None:
+def test_socket_releases_reused_number() -> None:
+    """A socket lets go of a number that is another's."""
     (sock, peer), (one, other) = socket.socketpair(), os.pipe()
     kept = sock.fileno()
     descriptor = SocketDescriptor(sock)

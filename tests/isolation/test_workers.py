@@ -33,7 +33,8 @@ from tests.support.waiting import soon
 
 
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGSEGV", "SIGABRT"])
-def test_a_worker_that_dies_in_a_call_is_an_error_that_says_how_and_is_replaced(end: str) -> None:
+def test_worker_death_in_call(end: str) -> None:
+    """A worker that dies in a call is an error that says how and is replaced."""
     with IsolatedPlugin(ENDLESS, name="p") as plugin:
         plugin.call("keeps")
         pid = plugin._worker.pid
@@ -48,7 +49,8 @@ def test_a_worker_that_dies_in_a_call_is_an_error_that_says_how_and_is_replaced(
         assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_worker_that_died_between_two_calls_is_an_error_once() -> None:
+def test_worker_death_between_calls() -> None:
+    """A worker that died between two calls is an error once."""
     with IsolatedPlugin(ENDLESS) as plugin:
         os.kill(plugin._worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerError, match="SIGKILL"):
@@ -57,7 +59,8 @@ def test_a_worker_that_died_between_two_calls_is_an_error_once() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is memory limited")
-def test_memory_is_limited_and_what_ends_is_not_the_application() -> None:
+def test_memory_limit_spares_application() -> None:
+    """Memory is limited and what ends is not the application."""
     grow = export(
         "grow", "(call $answer (i64.extend_i32_s (memory.grow (i32.const 8000))))"
     ) + export("fine", "(call $echo)")
@@ -78,7 +81,9 @@ def test_memory_is_limited_and_what_ends_is_not_the_application() -> None:
         assert number(plugin.call("grow")) == 1
 
 
-def test_nothing_is_left_of_plugins_that_are_closed_or_dropped() -> None:
+def test_closed_plugins_leave_nothing() -> None:
+    """Nothing is left of plugins that are closed or dropped."""
+
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
 
@@ -107,7 +112,8 @@ plugin.call("loop")
 """
 
 
-def test_a_worker_ends_with_its_application_even_in_the_middle_of_a_call() -> None:
+def test_worker_ends_with_application() -> None:
+    """A worker ends with its application even in the middle of a call."""
     command = [sys.executable, "-c", ORPHAN, os.pathsep.join(sys.path), ENDLESS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as application:
         assert application.stdout is not None
@@ -117,7 +123,8 @@ def test_a_worker_ends_with_its_application_even_in_the_middle_of_a_call() -> No
     assert soon(lambda: is_zombie_or_gone(pid), 20)
 
 
-def test_a_forked_child_has_a_worker_of_its_own_and_leaves_that_of_its_parent_alone() -> None:
+def test_forked_child_has_own_worker() -> None:
+    """A forked child has a worker of its own and leaves that of its parent alone."""
     with IsolatedPlugin(ENDLESS) as plugin:
         plugin.call("keeps")
         pid = plugin._worker.pid
@@ -143,12 +150,14 @@ def test_a_forked_child_has_a_worker_of_its_own_and_leaves_that_of_its_parent_al
 
 
 @pytest.mark.parametrize("python", ["/nowhere/python", "/dev/null", "relative", "a\0b"])
-def test_an_interpreter_that_cannot_be_started_is_an_error(python: str) -> None:
+def test_interpreter_start_failure(python: str) -> None:
+    """An interpreter that cannot be started is an error."""
     with pytest.raises(WorkerError, match="cannot start a worker"):
         IsolatedPlugin(SIMPLE, process=ProcessLimits(python=python))
 
 
-def test_that_there_are_no_more_descriptors_is_an_error_and_takes_none() -> None:
+def test_descriptor_exhaustion() -> None:
+    """That there are no more descriptors is an error and takes none."""
     with IsolatedPlugin(SIMPLE) as plugin:
         plugin.call("f")
         taken: list[int] = []
@@ -170,7 +179,8 @@ def test_that_there_are_no_more_descriptors_is_an_error_and_takes_none() -> None
                 os.close(descriptor)
 
 
-def test_a_program_that_is_no_interpreter_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_not_an_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is no interpreter is an error."""
     with pytest.raises(WorkerError, match="ended with the exit code"):
         IsolatedPlugin(SIMPLE, process=ProcessLimits(python="/bin/false"))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
@@ -204,7 +214,9 @@ def test_limits_are_values() -> None:
         limits.grace = 3  # type: ignore[misc]
 
 
-def test_many_threads_have_a_plugin_each() -> None:
+def test_plugin_per_thread() -> None:
+    """Many threads have a plugin each."""
+
     def work(i: int) -> None:
         with IsolatedPlugin(SIMPLE) as plugin:
             for _ in range(20):

@@ -80,9 +80,10 @@ def named_egress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
 @pytest.mark.parametrize("form", ["a manifest", "a manifest in JSON", "a URL"])
-def test_nothing_is_fetched_past_the_egress_of(
+def test_egress_limits_downloads(
     made: Callable[[Any, Egress], object], form: str, server: Server, named_egress: None
 ) -> None:
+    """Nothing is fetched past the egress, whatever the plugin is made of."""
     url = server.url + "/run.wat"
     plugin: Any = {
         "a manifest": {"wasm": [{"url": url, "method": "POST", "headers": {"X-Key": "k"}}]},
@@ -96,7 +97,8 @@ def test_nothing_is_fetched_past_the_egress_of(
     assert server.connections == 0
 
 
-def test_a_ref_that_was_made_elsewhere_fetches_nothing_past_its_egress(server: Server) -> None:
+def test_egress_limits_downloads_of_ref(server: Server) -> None:
+    """A ref that was made elsewhere fetches nothing past its egress."""
     digest = hashlib.sha256(ECHO.encode()).hexdigest()
     ref = pickle.loads(
         pickle.dumps(
@@ -112,7 +114,8 @@ def test_a_ref_that_was_made_elsewhere_fetches_nothing_past_its_egress(server: S
     assert server.connections == 0
 
 
-def test_a_set_fetches_nothing_past_its_egress(server: Server) -> None:
+def test_egress_limits_downloads_of_set(server: Server) -> None:
+    """A set fetches nothing past its egress."""
     manifest = {"wasm": [{"url": server.url + "/run.wat"}]}
     with PluginSet([manifest, server.url + "/run.wat"], egress=EXAMPLE_ONLY) as plugins:
         assert all("is not granted" in str(description.error) for description in plugins.describe())
@@ -123,7 +126,8 @@ def test_a_set_fetches_nothing_past_its_egress(server: Server) -> None:
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH"])
-def test_no_manifest_makes_the_host_change_anything(server: Server, method: str) -> None:
+def test_downloads_by_get_or_post_only(server: Server, method: str) -> None:
+    """No manifest makes the host change anything."""
     for egress in (None, EXAMPLE_ONLY, Egress(allowed_hosts=["127.0.0.1"])):
         with pytest.raises(ManifestError, match=r"expected GET or POST"):
             CompiledPlugin(
@@ -132,9 +136,8 @@ def test_no_manifest_makes_the_host_change_anything(server: Server, method: str)
     assert server.connections == 0
 
 
-def test_what_an_egress_grants_is_fetched_by_its_rules(
-    server: Server, names: dict[str, list[str]]
-) -> None:
+def test_egress_grants_download(server: Server, names: dict[str, list[str]]) -> None:
+    """What an egress grants is fetched by its rules."""
     source = {"url": by_name(server, "modules.test"), "headers": {"X-Key": "k"}}
     origin = by_name(server, "modules.test", "")
     egress = Egress(
@@ -164,7 +167,8 @@ def test_what_an_egress_grants_is_fetched_by_its_rules(
     assert len(server.requests) == 1
 
 
-def test_a_redirect_is_judged_by_the_egress(server: Server, names: dict[str, list[str]]) -> None:
+def test_egress_checks_redirect(server: Server, names: dict[str, list[str]]) -> None:
+    """A redirect is judged by the egress."""
     with Server(
         {"/": redirect(server.url + "/m.wasm"), "/name": redirect(by_name(server, "other.test"))}
     ) as first:
@@ -178,16 +182,16 @@ def test_a_redirect_is_judged_by_the_egress(server: Server, names: dict[str, lis
     assert server.connections == 0
 
 
-def test_an_egress_without_hosts_of_its_own_leaves_public_hosts_to_the_manifest(
-    server: Server, names: dict[str, list[str]]
-) -> None:
+def test_egress_without_hosts(server: Server, names: dict[str, list[str]]) -> None:
+    """An egress without hosts of its own leaves public hosts to the manifest."""
     with pytest.raises(SourceError, match=r"its address 127.0.0.1 is a loopback address"):
         download_module(by_name(server, "modules.test"), limit=1000, egress=Egress())
     assert server.connections == 0
     assert download_module(server.url + "/m.wasm", limit=1000, egress=Egress()) == WASM
 
 
-def test_downloads_take_places_in_the_queue_of_the_egress(server: Server) -> None:
+def test_egress_queue_includes_downloads(server: Server) -> None:
+    """Downloads take places in the queue of the egress."""
     egress = Egress(allowed_hosts=["127.0.0.1"], max_per_second=1)
     for _ in range(2):
         download_module(server.url + "/m.wasm", limit=1000, egress=egress)
@@ -211,19 +215,22 @@ def test_downloads_take_places_in_the_queue_of_the_egress(server: Server) -> Non
         "::ffff:7f00:1",
     ],
 )
-def test_no_name_leads_to_an_address_that_is_not_public(
+def test_private_address_is_refused(
     server: Server, names: dict[str, list[str]], address: str
 ) -> None:
+    """No name leads to an address that is not public."""
     names["modules.example.org"] = ["93.184.216.34", address]
     with pytest.raises(SourceError, match=r"its address \S+ is .*pass an `egress` that grants it"):
         download_module(by_name(server, "modules.example.org"), limit=1000)
     assert server.connections == 0
 
 
-def test_no_redirect_leads_to_an_address_that_is_not_public(
-    server: Server, names: dict[str, list[str]]
-) -> None:
-    """The first server has the address that its URL names; what it redirects to has another, or has it by another name."""
+def test_redirect_to_private_is_refused(server: Server, names: dict[str, list[str]]) -> None:
+    """No redirect leads to an address that is not public.
+
+    The first server has the address that its URL names; what it redirects to has another, or has it
+    by another name.
+    """
     targets = [
         "http://127.0.0.2/",
         "http://10.0.0.1/",
@@ -249,14 +256,16 @@ def test_what_the_url_names_is_reached(server: Server, names: dict[str, list[str
         download_module("http://metadata/m.wasm", limit=1000)
 
 
-def test_user_and_password_in_a_url_are_sent_to_its_host_only(server: Server) -> None:
+def test_url_credentials_go_to_their_host(server: Server) -> None:
+    """User and password in a URL are sent to its host only."""
     with Server({"/": redirect(server.url + "/m.wasm")}) as first:
         assert download_module(first.url.replace("//", "//user:p%40ss@"), limit=1000) == WASM
         assert first.requests[0].headers["authorization"] == "Basic dXNlcjpwQHNz"
     assert "authorization" not in server.requests[0].headers
 
 
-def test_a_redirect_takes_no_header_of_the_manifest_to_another_origin(server: Server) -> None:
+def test_redirect_drops_manifest_headers(server: Server) -> None:
+    """A redirect takes no header of the manifest to another origin."""
     with Server({"/": redirect(server.url + "/m.wasm")}) as first:
         headers = {
             "Authorization": SECRET,
@@ -269,9 +278,9 @@ def test_a_redirect_takes_no_header_of_the_manifest_to_another_origin(server: Se
     assert server.requests[0].headers["user-agent"] == "plugwasm"
 
 
-def test_all_downloads_of_a_manifest_have_an_end(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_downloads_have_total_limit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All downloads of a manifest have an end."""
+
     def slow(request: Request, connection: Connection) -> None:
         connection.pause(0.3)
         reply(WASM)(request, connection)
@@ -302,9 +311,10 @@ def told(error: BaseException | None) -> str:
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 @pytest.mark.parametrize("egress", [None, EXAMPLE_ONLY], ids=["its own", "a stranger's"])
 @pytest.mark.parametrize("made", [CompiledPlugin, PluginRef, IsolatedPlugin])
-def test_a_hash_that_does_not_match_does_not_tell_that_of_the_file(
+def test_hash_mismatch_hides_actual_hash(
     made: Any, egress: Egress | None, content: bytes, tmp_path: Path
 ) -> None:
+    """A hash that does not match does not tell that of the file."""
     path = tmp_path / "secret"
     path.write_bytes(content)
     options = {"embed": True} if made is PluginRef else {}
@@ -316,7 +326,8 @@ def test_a_hash_that_does_not_match_does_not_tell_that_of_the_file(
     assert digest[:12] not in everything
 
 
-def test_a_hash_that_does_not_match_says_what_was_wanted_and_what_to_do(tmp_path: Path) -> None:
+def test_hash_mismatch_message(tmp_path: Path) -> None:
+    """A hash that does not match says what was wanted and what to do."""
     path = tmp_path / "m.wasm"
     path.write_bytes(WASM)
     for egress in (None, EXAMPLE_ONLY):
@@ -341,8 +352,12 @@ def test_what_is_no_module_is_not_shown(content: bytes, tmp_path: Path, server: 
             assert content[:4].decode("latin-1") not in str(caught.value)
 
 
-def test_a_strangers_manifest_learns_nothing_of_the_paths_that_it_names(tmp_path: Path) -> None:
-    """Whether there is such a file, what kind of file it is, how large, and what is in it: all is one error."""
+def test_foreign_manifest_learns_no_paths(tmp_path: Path) -> None:
+    """A stranger's manifest learns nothing of the paths that it names.
+
+    Whether there is such a file, what kind of file it is, how large, and what is in it: all is one
+    error.
+    """
     for name, content in {
         "empty": b"",
         "binary": b"\x7fELF",
@@ -372,7 +387,8 @@ def test_a_strangers_manifest_learns_nothing_of_the_paths_that_it_names(tmp_path
     assert "cannot be read as a module" in said.pop()[1]
 
 
-def test_a_strangers_manifest_may_have_text_where_the_name_says_so(tmp_path: Path) -> None:
+def test_foreign_manifest_may_have_text(tmp_path: Path) -> None:
+    """A stranger's manifest may have text where the name says so."""
     path = tmp_path / "m.WAT"
     path.write_text("(module)")
     assert (
@@ -380,7 +396,8 @@ def test_a_strangers_manifest_may_have_text_where_the_name_says_so(tmp_path: Pat
     )
 
 
-def test_the_applications_own_manifest_is_told_what_is_wrong_with_a_path(tmp_path: Path) -> None:
+def test_own_manifest_path_errors(tmp_path: Path) -> None:
+    """The application's own manifest is told what is wrong with a path."""
     (tmp_path / "empty").write_bytes(b"")
     for name, message in (
         ("none", "no such file"),
@@ -391,7 +408,8 @@ def test_the_applications_own_manifest_is_told_what_is_wrong_with_a_path(tmp_pat
             resolve({"wasm": [{"path": str(tmp_path / name)}]})
 
 
-def test_what_the_application_names_itself_is_shown() -> None:
+def test_own_content_is_shown() -> None:
+    """What the application names itself is shown."""
     with pytest.raises(ModuleError, match=r"it begins with the bytes 7f 45 4c 46"):
         resolve(b"\x7fELF\x01\x01")
     with pytest.raises(ModuleError, match=r"it begins with the bytes 7f 45 4c 46"):

@@ -77,7 +77,8 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
     )
 
 
-def test_the_json_schema_accepts_what_parse_accepts() -> None:
+def test_schema_accepts_what_parse_accepts() -> None:
+    """The JSON schema accepts what parse accepts."""
     schema = json_schema()
     json.dumps(schema)
     nulls = {"path": "m", "data": None, "url": None, "headers": None, "name": None}
@@ -107,13 +108,15 @@ def test_the_json_schema_accepts_what_parse_accepts() -> None:
         with_value("config", {str(number): "" for number in range(10_001)}),
     ],
 )
-def test_the_json_schema_refuses_what_parse_refuses(document: dict[str, Any]) -> None:
+def test_schema_refuses_what_parse_refuses(document: dict[str, Any]) -> None:
+    """The JSON schema refuses what parse refuses."""
     refusal(document)
     schema = json_schema()
     assert not holds(schema, document, schema)
 
 
-def test_the_json_schema_describes_every_field() -> None:
+def test_schema_describes_every_field() -> None:
+    """The JSON schema describes every field."""
     schema = json_schema()
     assert schema["$id"] == "urn:plugwasm:manifest:1"
     assert schema["title"] == "plugwasm manifest"

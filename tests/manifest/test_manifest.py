@@ -43,7 +43,8 @@ def toml_document(document: dict[str, Any]) -> str:
     return "\n".join(f"{key} = {as_toml(value)}" for key, value in document.items())
 
 
-def test_a_full_manifest_keeps_every_field() -> None:
+def test_full_manifest() -> None:
+    """A full manifest keeps every field."""
     parsed = parse(FULL)
     assert parsed.wasm[0] == WasmSource(path="lib.wasm", name="lib")
     assert parsed.wasm[1] == WasmSource(data=b"\0asm\1\0\0\0", hash=HASH)
@@ -59,7 +60,8 @@ def test_a_full_manifest_keeps_every_field() -> None:
     assert parsed.timeout_ms == 500
 
 
-def test_the_least_manifest_has_the_defaults() -> None:
+def test_minimal_manifest() -> None:
+    """The least manifest has the defaults."""
     parsed = parse({"wasm": [{"path": "m.wasm"}]})
     assert parsed == Manifest(wasm=[WasmSource(path="m.wasm")])
     assert (
@@ -77,7 +79,8 @@ def test_the_least_manifest_has_the_defaults() -> None:
     )
 
 
-def test_null_is_accepted_for_every_optional_field() -> None:
+def test_null_for_optional_field() -> None:
+    """Null is accepted for every optional field."""
     source = dict.fromkeys(("data", "url", "headers", "method", "name", "hash")) | {
         "path": "m.wasm"
     }
@@ -89,9 +92,8 @@ def test_null_is_accepted_for_every_optional_field() -> None:
 
 
 @pytest.mark.parametrize(("field", "value", "expected", "got"), WRONG_TYPES)
-def test_a_field_of_the_wrong_type_is_named_with_what_was_expected_and_got(
-    field: str, value: object, expected: str, got: str
-) -> None:
+def test_field_type_error(field: str, value: object, expected: str, got: str) -> None:
+    """A field of the wrong type is named with what was expected and got."""
     document = with_value(field, value)
     for form in (document, json.dumps(document)):
         error = refusal(form)
@@ -113,21 +115,22 @@ def test_a_field_of_the_wrong_type_is_named_with_what_was_expected_and_got(
         ("wasm[2].headers", {"X-Key": 1}, 'wasm[2].headers["X-Key"]', "an integer"),
     ],
 )
-def test_a_value_of_the_wrong_type_under_a_key_is_named_by_the_key(
-    field: str, value: object, named: str, got: str
-) -> None:
+def test_value_type_error_names_key(field: str, value: object, named: str, got: str) -> None:
+    """A value of the wrong type under a key is named by the key."""
     error = refusal(with_value(field, value))
     assert str(error) == f"manifest field `{named}`: expected a string, got {got}"
 
 
 @pytest.mark.parametrize("field", ["config", "allowed_paths", "wasm[2].headers"])
-def test_a_key_that_is_no_string_is_refused(field: str) -> None:
+def test_key_not_string_is_refused(field: str) -> None:
+    """A key that is no string is refused."""
     error = refusal(with_value(field, {1: "x"}))
     assert error.field == field
     assert "expected keys that are strings, got an integer" in str(error)
 
 
-def test_a_field_name_that_is_no_string_is_refused() -> None:
+def test_field_name_not_string_is_refused() -> None:
+    """A field name that is no string is refused."""
     error = refusal({"wasm": [{"path": "m.wasm"}], 1: 2})
     assert "expected names of fields that are strings" in str(error)
 
@@ -157,16 +160,16 @@ def test_a_field_name_that_is_no_string_is_refused() -> None:
         ),
     ],
 )
-def test_an_unknown_field_is_refused_at_every_level_with_a_suggestion(
-    document: dict[str, Any], field: str, hint: str
-) -> None:
+def test_unknown_field_is_refused(document: dict[str, Any], field: str, hint: str) -> None:
+    """An unknown field is refused at every level with a suggestion."""
     for form in (document, json.dumps(document)):
         error = refusal(form)
         assert str(error) == f"manifest field `{field}`: unknown field; {hint}"
         assert error.field == field
 
 
-def test_a_manifest_without_modules_is_refused() -> None:
+def test_no_modules_is_refused() -> None:
+    """A manifest without modules is refused."""
     assert str(refusal({})) == "manifest field `wasm`: it is missing, and says what to run"
     assert (
         str(refusal({"wasm": []}))
@@ -183,7 +186,8 @@ def test_a_manifest_without_modules_is_refused() -> None:
         ({"path": "m", "data": "", "url": "http://h/m"}, "path and data and url"),
     ],
 )
-def test_a_module_has_exactly_one_of_path_data_and_url(source: dict[str, Any], got: str) -> None:
+def test_module_needs_one_source(source: dict[str, Any], got: str) -> None:
+    """A module has exactly one of path data and URL."""
     error = refusal({"wasm": [{"path": "first"}, source]})
     assert (
         str(error)
@@ -192,7 +196,8 @@ def test_a_module_has_exactly_one_of_path_data_and_url(source: dict[str, Any], g
 
 
 @pytest.mark.parametrize(("field", "value"), [("headers", {"a": "b"}), ("method", "POST")])
-def test_headers_and_method_go_only_with_a_url(field: str, value: object) -> None:
+def test_headers_and_method_need_url(field: str, value: object) -> None:
+    """Headers and method go only with a URL."""
     error = refusal({"wasm": [{"path": "m", field: value}]})
     assert (
         str(error)
@@ -203,26 +208,30 @@ def test_headers_and_method_go_only_with_a_url(field: str, value: object) -> Non
 @pytest.mark.parametrize(
     "url", ["", "m.wasm", "ftp://h/m", "file:///etc/passwd", "http://", "https:///", "//h/m"]
 )
-def test_a_url_that_is_not_http_is_refused(url: str) -> None:
+def test_url_not_http_is_refused(url: str) -> None:
+    """A URL that is not HTTP is refused."""
     error = refusal({"wasm": [{"url": url}]})
     assert error.field == "wasm[0].url"
     assert "expected an http:// or https:// URL" in str(error)
 
 
 @pytest.mark.parametrize("method", ["", "GET /x HTTP/1.1", "GE\r\nT", "GÉT"])
-def test_a_method_that_is_no_token_is_refused(method: str) -> None:
+def test_invalid_method_is_refused(method: str) -> None:
+    """A method that is no token is refused."""
     assert refusal({"wasm": [{"url": "http://h/m", "method": method}]}).field == "wasm[0].method"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "ü"])
-def test_a_header_name_that_is_no_token_is_refused(name: str) -> None:
+def test_invalid_header_name_is_refused(name: str) -> None:
+    """A header name that is no token is refused."""
     error = refusal({"wasm": [{"url": "http://h/m", "headers": {name: SECRET}}]})
     assert str(error.field).startswith("wasm[0].headers[")
     assert SECRET not in str(error)
 
 
 @pytest.mark.parametrize("value", ["\r\nX: y", "\n", "\0", "\x7f", "\u20ac"])
-def test_a_header_value_that_cannot_be_sent_is_refused_and_not_shown(value: str) -> None:
+def test_invalid_header_value_is_refused(value: str) -> None:
+    """A header value that cannot be sent is refused and not shown."""
     error = refusal({"wasm": [{"url": "http://h/m", "headers": {"X-Key": SECRET + value}}]})
     assert error.field == 'wasm[0].headers["X-Key"]'
     assert SECRET not in str(error)
@@ -244,7 +253,8 @@ def test_a_hash_is_taken_in_either_case() -> None:
         ("٣" + HASH[1:], "other characters among them"),
     ],
 )
-def test_a_hash_that_is_not_64_hexadecimal_digits_is_refused(text: str, got: str) -> None:
+def test_invalid_hash_is_refused(text: str, got: str) -> None:
+    """A hash that is not 64 hexadecimal digits is refused."""
     error = refusal(with_value("wasm[0].hash", text))
     assert str(error) == f"manifest field `wasm[0].hash`: expected 64 hexadecimal digits, got {got}"
 
@@ -252,13 +262,15 @@ def test_a_hash_that_is_not_64_hexadecimal_digits_is_refused(text: str, got: str
 @pytest.mark.parametrize(
     "text", ["A", "AGFzbQ", "AGFz bQ=", "AGFzbQ==x", "AGFz*Q==", "=AAA", "AG-_", "ü", "\ud800"]
 )
-def test_data_that_is_not_base64_is_refused(text: str) -> None:
+def test_invalid_base64_is_refused(text: str) -> None:
+    """Data that is not base64 is refused."""
     error = refusal({"wasm": [{"data": text}]})
     assert error.field == "wasm[0].data"
     assert "expected base64 text" in str(error)
 
 
-def test_base64_may_be_broken_into_lines() -> None:
+def test_base64_with_line_breaks() -> None:
+    """Base64 may be broken into lines."""
     parsed = parse('[[wasm]]\ndata = """\nAGFz\n  bQEAAAA=\n"""\n')
     assert parsed.wasm[0].data == b"\0asm\1\0\0\0"
 
@@ -272,9 +284,8 @@ def test_base64_may_be_broken_into_lines() -> None:
         ("timeout_ms", 2**64 - 1),
     ],
 )
-def test_a_number_is_refused_just_outside_its_range_and_accepted_at_its_ends(
-    field: str, maximum: int
-) -> None:
+def test_number_ranges(field: str, maximum: int) -> None:
+    """A number is refused just outside its range and accepted at its ends."""
     for value in (0, maximum):
         parse(with_value(field, value))
     for value in (-1, maximum + 1):
@@ -302,16 +313,19 @@ def test_an_empty_name_is_refused() -> None:
 
 
 @pytest.mark.parametrize("document", [{"config": {"k": "\ud800"}}, {"config": {"\ud800": "v"}}])
-def test_config_that_cannot_be_encoded_is_refused(document: dict[str, Any]) -> None:
+def test_unencodable_config_is_refused(document: dict[str, Any]) -> None:
+    """Config that cannot be encoded is refused."""
     assert str(refusal({"wasm": [{"path": "m"}], **document}).field).startswith("config[")
 
 
 @pytest.mark.parametrize("value", [None, 5, 1.5, True, ["m.wasm"], object(), {"m.wasm"}])
-def test_a_value_that_cannot_be_a_manifest_is_refused(value: object) -> None:
+def test_invalid_value_is_refused(value: object) -> None:
+    """A value that cannot be a manifest is refused."""
     assert "expected a manifest" in str(refusal(value))
 
 
-def test_a_mapping_may_hold_bytes_paths_and_other_mappings() -> None:
+def test_mapping_with_bytes_and_paths() -> None:
+    """A mapping may hold bytes, paths and other mappings."""
     for data in (b"(module)", bytearray(b"(module)"), memoryview(b"(module)")):
         assert parse({"wasm": [{"data": data}]}).wasm[0].data == b"(module)"
     parsed = parse(
@@ -332,7 +346,8 @@ def test_a_mapping_may_hold_bytes_paths_and_other_mappings() -> None:
     assert parsed.allowed_paths == {"/srv": "/data", "ro:/etc": "/etc"}
 
 
-def test_parsing_does_not_change_or_share_what_it_was_given() -> None:
+def test_parse_copies_its_input() -> None:
+    """Parsing does not change or share what it was given."""
     document = json.loads(json.dumps(FULL)) | {"allowed_paths": None}
     before = json.dumps(document)
     parsed = parse(document)
@@ -340,7 +355,8 @@ def test_parsing_does_not_change_or_share_what_it_was_given() -> None:
     assert json.dumps(document) == before
 
 
-def test_an_object_built_in_code_has_its_rules_checked_at_once() -> None:
+def test_object_rules_checked_at_once() -> None:
+    """An object built in code has its rules checked at once."""
     with pytest.raises(ManifestError, match="exactly one of"):
         WasmSource()
     with pytest.raises(ManifestError, match="65536, got 65537"):
@@ -349,7 +365,8 @@ def test_an_object_built_in_code_has_its_rules_checked_at_once() -> None:
         Manifest(wasm=[])
 
 
-def test_an_object_built_in_code_has_its_types_checked_when_it_is_used() -> None:
+def test_object_types_checked_on_use() -> None:
+    """An object built in code has its types checked when it is used."""
     wrong = Manifest(wasm=[WasmSource(path=3)], config={"k": 5})  # type: ignore[arg-type,dict-item]
     assert refusal(wrong).field == 'config["k"]'
     wrong = Manifest(wasm=[WasmSource(path="m"), WasmSource(url=5)])  # type: ignore[arg-type]
@@ -359,7 +376,8 @@ def test_an_object_built_in_code_has_its_types_checked_when_it_is_used() -> None
     assert "Manifest(" in repr(wrong)
 
 
-def test_a_manifest_goes_to_json_and_back() -> None:
+def test_json_round_trip() -> None:
+    """A manifest goes to JSON and back."""
     parsed = parse(FULL)
     assert parse(parsed) == parsed
     assert parse(parsed.to_dict()) == parsed
@@ -369,14 +387,16 @@ def test_a_manifest_goes_to_json_and_back() -> None:
     assert pickle.loads(pickle.dumps(parsed)) == parsed
 
 
-def test_what_is_at_its_default_is_left_out_of_json() -> None:
+def test_json_omits_defaults() -> None:
+    """What is at its default is left out of JSON."""
     assert (
         parse({"wasm": [{"path": "m"}], "config": {}, "memory": {}}).to_json()
         == '{"wasm":[{"path":"m"}]}'
     )
 
 
-def test_a_path_that_has_no_utf8_form_cannot_go_to_json() -> None:
+def test_path_not_utf8_cannot_go_to_json() -> None:
+    """A path that has no UTF-8 form cannot go to JSON."""
     with pytest.raises(ManifestError, match="surrogates"):
         parse({"wasm": [{"path": "\udcff.wasm"}]}).to_json()
 
@@ -422,9 +442,8 @@ documents = st.fixed_dictionaries(
 
 
 @given(documents)
-def test_a_mapping_json_and_toml_of_the_same_content_are_the_same_manifest(
-    document: dict[str, Any],
-) -> None:
+def test_mapping_json_and_toml_are_equal(document: dict[str, Any]) -> None:
+    """A mapping JSON and TOML of the same content are the same manifest."""
     parsed = parse(document)
     assert parse(json.dumps(document)) == parsed
     assert parse(json.dumps(document, ensure_ascii=False).encode()) == parsed
@@ -455,7 +474,8 @@ junk = st.recursive(
         st.builds(lambda extra: {"wasm": [{"path": "m"}], **extra}, st.dictionaries(names, junk)),
     )
 )
-def test_any_value_is_a_manifest_or_a_manifest_error(value: object) -> None:
+def test_random_values(value: object) -> None:
+    """Any value is a manifest or a manifest error."""
     try:
         parsed = parse(value)
     except ManifestError as error:
@@ -468,9 +488,8 @@ def test_any_value_is_a_manifest_or_a_manifest_error(value: object) -> None:
     st.one_of(st.text(), st.binary(), documents.map(json.dumps), documents.map(toml_document)),
     st.data(),
 )
-def test_any_text_is_a_manifest_or_a_manifest_error(
-    content: str | bytes, data: st.DataObject
-) -> None:
+def test_random_text(content: str | bytes, data: st.DataObject) -> None:
+    """Any text is a manifest or a manifest error."""
     at = data.draw(st.integers(0, len(content)))
     broken = (
         content[:at]
@@ -519,7 +538,8 @@ def test_no_secret_shows_in_an_error(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "url", [f"https:/user:{SECRET}@h", f"user:{SECRET}@h", f"http//user:{SECRET}@h/m"]
 )
-def test_a_malformed_url_is_not_shown_whole(url: str) -> None:
+def test_malformed_url_is_not_shown_whole(url: str) -> None:
+    """A malformed URL is not shown whole."""
     assert SECRET not in str(refusal({"wasm": [{"url": url}]}))
 
 
@@ -551,11 +571,13 @@ def test_a_malformed_url_is_not_shown_whole(url: str) -> None:
     ids=range(21),
 )
 @pytest.mark.timeout(20)
-def test_deep_nesting_and_megabytes_of_junk_are_refused_in_good_time(content: str | bytes) -> None:
+def test_deep_nesting_and_junk_are_refused(content: str | bytes) -> None:
+    """Deep nesting and megabytes of junk are refused in good time."""
     assert len(str(refusal(content))) < 1000
 
 
-def test_a_nested_mapping_is_refused_however_deep_or_circular() -> None:
+def test_circular_mapping_is_refused() -> None:
+    """A nested mapping is refused however deep or circular."""
     circle: dict[str, Any] = {}
     circle["wasm"] = [circle]
     assert refusal(circle).field is not None
@@ -565,7 +587,8 @@ def test_a_nested_mapping_is_refused_however_deep_or_circular() -> None:
     assert refusal({"wasm": deep}).field == "wasm[0]"
 
 
-def test_text_with_many_dots_is_no_dotted_key() -> None:
+def test_many_dots_are_no_dotted_key() -> None:
+    """Text with many dots is no dotted key."""
     config = {
         "hosts": "a.example.com, " * 50,
         "dots": "." * 500,
@@ -575,14 +598,16 @@ def test_text_with_many_dots_is_no_dotted_key() -> None:
     assert parse(toml_document(document)).config == config
 
 
-def test_text_over_the_limit_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_over_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text over the limit is refused before it is read."""
     monkeypatch.setattr(parsing, "MAX_TEXT_BYTES", 40)
     document = '{"wasm":[{"path":"m"}]}'
     assert parse(document.ljust(40)).wasm
     assert "limit of 40 bytes" in str(refusal(document.ljust(41)))
 
 
-def test_a_byte_order_mark_and_leading_blanks_are_no_matter() -> None:
+def test_byte_order_mark_and_blanks() -> None:
+    """A byte order mark and leading blanks are no matter."""
     expected = parse({"wasm": [{"path": "m"}]})
     assert parse(b'\xef\xbb\xbf \n{"wasm":[{"path":"m"}]}') == expected
     assert parse('\ufeff# a comment\nwasm = [{path = "m"}]') == expected
@@ -601,9 +626,8 @@ def test_load_reads_json_and_toml_files(tmp_path: Path, name: str, content: str)
     assert loaded.config == FULL["config"]
 
 
-def test_all_relative_paths_of_a_file_are_relative_to_its_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_paths_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All relative paths of a file are relative to its directory."""
     folder = tmp_path / "plugins"
     folder.mkdir()
     (folder / "p.json").write_text(
@@ -626,7 +650,8 @@ def test_all_relative_paths_of_a_file_are_relative_to_its_directory(
     assert load("p.json").wasm[0].path == "m.wasm"
 
 
-def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
+def test_file_error_names_file(tmp_path: Path) -> None:
+    """An error in a file names the file."""
     path = tmp_path / "p.json"
     path.write_text('{"wasm":[{"path":5}]}')
     with pytest.raises(ManifestError) as caught:

@@ -62,7 +62,8 @@ def refused(policy: ManifestPolicy, field: str, said: str, **fields: Any) -> Man
     return caught.value
 
 
-def test_nothing_is_granted_if_nothing_is_said(tmp_path: Path, server: Server) -> None:
+def test_nothing_granted_by_default(tmp_path: Path, server: Server) -> None:
+    """Nothing is granted if nothing is said."""
     policy = ManifestPolicy()
     (tmp_path / "m.wasm").write_bytes(WAT)
     refused(
@@ -107,7 +108,8 @@ def test_nothing_is_granted_if_nothing_is_said(tmp_path: Path, server: Server) -
         assert plugin.compiled_plugin._spec.allowed_hosts == ()
 
 
-def test_a_refusal_tells_nothing_of_files_nor_of_config(tmp_path: Path) -> None:
+def test_refusal_hides_files_and_config(tmp_path: Path) -> None:
+    """A refusal tells nothing of files nor of config."""
     policy = ManifestPolicy(module_paths=[tmp_path / "modules"])
     (tmp_path / "modules").mkdir()
     (tmp_path / "there").write_text(SECRET)
@@ -129,9 +131,8 @@ def test_a_refusal_tells_nothing_of_files_nor_of_config(tmp_path: Path) -> None:
     assert SECRET not in str(refused(policy, 'config["key"]', "", config={"key": SECRET}))
 
 
-def test_modules_come_from_the_granted_directories_whatever_the_path_looks_like(
-    tmp_path: Path,
-) -> None:
+def test_modules_from_granted_directories(tmp_path: Path) -> None:
+    """Modules come from the granted directories whatever the path looks like."""
     modules = tmp_path / "modules"
     (modules / "sub").mkdir(parents=True)
     (tmp_path / "modules-not").mkdir()
@@ -168,7 +169,8 @@ def test_modules_come_from_the_granted_directories_whatever_the_path_looks_like(
             policy.admit({"wasm": [{"path": path}]}, base=modules)
 
 
-def test_downloads_are_what_their_own_egress_grants(server: Server) -> None:
+def test_downloads_by_own_egress(server: Server) -> None:
+    """Downloads are what their own egress grants."""
     granting = ManifestPolicy(downloads=Egress(allowed_hosts=["127.0.0.1"]))
     Plugin(granting.admit({"wasm": [{"url": server.url}]})).close()
     seen = len(server.requests)
@@ -203,9 +205,8 @@ RUNNERS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_limits_hosts_and_directories_hold_wherever_it_runs(
-    runner: str, tmp_path: Path, server: Server
-) -> None:
+def test_limits_hosts_and_directories_hold(runner: str, tmp_path: Path, server: Server) -> None:
+    """Limits, hosts and directories hold wherever it runs."""
     run = RUNNERS[runner]
     policy = ManifestPolicy(limits=Limits(timeout=0.3))
     with (
@@ -252,7 +253,8 @@ def test_limits_hosts_and_directories_hold_wherever_it_runs(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_directory_is_the_same_by_whatever_path_it_is_asked_for(tmp_path: Path) -> None:
+def test_directory_is_same_by_any_path(tmp_path: Path) -> None:
+    """A directory is the same by whatever path it is asked for."""
     (tmp_path / "data" / "inner").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "data")
     policy = ManifestPolicy(allowed_paths=[tmp_path / "data"])
@@ -270,7 +272,8 @@ def test_a_directory_is_the_same_by_whatever_path_it_is_asked_for(tmp_path: Path
         )
 
 
-def test_config_is_what_the_policy_lets_it_set() -> None:
+def test_config_keys() -> None:
+    """Config is what the policy lets it set."""
     document = {"wasm": [{"data": DATA}], "config": {"tone": "warm"}}
     with Plugin(ManifestPolicy(config=["tone"]).admit(document)) as plugin:
         assert plugin.config == {"tone": "warm"}
@@ -284,7 +287,8 @@ def test_config_is_what_the_policy_lets_it_set() -> None:
     )
 
 
-def test_a_manifest_within_a_policy_is_what_the_policy_admits() -> None:
+def test_manifest_within_policy_is_admitted() -> None:
+    """A manifest within a policy is what the policy admits."""
     admitted = Manifest.parse({"wasm": [{"data": DATA}], "timeout_ms": 5}).within(ManifestPolicy())
     with Plugin(admitted) as plugin:
         assert plugin.compiled_plugin.limits.timeout == 0.005
@@ -293,14 +297,16 @@ def test_a_manifest_within_a_policy_is_what_the_policy_admits() -> None:
 
 
 @pytest.mark.parametrize("option", [{"limits": Limits()}, {"egress": Egress()}])
-def test_limits_and_egress_are_said_once(option: dict[str, Any]) -> None:
+def test_limits_and_egress_given_once(option: dict[str, Any]) -> None:
+    """Limits and egress are said once."""
     admitted = ManifestPolicy().admit({"wasm": [{"data": DATA}]})
     for make in (Plugin, CompiledPlugin, IsolatedPlugin, PluginPool, PluginRef, Harness):
         with pytest.raises(OptionError, match="ManifestPolicy has admitted has its own"):
             make(admitted, **option)
 
 
-def test_a_set_runs_what_was_admitted_under_that_policy(server: Server) -> None:
+def test_set_runs_admitted_manifest(server: Server) -> None:
+    """A set runs what was admitted under that policy."""
     spinning = {"wasm": [{"data": base64.b64encode(SPIN.encode()).decode()}]}
     fetching = {
         "wasm": [{"data": base64.b64encode(FETCH.encode()).decode()}],
@@ -319,7 +325,8 @@ def test_a_set_runs_what_was_admitted_under_that_policy(server: Server) -> None:
     assert server.requests == []
 
 
-def test_a_harness_takes_what_was_admitted() -> None:
+def test_harness_takes_admitted_manifest() -> None:
+    """A harness takes what was admitted."""
     with (
         Harness(
             ManifestPolicy(limits=Limits(timeout=0.2)).admit(
@@ -354,13 +361,15 @@ def test_a_harness_takes_what_was_admitted() -> None:
         ({"downloads": True}, "downloads: expected an Egress, got bool"),
     ],
 )
-def test_an_option_that_is_not_valid_is_named(option: dict[str, Any], said: str) -> None:
+def test_invalid_option_is_named(option: dict[str, Any], said: str) -> None:
+    """An option that is not valid is named."""
     with pytest.raises(OptionError) as caught:
         ManifestPolicy(**option)
     assert said in str(caught.value)
 
 
-def test_a_policy_cannot_be_changed_and_travels() -> None:
+def test_policy_is_frozen_and_pickles() -> None:
+    """A policy cannot be changed and travels."""
     policy = ManifestPolicy(
         modules=3, config=["a"], allowed_paths=["ro:/srv"], limits=Limits(timeout=1)
     )

@@ -80,13 +80,15 @@ def test_bytes_of_any_kind_are_a_module(kind: Callable[[bytes], object]) -> None
     assert only_module(resolve(kind(WASM))) == ("main", WASM, "the bytes given")
 
 
-def test_module_text_may_be_given_as_str_or_bytes() -> None:
+def test_module_text_as_str_or_bytes() -> None:
+    """Module text may be given as str or bytes."""
     for plugin in ("(module)", b"(module)", b"\xef\xbb\xbf(module)"):
         assert only_module(resolve(plugin))[1] == b"(module)"
     assert only_module(resolve(";; only a comment\n(module)"))[1].endswith(b"(module)")
 
 
-def test_a_manifest_means_the_same_in_every_form(tmp_path: Path) -> None:
+def test_manifest_forms_are_equal(tmp_path: Path) -> None:
+    """A manifest means the same in every form."""
     document: dict[str, Any] = {
         "wasm": [{"data": base64.b64encode(WASM).decode()}],
         "memory": {"max_pages": 3, "max_var_bytes": 0, "max_http_response_bytes": 5},
@@ -129,14 +131,14 @@ def test_a_manifest_means_the_same_in_every_form(tmp_path: Path) -> None:
         assert spec.timeout_ms == 0
 
 
-def test_a_one_line_toml_manifest_may_be_given_as_str(tmp_path: Path) -> None:
+def test_one_line_toml_as_str(tmp_path: Path) -> None:
+    """A one line TOML manifest may be given as str."""
     path = write(tmp_path / "m.wasm", WASM)
     assert only_module(resolve(f"wasm = [{{path = '{path}'}}]"))[2] == str(path)
 
 
-def test_an_existing_file_wins_over_what_its_name_looks_like(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_existing_file_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An existing file wins over what its name looks like."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "{}", WASM)
     assert only_module(resolve("{}")) == ("main", WASM, "{}")
@@ -146,7 +148,8 @@ def test_an_existing_file_wins_over_what_its_name_looks_like(
     "path",
     ["none.wasm", "wasm/none.wasm", "{folder}/none.wasm", "a=b", "wasm", "x" * 5000, "[[none]]"],
 )
-def test_a_path_that_does_not_exist_is_named_with_the_current_directory(path: str) -> None:
+def test_missing_path_names_directory(path: str) -> None:
+    """A path that does not exist is named with the current directory."""
     with pytest.raises(SourceError) as caught:
         resolve(path)
     if len(path) < 100:
@@ -154,12 +157,14 @@ def test_a_path_that_does_not_exist_is_named_with_the_current_directory(path: st
     assert len(str(caught.value)) < 1000
 
 
-def test_a_name_that_no_file_can_have_is_a_source_error() -> None:
+def test_impossible_file_name() -> None:
+    """A name that no file can have is a source error."""
     with pytest.raises(SourceError, match="cannot be the name of a file"):
         resolve("a\0b.wasm")
 
 
-def test_a_directory_and_an_empty_file_are_said_to_be_so(tmp_path: Path) -> None:
+def test_directory_and_empty_file(tmp_path: Path) -> None:
+    """A directory and an empty file are said to be so."""
     with pytest.raises(SourceError, match="it is a directory"):
         resolve(tmp_path)
     for name in ("m.wasm", "m.toml", "m"):
@@ -173,7 +178,8 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
         resolve(tmp_path / "pipe")
 
 
-def test_a_file_that_may_not_be_read_is_said_to_be_so(tmp_path: Path) -> None:
+def test_unreadable_file(tmp_path: Path) -> None:
+    """A file that may not be read is said to be so."""
     path = write(tmp_path / "m.wasm", WASM)
     path.chmod(0)
     if os.access(path, os.R_OK):
@@ -182,14 +188,16 @@ def test_a_file_that_may_not_be_read_is_said_to_be_so(tmp_path: Path) -> None:
         resolve(path)
 
 
-def test_a_link_to_itself_is_a_source_error(tmp_path: Path) -> None:
+def test_link_to_itself(tmp_path: Path) -> None:
+    """A link to itself is a source error."""
     link = tmp_path / "m.wasm"
     link.symlink_to(link)
     with pytest.raises(SourceError, match=r"cannot read .*m\.wasm: Too many levels"):
         resolve(link)
 
 
-def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_file_over_limit_is_refused(tmp_path: Path) -> None:
+    """A file over the limit is refused before it is read."""
     path = write(tmp_path / "m.wasm", WASM)
     assert read_file(str(path), len(WASM)) == WASM
     with pytest.raises(SourceError, match=f"larger than the limit of {len(WASM) - 1} bytes"):
@@ -205,7 +213,8 @@ def test_nothing_is_no_plugin(content: bytes) -> None:
         resolve(content)
 
 
-def test_a_component_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_component_is_refused(tmp_path: Path) -> None:
+    """A component is refused with what to do."""
     for plugin in (
         COMPONENT,
         write(tmp_path / "c.wasm", COMPONENT),
@@ -220,7 +229,8 @@ def test_a_component_is_refused_with_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"\0as", b"\x7fELF\2\1\1\0", b"\x01asm\1\0\0\0", b"\x1f\x8b\x08\x00"]
 )
-def test_other_binary_files_are_no_module(tmp_path: Path, content: bytes) -> None:
+def test_other_binary_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Other binary files are no module."""
     for plugin in (content, write(tmp_path / "m", content), {"wasm": [{"data": content}]}):
         with pytest.raises(
             ModuleError, match="not a Wasm module: it begins with the bytes " + content[:4].hex(" ")
@@ -228,7 +238,8 @@ def test_other_binary_files_are_no_module(tmp_path: Path, content: bytes) -> Non
             resolve(plugin)
 
 
-def test_text_in_a_wasm_file_is_no_module_and_not_shown(tmp_path: Path) -> None:
+def test_text_in_wasm_file_is_refused(tmp_path: Path) -> None:
+    """Text in a Wasm file is no module and not shown."""
     path = write(tmp_path / "m.wasm", f"PASSWORD={SECRET}")
     for plugin in (path, {"wasm": [{"path": path}]}):
         with pytest.raises(ModuleError, match="is not a Wasm module") as caught:
@@ -237,7 +248,8 @@ def test_text_in_a_wasm_file_is_no_module_and_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plugin", [None, 5, object(), [WASM], 1.5])
-def test_a_value_that_cannot_be_a_plugin_is_refused(plugin: object) -> None:
+def test_invalid_source_is_refused(plugin: object) -> None:
+    """A value that cannot be a plugin is refused."""
     with pytest.raises(
         ManifestError, match=r"expected a manifest .*, a path, a URL or a Wasm module; got"
     ):
@@ -245,7 +257,8 @@ def test_a_value_that_cannot_be_a_plugin_is_refused(plugin: object) -> None:
 
 
 @given(st.one_of(st.text(), st.binary(), st.binary().map(WASM.__add__), st.text().map("{".__add__)))
-def test_anything_resolves_or_is_an_error_of_ours(plugin: str | bytes) -> None:
+def test_random_sources(plugin: str | bytes) -> None:
+    """Anything resolves or is an error of ours."""
     try:
         spec = resolve(plugin)
     except Error:
@@ -256,15 +269,15 @@ def test_anything_resolves_or_is_an_error_of_ours(plugin: str | bytes) -> None:
 # Manifests
 
 
-def test_the_paths_of_a_manifest_file_may_be_relative_to_it(tmp_path: Path) -> None:
+def test_manifest_paths_relative_to_file(tmp_path: Path) -> None:
+    """The paths of a manifest file may be relative to it."""
     write(tmp_path / "m.wasm", WASM)
     path = write(tmp_path / "p.toml", '[[wasm]]\npath = "m.wasm"\n')
     assert only_module(resolve(path)) == ("main", WASM, str(tmp_path / "m.wasm"))
 
 
-def test_a_file_that_a_manifest_names_and_that_is_not_there_is_named_with_its_field(
-    tmp_path: Path,
-) -> None:
+def test_manifest_missing_file_names_field(tmp_path: Path) -> None:
+    """A file that a manifest names and that is not there is named with its field."""
     path = write(tmp_path / "p.toml", '[[wasm]]\npath = "m.wasm"\n')
     with pytest.raises(
         SourceError,
@@ -273,7 +286,8 @@ def test_a_file_that_a_manifest_names_and_that_is_not_there_is_named_with_its_fi
         resolve(path)
 
 
-def test_a_manifest_error_in_a_file_names_the_file(tmp_path: Path) -> None:
+def test_manifest_error_names_file(tmp_path: Path) -> None:
+    """A manifest error in a file names the file."""
     path = write(tmp_path / "p.toml", "wasm = 5")
     with pytest.raises(
         ManifestError, match=r"p\.toml: manifest field `wasm`: expected a list, got an integer"
@@ -281,14 +295,14 @@ def test_a_manifest_error_in_a_file_names_the_file(tmp_path: Path) -> None:
         resolve(path)
 
 
-def test_a_hash_is_checked_in_either_case() -> None:
+def test_hash_in_either_case() -> None:
+    """A hash is checked in either case."""
     for digest in (sha256(WASM), sha256(WASM).upper()):
         assert only_module(resolve({"wasm": [{"data": WASM, "hash": digest}]}))[1] == WASM
 
 
-def test_a_wrong_hash_names_the_module_and_what_was_wanted_but_not_what_is_there(
-    tmp_path: Path,
-) -> None:
+def test_hash_mismatch_names_module(tmp_path: Path) -> None:
+    """A wrong hash names the module and what was wanted, but not what is there."""
     path = write(tmp_path / "lib.wasm", WASM)
     wrong = "0" * 64
     with pytest.raises(HashMismatchError) as caught:
@@ -303,7 +317,8 @@ def test_a_wrong_hash_names_the_module_and_what_was_wanted_but_not_what_is_there
 
 
 @pytest.mark.parametrize("content", [COMPONENT, b"\0as", b"\x7fELF"])
-def test_a_wrong_hash_is_found_before_the_content_is_judged(content: bytes) -> None:
+def test_hash_checked_before_content(content: bytes) -> None:
+    """A wrong hash is found before the content is judged."""
     with pytest.raises(HashMismatchError):
         resolve({"wasm": [{"data": content, "hash": "0" * 64}]})
 
@@ -340,13 +355,15 @@ def test_modules_are_named_by_the_rules(
     assert spec.main == "main"
 
 
-def test_a_recipe_shows_no_value_of_config() -> None:
+def test_recipe_hides_config() -> None:
+    """A recipe shows no value of config."""
     spec = resolve({"wasm": [{"data": WASM}], "config": {"password": SECRET}})
     assert SECRET not in repr(spec)
     assert "password" in repr(spec)
 
 
-def test_a_manifest_that_changes_later_does_not_change_the_recipe() -> None:
+def test_recipe_is_independent_of_manifest() -> None:
+    """A manifest that changes later does not change the recipe."""
     manifest = Manifest(wasm=[WasmSource(data=WASM)], config={"a": "b"})
     spec = resolve(manifest)
     manifest.config["a"] = "c"
@@ -450,7 +467,8 @@ def test_a_module_is_fetched_from_a_url(server: Server) -> None:
     ]
 
 
-def test_method_query_and_headers_are_sent_as_given(server: Server) -> None:
+def test_url_request_is_sent_as_given(server: Server) -> None:
+    """Method query and headers are sent as given."""
     server.answers["/m.wasm"] = serve_module
     resolve(
         {
@@ -473,13 +491,15 @@ def test_method_query_and_headers_are_sent_as_given(server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 400, 401, 404, 500])
-def test_any_status_but_200_is_an_error_that_says_it(server: Server, status: int) -> None:
+def test_url_status_other_than_200(server: Server, status: int) -> None:
+    """Any status but 200 is an error that says it."""
     server.answers["/m.wasm"] = lambda handler: handler.answer(status)
     with pytest.raises(SourceError, match=f"answered with status {status}"):
         resolve(server.url())
 
 
-def test_an_empty_or_other_body_is_no_module(server: Server) -> None:
+def test_url_empty_or_other_body(server: Server) -> None:
+    """An empty or other body is no module."""
     server.answers["/m.wasm"] = lambda handler: handler.answer(200)
     with pytest.raises(SourceError, match="is empty"):
         resolve(server.url())
@@ -488,7 +508,8 @@ def test_an_empty_or_other_body_is_no_module(server: Server) -> None:
         resolve(server.url())
 
 
-def test_a_server_that_is_not_there_is_a_source_error_that_pickles() -> None:
+def test_url_server_not_there() -> None:
+    """A server that is not there is a source error that pickles."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/m.wasm"
@@ -507,7 +528,8 @@ def test_a_server_that_is_not_there_is_a_source_error_that_pickles() -> None:
         "https://a b/",
     ],
 )
-def test_a_malformed_url_is_a_source_error(url: str) -> None:
+def test_url_malformed(url: str) -> None:
+    """A malformed URL is a source error."""
     with pytest.raises(SourceError, match="cannot fetch"):
         resolve(url)
 
@@ -527,7 +549,8 @@ def test_a_redirect_is_followed(server: Server, status: int) -> None:
     )
 
 
-def test_five_redirects_are_followed_and_six_are_not(server: Server) -> None:
+def test_redirect_limit(server: Server) -> None:
+    """Five redirects are followed and six are not."""
     for hop in range(6):
         server.answers[f"/{hop}"] = redirect(302, f"/{hop + 1}")
     server.answers["/6"] = serve_module
@@ -543,9 +566,8 @@ def test_a_redirect_loop_ends(server: Server) -> None:
     assert len(server.requests) == 6
 
 
-def test_headers_do_not_follow_a_redirect_to_another_origin(
-    server: Server, other_server: Server
-) -> None:
+def test_redirect_drops_headers(server: Server, other_server: Server) -> None:
+    """Headers do not follow a redirect to another origin."""
     server.answers["/old"] = redirect(302, other_server.url("/back"))
     other_server.answers["/back"] = redirect(302, server.url("/m.wasm"))
     server.answers["/m.wasm"] = serve_module
@@ -562,13 +584,16 @@ def test_headers_do_not_follow_a_redirect_to_another_origin(
 @pytest.mark.parametrize(
     "location", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://[", "//[::1", "http://:99999/"]
 )
-def test_a_redirect_to_something_else_is_refused(server: Server, location: str) -> None:
+def test_redirect_to_other_scheme_is_refused(server: Server, location: str) -> None:
+    """A redirect to something else is refused."""
     server.answers["/m.wasm"] = redirect(302, location)
     with pytest.raises(SourceError, match="cannot fetch"):
         resolve(server.url())
 
 
-def test_a_body_over_the_limit_is_refused_with_and_without_a_length(server: Server) -> None:
+def test_body_over_limit_is_refused(server: Server) -> None:
+    """A body over the limit is refused with and without a length."""
+
     def without_length(handler: Handler) -> None:
         handler.send_response(200)
         handler.send_header("Connection", "close")
@@ -590,7 +615,8 @@ def test_a_body_over_the_limit_is_refused_with_and_without_a_length(server: Serv
             download_module(server.url(path), limit=999)
 
 
-def test_the_limit_is_on_the_decoded_body(server: Server) -> None:
+def test_body_limit_is_on_decoded_size(server: Server) -> None:
+    """The limit is on the decoded body."""
     import gzip
 
     server.answers["/m.wasm"] = lambda handler: handler.answer(
@@ -601,7 +627,8 @@ def test_the_limit_is_on_the_decoded_body(server: Server) -> None:
         download_module(server.url(), limit=999_999)
 
 
-def test_a_body_that_never_ends_is_left_at_the_limit(server: Server) -> None:
+def test_body_without_end(server: Server) -> None:
+    """A body that never ends is left at the limit."""
     server.answers["/m.wasm"] = lambda handler: handler.drip(
         b"HTTP/1.1 200 OK\r\n\r\n", bytes(100_000)
     )
@@ -609,7 +636,9 @@ def test_a_body_that_never_ends_is_left_at_the_limit(server: Server) -> None:
         download_module(server.url(), limit=500_000, seconds=20)
 
 
-def test_a_body_that_ends_early_is_an_error(server: Server) -> None:
+def test_body_ending_early(server: Server) -> None:
+    """A body that ends early is an error."""
+
     def short(handler: Handler) -> None:
         handler.close_connection = True
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + WASM)
@@ -630,9 +659,8 @@ def test_a_body_that_ends_early_is_an_error(server: Server) -> None:
     ],
     ids=["body", "chunk size", "body without length", "header", "nothing"],
 )
-def test_the_time_limit_is_on_the_whole_and_leaves_no_thread(
-    server: Server, start: bytes, piece: bytes
-) -> None:
+def test_time_limit_leaves_no_thread(server: Server, start: bytes, piece: bytes) -> None:
+    """The time limit is on the whole and leaves no thread."""
     server.answers["/m.wasm"] = lambda handler: handler.drip(start, piece)
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"longer than 0\.3 seconds"):
@@ -641,7 +669,8 @@ def test_the_time_limit_is_on_the_whole_and_leaves_no_thread(
     assert no_download_is_left()
 
 
-def test_no_secret_shows_in_what_goes_wrong_with_a_url(server: Server) -> None:
+def test_url_errors_hide_secrets(server: Server) -> None:
+    """No secret shows in what goes wrong with a URL."""
     server.answers["/length"] = lambda handler: handler.answer(200, bytes(10))
     server.answers["/away"] = redirect(302, f"ftp://{SECRET}@h/")
     host = server.url("").removeprefix("http://")
@@ -659,9 +688,10 @@ def test_no_secret_shows_in_what_goes_wrong_with_a_url(server: Server) -> None:
         assert SECRET not in str(mismatch.value)
 
 
-def test_https_needs_a_certificate_that_is_vouched_for_and_is_never_left(
+def test_https_certificate_is_checked(
     server: Server, other_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """HTTPS needs a certificate that is vouched for and is never left."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("needs openssl to make a certificate")
@@ -699,7 +729,8 @@ def test_https_needs_a_certificate_that_is_vouched_for_and_is_never_left(
         ("https://h/\x1b[0m", "'https://h/\\x1b[0m'"),
     ],
 )
-def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
+def test_url_shown_without_secrets(url: str, shown: str) -> None:
+    """A URL is shown without what may be secret."""
     assert redact_url(url) == shown
 
 
@@ -707,9 +738,8 @@ def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None
 
 
 @pytest.mark.parametrize("how", ["path", "bytes"])
-def test_a_module_resolves_without_importing_what_it_does_not_need(
-    tmp_path: Path, how: str
-) -> None:
+def test_lazy_imports(tmp_path: Path, how: str) -> None:
+    """A module resolves without importing what it does not need."""
     path = write(tmp_path / "m.wasm", WASM)
     plugin = repr(str(path)) if how == "path" else repr(WASM)
     heavy = (
@@ -742,7 +772,8 @@ print(sorted(set(sys.modules) & {set(heavy)!r}))
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_the_limits_are_those_that_are_documented() -> None:
+def test_limits_are_documented() -> None:
+    """The limits are those that are documented."""
     assert (MAX_MODULE_BYTES, download.DOWNLOAD_SECONDS, policy._MAX_DOWNLOAD_REDIRECTS) == (
         256 * 2**20,
         30,

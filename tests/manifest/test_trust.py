@@ -89,9 +89,8 @@ def check_refused(make: Callable[[Any], object], plugin: object, server: Server)
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_a_manifest_in_bytes_or_in_a_file_of_another_name_is_obeyed_by_nothing(
-    maker: str, tmp_path: Path, server: Server
-) -> None:
+def test_manifest_as_bytes_is_not_obeyed(maker: str, tmp_path: Path, server: Server) -> None:
+    """A manifest in bytes or in a file of another name is obeyed by nothing."""
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
     for text in uploads(server.url, secret).values():
@@ -110,7 +109,8 @@ def test_a_link_is_told_by_its_own_name(tmp_path: Path, server: Server) -> None:
     check_refused(Plugin, tmp_path / "upload", server)
 
 
-def test_a_program_for_the_official_sdk_that_passes_json_as_bytes_is_told_what_to_write() -> None:
+def test_official_sdk_json_bytes_is_explained() -> None:
+    """A program for the official SDK that passes JSON as bytes is told what to write."""
     with pytest.raises(
         ModuleError,
         match=r"plugwasm\.Manifest\.parse\(data\).*json\.loads\(data\).*plugwasm\.ManifestPolicy\(…\)\.admit\(data\)",
@@ -119,13 +119,15 @@ def test_a_program_for_the_official_sdk_that_passes_json_as_bytes_is_told_what_t
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_wat_as_bytes_is_a_module_as_ever(kind: Callable[[bytes], Any]) -> None:
+def test_wat_as_bytes_is_module(kind: Callable[[bytes], Any]) -> None:
+    """WAT as bytes is a module as ever."""
     for wat in (WAT, b"\xef\xbb\xbf ;; text\n(module)"):
         Plugin(kind(wat)).close()
 
 
 @pytest.mark.parametrize("suffix", ["json", "toml", "JSON", "Toml"])
-def test_a_file_that_is_named_as_a_manifest_is_nothing_else(tmp_path: Path, suffix: str) -> None:
+def test_manifest_file_name_is_binding(tmp_path: Path, suffix: str) -> None:
+    """A file that is named as a manifest is nothing else."""
     path = tmp_path / f"m.{suffix}"
     path.write_bytes(b"\0asm\1\0\0\0")
     for maker in ("Plugin", "PluginRef"):
@@ -136,9 +138,8 @@ def test_a_file_that_is_named_as_a_manifest_is_nothing_else(tmp_path: Path, suff
         Plugin(path)
 
 
-def test_bytes_are_a_manifest_where_that_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bytes_as_manifest_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes are a manifest where that is said."""
     document = {"wasm": [{"data": base64.b64encode(WAT).decode()}], "config": {"a": "b"}}
     toml = f"wasm = [{{data = '{document['wasm'][0]['data']}'}}]\nconfig.a = 'b'"  # type: ignore[index]
     for data in (
@@ -170,7 +171,8 @@ def test_bytes_are_a_manifest_where_that_is_said(
 
 
 @pytest.mark.parametrize("field", ["data", "path", "url"])
-def test_a_module_of_a_manifest_is_no_manifest(field: str, tmp_path: Path) -> None:
+def test_nested_manifest_is_refused(field: str, tmp_path: Path) -> None:
+    """A module of a manifest is no manifest."""
     inner = json.dumps({"wasm": [{"path": str(tmp_path / "secret")}]})
     (tmp_path / "inner.json").write_text(inner)
     with Server({"*": reply(inner.encode())}) as server:
@@ -221,18 +223,16 @@ RUNNERS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("form", ["json", "toml"])
-def test_the_paths_of_a_manifest_file_are_relative_to_the_file(
-    runner: str, form: str, site: Path
-) -> None:
+def test_file_paths_relative_to_file(runner: str, form: str, site: Path) -> None:
+    """The paths of a manifest file are relative to the file."""
     with RUNNERS[runner](f"site/p.{form}") as plugin:
         assert plugin.call("cat", "/data/note") == b"of the file"
         assert plugin.call("cat", "/other/note") == b"of the current directory"
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_the_paths_of_other_manifests_are_relative_to_the_current_directory_or_their_base(
-    runner: str, site: Path
-) -> None:
+def test_other_paths_relative_to_base(runner: str, site: Path) -> None:
+    """The paths of other manifests are relative to the current directory or their base."""
     document = {"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:data": "/data"}}
     for manifest, expected in (
         (document, b"of the current directory"),
@@ -245,7 +245,8 @@ def test_the_paths_of_other_manifests_are_relative_to_the_current_directory_or_t
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_what_is_above_a_link_is_above_where_it_leads(runner: str, site: Path) -> None:
+def test_parent_of_link_is_of_its_target(runner: str, site: Path) -> None:
+    """What is above a link is above where it leads."""
     (site / "deep" / "er").mkdir(parents=True)
     (site / "deep" / "data").mkdir()
     (site / "deep" / "data" / "note").write_text("beside where the link leads")
@@ -261,18 +262,16 @@ def test_what_is_above_a_link_is_above_where_it_leads(runner: str, site: Path) -
             assert plugin.call("cat", "/data/note") == b"beside where the link leads"
 
 
-def test_a_module_that_is_not_beside_its_manifest_is_not_taken_from_the_current_directory(
-    site: Path,
-) -> None:
+def test_no_fallback_to_current_directory(site: Path) -> None:
+    """A module that is not beside its manifest is not taken from the current directory."""
     (site / "m.wasm").unlink()
     for maker in ("Plugin", "PluginRef", "PluginSet"):
         with pytest.raises(SourceError, match=r"no such file: (\S*/)?site/m\.wasm"):
             MAKERS[maker]("site/p.json")
 
 
-def test_a_process_that_is_started_later_has_the_directories_that_were_meant(
-    site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_later_process_has_same_directories(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is started later has the directories that were meant."""
     (site.parent / "elsewhere" / "data").mkdir(parents=True)
     compiled = CompiledPlugin(
         {"wasm": [{"path": "m.wasm"}], "allowed_paths": {"data": "/data"}}, wasi=True
@@ -290,7 +289,8 @@ def test_a_process_that_is_started_later_has_the_directories_that_were_meant(
             assert later.call("cat", "/data/note") == b"of the current directory"
 
 
-def test_a_folder_of_a_set_is_the_base_of_what_it_asks_for(site: Path) -> None:
+def test_folder_of_set_is_base(site: Path) -> None:
+    """A folder of a set is the base of what it asks for."""
     (site.parent / "plugins").mkdir()
     (site / "p.toml").rename(site / "manifest.toml")
     (site / "p.json").unlink()
@@ -305,7 +305,8 @@ def test_a_folder_of_a_set_is_the_base_of_what_it_asks_for(site: Path) -> None:
         assert "plugins/site/data, which the application grants to no plugin" in description.error
 
 
-def test_one_directory_in_two_spellings_is_not_granted_as_the_last_of_them(site: Path) -> None:
+def test_one_directory_in_two_spellings(site: Path) -> None:
+    """One directory in two spellings is not granted as the last of them."""
     with pytest.raises(ManifestError, match="twice, in two spellings"):
         Plugin(
             {
@@ -331,9 +332,8 @@ HOSTS = {
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_a_host_that_is_none_is_found_when_the_manifest_is_made_with_what_to_write(
-    host: str,
-) -> None:
+def test_invalid_host_found_at_creation(host: str) -> None:
+    """A host that is none is found when the manifest is made with what to write."""
     document = {"wasm": [{"data": WAT}], "allowed_hosts": ["fine.example", host]}
     for make in (
         *MAKERS.values(),
@@ -354,7 +354,8 @@ def test_a_host_that_is_none_is_found_when_the_manifest_is_made_with_what_to_wri
     "host",
     ["", "a b", "exa$mple", "1.2.3", "a..b", "*" * 254, "a" * 64 + ".example", "[::g]", ".", "a\0"],
 )
-def test_what_can_be_no_host_is_refused_without_a_guess(host: str) -> None:
+def test_invalid_host_without_guess(host: str) -> None:
+    """What can be no host is refused without a guess."""
     with pytest.raises(ManifestError, match=r"allowed_hosts\[0\]") as caught:
         Manifest.parse({"wasm": [{"data": WAT}], "allowed_hosts": [host]})
     assert "; write" not in str(caught.value)
@@ -374,11 +375,13 @@ def test_what_can_be_no_host_is_refused_without_a_guess(host: str) -> None:
         "?.example",
     ],
 )
-def test_hosts_in_all_their_forms_are_taken(host: str) -> None:
+def test_host_forms(host: str) -> None:
+    """Hosts in all their forms are taken."""
     Manifest.parse({"wasm": [{"data": WAT}], "allowed_hosts": [host]})
 
 
-def test_a_password_in_what_should_be_a_host_is_not_shown() -> None:
+def test_host_password_is_not_shown() -> None:
+    """A password in what should be a host is not shown."""
     with pytest.raises(ManifestError) as caught:
         Manifest.parse(
             {
@@ -392,16 +395,16 @@ def test_a_password_in_what_should_be_a_host_is_not_shown() -> None:
     )
 
 
-def test_a_harness_says_at_once_what_is_wrong_with_a_host() -> None:
+def test_harness_reports_invalid_host() -> None:
+    """A harness says at once what is wrong with a host."""
     with pytest.raises(plugwasm.OptionError, match="is a URL"):
         Harness(WAT, allowed_hosts=["https://example.com"])
 
 
 @pytest.mark.parametrize("maker", ["Plugin", "CompiledPlugin", "IsolatedPlugin", "PluginPool"])
 @pytest.mark.parametrize("wasi", [True, False])
-def test_a_directory_that_is_not_there_is_a_manifest_error(
-    maker: str, wasi: bool, tmp_path: Path
-) -> None:
+def test_missing_directory_is_error(maker: str, wasi: bool, tmp_path: Path) -> None:
+    """A directory that is not there is a manifest error."""
     (tmp_path / "file").write_text("")
     makers: dict[str, Any] = {
         name: getattr(plugwasm, name)
@@ -445,9 +448,8 @@ def test_a_directory_that_is_not_there_is_a_manifest_error(
         ({"config": {"a": 1}}, 'config["a"]', "expected a string"),
     ],
 )
-def test_what_can_be_checked_is_checked_before_anything_is_read(
-    fields: dict[str, Any], field: str, said: str
-) -> None:
+def test_checks_come_before_reading(fields: dict[str, Any], field: str, said: str) -> None:
+    """What can be checked is checked before anything is read."""
     document = {"wasm": [{"path": "/not/there.wasm"}], **fields}
     for maker in ("Plugin", "PluginRef", "PluginSet", "Harness"):
         with pytest.raises(ManifestError) as caught:
@@ -526,16 +528,16 @@ def test_what_can_be_checked_is_checked_before_anything_is_read(
         ("{}", ManifestError, "manifest field `wasm`: it is missing, and says what to run"),
     ],
 )
-def test_a_mistake_is_told_with_what_to_write(
-    plugin: Any, error: type[Exception], said: str
-) -> None:
+def test_mistakes_are_explained(plugin: Any, error: type[Exception], said: str) -> None:
+    """A mistake is told with what to write."""
     for maker in ("Plugin", "PluginRef", "Harness"):
         with pytest.raises(error) as caught:
             MAKERS[maker](plugin)
         assert said in str(caught.value)
 
 
-def test_a_file_object_is_no_plugin_but_its_content_is() -> None:
+def test_file_object_is_refused() -> None:
+    """A file object is no plugin, but its content is."""
     with (
         open(FILES, "rb") as file,
         pytest.raises(
@@ -545,7 +547,8 @@ def test_a_file_object_is_no_plugin_but_its_content_is() -> None:
         Plugin(file)  # type: ignore[arg-type]
 
 
-def test_files_that_are_none_are_told_with_what_to_give(tmp_path: Path) -> None:
+def test_invalid_files_are_explained(tmp_path: Path) -> None:
+    """Files that are none are told with what to give."""
     (tmp_path / "empty.wasm").write_bytes(b"")
     (tmp_path / "count_vowels.wasm").write_bytes(WAT)
     for path, said in (
@@ -586,9 +589,8 @@ def test_files_that_are_none_are_told_with_what_to_give(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_fault_of_a_description_is_not_called_one_of_a_manifest(
-    text: str, said: str, tmp_path: Path
-) -> None:
+def test_description_error_is_told_apart(text: str, said: str, tmp_path: Path) -> None:
+    """A fault of a description is not called one of a manifest."""
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "plugin.toml").write_text(text)
     (tmp_path / "x" / "plugin.wasm").write_bytes(WAT)
@@ -606,9 +608,8 @@ def test_a_fault_of_a_description_is_not_called_one_of_a_manifest(
         ("allowed_hosts = []", "it would begin with `{`"),
     ],
 )
-def test_text_that_is_neither_a_path_nor_a_manifest_is_told_what_one_looks_like(
-    text: str, said: str
-) -> None:
+def test_text_neither_path_nor_manifest(text: str, said: str) -> None:
+    """Text that is neither a path nor a manifest is told what one looks like."""
     with pytest.raises(SourceError) as caught:
         Plugin(text)
     assert said in str(caught.value)
@@ -617,7 +618,8 @@ def test_text_that_is_neither_a_path_nor_a_manifest_is_told_what_one_looks_like(
 # A stranger's manifest under the application's policy: `test_policy`
 
 
-def test_an_egress_alone_makes_no_bytes_a_manifest(server: Server) -> None:
+def test_egress_does_not_imply_manifest(server: Server) -> None:
+    """An egress alone makes no bytes a manifest."""
     with pytest.raises(ModuleError):
         Plugin(
             json.dumps({"wasm": [{"url": server.url}]}).encode(),
@@ -625,7 +627,8 @@ def test_an_egress_alone_makes_no_bytes_a_manifest(server: Server) -> None:
         )
 
 
-def test_two_directories_cannot_have_one_name(tmp_path: Path) -> None:
+def test_directories_need_distinct_names(tmp_path: Path) -> None:
+    """Two directories cannot have one name."""
     for name in ("a", "b"):
         os.mkdir(tmp_path / name)
     grants = {str(tmp_path / "a"): "/d", str(tmp_path / "b"): "/d"}

@@ -20,9 +20,8 @@ BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n+```text\n(.*?)^```)?", re.S | re
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=lambda page: page.name
 )
-def test_the_python_blocks_of_a_page_run_in_order_and_print_what_stands_below_them(
-    page: Path, tmp_path: Path
-) -> None:
+def test_python_blocks_of_page(page: Path, tmp_path: Path) -> None:
+    """The Python blocks of a page run in order and print what stands below them."""
     for plugin in (ROOT / "examples").glob("*.wasm"):
         shutil.copy(plugin, tmp_path)
     program, expected = ["import sys"], []
@@ -46,13 +45,15 @@ def test_the_python_blocks_of_a_page_run_in_order_and_print_what_stands_below_th
             assert printed[str(number)] == output
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages() -> None:
+    """Links between pages lead somewhere."""
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_each_page_with_python_blocks_says_where_they_run_and_what_they_build_on() -> None:
+def test_pages_say_where_blocks_run() -> None:
+    """Each page with Python blocks says where they run and what they build on."""
     for page in PAGES:
         text = page.read_text()
         if BLOCK.search(text):

@@ -71,7 +71,8 @@ CLASSES = [cls for cls in tree() if cls.__module__.startswith("plugwasm.")]
 of_each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 
 
-def test_the_tree_is_this_one_and_all_of_it_is_public() -> None:
+def test_error_tree_is_public() -> None:
+    """The tree is this one and all of it is public."""
     assert {
         cls.__name__: cls.__bases__ for cls in CLASSES if cls.__module__ == "plugwasm.errors"
     } == TREE | {"Error": (Exception,)}
@@ -80,7 +81,8 @@ def test_the_tree_is_this_one_and_all_of_it_is_public() -> None:
         assert getattr(plugwasm, name) is getattr(errors, name)
 
 
-def test_the_tree_is_documented_as_it_is() -> None:
+def test_error_tree_is_documented() -> None:
+    """The tree is documented as it is."""
     above: list[str] = []
     documented: dict[str, str] = {}
     for line in (errors.__doc__ or "").splitlines():
@@ -109,15 +111,15 @@ ELSEWHERE: dict[str, tuple[type, ...]] = {
 }
 
 
-def test_what_other_modules_add_is_known() -> None:
+def test_errors_of_other_modules() -> None:
+    """What other modules add is known."""
     others = {cls.__name__: cls.__bases__ for cls in CLASSES if cls.__module__ != "plugwasm.errors"}
     assert others.items() <= ELSEWHERE.items()
 
 
 @of_each_class
-def test_a_class_says_what_it_stands_for_and_what_its_own_fields_are(
-    cls: type[errors.Error],
-) -> None:
+def test_class_docstring_and_fields(cls: type[errors.Error]) -> None:
+    """A class says what it stands for and what its own fields are."""
     assert "__doc__" in vars(cls)
     assert cls.__doc__
     own = set(vars(cls())) - {
@@ -252,9 +254,8 @@ def test_an_error_survives_a_journey(
         (lambda: plugwasm.testing.Harness(FAULTY, log_level="loud"), None),
     ],
 )
-def test_an_argument_that_cannot_be_is_one_kind_of_error_everywhere(
-    wrong: Callable[[], object], field: str | None
-) -> None:
+def test_invalid_argument_is_one_kind(wrong: Callable[[], object], field: str | None) -> None:
+    """An argument that cannot be is one kind of error everywhere."""
     with pytest.raises(errors.OptionError) as caught:
         wrong()
     assert isinstance(caught.value, ValueError)
@@ -274,15 +275,15 @@ def test_an_argument_that_cannot_be_is_one_kind_of_error_everywhere(
         lambda: plugwasm.PluginRef({"wasm": []}),
     ],
 )
-def test_what_is_wrong_with_a_manifest_is_a_manifest_error_however_it_was_given(
-    wrong: Callable[[], object],
-) -> None:
+def test_manifest_faults_are_one_kind(wrong: Callable[[], object]) -> None:
+    """What is wrong with a manifest is a manifest error however it was given."""
     with pytest.raises(errors.ManifestError) as caught:
         wrong()
     assert not isinstance(caught.value, errors.OptionError)
 
 
-def test_an_error_without_a_cause_arrives_without_one() -> None:
+def test_no_cause_arrives_without_cause() -> None:
+    """An error without a cause arrives without one."""
     arrived = pickle.loads(pickle.dumps(errors.TrapError("t")))
     assert arrived.__cause__ is None
     assert not arrived.__suppress_context__
@@ -302,7 +303,8 @@ HOLDS_A_FUNCTION.function = lambda: None  # type: ignore[assignment]
     [ValueError(lambda: None), TakesTwo(1, 2), HOLDS_A_FUNCTION],
     ids=["not to be written", "not to be read", "one of ours"],
 )
-def test_a_cause_that_cannot_be_pickled_does_not_stop_the_errors_above_it(cause: Exception) -> None:
+def test_unpicklable_cause(cause: Exception) -> None:
+    """A cause that cannot be pickled does not stop the errors above it."""
     inner = errors.HostFunctionError("it raised", plugin="p")
     inner.__cause__ = cause
     error = errors.HostFunctionError("it raised too", plugin="q")
@@ -329,7 +331,8 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 
 @by_each_way
-def test_a_chain_of_causes_travels_whole_and_in_no_time(journey: Callable[[Any], Any]) -> None:
+def test_chain_of_causes_pickles(journey: Callable[[Any], Any]) -> None:
+    """A chain of causes travels whole and in no time."""
     links = chain(60)  # each that was looked at twice would double the time
     arrived = causes(journey(links[0]))
     assert [(type(link), link.args, vars(link)) for link in arrived] == [
@@ -337,7 +340,8 @@ def test_a_chain_of_causes_travels_whole_and_in_no_time(journey: Callable[[Any],
     ]
 
 
-def test_a_chain_that_is_very_long_or_goes_round_is_cut() -> None:
+def test_long_or_circular_chain_is_cut() -> None:
+    """A chain that is very long or goes round is cut."""
     assert 60 < len(causes(pickle.loads(pickle.dumps(chain(500)[0])))) < 200
     one, two = errors.GuestError("one"), errors.GuestError("two")
     one.__cause__, two.__cause__ = two, one
@@ -354,14 +358,16 @@ class Refused(errors.OutOfMemoryError):
 
 
 @by_each_way
-def test_an_applications_own_class_survives_as_well(journey: Callable[[Any], Any]) -> None:
+def test_application_subclass_pickles(journey: Callable[[Any], Any]) -> None:
+    """An application's own class survives as well."""
     refused = Refused("Ada", reason="late")
     arrived = journey(refused)
     assert type(arrived) is Refused
     assert (arrived.args, vars(arrived)) == (refused.args, vars(refused))
 
 
-def test_an_error_crosses_the_border_of_a_process() -> None:
+def test_error_crosses_process_border() -> None:
+    """An error crosses the border of a process."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -380,7 +386,8 @@ def _trap_elsewhere(source: str) -> None:
     Plugin(source).call("trap")
 
 
-def test_error_messages_do_not_take_long_when_a_guest_makes_them_large() -> None:
+def test_large_guest_messages_are_quick() -> None:
+    """Error messages do not take long when a guest makes them large."""
     source = guest(export("f", "(call $error_set (call $alloc (i64.const 3000000)))"))
     started = time.monotonic()
     with Plugin(source) as plugin, pytest.raises(errors.GuestError) as caught:

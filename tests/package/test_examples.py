@@ -27,15 +27,15 @@ def address() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: f"{case.plugin}: {case.title}")
-def test_an_example_behaves_as_its_case_says(case: cases.Case, address: str) -> None:
+def test_example_case(case: cases.Case, address: str) -> None:
+    """An example behaves as its case says."""
     wasm = (ROOT / "examples" / f"{case.plugin}.wasm").read_bytes()
     assert verify.failures(plugwasm, wasm, case, address) == []
 
 
 @pytest.mark.parametrize("case", as_cases.CASES, ids=lambda case: case.title)
-def test_a_plugin_of_the_assemblyscript_kit_behaves_as_its_case_says(
-    case: cases.Case, address: str
-) -> None:
+def test_assemblyscript_example_case(case: cases.Case, address: str) -> None:
+    """A plugin of the AssemblyScript kit behaves as its case says."""
     wasm = (PLUGINS / "as" / "plugin.wasm").read_bytes()
     assert verify.failures(plugwasm, wasm, case, address) == []
 

@@ -44,7 +44,7 @@ def test_references_to_decisions_exist() -> None:
     assert found
 
 
-def test_links_lead_to_files_and_headings() -> None:
+def test_links_lead_to_headings() -> None:
     """Relative links of all pages lead to a file, and their fragments to a heading or an anchor."""
     for page in MARKDOWN:
         for target, fragment in re.findall(
@@ -68,8 +68,11 @@ def anchors(page: Path) -> set[str]:
     return made | set(re.findall(r'<a id="([^"]+)"', text))
 
 
-def test_changelog_fragments_have_known_types() -> None:
-    """Each fragment is named after an issue or a topic, has a type of pyproject.toml, and has text."""
+def test_changelog_fragment_types() -> None:
+    """Changelog fragments have known types.
+
+    Each fragment is named after an issue or a topic, has a type of pyproject.toml, and has text.
+    """
     config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["towncrier"]
     types = "|".join(entry["directory"] for entry in config["type"])
     for fragment in (ROOT / config["directory"]).iterdir():

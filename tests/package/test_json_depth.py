@@ -36,7 +36,8 @@ def test_what_is_wide_is_not_deep() -> None:
         '"\\\\' + "{" * 1000 + '"',
     ],
 )
-def test_brackets_in_strings_do_not_count(text: str) -> None:
+def test_brackets_in_strings_are_ignored(text: str) -> None:
+    """Brackets in strings do not count."""
     assert not is_json_too_deep(text.encode())
 
 
@@ -44,7 +45,8 @@ def test_brackets_after_a_string_do() -> None:
     assert is_json_too_deep(b'{"\\"":"\\\\",' + b"[" * MAX_LEVELS)
 
 
-def test_a_text_that_never_closes_anything_is_seen_at_once() -> None:
+def test_unclosed_text_is_seen_at_once() -> None:
+    """A text that never closes anything is seen at once."""
     assert is_json_too_deep(b"[" * 10_000_000)
 
 
@@ -69,7 +71,8 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.integers(0, MAX_LEVELS + 20))
-def test_it_says_what_the_parsed_document_says(value: Any, more: int) -> None:
+def test_matches_parsed_document(value: Any, more: int) -> None:
+    """The depth is told as the parsed document has it."""
     for i in range(more):
         value = [value] if i % 2 else {"key": value}
     assert is_json_too_deep(json.dumps(value).encode()) is (depth(value) > MAX_LEVELS)

@@ -80,7 +80,8 @@ CALLABLES = [
 
 
 @needs_official
-def test_every_public_name_of_the_official_sdk_is_here() -> None:
+def test_public_names_exist() -> None:
+    """Every public name of the official SDK is here."""
     import extism
 
     assert set(extism.__all__) <= set(NAMES) <= set(plugwasm.__all__)
@@ -108,7 +109,8 @@ def parameters(function: Any) -> list[tuple[str, bool, bool]]:
 
 @needs_official
 @pytest.mark.parametrize("path", CALLABLES)
-def test_what_can_be_called_takes_the_same_arguments_in_the_same_places(path: str) -> None:
+def test_arguments_are_in_same_places(path: str) -> None:
+    """What can be called takes the same arguments in the same places."""
     theirs, ours = typing.cast(Any, official), typing.cast(Any, plugwasm)
     for part in path.split("."):
         theirs, ours = getattr(theirs, part), getattr(ours, part)
@@ -127,7 +129,8 @@ def test_what_can_be_called_takes_the_same_arguments_in_the_same_places(path: st
 
 
 @needs_official
-def test_the_value_types_have_the_same_names_and_numbers() -> None:
+def test_value_types_are_same() -> None:
+    """The value types have the same names and numbers."""
     assert {name: item.value for name, item in plugwasm.ValType.__members__.items()} == {
         name: item.value for name, item in official.ValType.__members__.items()
     }
@@ -137,7 +140,8 @@ def test_the_value_types_have_the_same_names_and_numbers() -> None:
 
 
 @on_both
-def test_the_first_program_of_the_documentation(extism: Any) -> None:
+def test_first_documented_program(extism: Any) -> None:
+    """The first program of the documentation."""
     with extism.Plugin({"wasm": [{"data": WASM}]}) as plugin:
         assert json.loads(plugin.call("count_vowels", "hello world"))["count"] == 3
         assert (
@@ -154,9 +158,8 @@ def test_the_first_program_of_the_documentation(extism: Any) -> None:
 
 
 @on_both
-def test_a_manifest_as_text_a_module_as_bytes_a_path_and_config(
-    extism: Any, tmp_path: Path
-) -> None:
+def test_manifest_module_path_and_config(extism: Any, tmp_path: Path) -> None:
+    """A manifest as text, a module as bytes, a path and config."""
     text = json.dumps({"wasm": [{"data": base64.b64encode(WASM).decode()}]})
     (tmp_path / "manifest.json").write_text(text)
     for plugin_input in (
@@ -170,7 +173,8 @@ def test_a_manifest_as_text_a_module_as_bytes_a_path_and_config(
 
 
 @on_both
-def test_a_config_of_none_and_a_value_of_none(extism: Any) -> None:
+def test_none_for_config_and_value(extism: Any) -> None:
+    """A config of none and a value of none."""
     with extism.Plugin(WASM, config=None) as plugin:
         assert json.loads(plugin.call("count_vowels", "hello"))["count"] == 2
     with extism.Plugin(
@@ -180,7 +184,8 @@ def test_a_config_of_none_and_a_value_of_none(extism: Any) -> None:
 
 
 @on_both
-def test_a_compiled_plugin_gives_plugins(extism: Any) -> None:
+def test_compiled_plugin_gives_plugins(extism: Any) -> None:
+    """A compiled plugin gives plugins."""
     compiled = extism.CompiledPlugin(WASM)
     with extism.Plugin(compiled) as a, extism.Plugin(compiled, config={"vowels": "h"}) as b:
         assert json.loads(a.call("count_vowels", "hello"))["count"] == 2
@@ -209,7 +214,8 @@ ANSWERS = wat_to_wasm(
     [(None, ()), (b"mine", (b"mine",)), ([b"a", b"b"], (b"a", b"b"))],
     ids=repr,
 )
-def test_explicit_host_functions_with_user_data(extism: Any, user_data: Any, seen: Any) -> None:
+def test_host_functions_with_user_data(extism: Any, user_data: Any, seen: Any) -> None:
+    """Explicit host functions with user data."""
     calls: list[Any] = []
     user_data = list(user_data) if isinstance(user_data, list) else user_data
 
@@ -235,7 +241,9 @@ def test_explicit_host_functions_with_user_data(extism: Any, user_data: Any, see
 
 
 @on_both
-def test_memory_that_a_host_function_allocates_and_fills(extism: Any) -> None:
+def test_host_function_allocates_memory(extism: Any) -> None:
+    """Memory that a host function allocates and fills."""
+
     @extism.host_fn(name="f", signature=([extism.ValType.I64], [extism.ValType.I64]))
     def f(plugin: Any, params: Any, results: Any) -> None:
         unused = plugin.alloc(100)
@@ -290,7 +298,9 @@ def test_inferred_host_functions(extism: Any) -> None:
 
 
 @on_both
-def test_a_host_function_can_still_be_called_in_python(extism: Any) -> None:
+def test_host_function_is_callable(extism: Any) -> None:
+    """A host function can still be called in Python."""
+
     @extism.host_fn(signature=([extism.ValType.I64], []))
     def double(x: int) -> int:
         """Twice."""
@@ -301,7 +311,9 @@ def test_a_host_function_can_still_be_called_in_python(extism: Any) -> None:
 
 
 @on_both
-def test_all_registered_host_functions_are_offered_and_none_with_an_empty_list(extism: Any) -> None:
+def test_registered_functions_and_empty_list(extism: Any) -> None:
+    """All registered host functions are offered and none with an empty list."""
+
     @extism.host_fn(name="f")
     def f(a: str) -> str:
         return "registered"
@@ -314,7 +326,8 @@ def test_all_registered_host_functions_are_offered_and_none_with_an_empty_list(e
 
 
 @on_both
-def test_errors_are_caught_as_error_and_carry_the_guests_message(extism: Any) -> None:
+def test_error_carries_guest_message(extism: Any) -> None:
+    """Errors are caught as `Error` and carry the guest's message."""
     source = wasm(
         export("says", "(call $error_set <<what the guest said>>)")
         + '(func (export "code") (result i32) (i32.const 3))'
@@ -334,7 +347,8 @@ def test_errors_are_caught_as_error_and_carry_the_guests_message(extism: Any) ->
 
 
 @on_both
-def test_a_timeout_and_a_cancel_are_errors(extism: Any) -> None:
+def test_timeout_and_cancel_are_errors(extism: Any) -> None:
+    """A timeout and a cancel are errors."""
     source = wasm(export("spin", LOOP) + export("echo", "(call $echo)"))
     with extism.Plugin({"wasm": [{"data": source}], "timeout_ms": 100}) as plugin:
         with pytest.raises(extism.Error):
@@ -350,7 +364,8 @@ def test_a_timeout_and_a_cancel_are_errors(extism: Any) -> None:
 
 
 @on_both
-def test_vars_are_kept_and_wasi_is_an_argument(extism: Any, tmp_path: Path) -> None:
+def test_vars_and_wasi_argument(extism: Any, tmp_path: Path) -> None:
+    """Vars are kept and WASI is an argument."""
     (tmp_path / "f").write_bytes(b"content")
     manifest = {
         "wasm": [{"path": str(EXAMPLES / "wasi_files.wasm")}],
@@ -376,7 +391,8 @@ def test_vals_and_memories(extism: Any) -> None:
     assert isinstance(extism.extism_version(), str)
 
 
-def test_the_log_functions_work_as_there(tmp_path: Path) -> None:
+def test_log_functions(tmp_path: Path) -> None:
+    """The log functions work as there."""
     lines: list[str] = []
     logger = plugwasm.set_log_custom(lines.append, "trace")
     plugwasm.set_log_file(str(tmp_path / "log"), "info")
@@ -387,7 +403,9 @@ def test_the_log_functions_work_as_there(tmp_path: Path) -> None:
     assert "from the plugin" in (tmp_path / "log").read_text()
 
 
-def test_where_the_official_sdk_is_wrong_this_one_does_what_its_documentation_says() -> None:
+def test_official_bugs_are_not_copied() -> None:
+    """Where the official SDK is wrong, this one does what its documentation says."""
+
     def fails(a: str) -> str:
         raise LookupError("it was not swallowed")
 

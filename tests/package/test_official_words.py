@@ -105,7 +105,8 @@ def test_a_deadline_at_the_start(kind: Any) -> None:
         plugin.call("f")
 
 
-def test_a_deadline_in_a_pool_and_the_wait_for_a_plugin_of_it() -> None:
+def test_a_deadline_in_a_pool() -> None:
+    """A deadline in a pool and the wait for a plugin of it."""
     with PluginPool(**options(timeout_ms=100), size=1, wait=0.05) as pool:
         with pytest.raises(TimeoutError, match="timeout"):
             pool.call("a loop")
@@ -113,7 +114,8 @@ def test_a_deadline_in_a_pool_and_the_wait_for_a_plugin_of_it() -> None:
             pool.call("a loop")
 
 
-def test_a_deadline_in_a_set_of_plugins() -> None:
+def test_a_deadline_in_a_set() -> None:
+    """A deadline in a set of plugins."""
     spins = manifest(guest(export("spin", LOOP)), timeout_ms=100)
     with PluginSet({"a": spins}) as plugins, pytest.raises(TimeoutError, match="timeout"):
         plugins.call("a", "spin")
@@ -131,7 +133,9 @@ def test_a_deadline_that_a_task_awaits(kind: Any) -> None:
     asyncio.run(main())
 
 
-def test_an_output_that_is_not_read_by_the_deadline() -> None:
+def test_an_output_not_read_in_time() -> None:
+    """An output that is not read by the deadline."""
+
     class Slow:
         def encode(self, value: Any) -> bytes:
             return b"[1]"
@@ -156,7 +160,8 @@ def test_processor_time_that_is_used_up() -> None:
         plugin.call("a loop")
 
 
-def test_a_host_function_that_asks_for_the_time_left() -> None:
+def test_a_query_for_the_time_left() -> None:
+    """A host function that asks for the time left."""
     said: list[str] = []
 
     def look(plugin: plugwasm.CurrentPlugin) -> None:

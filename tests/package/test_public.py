@@ -38,18 +38,23 @@ def test_the_public_names_are_these() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_name_can_be_imported_and_is_documented(name: str) -> None:
+def test_name_is_importable_and_documented(name: str) -> None:
+    """A public name can be imported and is documented."""
     value = getattr(plugwasm, name)
     assert name == "__version__" or value.__doc__
 
 
-def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+def test_unknown_name_is_attribute_error() -> None:
+    """A name that does not exist is an attribute error."""
     with pytest.raises(AttributeError, match="has no attribute 'Plugn'"):
         _ = plugwasm.Plugn  # type: ignore[attr-defined]
 
 
-def test_type_checkers_import_the_public_names_and_no_others() -> None:
-    """The imports that only they read are those of the list, in its order."""
+def test_type_checkers_see_public_names() -> None:
+    """Type checkers import the public names and no others.
+
+    The imports that only they read are those of the list, in its order.
+    """
     expected = [f"from . import {module} as {module}" for module in plugwasm._PUBLIC_MODULES]
     for module, names in plugwasm._PUBLIC_NAMES.items():
         expected += [f"from .{module} import {name} as {name}" for name in names.split()]
@@ -59,7 +64,8 @@ def test_type_checkers_import_the_public_names_and_no_others() -> None:
     assert [ast.unparse(node) for node in block.body] == expected, "\n".join(expected)
 
 
-def test_everything_public_is_listed_by_dir() -> None:
+def test_dir_lists_public_names() -> None:
+    """Everything public is listed by dir."""
     assert set(plugwasm.__all__) <= set(dir(plugwasm))
 
 
@@ -93,7 +99,8 @@ HEAVY = {
 }
 
 
-def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:
+def test_import_loads_nothing_unneeded() -> None:
+    """Importing the package loads nothing that is not needed yet."""
     start = f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\n"
     assert not loaded_after(
         start
@@ -101,7 +108,8 @@ def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:
     ) & (HEAVY | {"ctypes", "plugwasm._runtime.plugin"})
 
 
-def test_running_a_small_module_loads_nothing_heavy() -> None:
+def test_small_module_loads_nothing_heavy() -> None:
+    """Running a small module loads nothing heavy."""
     plugin = str(PACKAGE.parent / "examples" / "echo.wasm")
     program = (
         f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\nimport plugwasm\n"
@@ -115,7 +123,8 @@ FACADES = ("cache", "codecs", "interfaces", "manifest", "observing", "plugin_set
 
 
 @pytest.mark.parametrize("module", ["", *MODULES])
-def test_public_classes_and_functions_say_a_public_module_as_theirs(module: str) -> None:
+def test_module_attribute_is_public(module: str) -> None:
+    """Public classes and functions say a public module as theirs."""
     public = getattr(plugwasm, module) if module else plugwasm
     for name in public.__all__:
         value = getattr(public, name)
@@ -142,14 +151,16 @@ def test_public_classes_and_functions_say_a_public_module_as_theirs(module: str)
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_pickle_names_public_modules_only(value: object) -> None:
+def test_pickle_names_public_modules(value: object) -> None:
+    """A pickle names public modules only."""
     pickled = pickle.dumps(value)
     assert type(pickle.loads(pickled)) is type(value)
     assert b"plugwasm._" not in pickled
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_documented_module_is_there_once_the_package_is_imported(module: str) -> None:
+def test_documented_modules_are_loaded(module: str) -> None:
+    """A documented module is there once the package is imported."""
     code = f"import sys, plugwasm\nassert 'plugwasm.{module}' not in sys.modules\nplugwasm.{module}.__all__"
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -162,12 +173,14 @@ def test_a_documented_module_is_there_once_the_package_is_imported(module: str) 
 
 
 @pytest.mark.parametrize("module", FACADES)
-def test_a_public_module_only_re_exports(module: str) -> None:
+def test_public_module_only_re_exports(module: str) -> None:
+    """A public module only re-exports."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text())
     assert all(isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)) for node in tree.body)
 
 
-def test_a_path_has_one_underscore_at_its_outermost_private_part() -> None:
+def test_one_underscore_per_path() -> None:
+    """A path has one underscore at its outermost private part."""
     paths = [path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py")]
     marked = [
         [part for part in parts if part.startswith("_") and not part.startswith("__")]
@@ -178,7 +191,8 @@ def test_a_path_has_one_underscore_at_its_outermost_private_part() -> None:
         assert not private or parts.index(private[0]) == 0 or parts[0] == "testing"
 
 
-def test_the_package_imports_itself_by_relative_names() -> None:
+def test_relative_imports_only() -> None:
+    """The package imports itself by relative names."""
     absolute = re.compile(r"^\s*(from|import) plugwasm\b", re.M)
     assert not [
         path
@@ -187,7 +201,8 @@ def test_the_package_imports_itself_by_relative_names() -> None:
     ]
 
 
-def test_only_the_engine_imports_ctypes_and_what_confines_a_worker() -> None:
+def test_ctypes_import_is_confined() -> None:
+    """Only the engine imports ctypes and what confines a worker."""
     users = {
         path.relative_to(PACKAGE).as_posix().partition("_engine/")[1]
         or path.relative_to(PACKAGE).as_posix()
@@ -202,7 +217,8 @@ def test_only_the_engine_imports_ctypes_and_what_confines_a_worker() -> None:
     assert users == {"_engine/", "_isolation/confinement.py"}
 
 
-def test_the_header_for_plugins_in_c_is_found_here_and_goes_into_the_wheel() -> None:
+def test_pdk_header_is_in_wheel() -> None:
+    """The header for plugins in c is found here and goes into the wheel."""
     import tomllib
 
     assert (Path(plugwasm.get_include()) / "pdk" / "extism.h").is_file()
@@ -212,8 +228,11 @@ def test_the_header_for_plugins_in_c_is_found_here_and_goes_into_the_wheel() -> 
     assert wheel["force-include"] == {"examples/pdk/extism.h": "plugwasm/include/pdk/extism.h"}
 
 
-def test_an_installed_package_has_the_header_in_itself(tmp_path: Path) -> None:
-    """As a wheel is laid out: the package, the header in it, and no examples beside it."""
+def test_pdk_header_is_in_installed_package(tmp_path: Path) -> None:
+    """An installed package has the header in itself.
+
+    As a wheel is laid out: the package, the header in it, and no examples beside it.
+    """
     import shutil
 
     shutil.copytree(PACKAGE, tmp_path / "plugwasm", ignore=shutil.ignore_patterns("__pycache__"))

@@ -56,7 +56,8 @@ def check(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.slow  # the checker reads all that is imported: some 5 s without its cache
-def test_mypy_sees_the_types_that_applications_count_on(pages: list[Path]) -> None:
+def test_mypy_sees_types(pages: list[Path]) -> None:
+    """mypy sees the types that applications count on."""
     done = check(
         "mypy",
         "--strict",
@@ -71,9 +72,8 @@ def test_mypy_sees_the_types_that_applications_count_on(pages: list[Path]) -> No
 
 
 @pytest.mark.slow  # the same, and it has no cache
-def test_pyright_sees_the_types_that_applications_count_on(
-    pages: list[Path], tmp_path: Path
-) -> None:
+def test_pyright_sees_types(pages: list[Path], tmp_path: Path) -> None:
+    """Pyright sees the types that applications count on."""
     settings: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
         "pyright"
     ]
@@ -96,7 +96,8 @@ def test_pyright_sees_the_types_that_applications_count_on(
     )
 
 
-def test_each_file_has_lines_that_must_be_errors_for_both() -> None:
+def test_files_have_expected_errors() -> None:
+    """Each file has lines that must be errors for both."""
     for path in CASES:
         wrong = [line for line in path.read_text().splitlines() if "# type: ignore[" in line]
         assert wrong, path.name

@@ -67,9 +67,8 @@ print(said)
 
 
 @pytest.mark.parametrize("reaper", REAPERS)
-def test_workers_and_compilers_serve_where_their_exit_codes_are_taken_by_others(
-    reaper: str,
-) -> None:
+def test_exit_codes_taken_by_others(reaper: str) -> None:
+    """Workers and compilers serve where their exit codes are taken by others."""
     program = "import plugwasm._runtime.modules\n" + PROGRAM % REAPERS[reaper]
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
@@ -93,9 +92,10 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("has_descriptor", [True, False])
-def test_a_number_that_is_not_the_childs_any_more_gets_no_signal(
+def test_reused_pid_gets_no_signal(
     has_descriptor: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    """A number that is not the child's any more gets no signal."""
     if not has_descriptor:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     process = sleeper(start_new_session=True)
@@ -109,9 +109,8 @@ def test_a_number_that_is_not_the_childs_any_more_gets_no_signal(
     assert child.wait() is None
 
 
-def test_a_worker_that_others_have_waited_for_gets_no_signal(
-    request: pytest.FixtureRequest,
-) -> None:
+def test_reaped_worker_gets_no_signal(request: pytest.FixtureRequest) -> None:
+    """A worker that others have waited for gets no signal."""
     plugin = IsolatedPlugin(ECHO)
     assert plugin._worker is not None
     os.kill(plugin._worker.pid, signal.SIGKILL)
@@ -124,9 +123,8 @@ def test_a_worker_that_others_have_waited_for_gets_no_signal(
 
 
 @pytest.mark.parametrize("has_descriptor", [True, False])
-def test_a_child_is_killed_with_its_group(
-    has_descriptor: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_child_killed_with_group(has_descriptor: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child is killed with its group."""
     if not has_descriptor:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     code = "import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']).pid, flush=True)\ninput()"
@@ -150,7 +148,8 @@ def test_a_child_is_killed_with_its_group(
     process.stdout.close()
 
 
-def test_waiting_has_an_end_and_gives_exit_codes() -> None:
+def test_wait_ends_with_exit_code() -> None:
+    """Waiting has an end and gives exit codes."""
     process = sleeper()
     child = ChildProcess(process)
     with pytest.raises(subprocess.TimeoutExpired):

@@ -116,19 +116,22 @@ WAYS = {
 
 
 @pytest.mark.parametrize("under_way", UNDER_WAY)
-def test_a_program_ends_at_once_whatever_is_under_way(under_way: str) -> None:
+def test_program_ends_at_once(under_way: str) -> None:
+    """A program ends at once whatever is under way."""
     done = ended(UNDER_WAY[under_way] + "print('end')\n")
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("under_way", ["a map in a daemon", "an awaited call"])
-def test_so_it_does_in_every_way_that_it_may_end(under_way: str, way: str) -> None:
+def test_program_ends_in_every_way(under_way: str, way: str) -> None:
+    """A program ends at once in every way that it may end."""
     program, code = WAYS[way]
     assert ended(UNDER_WAY[under_way] + program).returncode == code
 
 
-def test_a_map_that_ctrl_c_ends_lets_the_program_end() -> None:
+def test_ctrl_c_in_map_ends_program() -> None:
+    """A map that Ctrl-C ends lets the program end."""
     program = (
         PROLOGUE
         + 'pool = plugwasm.PluginPool(SPIN, size=2, limits=NONE)\nprint("go", flush=True)\nlist(pool.map("spin", [b""] * 8))\n'
@@ -148,7 +151,8 @@ def test_a_map_that_ctrl_c_ends_lets_the_program_end() -> None:
     assert process.returncode == -signal.SIGINT
 
 
-def test_sys_exit_in_a_thread_ends_that_thread_and_then_the_program() -> None:
+def test_sys_exit_in_thread() -> None:
+    """`sys.exit` in a thread ends that thread and then the program."""
     done = ended(
         UNDER_WAY["a map in a daemon"]
         + "thread = threading.Thread(target=sys.exit, args=(5,))\nthread.start()\nthread.join()\nprint('end')\n"
@@ -157,7 +161,8 @@ def test_sys_exit_in_a_thread_ends_that_thread_and_then_the_program() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM") or os.name != "posix", reason="POSIX signals")
-def test_sigterm_ends_a_program_and_its_worker_processes() -> None:
+def test_sigterm_ends_workers() -> None:
+    """SIGTERM ends a program and its worker processes."""
     program = f"""{PROLOGUE}
 plugin = plugwasm.IsolatedPlugin(SPIN, limits=NONE)
 threading.Thread(target=plugin.call, args=("spin",), daemon=True).start()
@@ -180,8 +185,11 @@ time.sleep(1000)
     assert not is_alive(worker)
 
 
-def test_what_a_thread_of_the_application_waits_for_is_finished_first() -> None:
-    """Python waits for threads that are no daemons, so their maps and event loops go on after the end of the main thread.
+def test_awaited_thread_is_finished() -> None:
+    """What a thread of the application waits for is finished first.
+
+    Python waits for threads that are no daemons, so their maps and event loops go on after the end
+    of the main thread.
 
     Python 3.12 starts no thread from then on, so an event loop there has none to run a plugin in.
     """

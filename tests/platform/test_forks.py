@@ -53,7 +53,8 @@ def said(program: str, folder: Path | None = None, seconds: float = 120) -> str:
 # ---- imports ---------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_fork_waits_for_imports_of_other_threads(tmp_path: Path) -> None:
+def test_fork_waits_for_imports(tmp_path: Path) -> None:
+    """A fork waits for imports of other threads."""
     (tmp_path / "slow_module.py").write_text(
         "import __main__\n__main__.begun.set()\nimport time\ntime.sleep(0.3)\nVALUE = 7\n"
     )
@@ -74,7 +75,8 @@ thread.join()
     said(program, tmp_path)
 
 
-def test_where_an_import_does_not_end_the_child_begins_it_anew(tmp_path: Path) -> None:
+def test_unfinished_import_begins_anew(tmp_path: Path) -> None:
+    """Where an import does not end, the child begins it anew."""
     package = tmp_path / "stuck_package"
     package.mkdir()
     (package / "part.py").write_text("VALUE = 7\n")
@@ -101,7 +103,8 @@ print(stuck_package.part.VALUE)
     assert said(program, tmp_path) == "7\n"
 
 
-def test_a_program_that_runs_from_within_its_import_forks_without_delay(tmp_path: Path) -> None:
+def test_fork_within_own_import(tmp_path: Path) -> None:
+    """A program that runs from within its import forks without delay."""
     (tmp_path / "application.py").write_text(
         "import __main__\n__main__.begun.set()\n__main__.go.wait()\n"
     )
@@ -120,8 +123,12 @@ thread.join()
     said(program, tmp_path)
 
 
-def test_a_module_that_registers_for_forks_during_one_is_served_as_well(tmp_path: Path) -> None:
-    """Python calls only the second half of what `logging` registers then, which lets go of a lock that nobody has taken."""
+def test_module_registers_during_fork(tmp_path: Path) -> None:
+    """A module that registers for forks during one is served as well.
+
+    Python calls only the second half of what `logging` registers then, which lets go of a lock that
+    nobody has taken.
+    """
     (tmp_path / "slow_module.py").write_text(
         "import __main__\n__main__.begun.set()\nimport time\ntime.sleep(0.2)\nimport logging\n"
     )
@@ -176,7 +183,8 @@ document = json.dumps({"url": f"http://localhost:{port}/"})
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.04, 0.06, 0.1])
-def test_a_child_forked_while_the_first_request_begins_makes_requests(delay: float) -> None:
+def test_fork_during_first_request(delay: float) -> None:
+    """A child forked while the first request begins makes requests."""
     program = f"""{HTTP}
 first, second = plugwasm.Plugin(manifest), plugwasm.Plugin(manifest)
 thread = threading.Thread(target=first.call, args=("get", document))
@@ -202,7 +210,8 @@ thread.join()
         "list(plugwasm.PluginPool(TRAP).map('trap', [b''] * 9))",
     ],
 )
-def test_a_child_forked_while_something_is_used_first_uses_it(use: str, delay: float) -> None:
+def test_fork_during_first_use(use: str, delay: float) -> None:
+    """A child forked while something is used first uses it."""
     program = f"""
 import asyncio
 def work():
@@ -223,8 +232,12 @@ thread.join()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what threads do is read from /proc")
-def test_a_fork_finds_guests_of_other_threads_at_rest() -> None:
-    """A guest that traps holds the engine's locks for a moment, and a child would inherit them. So it is at its epoch callback instead."""
+def test_fork_finds_guests_at_rest() -> None:
+    """A fork finds guests of other threads at rest.
+
+    A guest that traps holds the engine's locks for a moment, and a child would inherit them. So it
+    is at its epoch callback instead.
+    """
     program = """
 from plugwasm._engine import fork as _quiet
 plugin = plugwasm.Plugin(b'(module (func (export "spin") (loop $l (br $l))))', limits=plugwasm.Limits(timeout=None))
@@ -246,8 +259,11 @@ for _ in range(50):
     assert said(program) == "at rest\n"
 
 
-def test_a_fork_with_a_guest_that_does_not_come_to_rest_is_not_held_up() -> None:
-    """One instruction that takes long: there is no look at the epoch within it."""
+def test_fork_is_not_held_up_by_guest() -> None:
+    """A fork with a guest that does not come to rest is not held up.
+
+    One instruction that takes long: there is no look at the epoch within it.
+    """
     program = """
 fill = b'''(module (memory 4096) (func (export "fill")
   (loop $l (memory.fill (i32.const 0) (i32.const 1) (i32.const 0x10000000)) (br $l))))'''
@@ -260,7 +276,8 @@ for _ in range(5):
     said(program)
 
 
-def test_children_forked_while_threads_trap_start_and_compile_do_all_of_that() -> None:
+def test_fork_while_threads_are_busy() -> None:
+    """Children forked while threads trap start and compile do all of that."""
     program = """
 def without_end(work):
     def run():

@@ -71,9 +71,8 @@ def test_a_deadline_ends_a_guest(patch: str, order: str) -> None:
 
 
 @patched
-def test_a_second_greenlet_is_refused_while_one_is_in_a_host_function(
-    patch: str, order: str
-) -> None:
+def test_second_greenlet_is_refused(patch: str, order: str) -> None:
+    """A second greenlet is refused while one is in a host function."""
     script = """
     for rests in ((0.1, 0.3), (0.3, 0.1)):  # the first one ends first, or last
         a, b = (plugin(lambda rest=rest: sleep(rest)) for rest in rests)
@@ -87,7 +86,8 @@ def test_a_second_greenlet_is_refused_while_one_is_in_a_host_function(
 
 
 @patched
-def test_the_refusal_says_what_to_do_and_that_works(patch: str, order: str) -> None:
+def test_refusal_says_what_to_do(patch: str, order: str) -> None:
+    """The refusal says what to do and that works."""
     script = """
     a, b = plugin(lambda: sleep(0.2)), plugin(lambda: sleep(0.2))
     said = []
@@ -106,9 +106,8 @@ def test_the_refusal_says_what_to_do_and_that_works(patch: str, order: str) -> N
 
 
 @patched
-def test_instances_are_not_started_either_and_plugins_of_a_pool_are_given_back(
-    patch: str, order: str
-) -> None:
+def test_start_is_refused_and_pool_refilled(patch: str, order: str) -> None:
+    """Instances are not started either and plugins of a pool are given back."""
     script = """
     with PluginPool(SOURCE, size=2, functions=[Function(None, "back", [], [], lambda *_: sleep(0.1))]) as pool:
         ended = []
@@ -120,7 +119,8 @@ def test_instances_are_not_started_either_and_plugins_of_a_pool_are_given_back(
 
 
 @patched
-def test_sleeps_of_a_guest_do_not_let_other_greenlets_in(patch: str, order: str) -> None:
+def test_guest_sleep_lets_no_greenlet_in(patch: str, order: str) -> None:
+    """Sleeps of a guest do not let other greenlets in."""
     script = '''
     SLEEPS = b"""(module (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1) (data (i32.const 24) "\\\\00\\\\e1\\\\f5\\\\05")
@@ -134,9 +134,8 @@ def test_sleeps_of_a_guest_do_not_let_other_greenlets_in(patch: str, order: str)
 
 
 @patched
-def test_greenlets_do_not_wait_for_ever_for_an_isolated_plugin_of_their_thread(
-    patch: str, order: str
-) -> None:
+def test_isolated_plugin_of_own_thread(patch: str, order: str) -> None:
+    """Greenlets do not wait for ever for an isolated plugin of their thread."""
     script = """
     with plugin(lambda: sleep(0.2), IsolatedPlugin) as p:
         ended = []
@@ -147,8 +146,12 @@ def test_greenlets_do_not_wait_for_ever_for_an_isolated_plugin_of_their_thread(
     assert run(order, patch, PLUGINS, script) == ["BusyError", "b''", "b''"]
 
 
-def test_bare_greenlets_are_refused_in_whatever_order_they_go_on() -> None:
-    """As those of SQLAlchemy and Playwright: a child that switches to its parent in a host function. Nothing is patched."""
+def test_bare_greenlets_are_refused() -> None:
+    """Bare greenlets are refused in whatever order they go on.
+
+    As those of SQLAlchemy and Playwright: a child that switches to its parent in a host function.
+    Nothing is patched.
+    """
     script = """
     import greenlet
     main = greenlet.getcurrent()
@@ -172,7 +175,8 @@ def test_bare_greenlets_are_refused_in_whatever_order_they_go_on() -> None:
     ]
 
 
-def test_a_call_that_began_before_greenlets_were_loaded_counts() -> None:
+def test_call_before_greenlets_counts() -> None:
+    """A call that began before greenlets were loaded counts."""
     script = """
     def back():
         import greenlet
@@ -202,7 +206,8 @@ def test_other_threads_are_not_refused() -> None:
     assert run(PLUGINS, script) == ["b''"]
 
 
-def test_a_greenlet_that_is_killed_in_a_host_function_leaves_its_guest() -> None:
+def test_killed_greenlet_leaves_guest() -> None:
+    """A greenlet that is killed in a host function leaves its guest."""
     script = """
     import greenlet
     main = greenlet.getcurrent()
@@ -218,7 +223,8 @@ def test_a_greenlet_that_is_killed_in_a_host_function_leaves_its_guest() -> None
     assert run(PLUGINS, script) == ["GreenletExit", "b''", "b''"]
 
 
-def test_blocks_of_a_guest_cannot_be_allocated_from_another_greenlet() -> None:
+def test_allocation_from_other_greenlet() -> None:
+    """Blocks of a guest cannot be allocated from another greenlet."""
     script = """
     import greenlet
     def back(current):

@@ -31,7 +31,7 @@ print(plugwasm.Plugin({HEAVY!r}).call("run"), plugwasm.IsolatedPlugin('(module (
 @pytest.fixture(autouse=True)
 def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
-    monkeypatch.setattr(python_executable, "_found", {})
+    monkeypatch.setattr(python_executable, "_interpreters", {})
     monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
     monkeypatch.setattr(modules, "_kept", [])
     monkeypatch.delenv("PLUGWASM_PYTHON", raising=False)
@@ -67,9 +67,10 @@ def run(
 
 
 @pytest.mark.parametrize("name", ["myapp", "python3"])
-def test_a_frozen_application_is_never_started_whatever_its_name(
+def test_frozen_application_is_not_started(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A frozen application is never started whatever its name."""
     log = tmp_path / "log"
     monkeypatch.setattr(sys, "executable", application(tmp_path / name, log))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
@@ -85,9 +86,8 @@ def test_a_frozen_application_is_never_started_whatever_its_name(
     assert Plugin(HEAVY, limits=plugwasm.Limits(compile_seconds=None)).call("run") == b""
 
 
-def test_the_interpreter_of_a_frozen_application_can_be_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interpreter_of_frozen_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter of a frozen application can be named."""
     real, log = sys.executable, tmp_path / "log"
     monkeypatch.setattr(sys, "executable", application(tmp_path / "myapp", log))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
@@ -100,9 +100,10 @@ def test_the_interpreter_of_a_frozen_application_can_be_named(
 
 
 @pytest.mark.parametrize("name", ["uwsgi", "apache2", "blender", "pythonic-app.bin", "relative"])
-def test_a_program_that_embeds_python_is_not_started_and_its_interpreter_found(
+def test_embedding_program_is_not_started(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A program that embeds Python is not started and its interpreter found."""
     log = tmp_path / "log"
     path = application(tmp_path / name, log)
     monkeypatch.setattr(sys, "executable", "python3" if name == "relative" else path)
@@ -114,9 +115,10 @@ def test_a_program_that_embeds_python_is_not_started_and_its_interpreter_found(
 @pytest.mark.parametrize(
     "what", ["echo hello", "exit 0", "exit 3", "exec cat", "sleep 1000 & sleep 1000", 'echo "$*"']
 )
-def test_what_is_only_called_python_is_asked_and_found_out(
+def test_executable_only_named_python(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is only called Python is asked and found out."""
     monkeypatch.setattr(python_executable, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(sys, "executable", script(tmp_path / "python3", what))
     assert Plugin(HEAVY).call("run") == b""
@@ -126,9 +128,8 @@ def test_what_is_only_called_python_is_asked_and_found_out(
 
 
 @pytest.mark.parametrize("executable", [None, "", "/no/such/python", "/dev/null"])
-def test_where_python_does_not_say_where_it_is_it_is_looked_for(
-    executable: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_executable_is_looked_for(executable: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python does not say where it is, it is looked for."""
     monkeypatch.setattr(sys, "executable", executable)
     assert Plugin(HEAVY).call("run") == b""
     assert IsolatedPlugin(HEAVY).call("run") == b""
@@ -138,9 +139,10 @@ def test_where_python_does_not_say_where_it_is_it_is_looked_for(
     ("executable", "says"),
     [("", "does not say"), ("/opt/uwsgi", "`/opt/uwsgi`.*is no Python interpreter")],
 )
-def test_where_there_is_none_the_error_says_what_to_do(
+def test_no_interpreter_error(
     executable: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where there is none, the error says what to do."""
     monkeypatch.setattr(sys, "executable", executable)
     monkeypatch.setattr(sys, "_base_executable", executable)
     monkeypatch.delitem(
@@ -157,9 +159,8 @@ def test_where_there_is_none_the_error_says_what_to_do(
     assert Plugin('(module (func (export "run")))').call("run") == b"", "what is light needs none"
 
 
-def test_what_the_variable_names_is_asked_and_nothing_else_is_taken_in_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_variable_is_binding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the variable names is asked and nothing else is taken in its place."""
     for named, says in (
         (script(tmp_path / "mine", "echo 1"), "is no Python interpreter"),
         (str(tmp_path / "nothing"), "cannot be started: No such file"),
@@ -190,20 +191,19 @@ def test_it_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(3):
         assert find_interpreter().path == sys.executable
     assert log.read_text() == "\n"
-    monkeypatch.setattr(python_executable, "_found", {})
+    monkeypatch.setattr(python_executable, "_interpreters", {})
     monkeypatch.undo()
     monkeypatch.setattr(
         python_executable,
-        "_asked",
+        "_probe",
         lambda path: pytest.fail("what runs this process need not be asked"),
     )
     if sys.platform == "linux":
         assert find_interpreter().path == sys.executable
 
 
-def test_an_interpreter_that_finds_its_library_by_pythonhome_only_gets_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pythonhome_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that finds its library by PYTHONHOME only gets it."""
     real = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
     path = script(tmp_path / "python3", f'[ -n "$PYTHONHOME" ] || exit 1; exec "{real}" "$@"')
     monkeypatch.setattr(sys, "executable", path)
@@ -216,7 +216,8 @@ def test_an_interpreter_that_finds_its_library_by_pythonhome_only_gets_it(
 # ---- whole programs -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_in_a_directory_that_is_gone_plugins_are_compiled(tmp_path: Path) -> None:
+def test_deleted_current_directory(tmp_path: Path) -> None:
+    """In a directory that is gone, plugins are compiled."""
     gone = tmp_path / "gone"
     gone.mkdir()
     # Python 3.13.0 itself cannot import `socket` there.
@@ -225,7 +226,8 @@ def test_in_a_directory_that_is_gone_plugins_are_compiled(tmp_path: Path) -> Non
     assert (done.stdout, done.stderr) == ("b'' b''\n", "")
 
 
-def test_in_a_virtual_environment_and_with_variables_for_python(tmp_path: Path) -> None:
+def test_virtual_environment(tmp_path: Path) -> None:
+    """In a virtual environment and with variables for Python."""
     (tmp_path / "plugwasm").mkdir()
     (tmp_path / "ctypes.py").write_text("raise SystemExit(99)")
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.argv.append('custom')")
@@ -278,7 +280,8 @@ LIBRARY = Path(
     not COMPILER or LIBRARY.suffix != ".so" or not LIBRARY.exists(),
     reason="needs a C compiler and libpython",
 )
-def test_in_a_program_that_embeds_python(tmp_path: Path) -> None:
+def test_embedded_python(tmp_path: Path) -> None:
+    """In a program that embeds Python."""
     source, program = tmp_path / "app.c", tmp_path / "app"
     source.write_text(EMBEDDING)
     version = sysconfig.get_config_var("LDVERSION")

@@ -125,7 +125,8 @@ print(raised == caught, pool.stats.made <= 1)
 @pytest.mark.parametrize(
     "work", ["pool", "fresh", "reset", "block", "wait", "map", "instance", "again", "module"]
 )
-def test_no_interrupt_is_lost_and_none_costs_a_pool_a_plugin(work: str) -> None:
+def test_no_interrupt_is_lost(work: str) -> None:
+    """No interrupt is lost and none costs a pool a plugin."""
     assert run(COUNTED, work) == "True True\n"
 
 
@@ -158,8 +159,12 @@ for times in (1, 2, 3):
 """
 
 
-def test_a_plugin_goes_back_to_its_pool_however_often_its_giving_back_is_interrupted() -> None:
-    """A profiler is called where signal handlers are. One that raises is taken away, so it counts as one interrupt."""
+def test_return_to_pool_survives_interrupts() -> None:
+    """A plugin goes back to its pool however often its giving back is interrupted.
+
+    A profiler is called where signal handlers are. One that raises is taken away, so it counts as
+    one interrupt.
+    """
     assert run(TWICE) == "True\n" * 3
 
 
@@ -244,7 +249,8 @@ print(came > 5)
         "pool+new+record,pool+new+record+reload",
     ],
 )
-def test_a_signal_handler_may_use_what_it_interrupts(who: str, tmp_path: Path) -> None:
+def test_handler_uses_what_it_interrupts(who: str, tmp_path: Path) -> None:
+    """A signal handler may use what it interrupts."""
     assert run(HANDLERS, who, str(tmp_path / "plugins")) == "True\n"
 
 
@@ -286,9 +292,8 @@ except plugwasm.ClosedError:
 """
 
 
-def test_a_reload_that_a_signal_handler_asks_for_during_one_is_made_after_it(
-    tmp_path: Path,
-) -> None:
+def test_reload_from_signal_handler(tmp_path: Path) -> None:
+    """A reload that a signal handler asks for during one is made after it."""
     assert run(RELOADING, str(tmp_path)).splitlines() == [
         "Changes(added=('b',), changed=('a',), removed=(), failed=())",
         "closed 0",
@@ -364,7 +369,8 @@ print("well")
 """
 
 
-def test_the_garbage_collector_may_find_leases_maps_and_plugins_in_the_middle_of_anything() -> None:
+def test_garbage_collection_anywhere() -> None:
+    """The garbage collector may find leases, maps and plugins in the middle of anything."""
     assert run(COLLECTED) == "well\n"
 
 
@@ -418,7 +424,8 @@ print(*pool.stats[2:4])
         "_pool/map.py",
     ],
 )
-def test_a_lease_or_a_map_is_found_at_each_step_of_what_others_do(where: str) -> None:
+def test_garbage_collection_at_each_step(where: str) -> None:
+    """A lease or a map is found at each step of what others do."""
     assert run(LOCKED, where) == "0 0\n"
 
 
@@ -467,7 +474,6 @@ print("well")
 
 @pytest.mark.parametrize("when", ["before", "at once", "later"])
 @pytest.mark.parametrize("then", ["running", "idle"])
-def test_an_interrupt_while_the_thread_that_ticks_is_started_ends_no_later_deadline(
-    when: str, then: str
-) -> None:
+def test_interrupt_while_ticker_starts(when: str, then: str) -> None:
+    """An interrupt while the thread that ticks is started ends no later deadline."""
     assert run(INTERRUPTED_START, when, then) == "well\n"

@@ -75,7 +75,8 @@ def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @linux
-def test_where_no_thread_can_be_started_plugins_are_compiled_and_run_and_deadlines_hold() -> None:
+def test_no_threads_calls_and_deadlines() -> None:
+    """Where no thread can be started, plugins are compiled and run and deadlines hold."""
     program = """
 seccomp.refuse_threads()
 print(Plugin(ECHO).call("echo", b"small"), Plugin(heavy()).call("echo", b"large"))
@@ -95,7 +96,8 @@ for _ in range(2):
 
 
 @linux
-def test_where_no_thread_can_be_started_ctrl_c_and_cancelling_end_a_call() -> None:
+def test_no_threads_ctrl_c_and_cancel() -> None:
+    """Where no thread can be started, Ctrl-C and cancelling end a call."""
     program = """
 import signal
 threading.Timer(0.4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()  # made before there are no more
@@ -114,7 +116,8 @@ print(plugin.call("echo", b"on"))
 
 
 @linux
-def test_threads_that_can_be_started_again_are_used_again() -> None:
+def test_threads_are_used_again() -> None:
+    """Threads that can be started again are used again."""
     program = """
 from plugwasm._host.deadline import ticker
 threading.stack_size(2**46)
@@ -127,7 +130,8 @@ print(outcome(plugin.call, "spin")[:13], ticker.has_no_thread)
 
 
 @linux
-def test_where_no_process_can_be_started_the_error_says_which_limit_and_light_modules_run() -> None:
+def test_no_processes() -> None:
+    """Where no process can be started, the error says which limit and light modules run."""
     program = """
 seccomp.refuse_threads(processes=True)
 print(outcome(Plugin, heavy()))
@@ -141,7 +145,8 @@ print(outcome(plugwasm.IsolatedPlugin, ECHO))
     assert isolated.startswith("WorkerError: ")
 
 
-def test_light_modules_do_not_start_the_threads_of_the_compiler() -> None:
+def test_light_modules_start_no_threads() -> None:
+    """Light modules do not start the threads of the compiler."""
     program = (
         'Plugin(ECHO); print(len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 1)'
     )
@@ -152,7 +157,8 @@ def test_light_modules_do_not_start_the_threads_of_the_compiler() -> None:
 
 
 @pytest.mark.parametrize("first", ["", "import subprocess"])
-def test_without_descriptors_the_error_says_so_and_the_next_one_works(first: str) -> None:
+def test_no_descriptors(first: str) -> None:
+    """Without descriptors, the error says so and the next one works."""
     program = f"""
 {first}
 from plugwasm._platform import python_executable as _interpreter
@@ -177,7 +183,8 @@ print(Plugin(heavy()).call("echo", b"works"))
 
 @linux
 @pytest.mark.parametrize("gib", [4, 8, 16])
-def test_with_a_limited_address_space_memories_reserve_less_of_it(gib: int) -> None:
+def test_limited_address_space(gib: int) -> None:
+    """With a limited address space, memories reserve less of it."""
     program = """
 plugins = [Plugin(ECHO) for _ in range(4)] + [Plugin(heavy(), fuel_limit=10**6)]
 print({plugin.call("echo", b"x") for plugin in plugins})
@@ -197,7 +204,8 @@ print(said)
     assert "max_map_count" not in said
 
 
-def test_code_for_another_reservation_has_another_key_in_the_cache() -> None:
+def test_cache_key_depends_on_reservation() -> None:
+    """Code for another reservation has another key in the cache."""
     keys = {Engine(reservation=size).key for size in (2**28, 2**29, 2**32)}
     assert len(keys) == 3
     assert Engine(reservation=2**32).key == Engine().key
@@ -225,13 +233,15 @@ class Late:
         "import atexit; atexit.register(print, end='')",
     ],
 )
-def test_a_call_in_a_finalizer_ends_while_the_interpreter_does(before: str, function: str) -> None:
+def test_call_in_finalizer_at_exit(before: str, function: str) -> None:
+    """A call in a finalizer ends while the interpreter does."""
     program = f"{LATE}\nplugin = timed(ECHO); late = Late(plugin, {function!r}); {before}"
     said = run(program)
     assert said == {"echo": "b'late'\n", "spin": "'TimeoutError: \n"}[function]
 
 
-def test_calls_at_exit_end_at_their_deadline_and_so_do_those_of_daemons() -> None:
+def test_calls_at_exit_end_at_deadline() -> None:
+    """Calls at exit end at their deadline and so do those of daemons."""
     program = """
 import atexit
 plugin, other = timed(ECHO), timed(ECHO, 60)
@@ -270,7 +280,8 @@ interpreters.destroy(made)
 
 @pytest.mark.parametrize("kind", ["isolated", "legacy"])
 @pytest.mark.parametrize("function", ["echo", "spin"])
-def test_a_subinterpreter_that_ends_right_after_a_call_ends(kind: str, function: str) -> None:
+def test_subinterpreter_ends_after_call(kind: str, function: str) -> None:
+    """A subinterpreter that ends right after a call ends."""
     program = f"""
 import plugwasm, sys
 SPIN = '(module (func (export "echo")) (func (export "spin") (loop $l (br $l))))'
@@ -318,9 +329,8 @@ class Children:
         monkeypatch.setattr(subprocess, "Popen", start)
 
 
-def test_of_many_modules_only_a_few_are_compiled_at_once_and_waiting_is_nobodys_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_concurrent_compiles_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many modules, only a few are compiled at once, and waiting is nobody's time."""
     monkeypatch.setattr(compiler, "MAX_PROCESSES", 2)
     children = Children(monkeypatch)
     limits = Limits(compile_seconds=5.0)
@@ -330,9 +340,8 @@ def test_of_many_modules_only_a_few_are_compiled_at_once_and_waiting_is_nobodys_
     assert compiler._compilations == {}
 
 
-def test_time_that_passes_while_others_compile_does_not_count(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_time_of_other_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time that passes while others compile does not count."""
     monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
     compiler._compilations[other] = 0
@@ -350,7 +359,8 @@ def test_time_that_passes_while_others_compile_does_not_count(
     assert given == [pytest.approx(0.5, abs=0.4)]
 
 
-def test_ctrl_c_ends_the_waiting_and_costs_nobody_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_wait_for_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the waiting and costs nobody a turn."""
     monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
     monkeypatch.setitem(compiler._compilations, other, 0)
@@ -362,9 +372,8 @@ def test_ctrl_c_ends_the_waiting_and_costs_nobody_a_turn(monkeypatch: pytest.Mon
     assert Plugin(heavy(0)).call("run") == b""
 
 
-def test_a_signal_handler_that_compiles_while_its_thread_does_does_not_wait_for_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_signal_handler_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that compiles while its thread does does not wait for it."""
     monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
     monkeypatch.setitem(compiler._compilations, other, 0)
@@ -385,7 +394,8 @@ def test_a_signal_handler_that_compiles_while_its_thread_does_does_not_wait_for_
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_child_that_is_forked_while_others_compile_and_wait_compiles_at_once() -> None:
+def test_forked_child_compiles_at_once() -> None:
+    """A child that is forked while others compile and wait compiles at once."""
     program = """
 from plugwasm._runtime import compiler as _compiler
 _compiler.MAX_PROCESSES = 1
@@ -403,7 +413,8 @@ for thread in threads:
     assert run(program) == "0\n"
 
 
-def test_a_module_that_is_no_module_gives_its_turn_back() -> None:
+def test_invalid_module_frees_turn() -> None:
+    """A module that is no module gives its turn back."""
     for _ in range(compiler.MAX_PROCESSES + 1):
         with pytest.raises(ModuleError):
             Plugin("(module " + "(func" * 20_000)

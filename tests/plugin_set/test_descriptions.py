@@ -49,7 +49,8 @@ category = "text"
 """
 
 
-def test_a_description_has_what_a_settings_page_shows(tmp_path: Path) -> None:
+def test_description_fields(tmp_path: Path) -> None:
+    """A description has what a settings page shows."""
     module = guest(export("hook", "(call $enter)"), ENTRY)
     path = folder(tmp_path / "spell", ABOUT, module)
     functions = [
@@ -93,7 +94,8 @@ def test_a_description_has_what_a_settings_page_shows(tmp_path: Path) -> None:
         assert "hidden" not in shown
 
 
-def test_a_failure_of_a_call_can_be_seen_until_the_plugin_changes(tmp_path: Path) -> None:
+def test_call_failure_shown_until_change(tmp_path: Path) -> None:
+    """A failure of a call can be seen until the plugin changes."""
     path = put(tmp_path / "a.wasm", FAILING)
     with PluginSet.from_directory(tmp_path) as plugins:
         plugins.first("hook")
@@ -143,9 +145,8 @@ def test_a_failure_of_a_call_can_be_seen_until_the_plugin_changes(tmp_path: Path
         ("# " + "x" * 2**20, "larger than the limit of 1048576 bytes"),
     ],
 )
-def test_what_is_wrong_with_a_plugins_file_is_said_and_stops_nobody_else(
-    tmp_path: Path, about: str, message: str
-) -> None:
+def test_plugin_file_error_stops_no_other(tmp_path: Path, about: str, message: str) -> None:
+    """What is wrong with a plugin's file is said and stops nobody else."""
     folder(tmp_path / "bad", about, says("bad"))
     put(tmp_path / "good.wasm", says("good"))
     with PluginSet.from_directory(tmp_path) as plugins:
@@ -154,7 +155,8 @@ def test_what_is_wrong_with_a_plugins_file_is_said_and_stops_nobody_else(
         assert "plugin.toml" in error_of(plugins, "bad")
 
 
-def test_the_file_can_be_json_and_two_files_are_one_too_many(tmp_path: Path) -> None:
+def test_plugin_file_as_json(tmp_path: Path) -> None:
+    """The file can be JSON and two files are one too many."""
     folder(
         tmp_path / "a",
         '{"plugin": {"title": "A"}, "extra": {"x": [1]}}',
@@ -199,7 +201,8 @@ FILES = st.dictionaries(st.sampled_from(["plugin", "manifest", "extra", "x"]), T
 
 @settings(max_examples=150, deadline=None)
 @given(FILES | st.binary() | st.text().map(lambda text: text.encode("utf-8", "replace")))
-def test_any_plugins_file_can_be_shown_or_is_an_error_that_can(content: bytes) -> None:
+def test_random_plugin_files(content: bytes) -> None:
+    """Any plugins file can be shown or is an error that can."""
     try:
         msgspec.json.encode(parse_plugin_file(content))
     except ManifestError as error:

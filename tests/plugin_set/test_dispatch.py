@@ -39,7 +39,8 @@ from tests.support.waiting import soon
 # Hooks
 
 
-def test_the_exports_of_a_plugin_decide_which_hooks_it_serves() -> None:
+def test_exports_decide_hooks() -> None:
+    """The exports of a plugin decide which hooks it serves."""
     body = (
         export("save", "")
         + '(func (export "with") (param i32)) (func (export "_private")) (func (export "a\\1bb"))'
@@ -49,7 +50,8 @@ def test_the_exports_of_a_plugin_decide_which_hooks_it_serves() -> None:
         assert plugins.all("with") == []
 
 
-def test_declared_hooks_are_all_there_are() -> None:
+def test_declared_hooks_are_binding() -> None:
+    """Declared hooks are all there are."""
     with PluginSet(
         {"a": guest(export("_save", "") + export("other", ""))}, hooks=["_save", "render"]
     ) as plugins:
@@ -62,7 +64,8 @@ def test_declared_hooks_are_all_there_are() -> None:
             plugins.first("rendr")
 
 
-def test_the_first_answer_that_is_not_empty_is_taken_and_the_rest_is_not_asked() -> None:
+def test_first_takes_first_answer() -> None:
+    """The first answer that is not empty is taken and the rest is not asked."""
     entered: list[str] = []
 
     @plugwasm.host_fn()
@@ -82,7 +85,8 @@ def test_the_first_answer_that_is_not_empty_is_taken_and_the_rest_is_not_asked()
         assert plugins.first("nobody serves this") is None
 
 
-def test_an_empty_output_is_no_answer_whatever_it_would_be_made_into() -> None:
+def test_first_skips_empty_output() -> None:
+    """An empty output is no answer whatever it would be made into."""
     with PluginSet({"silent": SILENT, "null": says("null"), "five": says("5")}) as plugins:
         assert plugins.first("hook", parse=json.loads) == 5
         assert plugins.first("hook", returns=int | None) == 5
@@ -92,7 +96,8 @@ def test_an_empty_output_is_no_answer_whatever_it_would_be_made_into() -> None:
         assert "null" in str(described(plugins, "null").last_failure)
 
 
-def test_all_gives_what_each_made_of_the_same_input_be_it_an_error() -> None:
+def test_all_gives_results_and_errors() -> None:
+    """All gives what each made of the same input be it an error."""
     with PluginSet(
         {"a": appends("a"), "fails": FAILING, "b": appends("b"), "silent": SILENT}
     ) as plugins:
@@ -106,7 +111,8 @@ def test_all_gives_what_each_made_of_the_same_input_be_it_an_error() -> None:
             fails.get()
 
 
-def test_a_chain_passes_the_output_of_one_to_the_next_and_leaves_out_those_that_fail() -> None:
+def test_chain_passes_output_on() -> None:
+    """A chain passes the output of one to the next and leaves out those that fail."""
     with PluginSet(
         {"a": appends("a"), "fails": FAILING, "traps": TRAPS, "b": appends("b")}
     ) as plugins:
@@ -123,14 +129,16 @@ def test_a_chain_can_be_of_values() -> None:
 
 
 @pytest.mark.parametrize("ask", ["first", "all", "chain"])
-def test_an_error_stops_the_others_only_when_that_is_asked(ask: str) -> None:
+def test_stop_on_error(ask: str) -> None:
+    """An error stops the others only when that is asked."""
     with PluginSet({"fails": FAILING, "a": says("a")}) as plugins:
         getattr(plugins, ask)("hook")
         with pytest.raises(GuestError, match="not today"):
             getattr(plugins, ask)("hook", stop_on_error=True)
 
 
-def test_what_a_host_function_raises_is_the_plugins_error_and_an_interrupt_is_not() -> None:
+def test_host_exception_is_plugin_error() -> None:
+    """What a host function raises is the plugin's error and an interrupt is not."""
     reason: list[BaseException] = [ValueError("wrong")]
 
     @plugwasm.host_fn()
@@ -151,7 +159,8 @@ def test_what_a_host_function_raises_is_the_plugins_error_and_an_interrupt_is_no
         assert [result.ok for result in plugins.all("hook")] == [False, True]
 
 
-def test_what_parse_raises_is_the_plugins_error_and_it_itself() -> None:
+def test_parse_exception_is_plugin_error() -> None:
+    """What `parse` raises is the plugin's error, and it itself."""
     with PluginSet({"text": says("x"), "number": says("5")}) as plugins:
         text, number = plugins.all("hook", parse=json.loads)
         assert number.output == 5
@@ -163,7 +172,8 @@ def test_what_parse_raises_is_the_plugins_error_and_it_itself() -> None:
             plugins.call("text", "hook", parse=json.loads)
 
 
-def test_what_the_application_does_wrong_is_raised() -> None:
+def test_application_error_is_raised() -> None:
+    """What the application does wrong is raised."""
     with PluginSet({"a": appends("a")}) as plugins:
         with pytest.raises(TypeError, match="cannot be sent"):
             plugins.all("hook", object())
@@ -173,7 +183,8 @@ def test_what_the_application_does_wrong_is_raised() -> None:
             plugins.first("hook", parse=None)
 
 
-def test_one_plugin_can_be_called_by_name() -> None:
+def test_call_by_name() -> None:
+    """One plugin can be called by name."""
     with PluginSet(
         {"a": says("1"), "b": says("2"), "broken": "(module"}, disabled=["b"]
     ) as plugins:
@@ -191,9 +202,8 @@ def test_one_plugin_can_be_called_by_name() -> None:
             plugins.call("brokn", "hook")
 
 
-def test_plugins_are_asked_in_the_applications_order_then_in_their_own_then_as_they_were_found(
-    tmp_path: Path,
-) -> None:
+def test_order_of_plugins(tmp_path: Path) -> None:
+    """Plugins are asked in the application's order, then in their own, then as they were found."""
     for name, place in (("a", 0), ("b", -5), ("c", 0), ("d", 7), ("e", 9)):
         folder(tmp_path / name, f"[plugin]\norder = {place}\n", says(name))
     with PluginSet.from_directory(tmp_path) as plugins:
@@ -215,7 +225,8 @@ def test_plugins_are_asked_in_the_applications_order_then_in_their_own_then_as_t
 # Instances
 
 
-def test_instances_are_kept_for_the_next_calls_unless_they_shall_be_fresh() -> None:
+def test_instances_are_kept_or_fresh() -> None:
+    """Instances are kept for the next calls unless they shall be fresh."""
     with PluginSet({"a": COUNTS}) as plugins:
         assert [plugins.first("hook")[0] for _ in range(3)] == [1, 2, 3]
     for options in ({"fresh": True}, {"instances": 0}):
@@ -223,7 +234,8 @@ def test_instances_are_kept_for_the_next_calls_unless_they_shall_be_fresh() -> N
             assert [plugins.first("hook")[0] for _ in range(3)] == [1, 1, 1]
 
 
-def test_calls_at_once_have_an_instance_each_and_no_more_than_asked_are_kept(doors: Doors) -> None:
+def test_instance_per_concurrent_call(doors: Doors) -> None:
+    """Calls at once have an instance each and no more than asked are kept."""
     with PluginSet(
         {"a": waits_then_says("a")}, functions=functions_of(doors), instances=2
     ) as plugins:
@@ -236,7 +248,8 @@ def test_calls_at_once_have_an_instance_each_and_no_more_than_asked_are_kept(doo
         assert len(loaded._idle) == 2
 
 
-def test_a_plugin_can_ask_the_set_it_is_in_from_a_host_function() -> None:
+def test_host_function_calls_set() -> None:
+    """A plugin can ask the set it is in from a host function."""
     depth: list[int] = []
 
     def enter(*_: Any) -> None:

@@ -61,7 +61,9 @@ def test_a_task_gets_what_a_thread_gets(backend: str) -> None:
 
 
 @both
-def test_the_event_loop_goes_on_while_plugins_run(backend: str, doors: Doors) -> None:
+def test_event_loop_is_not_blocked(backend: str, doors: Doors) -> None:
+    """The event loop goes on while plugins run."""
+
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
             results: list[Any] = []
@@ -82,9 +84,8 @@ def test_the_event_loop_goes_on_while_plugins_run(backend: str, doors: Doors) ->
 
 
 @both
-def test_host_functions_that_are_async_run_in_the_task_also_those_that_ask_the_set_again(
-    backend: str,
-) -> None:
+def test_async_host_functions(backend: str) -> None:
+    """Host functions that are async run in the task, also those that ask the set again."""
     variable = contextvars.ContextVar("variable", default=0)
     depth: list[int] = []
 
@@ -112,9 +113,10 @@ def test_host_functions_that_are_async_run_in_the_task_also_those_that_ask_the_s
 
 @both
 @pytest.mark.parametrize("isolated", [False, True])
-def test_a_task_that_is_cancelled_cancels_the_plugin_that_runs_and_no_other_is_asked(
+def test_cancelled_task_cancels_plugin(
     backend: str, isolated: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A task that is cancelled cancels the plugin that runs and no other is asked."""
     entered: list[int] = []
     plugin = guest(export("hook", f"(call $enter) {LOOP}"), ENTRY)
 
@@ -138,9 +140,10 @@ def test_a_task_that_is_cancelled_cancels_the_plugin_that_runs_and_no_other_is_a
 
 
 @both
-def test_a_task_that_is_cancelled_in_a_coroutine_of_a_host_function_asks_no_other_plugin(
+def test_cancelled_in_host_coroutine(
     backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A task that is cancelled in a coroutine of a host function asks no other plugin."""
     entered: list[int] = []
     answer = CoroutineRequest._answer
 
@@ -172,7 +175,8 @@ def test_a_task_that_is_cancelled_in_a_coroutine_of_a_host_function_asks_no_othe
 
 
 @both
-def test_a_task_that_is_cancelled_between_two_plugins_asks_no_other(backend: str) -> None:
+def test_cancelled_between_plugins(backend: str) -> None:
+    """A task that is cancelled between two plugins asks no other."""
     parsing, go = threading.Event(), threading.Event()
     entered: list[int] = []
 
@@ -197,9 +201,9 @@ def test_a_task_that_is_cancelled_between_two_plugins_asks_no_other(backend: str
 
 
 @both
-def test_a_cancelled_error_that_a_host_function_raises_itself_is_the_plugins_as_in_a_thread(
-    backend: str,
-) -> None:
+def test_host_raises_cancelled_error(backend: str) -> None:
+    """A cancelled error that a host function raises itself is the plugin's, as in a thread."""
+
     async def enter() -> None:
         raise CancelledError("of something else")
 
@@ -216,14 +220,16 @@ def test_a_cancelled_error_that_a_host_function_raises_itself_is_the_plugins_as_
 
 
 @both
-def test_a_plugin_whose_time_is_up_is_passed_over(backend: str) -> None:
+def test_timed_out_plugin_is_skipped(backend: str) -> None:
+    """A plugin whose time is up is passed over."""
     with PluginSet({"spins": SPINS, "a": says("a")}, limits=Limits(timeout=0.05)) as plugins:
         assert in_loop(backend, lambda: plugins.first_async("hook")) == b"a"
         assert "time" in str(described(plugins, "spins").last_failure)
 
 
 @both
-def test_an_event_loop_loads_and_reloads_in_threads(backend: str, tmp_path: Path) -> None:
+def test_load_and_reload_in_threads(backend: str, tmp_path: Path) -> None:
+    """An event loop loads and reloads in threads."""
     put(tmp_path / "a.wasm", says("old"))
 
     async def main() -> PluginSet:

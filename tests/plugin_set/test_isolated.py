@@ -66,9 +66,9 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_isolated_plugins_do_what_others_do_and_nothing_of_them_is_compiled_here(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_nothing_compiled_in_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Isolated plugins do what others do and nothing of them is compiled here."""
+
     def say(plugins: PluginSet) -> list[Any]:
         found = [
             asked(plugins, *question) for question in QUESTIONS if "nonsense" not in question[2]
@@ -97,9 +97,8 @@ def test_isolated_plugins_do_what_others_do_and_nothing_of_them_is_compiled_here
         assert "NoneType" in error_of(plugins, "plugin-1")
 
 
-def test_an_isolated_plugin_has_a_process_when_it_is_loaded_and_no_more_than_asked(
-    doors: Doors,
-) -> None:
+def test_number_of_processes(doors: Doors) -> None:
+    """An isolated plugin has a process when it is loaded and no more than asked."""
     with PluginSet(
         {"a": waits_then_says("a")}, functions=functions_of(doors), isolated=True, instances=2
     ) as plugins:
@@ -115,9 +114,9 @@ def test_an_isolated_plugin_has_a_process_when_it_is_loaded_and_no_more_than_ask
         assert len(processes(plugins, "a")) == 2
 
 
-def test_a_call_waits_for_a_process_as_long_as_it_may_take_itself_also_for_one_that_it_holds() -> (
-    None
-):
+def test_wait_for_process_is_bounded() -> None:
+    """A call waits for a process as long as it may take itself, also for one that it holds."""
+
     def enter() -> None:
         found.append(plugins.all("hook")[0].error)
 
@@ -131,7 +130,9 @@ def test_a_call_waits_for_a_process_as_long_as_it_may_take_itself_also_for_one_t
 
 
 @both
-def test_a_task_that_waits_for_a_process_can_be_cancelled(backend: str, doors: Doors) -> None:
+def test_waiting_task_is_cancelled(backend: str, doors: Doors) -> None:
+    """A task that waits for a process can be cancelled."""
+
     async def main() -> None:
         with anyio.move_on_after(0.2) as scope:
             await plugins.first_async("hook")
@@ -153,9 +154,8 @@ def test_a_task_that_waits_for_a_process_can_be_cancelled(backend: str, doors: D
 
 
 @both
-def test_a_task_that_is_cancelled_cancels_no_call_of_others_in_a_process_that_it_had(
-    backend: str, doors: Doors
-) -> None:
+def test_cancelled_task_spares_other_calls(backend: str, doors: Doors) -> None:
+    """A task that is cancelled cancels no call of others in a process that it had."""
     a = guest(
         export("hook", SAYS.format("a")) + export("slow", f"(call $enter) {SAYS.format('slow')}"),
         ENTRY,
@@ -185,7 +185,9 @@ def test_a_task_that_is_cancelled_cancels_no_call_of_others_in_a_process_that_it
 
 
 @both
-def test_tasks_take_turns_with_processes(backend: str) -> None:
+def test_tasks_take_turns(backend: str) -> None:
+    """Tasks take turns with processes."""
+
     async def enter() -> None:
         inside.append(len(inside) - len(left))
         await anyio.sleep(0.01)
@@ -208,9 +210,8 @@ def test_tasks_take_turns_with_processes(backend: str) -> None:
         assert len(processes(plugins, "a")) == 2
 
 
-def test_processes_end_with_what_is_replaced_disabled_or_closed_and_calls_in_them_first(
-    tmp_path: Path, doors: Doors
-) -> None:
+def test_processes_end_with_plugin(tmp_path: Path, doors: Doors) -> None:
+    """Processes end with what is replaced, disabled or closed and calls in them first."""
     put(tmp_path / "a.wasm", waits_then_says("old"))
     put(tmp_path / "b.wasm", says("b"))
     with PluginSet.from_directory(
@@ -241,7 +242,8 @@ def test_processes_end_with_what_is_replaced_disabled_or_closed_and_calls_in_the
     assert len(kept) == 2
 
 
-def test_processes_end_with_a_set_that_nobody_closed() -> None:
+def test_processes_end_with_dropped_set() -> None:
+    """Processes end with a set that nobody closed."""
     plugins = PluginSet({"a": says("a")}, isolated=True)
     assert plugins.first("hook") == b"a"
     (pid,) = processes(plugins, "a")
@@ -253,7 +255,8 @@ def test_processes_end_with_a_set_that_nobody_closed() -> None:
         gc.enable()
 
 
-def test_a_process_that_was_killed_is_replaced() -> None:
+def test_killed_process_is_replaced() -> None:
+    """A process that was killed is replaced."""
     with PluginSet({"a": says("a"), "b": says("b")}, isolated=True) as plugins:
         (pid,) = processes(plugins, "a")
         os.kill(pid, signal.SIGKILL)
@@ -265,7 +268,8 @@ def test_a_process_that_was_killed_is_replaced() -> None:
         assert processes(plugins, "a") != {pid}
 
 
-def test_a_fresh_isolated_plugin_is_another_instance_in_the_same_process() -> None:
+def test_fresh_instance_in_same_process() -> None:
+    """A fresh isolated plugin is another instance in the same process."""
     for fresh, counted in ((False, [1, 2, 3]), (True, [1, 1, 1])):
         with PluginSet({"a": COUNTS}, isolated=True, fresh=fresh) as plugins:
             before = processes(plugins, "a")
@@ -273,7 +277,8 @@ def test_a_fresh_isolated_plugin_is_another_instance_in_the_same_process() -> No
             assert processes(plugins, "a") == before
 
 
-def test_a_compiled_plugin_is_isolated_as_well_and_keeps_its_own_settings() -> None:
+def test_compiled_plugin_keeps_settings() -> None:
+    """A compiled plugin is isolated as well and keeps its own settings."""
     compiled = CompiledPlugin(says("x"), limits=Limits(timeout=5), name="mine")
     with PluginSet([compiled], isolated=ProcessLimits(memory_bytes=2**29)) as plugins:
         before = processes(plugins, "mine")
@@ -285,13 +290,15 @@ def test_a_compiled_plugin_is_isolated_as_well_and_keeps_its_own_settings() -> N
         assert grants.timeout == 5
 
 
-def test_a_process_that_cannot_start_is_why_a_plugin_is_not_loaded() -> None:
+def test_start_failure_is_load_error() -> None:
+    """A process that cannot start is why a plugin is not loaded."""
     with PluginSet({"a": says("a")}, isolated=ProcessLimits(python="/nowhere/python")) as plugins:
         assert "cannot start a worker" in error_of(plugins, "a")
         assert plugins.first("hook") is None
 
 
-def test_what_cannot_be_isolated_is_the_applications_error() -> None:
+def test_unsupported_setting_is_refused() -> None:
+    """What cannot be isolated is the application's error."""
     with pytest.raises(OptionError, match="cannot be recorded"):
         PluginSet([SILENT], isolated=True, observe=plugwasm.recording.Recorder())
 
@@ -316,7 +323,8 @@ os._exit(status)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_forked_child_has_processes_of_its_own(tmp_path: Path) -> None:
+def test_forked_child_has_own_processes(tmp_path: Path) -> None:
+    """A forked child has processes of its own."""
     file = put(tmp_path / "a.wasm", says("a"))
     command = [sys.executable, "-W", "ignore", "-c", FORKING_ISOLATED, str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

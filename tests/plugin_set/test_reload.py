@@ -42,7 +42,8 @@ from tests.support.threads import InThread
 from tests.support.waiting import soon
 
 
-def test_files_that_are_new_changed_or_gone_are_found_by_reload(tmp_path: Path) -> None:
+def test_reload_finds_changes(tmp_path: Path) -> None:
+    """Files that are new changed or gone are found by reload."""
     put(tmp_path / "same.wasm", COUNTS)
     put(tmp_path / "changes.wasm", says("old"))
     put(tmp_path / "goes.wasm", says("gone"))
@@ -59,9 +60,8 @@ def test_files_that_are_new_changed_or_gone_are_found_by_reload(tmp_path: Path) 
         assert plugins.call("same", "hook")[0] == 2, "its instance was kept"
 
 
-def test_a_change_of_the_same_size_within_a_tick_of_the_clock_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_change_within_clock_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of the same size within a tick of the clock is found."""
     path = put(tmp_path / "a.wasm", says("0"))
     tick = time.time_ns()
     monkeypatch.setattr(discovery, "_file_stamp", lambda path: (1, 1, 1, tick, tick))
@@ -71,9 +71,8 @@ def test_a_change_of_the_same_size_within_a_tick_of_the_clock_is_found(
         assert plugins.first("hook") == b"1"
 
 
-def test_a_file_that_was_left_alone_is_not_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unchanged_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was left alone is not read again."""
     path = put(tmp_path / "a.wasm", says("0"))
     monkeypatch.setattr(loading, "_RECENT_NS", 0)
     read: list[str] = []
@@ -93,7 +92,8 @@ def test_a_file_that_was_left_alone_is_not_read_again(
         assert len(read) == 2
 
 
-def test_a_call_under_way_ends_on_the_plugin_it_began_with(tmp_path: Path, doors: Doors) -> None:
+def test_running_call_keeps_its_plugin(tmp_path: Path, doors: Doors) -> None:
+    """A call under way ends on the plugin it began with."""
     path = put(tmp_path / "a.wasm", waits_then_says("old"))
     with PluginSet.from_directory(tmp_path, functions=functions_of(doors)) as plugins:
         entry = plugins._state.entries["a"].loaded
@@ -113,9 +113,8 @@ def test_a_call_under_way_ends_on_the_plugin_it_began_with(tmp_path: Path, doors
         assert old() is None, "nothing is left of it"
 
 
-def test_what_was_replaced_keeps_no_instance_also_while_a_call_is_under_way(
-    tmp_path: Path, doors: Doors
-) -> None:
+def test_replaced_plugin_keeps_no_instance(tmp_path: Path, doors: Doors) -> None:
+    """What was replaced keeps no instance also while a call is under way."""
     put(tmp_path / "a.wasm", waits_then_says("a"))
     with PluginSet.from_directory(tmp_path, functions=functions_of(doors)) as plugins:
         doors.go.set()
@@ -139,7 +138,8 @@ def test_what_was_replaced_keeps_no_instance_also_while_a_call_is_under_way(
         assert not old._idle
 
 
-def test_a_new_file_that_is_broken_keeps_the_old_plugin_and_says_why(tmp_path: Path) -> None:
+def test_broken_file_keeps_old_plugin(tmp_path: Path) -> None:
+    """A new file that is broken keeps the old plugin and says why."""
     path = put(tmp_path / "a.wasm", says("old"))
     with PluginSet.from_directory(tmp_path) as plugins:
         for broken in (b"\0asm\1\0\0\0\xff", "(module (import", b"text", b""):
@@ -156,7 +156,8 @@ def test_a_new_file_that_is_broken_keeps_the_old_plugin_and_says_why(tmp_path: P
         assert described(plugins, "a").error is None
 
 
-def test_a_directory_that_cannot_be_read_any_more_changes_nothing(tmp_path: Path) -> None:
+def test_unreadable_directory_keeps_all(tmp_path: Path) -> None:
+    """A directory that cannot be read any more changes nothing."""
     directory = tmp_path / "plugins"
     put(directory / "a.wasm", says("a"))
     with PluginSet.from_directory(directory) as plugins:
@@ -166,7 +167,8 @@ def test_a_directory_that_cannot_be_read_any_more_changes_nothing(tmp_path: Path
         assert plugins.first("hook") == b"a"
 
 
-def test_each_part_of_a_folder_is_watched(tmp_path: Path) -> None:
+def test_parts_of_folder_are_watched(tmp_path: Path) -> None:
+    """Each part of a folder is watched."""
     path = folder(tmp_path / "a", '[plugin]\nversion = "1"\n[[manifest.wasm]]\npath = "x/m.wasm"\n')
     put(path / "x" / "m.wasm", says("old"))
     with PluginSet.from_directory(tmp_path) as plugins:
@@ -179,7 +181,8 @@ def test_each_part_of_a_folder_is_watched(tmp_path: Path) -> None:
         assert described(plugins, "a").version == "2"
 
 
-def test_a_file_can_become_a_folder_and_back(tmp_path: Path) -> None:
+def test_file_becomes_folder_and_back(tmp_path: Path) -> None:
+    """A file can become a folder and back."""
     put(tmp_path / "a.wasm", says("file"))
     with PluginSet.from_directory(tmp_path) as plugins:
         (tmp_path / "a.wasm").unlink()
@@ -192,7 +195,8 @@ def test_a_file_can_become_a_folder_and_back(tmp_path: Path) -> None:
         assert (plugins.first("hook"), described(plugins, "a").version) == (b"file", "")
 
 
-def test_a_watch_reloads_by_itself_and_tells(tmp_path: Path) -> None:
+def test_watch_reloads_and_tells(tmp_path: Path) -> None:
+    """A watch reloads by itself and tells."""
     path = put(tmp_path / "a.wasm", says("old"))
     told: list[plugin_set.Changes] = []
 
@@ -230,7 +234,8 @@ def test_a_watch_ends_with_its_set(tmp_path: Path) -> None:
     assert soon(lambda: watching() == 0, 60)
 
 
-def test_calls_from_many_threads_see_old_or_new_while_plugins_change(tmp_path: Path) -> None:
+def test_concurrent_calls_see_old_or_new(tmp_path: Path) -> None:
+    """Calls from many threads see old or new while plugins change."""
     path = put(tmp_path / "b.wasm", appends("0"))
     put(tmp_path / "a.wasm", appends("a"))
     end = threading.Event()
@@ -256,7 +261,8 @@ def test_calls_from_many_threads_see_old_or_new_while_plugins_change(tmp_path: P
         assert all(thread.result() for thread in threads)
 
 
-def test_a_plugin_that_is_disabled_is_not_asked_and_not_loaded(tmp_path: Path) -> None:
+def test_disabled_plugin_is_not_loaded(tmp_path: Path) -> None:
+    """A plugin that is disabled is not asked and not loaded."""
     put(tmp_path / "a.wasm", says("a"))
     put(tmp_path / "b.wasm", b"never looked at")
     folder(tmp_path / "c", "[plugin]\nenabled = false\ntitle = 'See'\n", says("c"))
@@ -283,7 +289,8 @@ def test_a_plugin_that_is_disabled_is_not_asked_and_not_loaded(tmp_path: Path) -
         assert plugins.hooks == {"hook": ("b", "c")}
 
 
-def test_configuration_is_for_one_plugin_and_can_change(tmp_path: Path) -> None:
+def test_configuration_of_one_plugin(tmp_path: Path) -> None:
+    """Configuration is for one plugin and can change."""
     folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'theirs'\n", CONFIG)
     both = "[plugin.settings.k]\ndefault = 'of the setting'\n[manifest]\nwasm = [{path = 'plugin.wasm'}]\nconfig = {k = 'of the manifest'}\n"
     folder(tmp_path / "b", both, CONFIG)
@@ -304,7 +311,8 @@ def test_configuration_is_for_one_plugin_and_can_change(tmp_path: Path) -> None:
             plugins.configure("c", {})
 
 
-def test_a_set_that_was_closed_says_so_and_calls_under_way_end(doors: Doors) -> None:
+def test_closed_set(doors: Doors) -> None:
+    """A set that was closed says so and calls under way end."""
     plugins = PluginSet({"a": waits_then_says("a")}, functions=functions_of(doors))
     call = InThread(plugins.first, "hook")
     assert soon(lambda: doors.inside, 20)
@@ -350,7 +358,8 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_forked_child_can_reload_though_another_thread_was_at_it(tmp_path: Path) -> None:
+def test_reload_in_forked_child(tmp_path: Path) -> None:
+    """A forked child can reload though another thread was at it."""
     put(tmp_path / "plugins" / "a.wasm", says("old"))
     new = put(tmp_path / "new.wasm", says("new"))
     command = [sys.executable, "-W", "ignore", "-c", FORKING, str(tmp_path / "plugins"), str(new)]

@@ -25,7 +25,8 @@ from tests.support.plugin_sets import described, error_of, folder, put, says, wa
 # Where plugins come from
 
 
-def test_a_directory_gives_its_modules_and_folders_by_their_names(tmp_path: Path) -> None:
+def test_directory_of_modules_and_folders(tmp_path: Path) -> None:
+    """A directory gives its modules and folders by their names."""
     put(tmp_path / "zebra.wasm", says("z"))
     folder(tmp_path / "ant", "[plugin]\n", says("a"))
     folder(tmp_path / "bee", '{"wasm": [{"path": "code/b.wasm"}]}', name="manifest.json")
@@ -37,7 +38,8 @@ def test_a_directory_gives_its_modules_and_folders_by_their_names(tmp_path: Path
         assert [result.get() for result in plugins.all("hook")] == [b"a", b"b", b"z"]
 
 
-def test_a_list_gives_names_by_what_is_in_it(tmp_path: Path) -> None:
+def test_list_names_by_content(tmp_path: Path) -> None:
+    """A list gives names by what is in it."""
     file = put(tmp_path / "file.wasm", says("1"))
     put(tmp_path / "spell" / "manifest.toml", '[[wasm]]\npath = "x.wasm"\n')
     put(tmp_path / "spell" / "x.wasm", says("2"))
@@ -63,9 +65,8 @@ def test_names_can_be_given() -> None:
         PluginSet({"": says("x")})
 
 
-def test_entry_points_of_packages_give_paths_manifests_or_functions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entry points of packages give paths, manifests or functions."""
     put(
         tmp_path / "set_of_a_test.py",
         f"""
@@ -106,9 +107,8 @@ nothing = None
     sys.modules.pop("set_of_a_test")
 
 
-def test_the_package_of_a_disabled_entry_point_is_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disabled_entry_point_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package of a disabled entry point is not imported."""
     put(tmp_path / "never_imported.py", "raise SystemExit")
     put(
         tmp_path / "never-1.dist-info" / "entry_points.txt",
@@ -124,7 +124,8 @@ def test_the_package_of_a_disabled_entry_point_is_not_imported(
         assert "never_imported" not in sys.modules
 
 
-def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+def test_unreadable_directory_is_error(tmp_path: Path) -> None:
+    """A directory that cannot be read is an error."""
     with pytest.raises(SourceError, match=r"cannot read the directory .*missing: No such file"):
         PluginSet.from_directory(tmp_path / "missing")
 
@@ -146,9 +147,8 @@ def test_a_directory_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ({"config": {"a": {"k": 1}}}, "config: keys and values must be text"),
     ],
 )
-def test_a_wrong_argument_is_the_applications_error_and_not_a_plugins(
-    arguments: dict[str, Any], message: str
-) -> None:
+def test_invalid_argument_is_raised(arguments: dict[str, Any], message: str) -> None:
+    """A wrong argument is the application's error and not a plugin's."""
     with pytest.raises(OptionError, match=message):
         PluginSet(**arguments)
 
@@ -156,7 +156,8 @@ def test_a_wrong_argument_is_the_applications_error_and_not_a_plugins(
 # Imports
 
 
-def test_the_module_is_not_imported_before_a_set_is_used() -> None:
+def test_module_is_imported_lazily() -> None:
+    """The module is not imported before a set is used."""
     code = "import sys, plugwasm; sys.exit('plugwasm._plugin_set.plugin_set' in sys.modules or 'importlib.metadata' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
@@ -179,7 +180,8 @@ def test_the_example_shows_what_it_says() -> None:
     assert "('latin',) came" in done.stdout
 
 
-def test_a_manifest_beside_a_module_need_not_name_it(tmp_path: Path) -> None:
+def test_manifest_beside_module(tmp_path: Path) -> None:
+    """A manifest beside a module need not name it."""
     folder = tmp_path / "slow"
     folder.mkdir()
     (folder / "plugin.toml").write_text("[manifest]\ntimeout_ms = 50\n")
@@ -191,7 +193,8 @@ def test_a_manifest_beside_a_module_need_not_name_it(tmp_path: Path) -> None:
         plugins.call("slow", "spin")
 
 
-def test_what_cannot_observe_is_refused_before_any_plugin_is_loaded(tmp_path: Path) -> None:
+def test_invalid_observer_is_refused(tmp_path: Path) -> None:
+    """What cannot observe is refused before any plugin is loaded."""
     put(tmp_path / "echo.wasm", says("x"))
     for wrong in ("text", 1, [print], iter([])):
         for isolated in (False, True):

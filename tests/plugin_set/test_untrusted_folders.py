@@ -59,7 +59,8 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
         "../a/plugin.wasm",
     ],
 )
-def test_a_folder_names_no_file_outside_of_it(tmp_path: Path, path: str) -> None:
+def test_folder_names_no_file_outside(tmp_path: Path, path: str) -> None:
+    """A folder names no file outside of it."""
     put(tmp_path / "plugins" / "secret.wasm", says("secret"))
     (tmp_path / "plugins" / "a" / "x").mkdir(parents=True)
     manifest_folder(tmp_path / "plugins" / "a", says("a"), wasm=[{"path": path.format(tmp_path)}])
@@ -68,16 +69,16 @@ def test_a_folder_names_no_file_outside_of_it(tmp_path: Path, path: str) -> None
 
 
 @pytest.mark.parametrize("path", ["a\0b", "", ".", "x" * 5000, "plugin.wasm/x", "\u202e.wasm"])
-def test_a_path_that_is_none_is_an_error_that_can_be_shown(tmp_path: Path, path: str) -> None:
+def test_invalid_path_is_error(tmp_path: Path, path: str) -> None:
+    """A path that is none is an error that can be shown."""
     manifest_folder(tmp_path / "a", says("a"), wasm=[{"path": path}])
     with PluginSet.from_directory(tmp_path) as plugins:
         assert "manifest.json" in error_of(plugins, "a")
         assert error_of(plugins, "a").isprintable()
 
 
-def test_a_folders_path_is_not_looked_up_in_the_current_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_not_of_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder's path is not looked up in the current directory."""
     put(tmp_path / "other.wasm", says("not mine"))
     monkeypatch.chdir(tmp_path)
     manifest_folder(tmp_path / "plugins" / "a", wasm=[{"path": "other.wasm"}])
@@ -85,7 +86,8 @@ def test_a_folders_path_is_not_looked_up_in_the_current_directory(
         assert "no such file" in error_of(plugins, "a")
 
 
-def test_a_folder_makes_the_host_fetch_nothing(tmp_path: Path) -> None:
+def test_folder_causes_no_download(tmp_path: Path) -> None:
+    """A folder makes the host fetch nothing."""
     manifest_folder(tmp_path / "a", wasm=[{"url": "http://127.0.0.1:9/x.wasm"}])
     with PluginSet.from_directory(tmp_path) as plugins:
         assert (
@@ -94,13 +96,15 @@ def test_a_folder_makes_the_host_fetch_nothing(tmp_path: Path) -> None:
         )
 
 
-def test_a_module_file_that_holds_a_manifest_is_no_module(tmp_path: Path) -> None:
+def test_manifest_in_module_file(tmp_path: Path) -> None:
+    """A module file that holds a manifest is no module."""
     put(tmp_path / "a.wasm", '{"wasm": [{"path": "/etc/passwd"}]}')
     with PluginSet.from_directory(tmp_path) as plugins:
         assert "is not a Wasm module" in error_of(plugins, "a")
 
 
-def test_huge_files_pipes_and_too_many_modules_are_refused(tmp_path: Path) -> None:
+def test_huge_files_and_pipes_are_refused(tmp_path: Path) -> None:
+    """Huge files, pipes and too many modules are refused."""
     with open(tmp_path / "huge.wasm", "wb") as file:
         file.truncate(2**40)
     os.mkfifo(tmp_path / "pipe.wasm")
@@ -131,9 +135,8 @@ def test_a_wrong_hash_is_found(tmp_path: Path) -> None:
     "name",
     ["a\x1b[31m.wasm", "a\nb.wasm", "\u202eexe.wasm", " a.wasm", "x" * 120 + ".wasm", b"\xff.wasm"],
 )
-def test_a_file_whose_name_cannot_be_shown_is_listed_and_not_loaded(
-    tmp_path: Path, name: str | bytes
-) -> None:
+def test_unprintable_name_is_not_loaded(tmp_path: Path, name: str | bytes) -> None:
+    """A file whose name cannot be shown is listed and not loaded."""
     os.mkdir(tmp_path / "plugins")
     with open(os.path.join(os.fsencode(tmp_path / "plugins"), os.fsencode(name)), "w") as file:
         file.write(says("x"))
@@ -145,9 +148,8 @@ def test_a_file_whose_name_cannot_be_shown_is_listed_and_not_loaded(
             msgspec.json.encode(description)
 
 
-def test_a_plugin_cannot_take_the_name_of_another_nor_what_is_configured_for_it(
-    tmp_path: Path,
-) -> None:
+def test_name_and_config_cannot_be_taken(tmp_path: Path) -> None:
+    """A plugin cannot take the name of another nor what is configured for it."""
     folder(tmp_path / "victim", "[plugin]\ntitle = 'Victim'\n", CONFIG)
     folder(tmp_path / "attacker", "[plugin]\ntitle = 'Victim'\n", CONFIG)
     put(tmp_path / "victim.wasm", CONFIG)
@@ -157,9 +159,8 @@ def test_a_plugin_cannot_take_the_name_of_another_nor_what_is_configured_for_it(
         assert "another plugin `victim`" in str(plugins.describe()[2].error)
 
 
-def test_a_manifest_exceeds_no_limit_also_where_the_application_said_nothing(
-    tmp_path: Path,
-) -> None:
+def test_manifest_cannot_raise_limits(tmp_path: Path) -> None:
+    """A manifest exceeds no limit also where the application said nothing."""
     manifest_folder(
         tmp_path / "greedy",
         says("x"),
@@ -176,9 +177,8 @@ def test_a_manifest_exceeds_no_limit_also_where_the_application_said_nothing(
         assert grants.timeout == 0.05
 
 
-def test_a_host_is_granted_by_the_application_and_the_manifest_or_not_at_all(
-    tmp_path: Path,
-) -> None:
+def test_host_needs_both_grants(tmp_path: Path) -> None:
+    """A host is granted by the application and the manifest or not at all."""
     request = """<<{"url": "http://127.0.0.1:9/"}>>"""
     module = guest(export("hook", f"(drop (call $http_request {request} (i64.const 0)))"))
     manifest_folder(tmp_path / "a", module, allowed_hosts=["*", "127.0.0.1"])
@@ -192,7 +192,8 @@ def test_a_host_is_granted_by_the_application_and_the_manifest_or_not_at_all(
             assert grants.hosts == (grants.hosts_asked if egress and egress.allowed_hosts else ())
 
 
-def test_a_manifest_picks_among_the_applications_directories(tmp_path: Path) -> None:
+def test_manifest_picks_directories(tmp_path: Path) -> None:
+    """A manifest picks among the application's directories."""
     for name in ("read", "write", "secret", "write/below"):
         (tmp_path / name).mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "secret")
@@ -236,7 +237,8 @@ def test_a_manifest_picks_among_the_applications_directories(tmp_path: Path) -> 
         ] == [({}, False)] * 2
 
 
-def test_a_compiled_plugin_is_used_as_it_is() -> None:
+def test_compiled_plugin_is_used_unchanged() -> None:
+    """A compiled plugin is used as it is."""
     compiled = CompiledPlugin(says("x"), limits=Limits(timeout=5), name="mine")
     with pytest.raises(
         OptionError,
@@ -249,7 +251,8 @@ def test_a_compiled_plugin_is_used_as_it_is() -> None:
         assert grants.timeout == 5
 
 
-def test_plugins_that_cannot_be_loaded_stop_no_other(tmp_path: Path) -> None:
+def test_unloadable_plugins_stop_no_other(tmp_path: Path) -> None:
+    """Plugins that cannot be loaded stop no other."""
     hostile: dict[str, str | bytes] = {
         "imports": guest(
             export("hook", "(call $nobody)"), '(import "env" "nobody" (func $nobody))'
@@ -269,7 +272,8 @@ def test_plugins_that_cannot_be_loaded_stop_no_other(tmp_path: Path) -> None:
         assert "nobody" in error_of(plugins, "imports")
 
 
-def test_a_plugin_that_traps_does_so_alone_and_can_be_asked_again() -> None:
+def test_trapping_plugin_stops_no_other() -> None:
+    """A plugin that traps does so alone and can be asked again."""
     with PluginSet({"traps": TRAPS, "a": says("a")}) as plugins:
         for _ in range(3):
             traps, a = plugins.all("hook")

@@ -64,9 +64,8 @@ is_fresh = pytest.mark.parametrize("fresh", [True, False])
 
 @pools
 @is_fresh
-def test_a_setting_of_one_caller_is_not_read_by_the_next(
-    pool: Callable[..., PluginPool], fresh: bool
-) -> None:
+def test_settings_are_not_read_by_next(pool: Callable[..., PluginPool], fresh: bool) -> None:
+    """A setting of one caller is not read by the next."""
     with pool(fresh=fresh) as made:
         with made.plugin() as plugin:
             plugin.call("echo")
@@ -81,7 +80,8 @@ def test_a_setting_of_one_caller_is_not_read_by_the_next(
 
 
 @pools
-def test_a_fresh_pool_keeps_neither_memory_nor_vars(pool: Callable[..., PluginPool]) -> None:
+def test_fresh_pool_keeps_no_state(pool: Callable[..., PluginPool]) -> None:
+    """A fresh pool keeps neither memory nor vars."""
     with pool(fresh=True) as made:
         with made.plugin() as plugin:
             plugin.call("put", "of A")
@@ -95,9 +95,8 @@ def test_a_fresh_pool_keeps_neither_memory_nor_vars(pool: Callable[..., PluginPo
 
 @pools
 @is_fresh
-def test_a_caller_that_kept_a_handle_cannot_cancel_the_next_one(
-    pool: Callable[..., PluginPool], fresh: bool
-) -> None:
+def test_kept_handle_cannot_cancel_next(pool: Callable[..., PluginPool], fresh: bool) -> None:
+    """A caller that kept a handle cannot cancel the next one."""
     with pool(fresh=fresh) as made:
         with made.plugin() as plugin:
             plugin.call("echo")
@@ -114,7 +113,8 @@ def test_a_caller_that_kept_a_handle_cannot_cancel_the_next_one(
                 call.result()
 
 
-def test_a_handle_works_as_long_as_its_lease() -> None:
+def test_handle_works_during_lease() -> None:
+    """A handle works as long as its lease."""
     with by_factory(Plugin)(fresh=True) as made, made.plugin() as plugin:
         handle = plugin.cancel_handle()
         call = InThread(lambda: plugin.call("spin"))
@@ -129,7 +129,8 @@ def test_a_handle_works_as_long_as_its_lease() -> None:
 
 
 @is_fresh
-def test_dumps_of_one_caller_hold_nothing_of_the_next(tmp_path: Path, fresh: bool) -> None:
+def test_dumps_hold_nothing_of_next(tmp_path: Path, fresh: bool) -> None:
+    """Dumps of one caller hold nothing of the next."""
     with by_factory(Plugin)(fresh=fresh) as made:
         with made.plugin() as plugin:
             of_a = debugging.dump_on_trap(plugin, tmp_path / "a")
@@ -143,7 +144,8 @@ def test_dumps_of_one_caller_hold_nothing_of_the_next(tmp_path: Path, fresh: boo
             assert len(of_b.dumps) == 1
 
 
-def test_dumps_that_the_factory_asks_for_are_written_for_all_callers(tmp_path: Path) -> None:
+def test_factory_dumps_for_all_callers(tmp_path: Path) -> None:
+    """Dumps that the factory asks for are written for all callers."""
     dumpers = []
 
     def make() -> Plugin:
@@ -158,7 +160,8 @@ def test_dumps_that_the_factory_asks_for_are_written_for_all_callers(tmp_path: P
         assert len(dumpers[0].dumps) == 2
 
 
-def test_a_profile_of_one_caller_has_nothing_of_the_next() -> None:
+def test_profile_has_nothing_of_next() -> None:
+    """A profile of one caller has nothing of the next."""
     wasm = guest(export("spin", LOOP) + export("other", LOOP))
     with PluginPool(factory=lambda: Plugin(wasm, limits=Limits(timeout=0.2)), size=1) as made:
         with made.plugin() as plugin:
@@ -175,7 +178,9 @@ def test_a_profile_of_one_caller_has_nothing_of_the_next() -> None:
 
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
-def test_settings_that_the_factory_changed_stay(kind: type[Plugin]) -> None:
+def test_factory_settings_stay(kind: type[Plugin]) -> None:
+    """Settings that the factory changed stay."""
+
     def make() -> Plugin:
         plugin = kind(KEEPS)
         plugin.update_config({"who": "the factory"})
@@ -187,7 +192,8 @@ def test_settings_that_the_factory_changed_stay(kind: type[Plugin]) -> None:
         assert made.call("setting") == b"the factory"
 
 
-def test_a_fresh_plugin_says_nothing_of_the_fuel_of_the_call_before() -> None:
+def test_fresh_plugin_hides_last_fuel() -> None:
+    """A fresh plugin says nothing of the fuel of the call before."""
     with by_factory(Plugin, fuel_limit=100_000)(fresh=True) as made:
         with made.plugin() as plugin:
             plugin.call("echo")
@@ -196,7 +202,8 @@ def test_a_fresh_plugin_says_nothing_of_the_fuel_of_the_call_before() -> None:
             assert plugin.fuel_used is None
 
 
-def test_a_view_of_one_caller_ends_with_its_lease() -> None:
+def test_view_ends_with_lease() -> None:
+    """A view of one caller ends with its lease."""
     for fresh in (True, False):
         with by_factory(Plugin)(fresh=fresh) as made:
             with made.plugin() as plugin:
@@ -208,9 +215,8 @@ def test_a_view_of_one_caller_ends_with_its_lease() -> None:
 
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
-def test_host_context_random_bytes_and_half_a_line_of_stdout_are_not_carried_over(
-    kind: type[Plugin], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_state_is_not_carried_over(kind: type[Plugin], caplog: pytest.LogCaptureFixture) -> None:
+    """Host context random bytes and half a line of stdout are not carried over."""
     wasm = """(module
       (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
       (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -251,7 +257,8 @@ def test_host_context_random_bytes_and_half_a_line_of_stdout_are_not_carried_ove
         assert [record.getMessage() for record in caplog.records] == ["half a line", "half a line"]
 
 
-def test_what_a_plugin_was_answered_by_http_is_gone_in_a_fresh_one() -> None:
+def test_http_response_gone_in_fresh_plugin() -> None:
+    """What a plugin was answered by HTTP is gone in a fresh one."""
     from plugwasm import Egress, EgressResponse
 
     class Server:
@@ -281,7 +288,8 @@ def test_what_a_plugin_was_answered_by_http_is_gone_in_a_fresh_one() -> None:
             assert made.call("headers") == b""
 
 
-def test_callers_in_many_threads_read_only_their_own_settings() -> None:
+def test_threads_read_own_settings() -> None:
+    """Callers in many threads read only their own settings."""
     wrong: list[bytes] = []
     with by_factory(Plugin)() as made:
 
@@ -304,9 +312,8 @@ def test_callers_in_many_threads_read_only_their_own_settings() -> None:
 
 @pools
 @is_fresh
-def test_who_keeps_a_plugin_longer_than_its_lease_sets_nothing_for_the_next(
-    pool: Callable[..., PluginPool], fresh: bool
-) -> None:
+def test_late_settings_do_not_reach_next(pool: Callable[..., PluginPool], fresh: bool) -> None:
+    """Who keeps a plugin longer than its lease sets nothing for the next."""
     with pool(fresh=fresh) as made:
         with made.plugin() as kept:
             kept.call("echo")
@@ -320,7 +327,8 @@ def test_who_keeps_a_plugin_longer_than_its_lease_sets_nothing_for_the_next(
             assert made.call("get") == b""
 
 
-def test_a_lease_that_is_dropped_without_being_left_comes_back() -> None:
+def test_dropped_lease_returns_plugin() -> None:
+    """A lease that is dropped without being left comes back."""
     with by_itself(wait=5) as made:
         for enter in (
             lambda: made.plugin().__enter__(),

@@ -88,7 +88,9 @@ def small_stacks() -> Iterator[None]:
 # One export over many inputs
 
 
-def test_map_yields_outputs_in_the_order_of_the_inputs() -> None:
+def test_map_keeps_order() -> None:
+    """`map` yields outputs in the order of the inputs."""
+
     def sift(text: str) -> str:
         time.sleep(0.001 * (int(text) % 5))
         return text + "!"
@@ -100,7 +102,8 @@ def test_map_yields_outputs_in_the_order_of_the_inputs() -> None:
             assert pool.stats[2:4] == (0, 0)
 
 
-def test_map_uses_as_many_plugins_at_a_time_as_it_has_workers() -> None:
+def test_map_uses_all_workers() -> None:
+    """`map` uses as many plugins at a time as it has workers."""
     for workers in (2, 3):
         gate = Gate()
         with gate.pool(size=3) as pool:
@@ -113,7 +116,8 @@ def test_map_uses_as_many_plugins_at_a_time_as_it_has_workers() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_map_takes_a_bounded_number_of_inputs_ahead_of_an_endless_source(workers: int) -> None:
+def test_map_bounds_inputs_ahead(workers: int) -> None:
+    """`map` takes a bounded number of inputs ahead of an endless source."""
     taken = 0
 
     def source() -> Iterator[bytes]:
@@ -131,7 +135,8 @@ def test_map_takes_a_bounded_number_of_inputs_ahead_of_an_endless_source(workers
         assert pool.stats[2:4] == (0, 0)
 
 
-def test_map_keeps_all_workers_busy_while_somebody_reads() -> None:
+def test_map_keeps_workers_busy() -> None:
+    """`map` keeps all workers busy while somebody reads."""
     running, most = 0, []
     lock = threading.Lock()
 
@@ -153,7 +158,8 @@ def test_map_keeps_all_workers_busy_while_somebody_reads() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_first_error_in_order_ends_a_map(workers: int) -> None:
+def test_first_error_ends_map(workers: int) -> None:
+    """The first error in order ends a map."""
     with PluginPool(COUNT, size=2) as pool:
         outputs = pool.map("judge", [b"a", b"b", b"x", b"d", b"x"], workers=workers)
         assert [next(outputs), next(outputs)] == [b"a", b"b"]
@@ -165,7 +171,8 @@ def test_the_first_error_in_order_ends_a_map(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_errors_can_be_yielded_in_their_places(workers: int) -> None:
+def test_errors_can_be_yielded(workers: int) -> None:
+    """Errors can be yielded in their places."""
     with PluginPool(COUNT, size=2) as pool:
         outputs = list(
             pool.map("judge", [b"a", b"x", b"c", b"x"], workers=workers, return_exceptions=True)
@@ -179,7 +186,9 @@ def test_errors_can_be_yielded_in_their_places(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_of_the_inputs_comes_after_the_outputs_before_it(workers: int) -> None:
+def test_error_of_inputs_comes_last(workers: int) -> None:
+    """An error of the inputs comes after the outputs before it."""
+
     def source() -> Iterator[bytes]:
         yield from (b"1", b"2", b"3")
         raise LookupError("no more")
@@ -192,7 +201,8 @@ def test_an_error_of_the_inputs_comes_after_the_outputs_before_it(workers: int) 
 
 
 @pytest.mark.parametrize("end", ["close", "drop"])
-def test_a_map_that_ends_early_cancels_what_it_runs(end: str) -> None:
+def test_ended_map_cancels_its_calls(end: str) -> None:
+    """A map that ends early cancels what it runs."""
     with resting(lambda: time.sleep(0.05), size=2) as pool:
         outputs = pool.map("rest_or_spin", itertools.chain([b"a"], itertools.repeat(b"s")))
         assert next(outputs) == b"a"
@@ -204,7 +214,8 @@ def test_a_map_that_ends_early_cancels_what_it_runs(end: str) -> None:
         assert pool.call("echo", b"usable") == b"usable"
 
 
-def test_a_map_that_ended_begins_no_more_calls() -> None:
+def test_ended_map_begins_no_calls() -> None:
+    """A map that ended begins no more calls."""
     begun: list[str] = []
 
     def sift(text: str) -> str:
@@ -231,7 +242,8 @@ def test_closing_the_pool_ends_a_map() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_progress_is_told_before_each_output(workers: int) -> None:
+def test_progress_before_each_output(workers: int) -> None:
+    """Progress is told before each output."""
     seen: list[tuple[int, int | None]] = []
     with PluginPool(COUNT, size=2) as pool:
         for inputs, total in (([b"a", b"b", b"c"], 3), (iter([b"a", b"b", b"c"]), None)):
@@ -250,7 +262,9 @@ def test_progress_is_told_before_each_output(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_a_progress_callback_raises_ends_the_map(workers: int) -> None:
+def test_progress_exception_ends_map(workers: int) -> None:
+    """What a progress callback raises ends the map."""
+
     def on_progress(done: int, total: int | None) -> None:
         if done == 2:
             raise LookupError("seen enough")
@@ -272,7 +286,8 @@ def test_a_map_refuses_nonsense_at_once(argument: dict[str, Any]) -> None:
         pool.map("echo", [b""], **argument)
 
 
-def test_two_maps_and_other_callers_share_a_pool() -> None:
+def test_two_maps_share_pool() -> None:
+    """Two maps and other callers share a pool."""
     with PluginPool(COUNT, size=2) as pool:
         one, two = (pool.map("echo", [f"{m} {i}" for i in range(40)]) for m in "ab")
         pairs = []
@@ -282,7 +297,8 @@ def test_two_maps_and_other_callers_share_a_pool() -> None:
         assert pairs == [(f"a {i}".encode(), f"b {i}".encode()) for i in range(40)]
 
 
-def test_the_context_of_the_caller_is_there_in_a_map() -> None:
+def test_context_of_caller() -> None:
+    """The context of the caller is there in a map."""
     from contextvars import ContextVar
 
     user: ContextVar[str] = ContextVar("user")
@@ -295,7 +311,8 @@ def test_the_context_of_the_caller_is_there_in_a_map() -> None:
         assert list(pool.map("sift", ["1", "2", "3"])) == [b"ada 1", b"ada 2", b"ada 3"]
 
 
-def test_short_calls_of_a_map_are_made_by_the_thread_that_reads() -> None:
+def test_short_calls_in_reading_thread() -> None:
+    """Short calls of a map are made by the thread that reads."""
     callers: list[int] = []
 
     def sift(text: str) -> str:
@@ -316,7 +333,8 @@ def test_short_calls_of_a_map_are_made_by_the_thread_that_reads() -> None:
 
 
 @pytest.mark.parametrize("short", [0, 1, 500])
-def test_long_calls_of_a_map_run_at_a_time_whatever_came_before_them(short: int) -> None:
+def test_long_calls_run_concurrently(short: int) -> None:
+    """Long calls of a map run at a time whatever came before them."""
     gates = {"long": threading.Event(), "longer": threading.Event()}
     running, most, lock = 0, 0, threading.Lock()
 
@@ -341,7 +359,8 @@ def test_long_calls_of_a_map_run_at_a_time_whatever_came_before_them(short: int)
     assert most == 3
 
 
-def test_calls_run_at_a_time_while_the_reader_waits_for_inputs_or_is_away() -> None:
+def test_calls_run_while_reader_waits() -> None:
+    """Calls run at a time while the reader waits for inputs or is away."""
     gate, running, lock = threading.Event(), 0, threading.Lock()
 
     def sift(text: str) -> str:
@@ -369,7 +388,8 @@ def test_calls_run_at_a_time_while_the_reader_waits_for_inputs_or_is_away() -> N
         assert list(outputs) == [b"long"] * 3
 
 
-def test_short_calls_are_made_in_advance_while_the_reader_is_away() -> None:
+def test_short_calls_run_ahead() -> None:
+    """Short calls are made in advance while the reader is away."""
     made: list[str] = []
 
     def sift(text: str) -> str:
@@ -386,7 +406,8 @@ def test_short_calls_are_made_in_advance_while_the_reader_is_away() -> None:
     assert sorted(map(int, made)) == list(range(45))
 
 
-def test_an_output_is_there_while_the_calls_after_it_take_long() -> None:
+def test_output_before_long_calls() -> None:
+    """An output is there while the calls after it take long."""
     with resting(lambda: None, size=2) as pool:
         for inputs in (["a", "s", "s"], ["a"] * 20 + ["s"] * 9):
             outputs = pool.map("rest_or_spin", inputs)
@@ -396,7 +417,8 @@ def test_an_output_is_there_while_the_calls_after_it_take_long() -> None:
             assert pool.stats[2:4] == (0, 0)
 
 
-def test_a_map_does_without_threads_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_map_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map does without threads where there are none."""
     refused: list[Callable[[], object]] = []
     callers: list[int] = []
 
@@ -421,7 +443,8 @@ def test_a_map_does_without_threads_where_there_are_none(monkeypatch: pytest.Mon
     assert set(callers) == {threading.get_ident()}
 
 
-def test_a_map_alone_in_its_pool_finds_a_plugin_free_at_any_time() -> None:
+def test_plugin_stays_free_beside_map() -> None:
+    """A map alone in its pool finds a plugin free at any time."""
     sleeps = [0.0] * 30 + [0.0001] * 10 + [0.001] * 5
 
     def sift(text: str) -> str:
@@ -437,7 +460,8 @@ def test_a_map_alone_in_its_pool_finds_a_plugin_free_at_any_time() -> None:
             assert outputs == [str(i).encode() for i in range(1000)]
 
 
-def test_no_call_of_a_map_sees_the_context_of_another() -> None:
+def test_contexts_do_not_mix() -> None:
+    """No call of a map sees the context of another."""
     from contextvars import ContextVar
 
     last: ContextVar[str] = ContextVar("last", default="none")
@@ -452,7 +476,8 @@ def test_no_call_of_a_map_sees_the_context_of_another() -> None:
     assert last.get() == "none"
 
 
-def test_the_garbage_collector_may_end_a_map_in_one_of_its_own_threads() -> None:
+def test_collected_in_worker_thread() -> None:
+    """The garbage collector may end a map in one of its own threads."""
     is_dropped, collected = threading.Event(), threading.Event()
     reader = threading.get_ident()
 
@@ -478,7 +503,8 @@ def test_the_garbage_collector_may_end_a_map_in_one_of_its_own_threads() -> None
         assert pool.call("sift", "usable") == b"usable"
 
 
-def test_a_map_that_was_begun_does_not_keep_python_from_ending() -> None:
+def test_unfinished_map_lets_python_exit() -> None:
+    """A map that was begun does not keep Python from ending."""
     program = """
 import itertools
 from plugwasm import PluginPool
@@ -496,7 +522,9 @@ print(next(outputs))
 
 
 @both
-def test_map_async_yields_outputs_in_order(backend: str) -> None:
+def test_map_async_keeps_order(backend: str) -> None:
+    """`map_async` yields outputs in order."""
+
     async def sift(text: str) -> str:
         await anyio.sleep(0.001 * (int(text) % 5))
         return text + "!"
@@ -522,7 +550,8 @@ def test_map_async_yields_outputs_in_order(backend: str) -> None:
 
 
 @both
-def test_map_async_takes_a_bounded_number_of_inputs_ahead_and_ends_early(backend: str) -> None:
+def test_map_async_bounds_inputs_ahead(backend: str) -> None:
+    """`map_async` takes a bounded number of inputs ahead and ends early."""
     taken = 0
 
     def source() -> Iterator[bytes]:
@@ -544,7 +573,9 @@ def test_map_async_takes_a_bounded_number_of_inputs_ahead_and_ends_early(backend
 
 
 @both
-def test_an_output_is_not_held_up_by_inputs_that_are_slow_to_come(backend: str) -> None:
+def test_slow_inputs_hold_up_no_output(backend: str) -> None:
+    """An output is not held up by inputs that are slow to come."""
+
     async def main() -> None:
         more = anyio.Event()
 
@@ -604,7 +635,9 @@ def test_errors_of_map_async(backend: str) -> None:
 
 
 @both
-def test_cancelling_a_map_async_ends_its_guests(backend: str) -> None:
+def test_map_async_cancel_ends_guests(backend: str) -> None:
+    """Cancelling a `map_async` ends its guests."""
+
     async def main() -> None:
         async with PluginPool(COUNT, size=2) as pool:
             with anyio.move_on_after(0.1) as scope:
@@ -617,7 +650,9 @@ def test_cancelling_a_map_async_ends_its_guests(backend: str) -> None:
 
 
 @both
-def test_async_host_functions_go_on_while_the_reader_of_a_map_is_slow(backend: str) -> None:
+def test_map_async_slow_reader(backend: str) -> None:
+    """Async host functions go on while the reader of a map is slow."""
+
     async def sift(text: str) -> str:
         await anyio.sleep(0.01)
         return text

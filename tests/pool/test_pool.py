@@ -41,7 +41,8 @@ def number(output: bytes) -> int:
 # Calls
 
 
-def test_a_pool_calls_whichever_plugin_is_free_and_makes_them_when_needed() -> None:
+def test_pool_makes_plugins_on_demand() -> None:
+    """A pool calls whichever plugin is free and makes them when needed."""
     with PluginPool(COUNT, size=3) as pool:
         assert pool.stats == (3, 0, 0, 0, 0, 0)
         assert [number(pool.call("count")) for _ in range(4)] == [1, 2, 3, 4]
@@ -54,7 +55,8 @@ def test_a_pool_calls_whichever_plugin_is_free_and_makes_them_when_needed() -> N
         assert (pool.name, pool.size, pool.stats.made) == ("counter", 3, 2)
 
 
-def test_a_pool_takes_what_a_plugin_takes() -> None:
+def test_pool_takes_plugin_arguments() -> None:
+    """A pool takes what a plugin takes."""
     config = guest(export("get", "(call $give (call $config_get <<k>>))"))
     with PluginPool(
         config, config={"k": "v"}, size=1, name="configured", limits=Limits(timeout=5)
@@ -83,7 +85,8 @@ def test_what_makes_no_pool_is_refused(arguments: dict[str, Any]) -> None:
         PluginPool(**({"plugin": COUNT} | arguments))
 
 
-def test_a_view_of_a_plugin_that_others_get_is_refused() -> None:
+def test_view_is_refused() -> None:
+    """A view of a plugin that others get is refused."""
     with PluginPool(COUNT, size=1) as pool:
         with pytest.raises(ValueError, match=r"pool\.plugin"):
             pool.call("echo", b"x", None)
@@ -93,7 +96,8 @@ def test_a_view_of_a_plugin_that_others_get_is_refused() -> None:
             assert bytes(plugin.call("echo", b"x", None)) == b"x"
 
 
-def test_who_waits_too_long_gets_an_error_that_is_a_timeout_and_busy() -> None:
+def test_busy_timeout_error() -> None:
+    """Who waits too long gets an error that is a timeout and busy."""
     with PluginPool(COUNT, size=1, wait=0.05) as pool, pool.plugin():
         with pytest.raises(PoolTimeoutError, match=r"in use for 0\.05 s") as caught:
             pool.call("count")
@@ -113,7 +117,8 @@ def test_who_waits_too_long_gets_an_error_that_is_a_timeout_and_busy() -> None:
             waiting.result()
 
 
-def test_callers_are_served_in_the_order_they_came() -> None:
+def test_callers_are_served_in_order() -> None:
+    """Callers are served in the order they came."""
     served: list[int] = []
     with PluginPool(COUNT, size=1) as pool:
 
@@ -131,7 +136,8 @@ def test_callers_are_served_in_the_order_they_came() -> None:
     assert served == list(range(8))
 
 
-def test_many_threads_share_a_pool_and_no_two_share_a_plugin() -> None:
+def test_threads_share_no_plugin() -> None:
+    """Many threads share a pool and no two share a plugin."""
     inside: set[int] = set()
     lock = threading.Lock()
     with PluginPool(COUNT, size=3) as pool:
@@ -152,7 +158,8 @@ def test_many_threads_share_a_pool_and_no_two_share_a_plugin() -> None:
         assert pool.stats[2:4] == (0, 0)
 
 
-def test_the_order_of_waiting_is_one_for_threads_and_tasks() -> None:
+def test_threads_and_tasks_share_queue() -> None:
+    """The order of waiting is one for threads and tasks."""
     served: list[str] = []
 
     async def main() -> None:
@@ -188,7 +195,8 @@ def test_the_order_of_waiting_is_one_for_threads_and_tasks() -> None:
 # What comes back
 
 
-def test_a_fresh_pool_has_a_new_instance_for_each_caller() -> None:
+def test_fresh_pool_renews_instance() -> None:
+    """A fresh pool has a new instance for each caller."""
     with PluginPool(COUNT, size=2, fresh=True) as pool:
         assert [number(pool.call("count")) for _ in range(3)] == [1, 1, 1]
         with pool.plugin() as plugin:
@@ -199,7 +207,8 @@ def test_a_fresh_pool_has_a_new_instance_for_each_caller() -> None:
         assert pool.stats == (2, 0, 0, 0, 5, 0)
 
 
-def test_a_plugin_whose_call_was_ended_serves_the_next_call() -> None:
+def test_ended_call_keeps_plugin() -> None:
+    """A plugin whose call was ended serves the next call."""
     with PluginPool(COUNT, size=1, limits=None) as pool:
         assert number(pool.call("count")) == 1
         with pytest.raises(TrapError):
@@ -208,7 +217,8 @@ def test_a_plugin_whose_call_was_ended_serves_the_next_call() -> None:
         assert pool.stats == (1, 1, 0, 0, 1, 0)
 
 
-def test_a_plugin_that_comes_back_closed_is_replaced() -> None:
+def test_closed_plugin_is_replaced() -> None:
+    """A plugin that comes back closed is replaced."""
     with PluginPool(COUNT, size=1) as pool:
         with pool.plugin() as plugin:
             plugin.close()
@@ -216,7 +226,8 @@ def test_a_plugin_that_comes_back_closed_is_replaced() -> None:
         assert pool.stats == (1, 1, 0, 0, 2, 1)
 
 
-def test_a_plugin_that_comes_back_in_the_middle_of_a_call_is_replaced_and_that_call_ended() -> None:
+def test_plugin_returned_during_call() -> None:
+    """A plugin that comes back in the middle of a call is replaced and that call ended."""
     with PluginPool(COUNT, size=1) as pool:
         with pool.plugin() as plugin:
             call = InThread(plugin.call, "spin")
@@ -227,7 +238,8 @@ def test_a_plugin_that_comes_back_in_the_middle_of_a_call_is_replaced_and_that_c
             call.result()
 
 
-def test_a_factory_that_fails_loses_no_place() -> None:
+def test_failing_factory_loses_no_place() -> None:
+    """A factory that fails loses no place."""
     attempts = itertools.count()
 
     def make() -> Plugin:
@@ -243,7 +255,8 @@ def test_a_factory_that_fails_loses_no_place() -> None:
         assert pool.stats == (1, 1, 0, 0, 1, 0)
 
 
-def test_a_pool_of_isolated_plugins_resets_them_where_they_should_be_fresh() -> None:
+def test_isolated_fresh_pool_resets() -> None:
+    """A pool of isolated plugins resets them where they should be fresh."""
     made: list[IsolatedPlugin] = []
 
     def make() -> Plugin:
@@ -265,7 +278,8 @@ def test_a_pool_of_isolated_plugins_resets_them_where_they_should_be_fresh() -> 
 # The end
 
 
-def test_closing_a_pool_ends_its_calls_and_sends_away_who_waits() -> None:
+def test_close_ends_calls_and_waiting() -> None:
+    """Closing a pool ends its calls and sends away who waits."""
     pool = PluginPool(COUNT, size=1)
     running = InThread(pool.call, "spin")
     assert soon(lambda: pool.stats.busy == 1)
@@ -284,7 +298,8 @@ def test_closing_a_pool_ends_its_calls_and_sends_away_who_waits() -> None:
     assert "closed" in repr(pool)
 
 
-def test_a_plugin_that_is_held_while_the_pool_closes_is_closed_too() -> None:
+def test_close_while_plugin_is_held() -> None:
+    """A plugin that is held while the pool closes is closed too."""
     pool = PluginPool(COUNT, size=1)
     with pool.plugin() as plugin:
         pool.close()
@@ -292,7 +307,8 @@ def test_a_plugin_that_is_held_while_the_pool_closes_is_closed_too() -> None:
             plugin.call("count")
 
 
-def test_a_pool_that_is_dropped_frees_its_plugins() -> None:
+def test_dropped_pool_frees_plugins() -> None:
+    """A pool that is dropped frees its plugins."""
     pool = PluginPool(COUNT, size=2)
     with pool.plugin() as plugin:
         plugin.call("count")
@@ -302,7 +318,8 @@ def test_a_pool_that_is_dropped_frees_its_plugins() -> None:
     assert reference() is None
 
 
-def test_a_pool_cannot_be_pickled_and_says_so() -> None:
+def test_pool_cannot_be_pickled() -> None:
+    """A pool cannot be pickled and says so."""
     with PluginPool(COUNT) as pool, pytest.raises(TypeError, match="another process"):
         pickle.dumps(pool)
 
@@ -359,7 +376,8 @@ thread.join()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_a_forked_child_can_use_the_pool_and_so_can_its_parent() -> None:
+def test_forked_child_and_parent() -> None:
+    """A forked child can use the pool and so can its parent."""
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK],
         cwd=ROOT,
@@ -398,7 +416,9 @@ def test_tasks_share_a_pool(backend: str) -> None:
 
 
 @both
-def test_a_task_waits_for_a_plugin_as_long_as_it_may(backend: str) -> None:
+def test_task_waits_until_timeout(backend: str) -> None:
+    """A task waits for a plugin as long as it may."""
+
     async def main() -> None:
         async with PluginPool(COUNT, size=1, wait=0.05) as pool:
             async with pool.plugin() as plugin:
@@ -417,7 +437,9 @@ def test_a_task_waits_for_a_plugin_as_long_as_it_may(backend: str) -> None:
 
 
 @both
-def test_a_task_that_is_cancelled_gives_its_plugin_back(backend: str) -> None:
+def test_cancelled_task_returns_plugin(backend: str) -> None:
+    """A task that is cancelled gives its plugin back."""
+
     async def main() -> None:
         async with PluginPool(COUNT, size=2, wait=10) as pool:
             for step in range(40):
@@ -433,8 +455,12 @@ def test_a_task_that_is_cancelled_gives_its_plugin_back(backend: str) -> None:
 
 
 @both
-def test_cancelling_one_caller_leaves_the_next_alone(backend: str) -> None:
-    """The plugin of a cancelled call goes to the next caller at once, whose call must not be cancelled instead."""
+def test_cancel_spares_next_caller(backend: str) -> None:
+    """Cancelling one caller leaves the next alone.
+
+    The plugin of a cancelled call goes to the next caller at once, whose call must not be cancelled
+    instead.
+    """
 
     async def main() -> None:
         async with PluginPool(COUNT, size=1) as pool:
@@ -523,7 +549,8 @@ def test_ctrl_c_loses_no_plugin(what: str) -> None:
     assert run.returncode == 0, run.stderr
 
 
-def test_a_plugin_is_not_given_to_a_task_whose_event_loop_has_ended() -> None:
+def test_ended_event_loop_gets_no_plugin() -> None:
+    """A plugin is not given to a task whose event loop has ended."""
     import asyncio
 
     with PluginPool(COUNT, size=1, wait=20) as pool:
@@ -541,7 +568,8 @@ def test_a_plugin_is_not_given_to_a_task_whose_event_loop_has_ended() -> None:
         assert number(pool.call("count")) == 2
 
 
-def test_a_pool_loads_nothing_that_only_event_loops_need() -> None:
+def test_lazy_imports() -> None:
+    """A pool loads nothing that only event loops need."""
     program = """
 import sys
 from plugwasm import PluginPool
@@ -561,10 +589,11 @@ print({"anyio", "asyncio", "concurrent", "trio", "inspect"} & set(sys.modules))
 @pytest.mark.parametrize(
     "events", [("call",), ("return", "c_return")], ids=["as functions begin", "as calls end"]
 )
-def test_a_plugin_goes_back_to_the_pool_wherever_a_signal_handler_raises(
-    events: tuple[str, ...],
-) -> None:
-    """A profiler is called where signal handlers are: as functions begin, and as calls end."""
+def test_plugin_returns_if_handler_raises(events: tuple[str, ...]) -> None:
+    """A plugin goes back to the pool wherever a signal handler raises.
+
+    A profiler is called where signal handlers are: as functions begin, and as calls end.
+    """
     left = 0
 
     def profile(frame: Any, what: str, argument: object) -> None:

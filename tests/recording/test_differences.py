@@ -28,7 +28,8 @@ from tests.support.recordings import (
 )
 
 
-def test_another_argument_is_a_difference() -> None:
+def test_other_argument() -> None:
+    """Another argument is a difference."""
     recording = recorded(two_asks("one", "two"), ("run", "in"), functions=[host_fn("f")(upper)])
     error = different(recording, two_asks("one", "three"))
     assert str(error) == (
@@ -44,7 +45,8 @@ def test_another_argument_is_a_difference() -> None:
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-def test_of_long_values_what_differs_is_shown() -> None:
+def test_long_values_are_shortened() -> None:
+    """Of long values, what differs is shown."""
     recording = recorded(
         two_asks("x" * 5000 + "same then" + "y" * 300), ("run", ""), functions=[host_fn("f")(upper)]
     )
@@ -54,19 +56,22 @@ def test_of_long_values_what_differs_is_shown() -> None:
     assert len(str(error)) < 600
 
 
-def test_a_host_call_more_is_a_difference() -> None:
+def test_extra_host_call() -> None:
+    """A host call more is a difference."""
     recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
     error = different(recording, two_asks("one", "two"))
     assert (error.host_call, error.recorded, error.now) == (2, "no more host calls", "f('two')")
 
 
-def test_a_host_call_less_is_a_difference() -> None:
+def test_missing_host_call() -> None:
+    """A host call less is a difference."""
     recording = recorded(two_asks("one", "two"), ("run", ""), functions=[host_fn("f")(upper)])
     error = different(recording, two_asks("one"))
     assert (error.host_call, error.recorded, error.now) == (2, "f('two')", "no more host calls")
 
 
-def test_another_function_is_a_difference() -> None:
+def test_other_function() -> None:
+    """Another function is a difference."""
     recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
     error = different(recording, two_asks("one").replace('"f"', '"g"'))
     assert (error.recorded, error.now) == ("f('one')", "g('one')")
@@ -74,7 +79,8 @@ def test_another_function_is_a_difference() -> None:
     assert (error.recorded, error.now) == ("extism:host/user f('one')", "mine f('one')")
 
 
-def test_another_output_or_end_is_a_difference() -> None:
+def test_other_output_or_end() -> None:
+    """Another output or end is a difference."""
     recording = recorded(
         two_asks("one"), ("run", ""), ("run", "again"), functions=[host_fn("f")(upper)]
     )
@@ -96,7 +102,8 @@ def test_another_output_or_end_is_a_difference() -> None:
     assert (error.recorded, error.now) == ("raised GuestError: 'no'", "raised GuestError: 'yes'")
 
 
-def test_a_function_of_another_type_is_a_difference() -> None:
+def test_other_function_type() -> None:
+    """A function of another type is a difference."""
     recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
     i32 = guest(
         export("run", "(drop (call $f (i64.const 0)))"), importing("f", "(param i64) (result i32)")
@@ -109,7 +116,8 @@ def test_a_function_of_another_type_is_a_difference() -> None:
     assert different(recording, more).now == "f('one', 1)"
 
 
-def test_a_plugin_that_cannot_be_loaded_is_a_difference() -> None:
+def test_unloadable_plugin() -> None:
+    """A plugin that cannot be loaded is a difference."""
     recording = recorded(ENDS, ("fine", "x"))
     error = different(recording, wasi_guest(export("fine", "(call $proc_exit (i32.const 0))")))
     assert "cannot be loaded" in str(error)
@@ -126,7 +134,8 @@ def test_strict_wants_the_very_modules() -> None:
         recording.replay(ENDS + " ", strict=True)
 
 
-def test_without_a_plugin_the_files_of_the_recorded_one_are_replayed(tmp_path: Path) -> None:
+def test_default_is_recorded_plugin(tmp_path: Path) -> None:
+    """Without a plugin, the files of the recorded one are replayed."""
     path = tmp_path / "count_vowels.wasm"
     shutil.copy(EXAMPLES / "count_vowels.wasm", path)
     recording = recorded(path, ("count_vowels", "Hello"))
@@ -142,7 +151,8 @@ def test_a_replay_gives_the_same_twice() -> None:
     assert one.calls == two.calls
 
 
-def test_functions_that_host_fn_registered_are_not_linked_in_a_replay() -> None:
+def test_registered_functions_not_linked() -> None:
+    """Functions that `host_fn` registered are not linked in a replay."""
     recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
     registered.clear()
     host_fn("f")(no_more_text)

@@ -29,14 +29,14 @@ from tests.support.recordings import ENDS, answers, asking, importing, outputs, 
         ("none", "FunctionNotFoundError", {}),
     ],
 )
-def test_a_call_that_failed_fails_in_the_replay(
-    name: str, error: str, options: dict[str, Any]
-) -> None:
+def test_failed_call(name: str, error: str, options: dict[str, Any]) -> None:
+    """A call that failed fails in the replay."""
     recording = recorded(ENDS, ("fine", b"x"), (name, b""), **options)
     assert outputs(recording.replay(ENDS)) == [b"x", error]
 
 
-def test_an_instance_that_was_dropped_is_the_end_of_its_recording() -> None:
+def test_dropped_instance_ends_recording() -> None:
+    """An instance that was dropped is the end of its recording."""
     recorder = Recorder()
     with Plugin(ENDS, observe=recorder) as plugin:
         for name in ("fine", "trap", "fine", "fail", "fine"):
@@ -54,7 +54,8 @@ class nothing:
     def __exit__(self, *_: object) -> None: ...
 
 
-def test_a_plugin_that_asked_until_its_deadline_is_ended_when_it_asks_no_less() -> None:
+def test_deadline_with_same_host_calls() -> None:
+    """A plugin that asked until its deadline is ended when it asks no less."""
     source = guest(
         export("run", "(loop $more (drop (call $tick)) (br $more))"),
         importing("tick", "(result i64)"),
@@ -76,7 +77,8 @@ def test_fuel_is_used_as_it_was() -> None:
     assert recorder.recording.replay(asking()).calls[0].fuel == fuel
 
 
-def test_fuel_that_ends_anywhere_ends_there_in_the_replay() -> None:
+def test_fuel_exhaustion() -> None:
+    """Fuel that ends anywhere ends there in the replay."""
     source, ends = asking(), set()
     f = host_fn("f")(upper)
     for fuel in range(1, 1000, 15):  # some of it also while the host makes a block
@@ -94,7 +96,9 @@ def test_fuel_that_ends_anywhere_ends_there_in_the_replay() -> None:
     assert ends == {(0, None), (1, "EngineFailure"), (1, None)}
 
 
-def test_a_plugin_that_has_no_room_for_an_answer_has_none_in_the_replay() -> None:
+def test_no_room_for_answer() -> None:
+    """A plugin that has no room for an answer has none in the replay."""
+
     def f(value: bytes) -> bytes:
         return bytes(300_000)
 
@@ -106,7 +110,8 @@ def test_a_plugin_that_has_no_room_for_an_answer_has_none_in_the_replay() -> Non
     assert "no room for 300000 bytes" in recording.calls[0].host_calls[0].error.message
 
 
-def test_a_call_that_was_refused_is_not_in_the_recording() -> None:
+def test_refused_call_is_not_recorded() -> None:
+    """A call that was refused is not in the recording."""
     recorder = Recorder()
     plugin = Plugin(ENDS, observe=recorder)
     plugin.call("fine", b"x")
@@ -116,7 +121,9 @@ def test_a_call_that_was_refused_is_not_in_the_recording() -> None:
     assert len(recorder.recording.calls) == 1
 
 
-def test_a_call_that_was_interrupted_makes_a_recording_incomplete() -> None:
+def test_interrupted_call_is_incomplete() -> None:
+    """A call that was interrupted makes a recording incomplete."""
+
     def f(value: str) -> str:
         raise KeyboardInterrupt
 
@@ -131,7 +138,8 @@ def test_a_call_that_was_interrupted_makes_a_recording_incomplete() -> None:
         recorder.recording.replay(asking())
 
 
-def test_a_call_that_was_cancelled_in_the_guest_makes_a_recording_incomplete() -> None:
+def test_cancelled_in_guest_is_incomplete() -> None:
+    """A call that was cancelled in the guest makes a recording incomplete."""
     recorder = Recorder()
     with Plugin(ENDS, observe=recorder) as plugin:
         handle = plugin.cancel_handle()
@@ -145,7 +153,8 @@ def test_a_call_that_was_cancelled_in_the_guest_makes_a_recording_incomplete() -
     assert recorder.recording.incomplete == "a call was cancelled"
 
 
-def test_a_call_that_was_cancelled_in_a_host_function_replays() -> None:
+def test_cancelled_in_host_function() -> None:
+    """A call that was cancelled in a host function replays."""
     recorder = Recorder()
 
     def f(value: str) -> str:
@@ -160,7 +169,8 @@ def test_a_call_that_was_cancelled_in_a_host_function_replays() -> None:
     assert outputs(recorder.recording.replay(asking())) == ["CancelledError"]
 
 
-def test_a_call_that_had_no_room_on_pythons_stack_makes_a_recording_incomplete() -> None:
+def test_python_stack_is_incomplete() -> None:
+    """A call that had no room on Python's stack makes a recording incomplete."""
     recorder = Recorder()
     plugin = Plugin(ENDS, observe=recorder)
     plugin.call("fine", b"x")

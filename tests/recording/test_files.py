@@ -22,7 +22,8 @@ from tests.support.paths import ROOT
 from tests.support.recordings import ENDS, answers, asking, importing, recorded, upper, wasi_guest
 
 
-def test_what_is_no_file_is_not_replaced_by_a_recording(tmp_path: Path) -> None:
+def test_non_file_is_not_replaced(tmp_path: Path) -> None:
+    """What is no file is not replaced by a recording."""
     recording = recorded(ENDS, ("fine", b"x"))
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
@@ -34,9 +35,8 @@ def test_what_is_no_file_is_not_replaced_by_a_recording(tmp_path: Path) -> None:
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_an_interrupt_while_a_recording_is_written_goes_through_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_interrupt_leaves_no_file(tmp_path: Path, monkeypatch: Any) -> None:
+    """An interrupt while a recording is written goes through and leaves nothing."""
     recording = recorded(ENDS, ("fine", b"x"))
     for name in ("open", "replace"):
         real = getattr(os, name)
@@ -52,14 +52,16 @@ def test_an_interrupt_while_a_recording_is_written_goes_through_and_leaves_nothi
     assert os.listdir(tmp_path) == ["replace"]
 
 
-def test_a_plugin_of_any_name_is_recorded(tmp_path: Path) -> None:
+def test_any_plugin_name(tmp_path: Path) -> None:
+    """A plugin of any name is recorded."""
     with Plugin(ENDS, name="\U00010400" * 100, observe=Recorder(tmp_path)) as plugin:
         plugin.call("fine")
     (file,) = tmp_path.iterdir()
     load(file).replay(ENDS)
 
 
-def test_a_saved_recording_is_private_and_read_as_it_was(tmp_path: Path) -> None:
+def test_saved_recording_is_private(tmp_path: Path) -> None:
+    """A saved recording is private and read as it was."""
     path = tmp_path / "recording.json"
     recording = recorded(asking(), ("run", b"\xff\0abc"), functions=[host_fn("f")(answers()[1])])
     recording.save(path)
@@ -98,14 +100,16 @@ def test_a_saved_recording_is_private_and_read_as_it_was(tmp_path: Path) -> None
         ),
     ],
 )
-def test_what_is_no_recording_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+def test_invalid_recording_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    """What is no recording is refused."""
     path = tmp_path / "recording.json"
     path.write_bytes(content)
     with pytest.raises(RecordingError, match=message):
         load(path)
 
 
-def test_a_recording_without_calls_is_no_test() -> None:
+def test_empty_recording_is_refused() -> None:
+    """A recording without calls is no test."""
     from plugwasm._recording.recording import loads
 
     document = json.loads(recorded(ENDS, ("fine", b"x")).to_json())
@@ -116,7 +120,8 @@ def test_a_recording_without_calls_is_no_test() -> None:
             loads(json.dumps(document).encode()).replay(ENDS)
 
 
-def test_no_text_of_a_recording_reaches_a_terminal_as_it_is() -> None:
+def test_recording_text_is_escaped() -> None:
+    """No text of a recording reaches a terminal as it is."""
     from plugwasm._recording.recording import loads
 
     bad = "\x1b[31m"
@@ -149,7 +154,8 @@ def test_no_text_of_a_recording_reaches_a_terminal_as_it_is() -> None:
         assert caught.value.message.replace("\n", "").isprintable(), now
 
 
-def test_a_recording_cannot_end_the_process_by_its_limits() -> None:
+def test_recorded_limits_are_harmless() -> None:
+    """A recording cannot end the process by its limits."""
     script = f"""
 import json
 from plugwasm import Limits, Plugin, recording
@@ -171,7 +177,8 @@ for size in (2**22, 2**28):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
+    """A file that is not there is said to be missing."""
     with pytest.raises(RecordingError, match="no such file"):
         load(tmp_path / "none.json")
 
@@ -209,9 +216,8 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
         ('"limits":{}', '"vars":{"x":{"text":"' + "x" * 2_000_000 + '"}}', RecordingError),
     ],
 )
-def test_a_recording_that_was_tampered_with_does_no_harm(
-    was: str, now: str, error: type[Exception] | None
-) -> None:
+def test_tampered_recording_is_harmless(was: str, now: str, error: type[Exception] | None) -> None:
+    """A recording that was tampered with does no harm."""
     from plugwasm._recording.recording import loads
 
     recording = recorded(asking(), ("run", "abc"), functions=[host_fn("f")(upper)])
@@ -258,7 +264,8 @@ def mutated(value: Any, chance: random.Random) -> Any:
     return value
 
 
-def test_random_changes_to_a_recording_are_refused_or_replayed(tmp_path: Path) -> None:
+def test_random_changes(tmp_path: Path) -> None:
+    """Random changes to a recording are refused or replayed."""
     from plugwasm._recording.recording import loads
 
     (tmp_path / "a.txt").write_text("content")
@@ -314,7 +321,8 @@ def test_random_changes_to_a_recording_are_refused_or_replayed(tmp_path: Path) -
             pass
 
 
-def test_a_recording_does_not_raise_the_limits_of_whoever_replays_it() -> None:
+def test_recording_cannot_raise_limits() -> None:
+    """A recording does not raise the limits of whoever replays it."""
     wide = Limits(memory_bytes=2**32, timeout=None)
     recording = recorded(guest(export("run", "(call $echo)")), ("run", "abc"), limits=wide)
     with pytest.raises(

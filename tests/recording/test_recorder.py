@@ -21,7 +21,8 @@ from tests.support.guests import export, guest
 from tests.support.recordings import ENDS, asking, importing, outputs, upper
 
 
-def test_there_is_no_recording_before_the_first_call() -> None:
+def test_no_recording_before_first_call() -> None:
+    """There is no recording before the first call."""
     recorder = Recorder()
     with (
         Plugin(ENDS, observe=recorder),
@@ -30,7 +31,8 @@ def test_there_is_no_recording_before_the_first_call() -> None:
         _ = recorder.recording
 
 
-def test_beyond_its_size_a_recording_ends_and_says_so() -> None:
+def test_size_limit_ends_recording() -> None:
+    """Beyond its size, a recording ends and says so."""
     recorder = Recorder(max_bytes=10_000)
     with Plugin(ENDS, observe=recorder) as plugin:
         plugin.call("fine", b"x" * 1000)
@@ -46,7 +48,8 @@ def test_beyond_its_size_a_recording_ends_and_says_so() -> None:
             Recorder(max_bytes=wrong)  # type: ignore[arg-type]
 
 
-def test_a_recording_holds_no_more_than_its_size_whatever_the_plugin_has_it_take_down() -> None:
+def test_size_limit_holds_for_any_plugin() -> None:
+    """A recording holds no more than its size whatever the plugin has it take down."""
     asks = """(local $i i32) (loop $next
       (drop (call $f (i64.const 5)))
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
@@ -77,7 +80,8 @@ def plus(number: int) -> int:
     return number + 1000
 
 
-def test_blocks_that_are_larger_than_a_recording_are_not_copied_for_it() -> None:
+def test_large_blocks_are_not_copied() -> None:
+    """Blocks that are larger than a recording are not copied for it."""
     source = guest(
         export("run", "(call $f (call $alloc (i64.const 209715200)))"),
         importing("f", "(param i64)"),
@@ -95,7 +99,8 @@ def test_blocks_that_are_larger_than_a_recording_are_not_copied_for_it() -> None
     assert most < 2**24
 
 
-def test_recordings_are_written_for_this_user_only_when_wanted(tmp_path: Path) -> None:
+def test_files_are_private_and_optional(tmp_path: Path) -> None:
+    """Recordings are written for this user only when wanted."""
     folder = tmp_path / "recordings"
     recorder = Recorder(folder, when=lambda call: call.error)
     with Plugin(ENDS, name="a/b.c", observe=recorder) as plugin:
@@ -113,7 +118,8 @@ def test_recordings_are_written_for_this_user_only_when_wanted(tmp_path: Path) -
     load(path).replay(ENDS)
 
 
-def test_one_recorder_serves_the_plugins_of_a_pool_in_many_threads(tmp_path: Path) -> None:
+def test_recorder_of_pool_in_threads(tmp_path: Path) -> None:
+    """One recorder serves the plugins of a pool in many threads."""
     recorder = Recorder(tmp_path)
     with plugwasm.PluginPool(
         asking(), functions=[host_fn("f")(upper)], observe=recorder, size=3
@@ -149,7 +155,9 @@ def test_a_recorder_holds_no_instance() -> None:
     assert len(recorder.recording.calls) == 1
 
 
-def test_a_coroutine_is_recorded_and_replays_without_an_event_loop() -> None:
+def test_coroutine_is_recorded() -> None:
+    """A coroutine is recorded and replays without an event loop."""
+
     async def f(plugin: CurrentPlugin, value: str) -> str:
         await asyncio.sleep(0)
         plugin.set_var("seen", value.encode())
@@ -163,7 +171,8 @@ def test_a_coroutine_is_recorded_and_replays_without_an_event_loop() -> None:
     assert replay.calls[0].vars == {"seen": b"async"}
 
 
-def test_calls_of_every_form_are_recorded() -> None:
+def test_every_form_of_call() -> None:
+    """Calls of every form are recorded."""
     recorder = Recorder()
     with Plugin(asking(), functions=[host_fn("f")(upper)], observe=recorder) as plugin:
         assert plugin.call("run", "text", returns=str) == "TEXT"
@@ -179,12 +188,14 @@ def test_calls_of_every_form_are_recorded() -> None:
     ]
 
 
-def test_an_isolated_plugin_cannot_be_recorded() -> None:
+def test_isolated_plugin_is_refused() -> None:
+    """An isolated plugin cannot be recorded."""
     with pytest.raises(TypeError, match="IsolatedPlugin cannot be recorded"):
         plugwasm.IsolatedPlugin(ENDS, observe=Recorder())
 
 
-def test_a_recorder_goes_together_with_other_observers() -> None:
+def test_with_other_observers() -> None:
+    """A recorder goes together with other observers."""
     from plugwasm.observing import Trace
 
     told: list[str] = []
@@ -199,7 +210,8 @@ def test_a_recorder_goes_together_with_other_observers() -> None:
     recorder.recording.replay(asking())
 
 
-def test_host_functions_get_what_they_get_without_a_recorder() -> None:
+def test_host_functions_are_unaffected() -> None:
+    """Host functions get what they get without a recorder."""
     seen: list[Any] = []
 
     def f(plugin: CurrentPlugin, value: int) -> int:

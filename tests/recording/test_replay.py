@@ -52,7 +52,8 @@ def no_more(*_: Any) -> Any:
 # What the host answers, by kind
 
 
-def test_a_recorded_host_function_is_not_called_in_a_replay() -> None:
+def test_host_function_is_not_called() -> None:
+    """A recorded host function is not called in a replay."""
     asked: list[str] = []
 
     @host_fn()
@@ -66,9 +67,8 @@ def test_a_recorded_host_function_is_not_called_in_a_replay() -> None:
 
 
 @pytest.mark.parametrize("f", answers(), ids=lambda f: f.__name__)
-def test_whatever_a_host_function_does_to_the_plugin_it_does_in_a_replay(
-    f: Callable[..., Any],
-) -> None:
+def test_host_function_effects(f: Callable[..., Any]) -> None:
+    """Whatever a host function does to the plugin it does in a replay."""
     source = asking()
     recording = recorded(
         source,
@@ -102,7 +102,8 @@ def val_function(plugin: CurrentPlugin, inputs: list[Val], results: list[Val]) -
     plugin.free(plugin.memory_at_offset(inputs[0]))
 
 
-def test_functions_of_many_values_and_results_replay_to_the_bit() -> None:
+def test_many_values_and_results() -> None:
+    """Functions of many values and results replay to the bit."""
     types = "(param i64 i32 f64 f32) (result i32 f64 i64 i64 f32)"
     source = guest(
         """(func (export "run") (local $f f32) (local $text i64) (local $param i64) (local $d f64) (local $i i32) (local $out i64)
@@ -140,7 +141,8 @@ def test_functions_of_many_values_and_results_replay_to_the_bit() -> None:
 @pytest.mark.parametrize(
     "number", ["0", "-0.0", "1e308", "inf", "-inf", "nan", "5e-324", "nan:0x4000000000001"]
 )
-def test_every_float_is_read_as_it_was_written(number: str) -> None:
+def test_floats_round_trip(number: str) -> None:
+    """Every float is read as it was written."""
     source = guest(
         f'(func (export "run") (drop (call $f (f64.const {number}))))',
         importing("f", "(param f64) (result f64)"),
@@ -158,7 +160,8 @@ def echo_float(value: float) -> float:
     return value
 
 
-def test_numbers_are_not_taken_for_blocks_where_the_function_says_that_they_are_numbers() -> None:
+def test_numbers_are_not_blocks() -> None:
+    """Numbers are not taken for blocks where the function says that they are numbers."""
     source = asking("(drop (call $f (i64.const 512)))")  # where the input is
 
     def f(value: int) -> int:
@@ -169,7 +172,9 @@ def test_numbers_are_not_taken_for_blocks_where_the_function_says_that_they_are_
     recording.replay(source)
 
 
-def test_what_was_in_a_block_before_does_not_hide_what_a_host_function_writes_to_it() -> None:
+def test_block_written_by_host_function() -> None:
+    """What was in a block before does not hide what a host function writes to it."""
+
     # The host writes the same bytes where they still stand from the call before; another build has other memory there.
     def f(plugin: CurrentPlugin, value: str) -> int:
         block = plugin.alloc(5)
@@ -192,7 +197,8 @@ STATE = guest(
 )
 
 
-def test_config_vars_and_the_log_level_are_as_they_were() -> None:
+def test_config_vars_and_log_level() -> None:
+    """Config vars and the log level are as they were."""
     logger = logging.getLogger("plugwasm.plugin.plugin")
     recorder = Recorder()
     with Plugin(STATE, config={"key": "one"}, vars={"name": b"first"}, observe=recorder) as plugin:
@@ -223,7 +229,8 @@ def test_config_vars_and_the_log_level_are_as_they_were() -> None:
     assert [bool(call.vars) for call in calls] == [False] * 4 + [True] + [False] * 2
 
 
-def test_a_change_of_the_config_before_a_call_that_was_not_made_is_not_forgotten() -> None:
+def test_config_change_of_refused_call() -> None:
+    """A change of the config before a call that was not made is not forgotten."""
     recorder = Recorder()
     with Plugin(STATE, config={"key": "one"}, observe=recorder) as plugin:
         plugin.call("config")
@@ -240,7 +247,7 @@ def test_a_change_of_the_config_before_a_call_that_was_not_made_is_not_forgotten
 class NoRoom:
     """The stack of a thread that has used it up."""
 
-    here = types.SimpleNamespace(levels=0, recursion_limit=0)
+    measurement = types.SimpleNamespace(call_depth=0, recursion_limit=0)
     need = 2**20
 
     def has_room(self) -> bool:
@@ -250,7 +257,8 @@ class NoRoom:
         return 0
 
 
-def test_another_build_may_log_more_and_read_other_config() -> None:
+def test_other_build_may_log_more() -> None:
+    """Another build may log more and read other config."""
     recording = recorded(STATE, ("config", b""), config={"key": "one", "more": "x"})
     another = guest(
         export(
@@ -261,7 +269,8 @@ def test_another_build_may_log_more_and_read_other_config() -> None:
     assert outputs(recording.replay(another)) == [b"one"]
 
 
-def test_another_value_of_a_var_is_a_difference() -> None:
+def test_other_var_is_a_difference() -> None:
+    """Another value of a var is a difference."""
     recording = recorded(STATE, ("set", b"x" * 200 + b"1"))
     another = guest(export("set", "(call $var_set <<name>> <<else>>)"))
     error = different(recording, another)
@@ -274,7 +283,8 @@ def test_another_value_of_a_var_is_a_difference() -> None:
 # HTTP
 
 
-def test_http_is_answered_from_the_recording_when_the_server_is_gone() -> None:
+def test_http_without_server() -> None:
+    """HTTP is answered from the recording when the server is gone."""
     with Server(
         {"/a": reply(b"hello", headers=[("X-One", "1")]), "/b": reply(b"", status=503)}
     ) as server:
@@ -296,7 +306,8 @@ def test_http_is_answered_from_the_recording_when_the_server_is_gone() -> None:
     assert "503" in str(replay.calls[1].error)
 
 
-def test_status_and_headers_are_those_of_the_recorded_response() -> None:
+def test_http_status_and_headers() -> None:
+    """Status and headers are those of the recorded response."""
     source = guest(
         export(
             "get",
@@ -322,7 +333,8 @@ def test_status_and_headers_are_those_of_the_recorded_response() -> None:
 FILES = str(EXAMPLES / "wasi_files.wasm")
 
 
-def test_files_are_read_and_written_in_a_replay_without_the_directory(tmp_path: Path) -> None:
+def test_files_without_directory(tmp_path: Path) -> None:
+    """Files are read and written in a replay without the directory."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "a.txt").write_text("content of a\n" * 1000)
@@ -353,7 +365,8 @@ def test_files_are_read_and_written_in_a_replay_without_the_directory(tmp_path: 
     assert not folder.exists()
 
 
-def test_what_is_written_to_a_file_must_be_what_was_written(tmp_path: Path) -> None:
+def test_file_writes_are_compared(tmp_path: Path) -> None:
+    """What is written to a file must be what was written."""
     source = {"wasm": [{"path": FILES}], "allowed_paths": {str(tmp_path): "/data"}}
     recording = recorded(source, ("write", "/data/new.txt\nfresh"), wasi=True)
     content = recording.to_json().replace(b'"text": "fresh"', b'"text": "fresx"')
@@ -379,7 +392,8 @@ CLOCK = wasi_guest(
 )
 
 
-def test_time_and_chance_are_as_they_were_also_for_a_build_that_has_them_put_elsewhere() -> None:
+def test_time_and_random() -> None:
+    """Time and chance are as they were, also for a build that has them put elsewhere."""
     recording = recorded(CLOCK, ("look", b""), ("look", b""), wasi=True)
     replay = recording.replay(CLOCK)
     assert replay.calls[0].output != replay.calls[1].output
@@ -389,7 +403,8 @@ def test_time_and_chance_are_as_they_were_also_for_a_build_that_has_them_put_els
     assert outputs(recording.replay(another)) == outputs(replay)
 
 
-def test_a_recorded_sleep_does_not_take_time() -> None:
+def test_sleep_takes_no_time() -> None:
+    """A recorded sleep does not take time."""
     body = """(i64.store (i32.const 0) (i64.const MARK)) (i32.store8 (i32.const 8) (i32.const 0))
         (i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const 1000000))
         (drop (call $poll_oneoff (i32.const 0) (i32.const 128) (i32.const 1) (i32.const 256)))
@@ -410,7 +425,8 @@ def test_a_recorded_sleep_does_not_take_time() -> None:
     assert slept == [0.001]
 
 
-def test_another_build_may_write_more_to_its_streams() -> None:
+def test_other_build_may_print_more() -> None:
+    """Another build may write more to its streams."""
     say = "(i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 3)) (i32.store (i32.const 16) (i32.const 0x0a6968))"
     say += "(drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))"
     quiet, loud = (
@@ -421,7 +437,8 @@ def test_another_build_may_write_more_to_its_streams() -> None:
     recorded(loud, ("f", b""), wasi=True).replay(quiet)
 
 
-def test_a_file_in_the_place_of_a_stream_is_no_stream(tmp_path: Path) -> None:
+def test_file_on_stream_descriptor(tmp_path: Path) -> None:
+    """A file in the place of a stream is no stream."""
     body = """(i64.store (i32.const 100) (i64.const 0x7478742e61)) ;; a.txt
         (drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 5) (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0)
                                (i32.const 200)))
@@ -444,7 +461,8 @@ def test_a_file_in_the_place_of_a_stream_is_no_stream(tmp_path: Path) -> None:
     assert not (tmp_path / "a.txt").exists()
 
 
-def test_bad_pointers_are_refused_in_a_replay_as_before() -> None:
+def test_bad_pointers() -> None:
+    """Bad pointers are refused in a replay as before."""
     source = wasi_guest(
         export(
             "f",
@@ -458,7 +476,9 @@ def test_bad_pointers_are_refused_in_a_replay_as_before() -> None:
     assert outputs(recording.replay(source)) == [(21 + 8).to_bytes(8, "little")]
 
 
-def test_what_the_clock_of_the_application_raises_replays() -> None:
+def test_clock_exception() -> None:
+    """What the clock of the application raises replays."""
+
     class Clock(plugwasm.Clock):
         def realtime(self) -> int:
             raise LookupError("no time")
@@ -484,9 +504,8 @@ def test_a_command_replays() -> None:
     ]
 
 
-def test_a_replay_opens_no_socket_no_file_and_asks_no_clock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_uses_no_system_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay opens no socket no file and asks no clock."""
     (tmp_path / "a.txt").write_text("content")
     body = """(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 64)))
         (drop (call $random_get (i32.const 72) (i32.const 8)))
@@ -527,7 +546,8 @@ def test_a_replay_opens_no_socket_no_file_and_asks_no_clock(
 # Plugins of several modules, and how they start
 
 
-def test_linked_modules_replay_each_with_what_it_was_answered() -> None:
+def test_linked_modules() -> None:
+    """Linked modules replay each with what it was answered."""
     library = guest(
         '(func (export "twice") (param i64) (result i64) (call $f (call $f (local.get 0))))',
         importing("f", "(param i64) (result i64)"),
@@ -558,7 +578,8 @@ def test_a_linked_command_replays() -> None:
     assert first != second
 
 
-def test_what_the_host_answers_while_a_plugin_is_started_is_in_its_first_call() -> None:
+def test_host_calls_at_start() -> None:
+    """What the host answers while a plugin is started is in its first call."""
     source = guest(
         """(global $kept (mut i64) (i64.const 0))
         (func (export "_initialize") (global.set $kept (call $now)))"""
@@ -580,13 +601,15 @@ def answer(results: list[Val], values: Iterator[int]) -> None:
     results[0].value = next(values)
 
 
-def test_a_plugin_that_fails_to_start_fails_in_the_replay() -> None:
+def test_failed_start() -> None:
+    """A plugin that fails to start fails in the replay."""
     source = guest('(func (export "_initialize") unreachable)' + export("f", ""))
     recording = recorded(source, ("f", b""))
     assert outputs(recording.replay(source)) == ["TrapError"]
 
 
-def test_functions_that_the_plugin_has_more_or_no_more_are_linked_all_the_same() -> None:
+def test_added_and_removed_functions() -> None:
+    """Functions that the plugin has more or no more are linked all the same."""
     recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
     another = guest(
         export("run", "(drop (call $f <<one>>)) (call $give <<done>>)")
@@ -597,7 +620,8 @@ def test_functions_that_the_plugin_has_more_or_no_more_are_linked_all_the_same()
     assert outputs(recording.replay(another)) == [b"done"]
 
 
-def test_functions_that_stand_for_plugwasms_own_are_recorded() -> None:
+def test_functions_in_place_of_builtins() -> None:
+    """Functions that stand for plugwasm's own are recorded."""
     source = guest(export("run", "(call $give (call $config_get <<key>>))"))
 
     @host_fn("config_get", namespace="extism:host/env")
@@ -656,9 +680,8 @@ CASES = [
 @pytest.mark.parametrize(
     ("case", "path"), CASES, ids=[f"{case.plugin}: {case.title}" for case, _ in CASES]
 )
-def test_what_plugins_of_ordinary_kits_do_replays(
-    case: cases.Case, path: Path, address: str
-) -> None:
+def test_plugins_of_usual_kits(case: cases.Case, path: Path, address: str) -> None:
+    """What plugins of ordinary kits do replays."""
     recorder = Recorder()
 
     class Host(types.SimpleNamespace):

@@ -41,7 +41,9 @@ ECHO = guest(
 
 
 @both
-def test_a_call_takes_and_gives_what_a_sync_call_does(backend: str) -> None:
+def test_call_async_is_like_call(backend: str) -> None:
+    """A call takes and gives what a sync call does."""
+
     async def main() -> None:
         async with Plugin(ECHO) as plugin:
             assert await plugin.call_async("echo", "text") == b"text"
@@ -57,7 +59,9 @@ def test_a_call_takes_and_gives_what_a_sync_call_does(backend: str) -> None:
 
 
 @both
-def test_errors_arrive_as_from_a_sync_call(backend: str) -> None:
+def test_errors_are_like_call(backend: str) -> None:
+    """Errors arrive as from a sync call."""
+
     async def main() -> None:
         plugin = Plugin(ECHO)
         with pytest.raises(plugwasm.TrapError, match="unreachable"):
@@ -70,7 +74,9 @@ def test_errors_arrive_as_from_a_sync_call(backend: str) -> None:
 
 
 @both
-def test_the_event_loop_goes_on_while_a_guest_runs(backend: str) -> None:
+def test_event_loop_is_not_blocked(backend: str) -> None:
+    """The event loop goes on while a guest runs."""
+
     async def main() -> None:
         plugin, ticks = Plugin(ECHO, limits=Limits(timeout=0.5)), 0
 
@@ -91,7 +97,9 @@ def test_the_event_loop_goes_on_while_a_guest_runs(backend: str) -> None:
 
 
 @both
-def test_a_second_call_of_a_plugin_waits_for_the_first(backend: str) -> None:
+def test_second_call_waits(backend: str) -> None:
+    """A second call of a plugin waits for the first."""
+
     async def main() -> None:
         plugin, limiter = Plugin(ECHO), anyio.CapacityLimiter(1)
         answers: list[bytes] = []
@@ -118,7 +126,8 @@ def test_a_second_call_of_a_plugin_waits_for_the_first(backend: str) -> None:
 
 
 @both
-def test_a_limiter_bounds_the_calls_that_run_at_a_time(backend: str) -> None:
+def test_limiter_bounds_calls(backend: str) -> None:
+    """A limiter bounds the calls that run at a time."""
     running, most = 0, 0
     lock = threading.Lock()
 
@@ -143,7 +152,9 @@ def test_a_limiter_bounds_the_calls_that_run_at_a_time(backend: str) -> None:
 
 
 @both
-def test_each_event_loop_has_a_limiter_of_its_own(backend: str) -> None:
+def test_limiter_per_event_loop(backend: str) -> None:
+    """Each event loop has a limiter of its own."""
+
     async def main() -> Any:
         limiter = plugwasm.aio.default_limiter()
         assert limiter is plugwasm.aio.default_limiter()
@@ -155,7 +166,8 @@ def test_each_event_loop_has_a_limiter_of_its_own(backend: str) -> None:
     assert in_loop(backend, main) is not in_loop(backend, main)
 
 
-def test_a_guest_has_stack_where_threads_have_little() -> None:
+def test_guest_stack_on_small_threads() -> None:
+    """A guest has stack where threads have little."""
     program = """
 import threading, anyio, plugwasm
 threading.stack_size(256 * 1024)
@@ -170,7 +182,8 @@ assert threading.stack_size() == 256 * 1024
     assert run.returncode == 0, run.stderr
 
 
-def test_without_anyio_the_error_names_the_extra() -> None:
+def test_missing_anyio() -> None:
+    """Without anyio, the error names the extra."""
     program = """
 import sys
 sys.modules["anyio"] = None
@@ -193,9 +206,9 @@ assert plugin.call("echo", "x") == b"x"
 
 
 @both
-def test_a_task_that_is_cancelled_cancels_the_guest_and_waits_until_it_has_ended(
-    backend: str,
-) -> None:
+def test_cancelled_task_waits_for_guest(backend: str) -> None:
+    """A task that is cancelled cancels the guest and waits until it has ended."""
+
     async def main() -> None:
         plugin = Plugin(ECHO)
         for _ in range(3):
@@ -220,7 +233,9 @@ def test_fail_after_is_a_timeout(backend: str) -> None:
     in_loop(backend, main)
 
 
-def test_asyncio_timeout_cancels_the_guest() -> None:
+def test_asyncio_timeout_cancels_guest() -> None:
+    """Asyncio timeout cancels the guest."""
+
     async def main() -> None:
         plugin = Plugin(ECHO)
         with pytest.raises(asyncio.TimeoutError):
@@ -234,7 +249,9 @@ def test_asyncio_timeout_cancels_the_guest() -> None:
     asyncio.run(main())
 
 
-def test_asyncio_task_cancel_may_come_many_times() -> None:
+def test_asyncio_cancel_many_times() -> None:
+    """Asyncio task cancel may come many times."""
+
     async def main() -> None:
         released, entered = threading.Event(), threading.Event()
 
@@ -258,7 +275,8 @@ def test_asyncio_task_cancel_may_come_many_times() -> None:
 
 
 @both
-def test_a_sync_host_function_runs_to_its_end_and_the_task_waits_for_it(backend: str) -> None:
+def test_sync_host_function_is_finished(backend: str) -> None:
+    """A sync host function runs to its end and the task waits for it."""
     ended = []
 
     def rest() -> None:
@@ -277,7 +295,8 @@ def test_a_sync_host_function_runs_to_its_end_and_the_task_waits_for_it(backend:
 
 
 @both
-def test_a_call_that_was_cancelled_before_it_began_does_not_begin(backend: str) -> None:
+def test_cancelled_before_start(backend: str) -> None:
+    """A call that was cancelled before it began does not begin."""
     calls = []
 
     async def main() -> None:
@@ -297,7 +316,8 @@ def test_a_call_that_was_cancelled_before_it_began_does_not_begin(backend: str) 
     assert calls == [1]
 
 
-def test_an_asyncio_task_that_was_cancelled_before_its_first_step_does_not_call() -> None:
+def test_cancelled_before_first_step() -> None:
+    """An asyncio task that was cancelled before its first step does not call."""
     calls: list[int] = []
 
     async def main() -> None:
@@ -315,7 +335,9 @@ def test_an_asyncio_task_that_was_cancelled_before_its_first_step_does_not_call(
 
 
 @both
-def test_cancelling_at_any_moment_leaves_a_usable_plugin(backend: str) -> None:
+def test_cancel_at_any_moment(backend: str) -> None:
+    """Cancelling at any moment leaves a usable plugin."""
+
     async def main() -> None:
         plugin = Plugin(ECHO)
         for step in range(60):
@@ -348,7 +370,8 @@ def test_closing_a_plugin_ends_its_call(backend: str) -> None:
     in_loop(backend, main)
 
 
-def test_a_task_that_its_event_loop_has_forgotten_keeps_no_guest_running() -> None:
+def test_forgotten_task_stops_guest() -> None:
+    """A task that its event loop has forgotten keeps no guest running."""
     plugin, loop = Plugin(ECHO), asyncio.new_event_loop()
     task = loop.create_task(plugin.call_async("spin"))
     loop.run_until_complete(asyncio.sleep(0.1))
@@ -360,7 +383,9 @@ def test_a_task_that_its_event_loop_has_forgotten_keeps_no_guest_running() -> No
 
 
 @pytest.mark.parametrize("is_forgotten", [True, False])
-def test_an_event_loop_that_is_gone_keeps_no_thread_waiting(is_forgotten: bool) -> None:
+def test_ended_event_loop_keeps_no_thread(is_forgotten: bool) -> None:
+    """An event loop that is gone keeps no thread waiting."""
+
     async def answer(data: str) -> str:
         await asyncio.sleep(60)
         return data
@@ -380,7 +405,9 @@ def test_an_event_loop_that_is_gone_keeps_no_thread_waiting(is_forgotten: bool) 
 
 
 @both
-def test_an_isolated_plugin_is_called_the_same_way(backend: str) -> None:
+def test_isolated_plugin(backend: str) -> None:
+    """An isolated plugin is called the same way."""
+
     async def answer(question: str) -> str:
         await anyio.sleep(0.001)
         return question + "!"
@@ -401,9 +428,8 @@ def test_an_isolated_plugin_is_called_the_same_way(backend: str) -> None:
 
 
 @both
-def test_loading_and_compiling_do_not_block_the_event_loop(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_and_compile_do_not_block(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading and compiling do not block the event loop."""
     import plugwasm._runtime.compiled_plugin as compiled_module
 
     threads: list[int] = []
@@ -443,9 +469,8 @@ def test_loading_and_compiling_do_not_block_the_event_loop(
 
 
 @both
-def test_a_load_that_is_cancelled_is_not_waited_for_and_what_it_makes_is_closed(
-    backend: str,
-) -> None:
+def test_cancelled_load_is_closed(backend: str) -> None:
+    """A load that is cancelled is not waited for and what it makes is closed."""
     released, made = threading.Event(), []
 
     def make() -> Plugin:
@@ -494,7 +519,8 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
 @both
 @pytest.mark.parametrize("where", ["guest", "coroutine"])
-def test_ctrl_c_ends_the_guest_and_the_program(backend: str, where: str) -> None:
+def test_ctrl_c_ends_guest(backend: str, where: str) -> None:
+    """Ctrl-C ends the guest and the program."""
     program = """
 import os, signal, sys, threading, anyio, plugwasm
 backend, where = sys.argv[1:]

@@ -55,9 +55,9 @@ CANCELLED = [
 
 
 @pytest.mark.parametrize("rest", CANCELLED)
-def test_awaiting_what_somebody_else_has_cancelled_is_an_error_of_the_host_function(
-    rest: Callable[[], Coroutine[Any, Any, None]],
-) -> None:
+def test_foreign_cancellation_is_host_error(rest: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Awaiting what somebody else has cancelled is an error of the host function."""
+
     async def main() -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -82,8 +82,11 @@ async def _in_a_task(main: Callable[[], Coroutine[Any, Any, None]]) -> str:
     return "ended"
 
 
-def test_such_an_error_in_a_task_whose_earlier_cancellation_was_refused() -> None:
-    """`cancelling` stays at 1 there, which must not be taken for a cancellation of the call."""
+def test_foreign_after_refused_cancellation() -> None:
+    """Awaiting what somebody else has cancelled is such an error also after a refused cancellation.
+
+    `cancelling` stays at 1 there, which must not be taken for a cancellation of the call.
+    """
 
     async def main() -> None:
         task = asyncio.current_task()
@@ -100,7 +103,8 @@ def test_such_an_error_in_a_task_whose_earlier_cancellation_was_refused() -> Non
 
 
 @pytest.mark.parametrize("how", ["task", "scope", "timeout"])
-def test_a_task_that_is_cancelled_while_the_coroutine_runs_is_cancelled(how: str) -> None:
+def test_task_cancelled_in_coroutine(how: str) -> None:
+    """A task that is cancelled while the coroutine runs is cancelled."""
     began = asyncio.Event()
 
     async def rest() -> None:
@@ -133,8 +137,11 @@ def test_a_task_that_is_cancelled_while_the_coroutine_runs_is_cancelled(how: str
     asyncio.run(main())
 
 
-def test_a_coroutine_that_its_call_has_stopped_may_then_await_what_is_cancelled() -> None:
-    """The deadline cancels the coroutine alone; what that raises afterwards must not reach the task."""
+def test_stopped_coroutine_awaits_cancelled() -> None:
+    """A coroutine that its call has stopped may then await what is cancelled.
+
+    The deadline cancels the coroutine alone; what that raises afterwards must not reach the task.
+    """
     from plugwasm import Limits, TimeoutError
 
     async def rest() -> None:
@@ -154,9 +161,9 @@ def test_a_coroutine_that_its_call_has_stopped_may_then_await_what_is_cancelled(
 
 @both
 @pytest.mark.parametrize("kind", [GeneratorExit, SystemExit, asyncio.CancelledError])
-def test_what_a_coroutine_raises_itself_is_the_cause_of_a_host_function_error(
-    backend: str, kind: type[BaseException]
-) -> None:
+def test_coroutine_exception_is_cause(backend: str, kind: type[BaseException]) -> None:
+    """What a coroutine raises itself is the cause of a host function error."""
+
     async def rest() -> None:
         await anyio.lowlevel.checkpoint()
         raise kind("by hand")
@@ -172,9 +179,9 @@ def test_what_a_coroutine_raises_itself_is_the_cause_of_a_host_function_error(
     in_loop(backend, main)
 
 
-def test_trios_own_cancellation_of_a_scope_that_has_ended_is_an_error_of_the_host_function() -> (
-    None
-):
+def test_trio_ended_scope_is_host_error() -> None:
+    """Trio's own cancellation of a scope that has ended is an error of the host function."""
+
     async def rest() -> None:
         kept: BaseException | None = None
         with trio.CancelScope() as scope:
@@ -197,7 +204,11 @@ def test_trios_own_cancellation_of_a_scope_that_has_ended_is_an_error_of_the_hos
     trio.run(main)
 
 
-def test_the_same_by_a_pool_and_by_a_set() -> None:
+def test_foreign_in_pool_and_set() -> None:
+    """What somebody else has cancelled is an error of the host function in a pool and in a
+    set too.
+    """
+
     async def answer(text: str) -> str:
         await _awaits_a_cancelled_future()
         return text
@@ -218,7 +229,8 @@ def test_the_same_by_a_pool_and_by_a_set() -> None:
     assert asyncio.run(_in_a_task(main)) == "ended"
 
 
-def test_a_sync_host_function_may_raise_them_too() -> None:
+def test_foreign_in_sync_host_function() -> None:
+    """A sync host function may raise them too."""
     from plugwasm import Plugin
     from tests.support.guests import export, guest
 

@@ -36,7 +36,8 @@ ECHO = guest(
 
 
 @both
-def test_an_async_host_function_runs_in_the_task_that_awaits_the_call(backend: str) -> None:
+def test_runs_in_awaiting_task(backend: str) -> None:
+    """An async host function runs in the task that awaits the call."""
     tasks: list[object] = []
 
     async def answer(question: str) -> str:
@@ -54,7 +55,9 @@ def test_an_async_host_function_runs_in_the_task_that_awaits_the_call(backend: s
 
 
 @both
-def test_what_an_async_host_function_raises_is_the_cause(backend: str) -> None:
+def test_exception_is_cause(backend: str) -> None:
+    """What an async host function raises is the cause."""
+
     async def answer(question: str) -> str:
         await anyio.sleep(0)
         raise LookupError(question)
@@ -71,7 +74,9 @@ def test_what_an_async_host_function_raises_is_the_cause(backend: str) -> None:
     in_loop(backend, main)
 
 
-def test_a_sync_call_cannot_run_an_async_host_function_and_says_what_can() -> None:
+def test_sync_call_is_refused() -> None:
+    """A sync call cannot run an async host function and says what can."""
+
     async def answer(question: str) -> str:
         return question
 
@@ -89,7 +94,8 @@ def test_a_sync_call_cannot_run_an_async_host_function_and_says_what_can() -> No
 
 
 @both
-def test_the_context_of_the_caller_is_there_in_host_functions(backend: str) -> None:
+def test_context_of_caller(backend: str) -> None:
+    """The context of the caller is there in host functions."""
     user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
 
     def sync_answer(question: str) -> str:
@@ -112,7 +118,8 @@ def test_the_context_of_the_caller_is_there_in_host_functions(backend: str) -> N
 
 
 @both
-def test_a_coroutine_is_cancelled_with_its_task(backend: str) -> None:
+def test_coroutine_cancelled_with_task(backend: str) -> None:
+    """A coroutine is cancelled with its task."""
     cancelled = []
 
     async def answer(question: str) -> str:
@@ -135,7 +142,8 @@ def test_a_coroutine_is_cancelled_with_its_task(backend: str) -> None:
 
 
 @both
-def test_the_deadline_of_a_call_ends_a_coroutine(backend: str) -> None:
+def test_deadline_ends_coroutine(backend: str) -> None:
+    """The deadline of a call ends a coroutine."""
     cleaned_up = []
 
     async def rest() -> None:
@@ -159,7 +167,9 @@ def test_the_deadline_of_a_call_ends_a_coroutine(backend: str) -> None:
 
 
 @both
-def test_a_cancel_handle_ends_a_coroutine(backend: str) -> None:
+def test_cancel_handle_ends_coroutine(backend: str) -> None:
+    """A cancel handle ends a coroutine."""
+
     async def rest() -> None:
         await anyio.sleep(60)
 
@@ -175,9 +185,8 @@ def test_a_cancel_handle_ends_a_coroutine(backend: str) -> None:
 
 
 @both
-def test_an_async_host_function_with_a_signature_uses_the_memory_of_its_plugin(
-    backend: str,
-) -> None:
+def test_signature_and_plugin_memory(backend: str) -> None:
+    """An async host function with a signature uses the memory of its plugin."""
     kept: list[Any] = []
 
     @host_fn(name="answer_to", signature=([ValType.PTR], [ValType.PTR]), user_data="!")
@@ -219,7 +228,9 @@ def test_an_async_host_function_with_a_signature_uses_the_memory_of_its_plugin(
 
 
 @both
-def test_async_host_functions_can_be_methods_partials_and_callables(backend: str) -> None:
+def test_methods_partials_and_callables(backend: str) -> None:
+    """Async host functions can be methods, partials and callables."""
+
     class Oracle:
         async def ask(self, question: str) -> str:
             return question + "1"
@@ -245,9 +256,8 @@ def test_async_host_functions_can_be_methods_partials_and_callables(backend: str
 
 
 @both
-def test_an_async_host_function_can_await_other_plugins_whatever_the_limiter_says(
-    backend: str,
-) -> None:
+def test_awaits_other_plugins(backend: str) -> None:
+    """An async host function can await other plugins whatever the limiter says."""
     inner = CompiledPlugin(ECHO)
 
     async def answer(question: str) -> str:
@@ -271,7 +281,9 @@ def test_an_async_host_function_can_await_other_plugins_whatever_the_limiter_say
 
 
 @both
-def test_a_coroutine_cannot_call_the_plugin_that_waits_for_it(backend: str) -> None:
+def test_cannot_call_waiting_plugin(backend: str) -> None:
+    """A coroutine cannot call the plugin that waits for it."""
+
     async def rest() -> None:
         with pytest.raises(BusyError):
             await plugin.call_async("echo")
@@ -287,7 +299,9 @@ def test_a_coroutine_cannot_call_the_plugin_that_waits_for_it(backend: str) -> N
 
 
 @both
-def test_a_sync_host_function_may_call_a_plugin_whose_host_function_is_async(backend: str) -> None:
+def test_sync_function_calls_async_plugin(backend: str) -> None:
+    """A sync host function may call a plugin whose host function is async."""
+
     async def answer(question: str) -> str:
         await anyio.sleep(0)
         return question + "!"
@@ -301,7 +315,9 @@ def test_a_sync_host_function_may_call_a_plugin_whose_host_function_is_async(bac
     in_loop(backend, main)
 
 
-def test_another_thread_of_a_host_function_has_no_event_loop() -> None:
+def test_other_thread_has_no_event_loop() -> None:
+    """Another thread of a host function has no event loop."""
+
     async def answer(question: str) -> str:
         return question
 
@@ -317,7 +333,9 @@ def test_another_thread_of_a_host_function_has_no_event_loop() -> None:
 
 
 @both
-def test_a_sync_host_function_may_run_an_event_loop_of_its_own(backend: str) -> None:
+def test_sync_function_runs_event_loop(backend: str) -> None:
+    """A sync host function may run an event loop of its own."""
+
     async def inner(question: str) -> str:
         await anyio.sleep(0)
         return question + "!"
@@ -332,7 +350,9 @@ def test_a_sync_host_function_may_run_an_event_loop_of_its_own(backend: str) -> 
 
 
 @both
-def test_many_calls_with_async_host_functions_at_once(backend: str) -> None:
+def test_many_concurrent_calls(backend: str) -> None:
+    """Many calls with async host functions at once."""
+
     async def answer(question: str) -> str:
         await anyio.sleep(0.001)
         return question * 2

@@ -65,7 +65,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
 
 
 @both
-def test_a_plugin_is_made_and_closed_in_a_thread(backend: str, work: Work) -> None:
+def test_plugin(backend: str, work: Work) -> None:
+    """A plugin is made and closed in a thread."""
+
     async def main() -> None:
         async with await plugwasm.aio.load(ECHO) as plugin:
             work.elsewhere("CompiledPlugin.__init__", "CompiledPlugin._link")
@@ -76,9 +78,9 @@ def test_a_plugin_is_made_and_closed_in_a_thread(backend: str, work: Work) -> No
 
 
 @both
-def test_a_compiled_plugin_is_made_in_a_thread_and_so_are_plugins_of_it(
-    backend: str, work: Work
-) -> None:
+def test_compiled_plugin(backend: str, work: Work) -> None:
+    """A compiled plugin is made in a thread and so are plugins of it."""
+
     async def main() -> None:
         compiled = await plugwasm.aio.compile(ECHO, name="compiled")
         work.elsewhere("CompiledPlugin._link")
@@ -93,9 +95,9 @@ def test_a_compiled_plugin_is_made_in_a_thread_and_so_are_plugins_of_it(
 
 
 @both
-def test_a_pool_is_made_and_closed_in_a_thread_and_its_plugins_in_those_of_the_calls(
-    backend: str, work: Work
-) -> None:
+def test_pool(backend: str, work: Work) -> None:
+    """A pool is made and closed in a thread and its plugins in those of the calls."""
+
     async def main() -> None:
         async with await plugwasm.aio.pool(ECHO, size=2, name="pooled") as pool:
             assert (type(pool), pool.size, pool.name) == (PluginPool, 2, "pooled")
@@ -111,7 +113,9 @@ def test_a_pool_is_made_and_closed_in_a_thread_and_its_plugins_in_those_of_the_c
 
 
 @both
-def test_a_pool_of_processes_is_made_and_closed_in_threads(backend: str, work: Work) -> None:
+def test_pool_of_processes(backend: str, work: Work) -> None:
+    """A pool of processes is made and closed in threads."""
+
     async def main() -> None:
         async with await plugwasm.aio.pool(factory=lambda: IsolatedPlugin(ECHO), size=1) as pool:
             assert await pool.call_async("echo", b"1") == b"1"
@@ -123,9 +127,8 @@ def test_a_pool_of_processes_is_made_and_closed_in_threads(backend: str, work: W
 
 @both
 @pytest.mark.parametrize("isolated", [False, True])
-def test_a_set_is_made_changed_and_closed_in_a_thread(
-    backend: str, isolated: bool, work: Work, tmp_path: Path
-) -> None:
+def test_plugin_set(backend: str, isolated: bool, work: Work, tmp_path: Path) -> None:
+    """A set is made changed and closed in a thread."""
     (tmp_path / "one.wat").write_text(ECHO)
 
     async def main() -> None:
@@ -148,7 +151,9 @@ def test_a_set_is_made_changed_and_closed_in_a_thread(
 
 
 @both
-def test_an_isolated_plugin_is_made_and_closed_in_a_thread(backend: str, work: Work) -> None:
+def test_isolated_plugin(backend: str, work: Work) -> None:
+    """An isolated plugin is made and closed in a thread."""
+
     async def main() -> None:
         async with await plugwasm.aio.isolated(ECHO, config={"k": "v"}) as plugin:
             assert (type(plugin), plugin.config) == (IsolatedPlugin, {"k": "v"})
@@ -169,7 +174,9 @@ MAKERS: list[Any] = [
 
 @both
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
-def test_what_cannot_be_made_raises_as_the_class_does(backend: str, make: Any) -> None:
+def test_errors_are_those_of_class(backend: str, make: Any) -> None:
+    """What cannot be made raises as the class does."""
+
     async def main() -> None:
         with pytest.raises(plugwasm.SourceError, match="nowhere"):
             await make("nowhere.wasm")
@@ -178,10 +185,12 @@ def test_what_cannot_be_made_raises_as_the_class_does(backend: str, make: Any) -
 
 
 @both
-def test_the_event_loop_goes_on_while_a_pool_is_made(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The pool is not finished before the event loop has gone on: were it made in the loop, that would wait for ever."""
+def test_event_loop_is_not_blocked(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop goes on while a pool is made.
+
+    The pool is not finished before the event loop has gone on: were it made in the loop, that would
+    wait for ever.
+    """
     went_on = threading.Event()
     real = CompiledPlugin._link
 
@@ -206,9 +215,8 @@ def test_the_event_loop_goes_on_while_a_pool_is_made(
 
 
 @both
-def test_a_pool_that_nobody_waits_for_any_more_is_closed(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_abandoned_pool_is_closed(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that nobody waits for any more is closed."""
     released, closed = threading.Event(), threading.Event()
     real, real_close = CompiledPlugin._link, PluginPool.close
     monkeypatch.setattr(
@@ -230,7 +238,8 @@ def test_a_pool_that_nobody_waits_for_any_more_is_closed(
 
 
 @both
-def test_what_is_made_counts_against_the_limit_and_calls_of_pools_do_not(backend: str) -> None:
+def test_limiter_counts_creation(backend: str) -> None:
+    """What is made counts against the limit and calls of pools do not."""
     seen: list[float] = []
 
     async def main() -> None:

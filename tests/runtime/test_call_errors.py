@@ -38,9 +38,8 @@ def error_of(
 # What the guest reports
 
 
-def test_the_message_of_the_guest_is_the_message_of_the_error(
-    compiled: plugwasm.CompiledPlugin,
-) -> None:
+def test_guest_message(compiled: plugwasm.CompiledPlugin) -> None:
+    """The message of the guest is the message of the error."""
     error = error_of(compiled, "message")
     assert type(error) is errors.GuestError
     assert str(error) == error.message == error.guest_message == "it went wrong: äöü"
@@ -49,9 +48,8 @@ def test_the_message_of_the_guest_is_the_message_of_the_error(
 
 
 @pytest.mark.parametrize(("function", "code"), [("message_and_zero", 0), ("message_and_seven", 7)])
-def test_a_message_is_an_error_whatever_the_code(
-    compiled: plugwasm.CompiledPlugin, function: str, code: int
-) -> None:
+def test_message_with_any_code(compiled: plugwasm.CompiledPlugin, function: str, code: int) -> None:
+    """A message is an error whatever the code."""
     error = error_of(compiled, function)
     assert type(error) is errors.GuestError
     assert (error.guest_message, error.code) == ("said", code)
@@ -60,9 +58,8 @@ def test_a_message_is_an_error_whatever_the_code(
 @pytest.mark.parametrize(
     ("function", "code"), [("seven", 7), ("minus_one", -1), ("least", -(2**31))]
 )
-def test_a_code_other_than_zero_is_an_error_without_a_message(
-    compiled: plugwasm.CompiledPlugin, function: str, code: int
-) -> None:
+def test_code_without_message(compiled: plugwasm.CompiledPlugin, function: str, code: int) -> None:
+    """A code other than zero is an error without a message."""
     error = error_of(compiled, function)
     assert type(error) is errors.GuestError
     assert (error.guest_message, error.code) == (None, code)
@@ -75,21 +72,20 @@ def test_a_code_of_zero_is_success(compiled: plugwasm.CompiledPlugin) -> None:
         assert plugin.call("good_code", b"fine") == b"fine"
 
 
-def test_a_message_can_be_taken_back_and_the_last_one_counts(
-    compiled: plugwasm.CompiledPlugin,
-) -> None:
+def test_last_message_counts(compiled: plugwasm.CompiledPlugin) -> None:
+    """A message can be taken back and the last one counts."""
     with Plugin(compiled) as plugin:
         assert plugin.call("error_taken_back", b"fine") == b"fine"
     assert error_of(compiled, "error_said_twice").guest_message == "second"
 
 
-def test_a_message_that_is_no_text_is_shown_as_well_as_can_be(
-    compiled: plugwasm.CompiledPlugin,
-) -> None:
+def test_message_not_text(compiled: plugwasm.CompiledPlugin) -> None:
+    """A message that is no text is shown as well as can be."""
     assert error_of(compiled, "error_not_text").guest_message == "\ufffdbc"
 
 
-def test_an_error_of_an_earlier_call_is_forgotten(compiled: plugwasm.CompiledPlugin) -> None:
+def test_earlier_error_is_forgotten(compiled: plugwasm.CompiledPlugin) -> None:
+    """An error of an earlier call is forgotten."""
     with Plugin(compiled) as plugin:
         for _ in range(3):
             with pytest.raises(errors.GuestError):
@@ -125,9 +121,8 @@ def test_each_trap_is_named(compiled: plugwasm.CompiledPlugin, function: str, tr
     assert error.backtrace
 
 
-def test_the_backtrace_has_the_frames_innermost_first_and_none_of_ours(
-    compiled: plugwasm.CompiledPlugin,
-) -> None:
+def test_backtrace_order(compiled: plugwasm.CompiledPlugin) -> None:
+    """The backtrace has the frames innermost first and none of ours."""
     error = error_of(compiled, "deep")
     assert [frame.split(" @ ")[0] for frame in error.backtrace[:2]] == ["inner", "outer"]
     assert len(error.backtrace) == 3
@@ -135,7 +130,8 @@ def test_the_backtrace_has_the_frames_innermost_first_and_none_of_ours(
     assert "backtrace" not in error.message
 
 
-def test_mangled_names_in_the_backtrace_are_made_readable() -> None:
+def test_backtrace_demangles_names() -> None:
+    """Mangled names in the backtrace are made readable."""
     names = ["_ZN7example4main17h0123456789abcdefE", "_ZN3foo3barEv", "_RNvCs1234_7mycrate3foo"]
     body = "".join(
         f"(func ${name} {f'(call ${inner})' if inner else 'unreachable'})"
@@ -153,7 +149,8 @@ def test_mangled_names_in_the_backtrace_are_made_readable() -> None:
     assert "_R" not in shown[0]
 
 
-def test_a_deep_backtrace_is_not_endless(compiled: plugwasm.CompiledPlugin) -> None:
+def test_backtrace_is_bounded(compiled: plugwasm.CompiledPlugin) -> None:
+    """A deep backtrace is not endless."""
     assert 5 < len(error_of(compiled, "recursion").backtrace) <= 1000
 
 
@@ -176,7 +173,8 @@ def test_fuel_goes_before_a_message() -> None:
     assert "`message_and_loop` of plugin `plugin` used up its fuel" in str(caught.value)
 
 
-def test_a_timeout_goes_before_a_message() -> None:
+def test_timeout_over_message() -> None:
+    """A timeout goes before a message."""
     with Plugin(manifest(FAULTY, timeout_ms=100)) as plugin:
         with pytest.raises(errors.TimeoutError, match="100 ms") as caught:
             plugin.call("message_and_loop")
@@ -199,9 +197,10 @@ def test_a_timeout_goes_before_a_message() -> None:
         ("input_of_nothing", ["its input"]),
     ],
 )
-def test_memory_that_the_guest_does_not_own_is_a_named_error(
+def test_foreign_memory_is_named_error(
     compiled: plugwasm.CompiledPlugin, function: str, parts: list[str]
 ) -> None:
+    """Memory that the guest does not own is a named error."""
     error = error_of(compiled, function)
     assert type(error) is errors.BadHandleError
     for part in [
@@ -218,9 +217,8 @@ def test_memory_that_the_guest_does_not_own_is_a_named_error(
 @pytest.mark.parametrize(
     "function", ["message", "message_and_seven", "seven", "output_of_nothing", "error_of_nothing"]
 )
-def test_an_error_that_the_guest_returned_with_keeps_its_instance(
-    compiled: plugwasm.CompiledPlugin, function: str
-) -> None:
+def test_returned_error_keeps_instance(compiled: plugwasm.CompiledPlugin, function: str) -> None:
+    """An error that the guest returned with keeps its instance."""
     with Plugin(compiled) as plugin:
         plugin.call("count")
         with pytest.raises(errors.CallError):
@@ -229,9 +227,8 @@ def test_an_error_that_the_guest_returned_with_keeps_its_instance(
 
 
 @pytest.mark.parametrize("function", ["trap", "message_and_trap", "recursion", "divide"])
-def test_a_call_that_was_unwound_costs_the_instance(
-    compiled: plugwasm.CompiledPlugin, function: str
-) -> None:
+def test_unwound_call_replaces_instance(compiled: plugwasm.CompiledPlugin, function: str) -> None:
+    """A call that was unwound costs the instance."""
     with Plugin(compiled) as plugin:
         plugin.call("count")
         with pytest.raises(errors.CallError):
@@ -239,7 +236,8 @@ def test_a_call_that_was_unwound_costs_the_instance(
         assert number(plugin.call("count")) == 1
 
 
-def test_a_call_that_could_not_begin_keeps_the_instance(compiled: plugwasm.CompiledPlugin) -> None:
+def test_call_not_begun_keeps_instance(compiled: plugwasm.CompiledPlugin) -> None:
+    """A call that could not begin keeps the instance."""
     with Plugin(compiled) as plugin:
         plugin.call("count")
         with pytest.raises(errors.FunctionNotFoundError):
@@ -273,7 +271,9 @@ class Unusual(BaseException):
     ],
     ids=lambda e: f"{type(e).__module__}.{type(e).__name__}",
 )
-def test_what_a_host_function_raises_is_the_cause(raised: BaseException) -> None:
+def test_host_exception_is_cause(raised: BaseException) -> None:
+    """What a host function raises is the cause."""
+
     def fails_here(*_: Any) -> None:
         raise raised
 
@@ -307,7 +307,9 @@ def _frames(error: BaseException) -> list[Any]:
     return frames
 
 
-def test_a_keyboard_interrupt_in_a_host_function_passes_as_itself() -> None:
+def test_keyboard_interrupt_passes() -> None:
+    """A keyboard interrupt in a host function passes as itself."""
+
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -338,9 +340,8 @@ def test_the_cause_of_a_cause_is_kept() -> None:
     assert isinstance(caught.value.__cause__.__cause__, KeyError)
 
 
-def test_the_error_of_a_nested_plugin_arrives_whole_as_the_cause(
-    compiled: plugwasm.CompiledPlugin,
-) -> None:
+def test_nested_plugin_error_is_cause(compiled: plugwasm.CompiledPlugin) -> None:
+    """The error of a nested plugin arrives whole as the cause."""
     source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
     with Plugin(compiled) as inner:
         back = Function(None, "back", [], [], lambda *_: inner.call("deep"))
@@ -357,7 +358,8 @@ def test_the_error_of_a_nested_plugin_arrives_whole_as_the_cause(
     assert (caught.value.plugin, caught.value.function) == ("outside", "run")
 
 
-def test_a_host_function_that_raised_goes_before_the_message_of_the_guest() -> None:
+def test_host_exception_over_message() -> None:
+    """A host function that raised goes before the message of the guest."""
     source = guest(
         export("run", "(call $error_set <<said>>) (call $back)"),
         '(import "extism:host/user" "back" (func $back))',
@@ -373,7 +375,8 @@ def test_a_host_function_that_raised_goes_before_the_message_of_the_guest() -> N
         plugin.call("run")
 
 
-def test_what_a_host_function_raised_in_one_call_is_not_raised_by_the_next() -> None:
+def test_host_exception_is_not_kept() -> None:
+    """What a host function raised in one call is not raised by the next."""
     source = guest(
         export("run", "(call $back)") + export("trap", "unreachable"),
         '(import "extism:host/user" "back" (func $back))',
@@ -389,7 +392,8 @@ def test_what_a_host_function_raised_in_one_call_is_not_raised_by_the_next() -> 
             plugin.call("trap")
 
 
-def test_a_real_error_of_a_call_survives_pickling(compiled: plugwasm.CompiledPlugin) -> None:
+def test_errors_pickle(compiled: plugwasm.CompiledPlugin) -> None:
+    """A real error of a call survives pickling."""
     error = error_of(compiled, "deep")
     arrived = pickle.loads(pickle.dumps(error))
     assert str(arrived) == str(error)
@@ -400,9 +404,9 @@ FAILS = ["trap", "message", "seven", "output_of_nothing", "raises"]
 
 
 @pytest.mark.parametrize("function", FAILS)
-def test_an_error_that_was_handled_keeps_nothing_alive_until_the_garbage_collector_comes(
-    function: str,
-) -> None:
+def test_handled_error_keeps_nothing(function: str) -> None:
+    """An error that was handled keeps nothing alive until the garbage collector comes."""
+
     def back(*_: Any) -> None:
         raise LookupError
 

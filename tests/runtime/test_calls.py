@@ -10,7 +10,6 @@ import pickle
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +21,6 @@ import plugwasm
 import plugwasm._host.registry
 from plugwasm import (
     BusyError,
-    CancelledError,
-    ClosedError,
     Function,
     FunctionNotFoundError,
     OptionError,
@@ -33,7 +30,6 @@ from plugwasm import (
 from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
 from tests.support.host_calls import calling_back
 from tests.support.threads import InThread
-from tests.support.waiting import soon
 
 ECHO = guest(
     export("echo", "(call $echo)"),
@@ -89,14 +85,16 @@ def counter() -> Iterator[Plugin]:
         else type(data).__name__
     ),
 )
-def test_text_bytes_and_every_buffer_can_be_the_input(echo: Plugin, data: Any) -> None:
+def test_input_text_bytes_and_buffers(echo: Plugin, data: Any) -> None:
+    """Text bytes and every buffer can be the input."""
     assert echo.call("echo", data) == b"abcd"
 
 
 @pytest.mark.parametrize(
     "data", [memoryview(b"a.b.c.d.")[::2], memoryview(b"dcba")[::-1]], ids=["strided", "reversed"]
 )
-def test_a_buffer_that_is_not_in_one_piece_can_be_the_input(echo: Plugin, data: memoryview) -> None:
+def test_input_not_contiguous(echo: Plugin, data: memoryview) -> None:
+    """A buffer that is not in one piece can be the input."""
     assert echo.call("echo", data) == b"abcd"
 
 
@@ -116,7 +114,8 @@ def test_an_input_can_be_empty(echo: Plugin, data: Any) -> None:
     assert echo.call("echo", data) == b""
 
 
-def test_the_input_is_empty_when_none_is_given(echo: Plugin) -> None:
+def test_input_default_is_empty(echo: Plugin) -> None:
+    """The input is empty when none is given."""
     assert echo.call("echo") == b""
 
 
@@ -129,15 +128,15 @@ def test_text_travels_as_utf_8(echo: Plugin) -> None:
     [(object(), TypeError), ([object()], TypeError), ("\ud800", OptionError)],
     ids=["object", "in a list", "surrogate"],
 )
-def test_what_cannot_be_sent_is_refused_and_the_plugin_goes_on(
-    echo: Plugin, data: Any, error: type[Exception]
-) -> None:
+def test_input_of_wrong_type_is_refused(echo: Plugin, data: Any, error: type[Exception]) -> None:
+    """What cannot be sent is refused and the plugin goes on."""
     with pytest.raises(error):
         echo.call("echo", data)
     assert echo.call("echo", b"next") == b"next"
 
 
-def test_a_refused_input_does_not_leave_its_deadline_to_the_next_call() -> None:
+def test_refused_input_leaves_no_deadline() -> None:
+    """A refused input does not leave its deadline to the next call."""
     with Plugin(manifest(ECHO, timeout_ms=150)) as plugin:
         with pytest.raises(TypeError):
             plugin.call("echo", object())
@@ -165,13 +164,15 @@ EDGES = [
 
 
 @pytest.mark.parametrize("length", EDGES)
-def test_inputs_of_every_length_come_back_whole(echo: Plugin, length: int) -> None:
+def test_input_of_every_length(echo: Plugin, length: int) -> None:
+    """Inputs of every length come back whole."""
     data = (bytes(range(251)) * (length // 251 + 1))[:length]
     assert echo.call("echo", data) == data
     assert echo.call("echo", b"short") == b"short"
 
 
-def test_inputs_that_grow_and_shrink_do_not_disturb_each_other(echo: Plugin) -> None:
+def test_input_grows_and_shrinks(echo: Plugin) -> None:
+    """Inputs that grow and shrink do not disturb each other."""
     for length in [*EDGES, *reversed(EDGES)]:
         data = length.to_bytes(4, "little") * (length // 4 + 1)
         assert echo.call("echo", data) == data
@@ -190,13 +191,15 @@ def _shared_echo(plugin: list[Plugin] = []) -> Plugin:  # noqa: B006  # one plug
     return plugin[0]
 
 
-def test_the_output_of_an_earlier_call_is_gone_when_a_call_sets_none() -> None:
+def test_output_of_earlier_call_is_gone() -> None:
+    """The output of an earlier call is gone when a call sets none."""
     with Plugin(guest(export("echo", "(call $echo)") + export("nothing", ""))) as plugin:
         assert plugin.call("echo", b"first") == b"first"
         assert plugin.call("nothing", b"second") == b""
 
 
-def test_a_part_of_the_input_can_be_the_output() -> None:
+def test_output_part_of_input() -> None:
+    """A part of the input can be the output."""
     inner = "(call $output_set (i64.add (call $input_offset) (i64.const 2)) (i64.const 3))"
     with Plugin(guest(export("inner", inner))) as plugin:
         assert plugin.call("inner", b"abcdefg") == b"cde"
@@ -214,7 +217,8 @@ def test_a_null_output_is_empty() -> None:
         assert plugin.call("f") == b""
 
 
-def test_memory_of_the_guest_is_kept_between_calls(counter: Plugin) -> None:
+def test_memory_kept_between_calls(counter: Plugin) -> None:
+    """Memory of the guest is kept between calls."""
     assert [number(counter.call("count")) for _ in range(3)] == [1, 2, 3]
 
 
@@ -248,7 +252,8 @@ def test_parse_can_be_given_by_position(echo: Plugin) -> None:
     assert echo.call("echo", b"abc", len) == 3
 
 
-def test_what_parse_raises_reaches_the_caller_and_the_plugin_goes_on(counter: Plugin) -> None:
+def test_parse_exception_reaches_caller(counter: Plugin) -> None:
+    """What parse raises reaches the caller and the plugin goes on."""
     counter.call("count")
 
     def parse(view: memoryview) -> None:
@@ -259,13 +264,15 @@ def test_what_parse_raises_reaches_the_caller_and_the_plugin_goes_on(counter: Pl
     assert number(counter.call("count")) == 3
 
 
-def test_parse_cannot_enter_the_plugin_again(echo: Plugin) -> None:
+def test_parse_cannot_call_plugin(echo: Plugin) -> None:
+    """Parse cannot enter the plugin again."""
     with pytest.raises(BusyError):
         echo.call("echo", b"abc", parse=lambda view: echo.call("echo", b"other"))
     assert echo.call("echo", b"next") == b"next"
 
 
-def test_with_none_for_parse_the_result_is_a_view_that_nobody_can_write_to(echo: Plugin) -> None:
+def test_view_is_read_only(echo: Plugin) -> None:
+    """With `None` for `parse`, the result is a view that nobody can write to."""
     view = echo.call("echo", b"abc", parse=None)
     assert view == b"abc"
     with pytest.raises(TypeError):
@@ -273,7 +280,8 @@ def test_with_none_for_parse_the_result_is_a_view_that_nobody_can_write_to(echo:
 
 
 @pytest.mark.parametrize("end", ["call", "failed call", "reset", "close"])
-def test_a_view_is_released_at_the_next_call_at_reset_and_at_close(end: str) -> None:
+def test_view_is_released_at_next_call(end: str) -> None:
+    """A view is released at the next call at reset and at close."""
     with Plugin(COUNTER) as plugin:
         view = plugin.call("count", parse=None)
         assert len(view) == 8
@@ -288,7 +296,8 @@ def test_a_view_is_released_at_the_next_call_at_reset_and_at_close(end: str) -> 
             view[0]
 
 
-def test_what_was_made_of_a_view_stays_safe_after_calls_and_close() -> None:
+def test_view_copies_stay_valid() -> None:
+    """What was made of a view stays safe after calls and close."""
     plugin = Plugin(ECHO)
     view = plugin.call("echo", b"abcd" * 1000, parse=None)
     part, words = view[4:8], view.cast("I")
@@ -304,7 +313,8 @@ def test_what_was_made_of_a_view_stays_safe_after_calls_and_close() -> None:
     assert len(whole.tobytes()) == 4000
 
 
-def test_something_that_keeps_the_view_does_not_stop_the_next_call(echo: Plugin) -> None:
+def test_view_kept_does_not_stop_call(echo: Plugin) -> None:
+    """Something that keeps the view does not stop the next call."""
     view = echo.call("echo", b"abcd", parse=None)
     numbers = pickle.PickleBuffer(view)
     with pytest.raises(BufferError):
@@ -313,12 +323,14 @@ def test_something_that_keeps_the_view_does_not_stop_the_next_call(echo: Plugin)
     assert len(numbers.raw()) == 4
 
 
-def test_the_view_of_one_call_can_be_the_input_of_the_next(echo: Plugin) -> None:
+def test_view_as_next_input(echo: Plugin) -> None:
+    """The view of one call can be the input of the next."""
     first = echo.call("echo", b"handed on", parse=None)
     assert echo.call("echo", first) == b"handed on"
 
 
-def test_a_part_of_a_view_can_be_the_input_of_the_next_call(echo: Plugin) -> None:
+def test_view_part_as_next_input(echo: Plugin) -> None:
+    """A part of a view can be the input of the next call."""
     first = echo.call("echo", b"0123456789" * 30_000, parse=None)
     assert echo.call("echo", first[5:250_005]) == b"5678901234" * 25_000
 
@@ -326,7 +338,8 @@ def test_a_part_of_a_view_can_be_the_input_of_the_next_call(echo: Plugin) -> Non
 # What can be called
 
 
-def test_function_exists_says_what_can_be_called(counter: Plugin) -> None:
+def test_function_exists(counter: Plugin) -> None:
+    """`function_exists` says what can be called."""
     callable_ = [
         name
         for name in (
@@ -345,13 +358,15 @@ def test_function_exists_says_what_can_be_called(counter: Plugin) -> None:
     assert [name for name in callable_ if counter.function_exists(name)] == ["count", "good"]
 
 
-def test_an_export_may_return_nothing_or_a_code(counter: Plugin) -> None:
+def test_export_returns_nothing_or_code(counter: Plugin) -> None:
+    """An export may return nothing or a code."""
     assert counter.call("good") == b""
     assert number(counter.call("count")) == 1
 
 
 @pytest.mark.parametrize("name", ["takes", "gives_long", "gives_two", "gives_float"])
-def test_an_export_of_another_type_is_refused_by_name_and_type(counter: Plugin, name: str) -> None:
+def test_export_of_other_type_is_refused(counter: Plugin, name: str) -> None:
+    """An export of another type is refused by name and type."""
     with pytest.raises(SignatureError) as caught:
         counter.call(name)
     item = next(item for item in counter.exports if item.name == name)
@@ -362,7 +377,8 @@ def test_an_export_of_another_type_is_refused_by_name_and_type(counter: Plugin, 
     assert number(counter.call("count")) == 1
 
 
-def test_an_unknown_function_is_refused_with_a_suggestion(counter: Plugin) -> None:
+def test_unknown_function_suggestion(counter: Plugin) -> None:
+    """An unknown function is refused with a suggestion."""
     with pytest.raises(FunctionNotFoundError, match="did you mean `count`"):
         counter.call("cuont")
     with pytest.raises(FunctionNotFoundError, match=r"`count`.*`good`") as caught:
@@ -372,17 +388,20 @@ def test_an_unknown_function_is_refused_with_a_suggestion(counter: Plugin) -> No
 
 
 @pytest.mark.parametrize("name", ["marker", "", "extism:host/env", "count\0", "ü"])
-def test_a_name_that_is_no_function_is_not_found(counter: Plugin, name: str) -> None:
+def test_unknown_name_is_not_found(counter: Plugin, name: str) -> None:
+    """A name that is no function is not found."""
     with pytest.raises(FunctionNotFoundError):
         counter.call(name)
 
 
-def test_a_plugin_that_exports_nothing_says_so() -> None:
+def test_no_exports() -> None:
+    """A plugin that exports nothing says so."""
     with Plugin("(module)") as plugin, pytest.raises(FunctionNotFoundError, match="none"):
         plugin.call("f")
 
 
-def test_exports_with_odd_names_can_be_called() -> None:
+def test_export_with_odd_name() -> None:
+    """Exports with odd names can be called."""
     names = ["a b", "ünïcödé", "", "x" * 1000]
     with Plugin(guest("".join(export(name, "(call $echo)") for name in names))) as plugin:
         assert [plugin.call(name, name) for name in names] == [name.encode() for name in names]
@@ -391,7 +410,8 @@ def test_exports_with_odd_names_can_be_called() -> None:
 # Host context
 
 
-def test_the_host_context_reaches_host_functions_during_that_call_only() -> None:
+def test_host_context_during_call() -> None:
+    """The host context reaches host functions during that call only."""
     seen: list[Any] = []
     plugin = calling_back(lambda current, *_: seen.append(current.host_context()))
     context = {"request": 1}
@@ -404,7 +424,8 @@ def test_the_host_context_reaches_host_functions_during_that_call_only() -> None
 
 
 @pytest.mark.parametrize("context", [0, "", False, [], {}], ids=repr)
-def test_a_host_context_that_counts_as_false_is_one_all_the_same(context: Any) -> None:
+def test_host_context_that_is_false(context: Any) -> None:
+    """A host context that counts as false is one all the same."""
     seen: list[Any] = []
     with calling_back(lambda current, *_: seen.append(current.host_context())) as plugin:
         plugin.call("run", host_context=context)
@@ -413,7 +434,8 @@ def test_a_host_context_that_counts_as_false_is_one_all_the_same(context: Any) -
     assert seen[1] is None
 
 
-def test_a_failed_call_does_not_leave_its_host_context_behind() -> None:
+def test_host_context_after_failure() -> None:
+    """A failed call does not leave its host context behind."""
     seen: list[Any] = []
 
     def back(current: plugwasm.CurrentPlugin, *_: Any) -> None:
@@ -430,7 +452,8 @@ def test_a_failed_call_does_not_leave_its_host_context_behind() -> None:
     assert seen == ["fails", "parse raises", None]
 
 
-def test_a_call_without_room_for_its_input_leaves_nothing_behind() -> None:
+def test_no_room_for_input() -> None:
+    """A call without room for its input leaves nothing behind."""
     seen: list[Any] = []
     source = guest(
         export("run", "(call $back)"),
@@ -452,7 +475,8 @@ def test_a_call_without_room_for_its_input_leaves_nothing_behind() -> None:
 # One call at a time
 
 
-def test_a_second_thread_waits_while_a_call_runs() -> None:
+def test_second_thread_waits() -> None:
+    """A second thread waits while a call runs."""
     entered, leave = threading.Event(), threading.Event()
 
     def back(*_: Any) -> None:
@@ -471,7 +495,8 @@ def test_a_second_thread_waits_while_a_call_runs() -> None:
         assert plugin.call("echo", b"third") == b"third"
 
 
-def test_threads_that_share_a_plugin_are_served_and_never_mixed_up(echo: Plugin) -> None:
+def test_threads_are_never_mixed_up(echo: Plugin) -> None:
+    """Threads that share a plugin are served and never mixed up."""
     served: list[int] = []
     wrong: list[Any] = []
 
@@ -493,7 +518,8 @@ def test_threads_that_share_a_plugin_are_served_and_never_mixed_up(echo: Plugin)
     assert echo.call("echo", b"after") == b"after"
 
 
-def test_a_host_function_cannot_enter_its_own_plugin() -> None:
+def test_host_function_cannot_reenter() -> None:
+    """A host function cannot enter its own plugin."""
     caught: list[BaseException] = []
 
     def back(*_: Any) -> None:
@@ -513,7 +539,8 @@ def test_a_host_function_cannot_enter_its_own_plugin() -> None:
         assert plugin.call("echo", b"after") == b"after"
 
 
-def test_the_refusal_to_a_host_function_is_the_cause_of_the_outer_error() -> None:
+def test_reentry_refusal_is_cause() -> None:
+    """The refusal to a host function is the cause of the outer error."""
     with (
         calling_back(lambda *_: plugin.call("echo")) as plugin,
         pytest.raises(plugwasm.HostFunctionError) as caught,
@@ -523,7 +550,8 @@ def test_the_refusal_to_a_host_function_is_the_cause_of_the_outer_error() -> Non
     assert caught.value.function == "run"
 
 
-def test_a_host_function_can_call_another_plugin() -> None:
+def test_host_function_calls_other_plugin() -> None:
+    """A host function can call another plugin."""
     with Plugin(ECHO) as other:
         seen: list[bytes] = []
         with calling_back(lambda *_: seen.append(other.call("echo", b"inner"))) as plugin:
@@ -532,9 +560,8 @@ def test_a_host_function_can_call_another_plugin() -> None:
     assert seen == [b"inner", b"inner"]
 
 
-def test_plugins_that_call_plugins_can_be_nested_and_end_with_an_error_when_that_never_ends() -> (
-    None
-):
+def test_nested_plugins() -> None:
+    """Plugins that call plugins can be nested and end with an error when that never ends."""
     source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
     depth = [0]
 
@@ -558,7 +585,8 @@ def test_plugins_that_call_plugins_can_be_nested_and_end_with_an_error_when_that
         plugin.call("run")
 
 
-def test_a_call_near_the_end_of_the_stack_of_python_is_right_or_an_error() -> None:
+def test_call_near_python_stack_end() -> None:
+    """A call near the end of the stack of Python is right or an error."""
     source = guest(
         export("run", "(call $answer (call $add (i64.const 40) (i64.const 2)))")
         + export("echo", "(call $echo)")
@@ -597,13 +625,15 @@ def test_a_call_near_the_end_of_the_stack_of_python_is_right_or_an_error() -> No
     assert failed > 3
 
 
-def test_plugins_of_one_compiled_plugin_share_nothing_that_they_write() -> None:
+def test_compiled_plugin_shares_nothing() -> None:
+    """Plugins of one compiled plugin share nothing that they write."""
     compiled = plugwasm.CompiledPlugin(COUNTER)
     with Plugin(compiled) as a, Plugin(compiled) as b:
         assert [number(plugin.call("count")) for plugin in (a, b, a, a, b)] == [1, 1, 2, 3, 2]
 
 
-def test_a_compiled_plugin_can_be_used_by_many_threads() -> None:
+def test_compiled_plugin_in_many_threads() -> None:
+    """A compiled plugin can be used by many threads."""
     compiled = plugwasm.CompiledPlugin(COUNTER)
 
     def work() -> list[int]:
@@ -617,153 +647,8 @@ def test_a_compiled_plugin_can_be_used_by_many_threads() -> None:
     assert [thread.result() for thread in threads] == [[1, 2, 3] * 20] * 4
 
 
-def test_a_plugin_can_move_from_thread_to_thread(counter: Plugin) -> None:
+def test_plugin_moves_between_threads(counter: Plugin) -> None:
+    """A plugin can move from thread to thread."""
     assert number(InThread(counter.call, "count").result()) == 1
     assert number(InThread(counter.call, "count").result()) == 2
     assert number(counter.call("count")) == 3
-
-
-# Closing
-
-
-@pytest.mark.parametrize("used", [False, True])
-def test_a_closed_plugin_says_so(used: bool) -> None:
-    plugin = Plugin(ECHO)
-    if used:
-        plugin.call("echo")
-    plugin.close()
-    plugin.close()
-    for name in ("echo", "none"):
-        with pytest.raises(ClosedError, match="`plugin` was closed") as caught:
-            plugin.call(name)
-        assert (caught.value.plugin, caught.value.function) == ("plugin", name)
-    assert "closed" in repr(plugin)
-    plugin.close()
-
-
-def test_what_only_describes_a_plugin_works_after_close() -> None:
-    plugin = Plugin(ECHO)
-    known = plugin.id
-    plugin.close()
-    assert plugin.function_exists("echo")
-    assert plugin.id == known
-    assert plugin.name == "plugin"
-    assert [item.name for item in plugin.exports] == ["echo"]
-    assert plugin.cancel_handle().cancel() is False
-    plugin.reset()
-    with pytest.raises(ClosedError):
-        plugin.call("echo")
-
-
-def test_with_closes_the_plugin_also_when_its_body_raises() -> None:
-    plugin = Plugin(ECHO)
-    with plugin as same:
-        assert same is plugin
-        same.call("echo")
-    with pytest.raises(ClosedError):
-        plugin.call("echo")
-    other = Plugin(ECHO)
-    with pytest.raises(LookupError), other:
-        raise LookupError
-    with pytest.raises(ClosedError):
-        other.call("echo")
-
-
-def test_closing_one_plugin_leaves_the_others_of_its_compiled_plugin() -> None:
-    compiled = plugwasm.CompiledPlugin(COUNTER)
-    a, b = Plugin(compiled), Plugin(compiled)
-    a.call("count")
-    b.call("count")
-    a.close()
-    assert number(b.call("count")) == 2
-    assert number(Plugin(compiled).call("count")) == 1
-    b.close()
-
-
-def test_closing_during_a_call_in_another_thread_ends_that_call() -> None:
-    plugin = Plugin(manifest(SPIN, timeout_ms=8000))
-    plugin.call("echo")
-    running = InThread(plugin.call, "spin")
-    time.sleep(0.1)
-    started = time.monotonic()
-    plugin.close()
-    with pytest.raises(CancelledError):
-        running.result()
-    assert time.monotonic() - started < 2
-    with pytest.raises(ClosedError):
-        plugin.call("echo")
-
-
-def test_closing_while_the_plugin_is_being_started_ends_that() -> None:
-    plugin = Plugin(manifest(guest(export("_initialize", LOOP) + export("f", "")), timeout_ms=3000))
-    running = InThread(plugin.call, "f")
-    time.sleep(0.15)
-    plugin.close()
-    with pytest.raises(CancelledError):
-        running.result()
-    with pytest.raises(ClosedError):
-        plugin.call("f")
-
-
-def test_a_host_function_can_close_its_plugin_which_ends_the_call() -> None:
-    with calling_back(lambda *_: plugin.close()) as plugin:
-        with pytest.raises(CancelledError):
-            plugin.call("run")
-        with pytest.raises(ClosedError):
-            plugin.call("run")
-
-
-def test_a_closed_plugin_frees_its_instance_at_once_without_the_garbage_collector() -> None:
-    gc.collect()
-    gc.disable()
-    try:
-        for end in ("close", "drop", "reset"):
-            plugin = Plugin(COUNTER)
-            plugin.call("count")
-            instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
-            assert instance() is not None
-            if end == "drop":
-                del plugin
-            else:
-                getattr(plugin, end)()
-            assert soon(lambda instance=instance: instance() is None), end
-    finally:
-        gc.enable()
-
-
-def test_garbage_collection_during_calls_does_no_harm() -> None:
-    def back(*_: Any) -> None:
-        for _ in range(3):
-            Plugin(ECHO).call("echo", b"x")
-        gc.collect()
-
-    with calling_back(back) as plugin:
-        for _ in range(3):
-            assert plugin.call("run") == b""
-
-
-def test_a_plugin_nobody_refers_to_lives_until_its_call_ends() -> None:
-    def back(*_: Any) -> None:
-        gc.collect()
-
-    assert calling_back(back).call("run") == b""
-
-
-# Reset
-
-
-def test_reset_makes_everything_new() -> None:
-    source = guest(
-        "(global $n (mut i64) (i64.const 0)) (global $starts (mut i64) (i64.const 0))"
-        + export("_initialize", "(global.set $starts (i64.add (global.get $starts) (i64.const 1)))")
-        + export("set", "(call $var_set <<k>> <<v>>) (global.set $n (i64.const 5))")
-        + export("get", "(call $give (call $var_get <<k>>))")
-        + export("n", "(call $answer (global.get $n))")
-    )
-    with Plugin(source, config={"a": "b"}) as plugin:
-        plugin.reset()
-        plugin.call("set")
-        assert (plugin.call("get"), number(plugin.call("n"))) == (b"v", 5)
-        plugin.reset()
-        assert (plugin.call("get"), number(plugin.call("n"))) == (b"", 0)
-        assert plugin.config == {"a": "b"}

@@ -54,9 +54,10 @@ def plugin(gates: Gates, request: pytest.FixtureRequest) -> Plugin:
     )
 
 
-def test_a_cancel_that_comes_while_the_call_ends_leaves_the_next_one_alone(
+def test_late_cancel_spares_next_call(
     plugin: Plugin, gates: Gates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A cancel that comes while the call ends leaves the next one alone."""
     first: Any = None
     second: Any = None
 
@@ -82,7 +83,8 @@ def test_a_cancel_that_comes_while_the_call_ends_leaves_the_next_one_alone(
     assert plugin.call("ok") == b""
 
 
-def test_a_cancel_hits_the_call_under_way_and_no_later_one(plugin: Plugin, gates: Gates) -> None:
+def test_cancel_hits_current_call_only(plugin: Plugin, gates: Gates) -> None:
+    """A cancel hits the call under way and no later one."""
     for _ in range(3):
         call = InThread(lambda: plugin.call("ask"))
         gates.arrived.acquire()
@@ -94,8 +96,11 @@ def test_a_cancel_hits_the_call_under_way_and_no_later_one(plugin: Plugin, gates
         assert plugin.call("ok") == b""
 
 
-def test_a_task_cancels_the_call_of_its_own_thread_only(plugin: Plugin, gates: Gates) -> None:
-    """Its call has ended, and another thread calls the plugin before the task's thread has left."""
+def test_task_cancels_its_own_call(plugin: Plugin, gates: Gates) -> None:
+    """A task cancels the call of its own thread only.
+
+    Its call has ended, and another thread calls the plugin before the task's thread has left.
+    """
     queue = CoroutineQueue.__new__(CoroutineQueue)  # one that nobody sits at
     thread_call = ThreadCall(queue, lambda _: None)
     thread_call.plugin, thread_call._thread = plugin, threading.get_ident()
@@ -106,7 +111,8 @@ def test_a_task_cancels_the_call_of_its_own_thread_only(plugin: Plugin, gates: G
     assert call.result() == b""
 
 
-def test_a_worker_that_was_to_hurry_with_one_call_has_time_for_the_next() -> None:
+def test_hurried_worker_has_time_again() -> None:
+    """A worker that was to hurry with one call has time for the next."""
     with IsolatedPlugin(ASK, functions=[Function(None, "ask", [], [], lambda *_: None)]) as plugin:
         plugin.call("ok")
         worker = plugin._worker
@@ -135,7 +141,8 @@ def cancel_soon(plugin: Plugin, after: float = 0.1) -> list[bool]:
     return results
 
 
-def test_a_cancel_ends_the_call_under_way_and_the_plugin_can_be_used_again() -> None:
+def test_plugin_usable_after_cancel() -> None:
+    """A cancel ends the call under way and the plugin can be used again."""
     with Plugin(SPIN) as plugin:
         results = cancel_soon(plugin)
         started = time.monotonic()
@@ -148,7 +155,8 @@ def test_a_cancel_ends_the_call_under_way_and_the_plugin_can_be_used_again() -> 
         assert results == [True]
 
 
-def test_a_cancel_before_or_after_a_call_does_nothing() -> None:
+def test_cancel_outside_call_does_nothing() -> None:
+    """A cancel before or after a call does nothing."""
     with Plugin(SPIN) as plugin:
         handle = plugin.cancel_handle()
         assert handle.cancel() is False
@@ -157,7 +165,8 @@ def test_a_cancel_before_or_after_a_call_does_nothing() -> None:
         assert plugin.call("echo", b"second" * 1000) == b"second" * 1000
 
 
-def test_a_cancel_handle_does_not_keep_its_plugin_and_is_harmless_without_it() -> None:
+def test_handle_does_not_keep_plugin() -> None:
+    """A cancel handle does not keep its plugin and is harmless without it."""
     plugin = Plugin(SPIN)
     handle, gone = plugin.cancel_handle(), weakref.ref(plugin)
     plugin.call("echo")
@@ -166,7 +175,8 @@ def test_a_cancel_handle_does_not_keep_its_plugin_and_is_harmless_without_it() -
     assert handle.cancel() is False
 
 
-def test_a_cancel_ends_one_plugin_and_not_the_others_of_its_engine() -> None:
+def test_cancel_spares_other_plugins() -> None:
+    """A cancel ends one plugin and not the others of its engine."""
     compiled = plugwasm.CompiledPlugin(manifest(SPIN, timeout_ms=700))
     with Plugin(compiled) as a, Plugin(compiled) as b:
         first, second = InThread(a.call, "spin"), InThread(b.call, "spin")
@@ -178,7 +188,8 @@ def test_a_cancel_ends_one_plugin_and_not_the_others_of_its_engine() -> None:
             second.result()
 
 
-def test_a_cancel_and_a_timeout_are_told_apart() -> None:
+def test_cancel_and_timeout_differ() -> None:
+    """A cancel and a timeout are told apart."""
     with Plugin(manifest(SPIN, timeout_ms=250)) as plugin:
         with pytest.raises(plugwasm.TimeoutError):
             plugin.call("spin")
@@ -189,7 +200,8 @@ def test_a_cancel_and_a_timeout_are_told_apart() -> None:
             plugin.call("spin")
 
 
-def test_a_cancel_ends_a_plugin_that_is_being_started() -> None:
+def test_cancel_during_start() -> None:
+    """A cancel ends a plugin that is being started."""
     with Plugin(
         manifest(guest(export("_initialize", LOOP) + export("f", "")), timeout_ms=5000)
     ) as plugin:
@@ -199,7 +211,8 @@ def test_a_cancel_ends_a_plugin_that_is_being_started() -> None:
         assert results == [True]
 
 
-def test_a_cancel_in_the_last_moment_of_the_start_ends_the_call_that_follows() -> None:
+def test_cancel_at_end_of_start() -> None:
+    """A cancel in the last moment of the start ends the call that follows."""
     source = guest(
         export("_initialize", "(call $log_error <<started>>)") + export("spin", LOOP),
     )
@@ -223,7 +236,8 @@ def test_a_cancel_in_the_last_moment_of_the_start_ends_the_call_that_follows() -
     assert results == [True]
 
 
-def test_a_cancel_from_a_host_function_ends_the_call_when_that_returns() -> None:
+def test_cancel_from_host_function() -> None:
+    """A cancel from a host function ends the call when that returns."""
     returned: list[int] = []
 
     def back(*_: Any) -> None:
@@ -237,7 +251,8 @@ def test_a_cancel_from_a_host_function_ends_the_call_when_that_returns() -> None
         assert plugin.call("echo", b"again") == b"again"
 
 
-def test_many_cancels_hit_the_call_that_they_were_meant_for() -> None:
+def test_many_cancels_hit_their_call() -> None:
+    """Many cancels hit the call that they were meant for."""
     with Plugin(SPIN) as plugin:
         for round in range(15):
             results = cancel_soon(plugin, 0.01)

@@ -19,7 +19,8 @@ from tests.support.guests import LOOP, export, guest, manifest, number
 from tests.support.linked_modules import ALL_TYPES, ALL_VALUES, ask, asks
 
 
-def test_two_modules_that_import_each_other_are_linked() -> None:
+def test_two_modules() -> None:
+    """Two modules that import each other are linked."""
     even = """(module (import "odd" "is_odd" (func $odd (param i64) (result i64)))
         (func (export "is_even") (param i64) (result i64)
           (if (result i64) (i64.eqz (local.get 0)) (then (i64.const 1)) (else (call $odd (i64.sub (local.get 0) (i64.const 1)))))))"""
@@ -57,19 +58,22 @@ def test_a_circle_of_three_is_linked() -> None:
     assert "".join(answers) == "abcabcabca"
 
 
-def test_the_main_module_can_be_part_of_a_circle() -> None:
+def test_main_module_in_cycle() -> None:
+    """The main module can be part of a circle."""
     lib = """(module (import "main" "helper" (func $helper (result i64)))
         (func (export "f") (result i64) (i64.add (call $helper) (i64.const 1))))"""
     main = asks("lib", "f")[:-1] + '(func (export "helper") (result i64) (i64.const 41)))'
     assert ask(manifest(("lib", lib), ("main", main))) == 42
 
 
-def test_a_module_can_import_from_itself() -> None:
+def test_module_imports_itself() -> None:
+    """A module can import from itself."""
     main = asks("main", "own")[:-1] + '(func (export "own") (result i64) (i64.const 6)))'
     assert ask(manifest(("main", main))) == 6
 
 
-def test_all_types_pass_through_a_circle() -> None:
+def test_all_types_pass() -> None:
+    """All types pass through a circle."""
     other = """(module (import "main" "again" (func $again (param i32 i64 f32 f64) (result f64 f32 i64 i32)))
         (func (export "f") (param i32 i64 f32 f64) (result f64 f32 i64 i32)
           (call $again (local.get 0) (local.get 1) (local.get 2) (local.get 3))))"""
@@ -86,7 +90,8 @@ def test_all_types_pass_through_a_circle() -> None:
             assert plugin.call("pass", values) == values
 
 
-def test_a_trap_on_the_other_side_of_a_circle_has_the_frames_of_both_sides() -> None:
+def test_trap_has_frames_of_both_sides() -> None:
+    """A trap on the other side of a circle has the frames of both sides."""
     lib = '(module (import "main" "helper" (func $helper (result i64))) (func $middle (export "f") (result i64) (call $helper)))'
     main = asks("lib", "f")[:-1] + '(func $inside (export "helper") (result i64) unreachable))'
     with Plugin(manifest(("lib", lib), ("main", main))) as plugin:
@@ -97,7 +102,8 @@ def test_a_trap_on_the_other_side_of_a_circle_has_the_frames_of_both_sides() -> 
         assert len(names) == 3
 
 
-def test_errors_of_all_kinds_pass_through_a_circle() -> None:
+def test_errors_pass() -> None:
+    """Errors of all kinds pass through a circle."""
     lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
     main = guest(
         export("run", "(call $f)")
@@ -120,7 +126,8 @@ def test_errors_of_all_kinds_pass_through_a_circle() -> None:
         assert plugin.call("good", b"after") == b"after"
 
 
-def test_a_deadline_and_fuel_end_a_loop_on_the_other_side_of_a_circle() -> None:
+def test_deadline_and_fuel_end_loop() -> None:
+    """A deadline and fuel end a loop on the other side of a circle."""
     lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
     main = guest(
         export("run", "(call $f)") + export("helper", LOOP), '(import "lib" "f" (func $f))'
@@ -137,7 +144,8 @@ def test_a_deadline_and_fuel_end_a_loop_on_the_other_side_of_a_circle() -> None:
         plugin.call("run")
 
 
-def test_endless_recursion_through_a_circle_is_an_error_of_ours() -> None:
+def test_endless_recursion_is_error() -> None:
+    """Endless recursion through a circle is an error of ours."""
     lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
     main = guest(
         export("helper", "(call $f)") + export("good", "(call $echo)"),
@@ -151,9 +159,8 @@ def test_endless_recursion_through_a_circle_is_an_error_of_ours() -> None:
 
 
 @pytest.mark.parametrize("what", ["memory", "global", "table"])
-def test_a_circle_through_something_else_than_a_function_is_an_error_that_names_it(
-    what: str,
-) -> None:
+def test_cycle_needs_functions(what: str) -> None:
+    """A circle through something else than a function is an error that names it."""
     types = {"memory": "(memory 1)", "global": "(global i32)", "table": "(table 1 funcref)"}
     exports = {
         "memory": '(memory (export "x") 1)',
@@ -170,14 +177,16 @@ def test_a_circle_through_something_else_than_a_function_is_an_error_that_names_
         assert part in str(caught.value)
 
 
-def test_a_circle_of_a_memory_and_a_function_links_when_the_memory_can_be_made_first() -> None:
+def test_cycle_of_memory_and_function() -> None:
+    """A circle of a memory and a function links when the memory can be made first."""
     a = '(module (import "b" "x" (memory 1)) (func (export "f") (result i64) (i64.load8_u (i32.const 0))))'
     b = """(module (import "a" "f" (func $f (result i64)))
         (memory (export "x") 1) (data (i32.const 0) "\\09") (func (export "g") (result i64) (call $f)))"""
     assert ask(manifest(("a", a), ("b", b), ("main", asks("b", "g")))) == 9
 
 
-def test_a_function_of_a_circle_that_is_called_too_early_is_an_error_that_says_so() -> None:
+def test_function_called_too_early() -> None:
+    """A function of a circle that is called too early is an error that says so."""
     a = '(module (import "b" "g" (func $g)) (func $s (call $g)) (start $s) (func (export "f")))'
     b = '(module (import "a" "f" (func $f)) (func (export "g") (call $f)))'
     with Plugin(

@@ -113,7 +113,8 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 # ---- what is kept, and where --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_directory_and_its_entries_are_for_this_user_only(folder: Path) -> None:
+def test_files_are_private(folder: Path) -> None:
+    """The directory and its entries are for this user only."""
     before = os.umask(0)
     try:
         run()
@@ -124,7 +125,8 @@ def test_the_directory_and_its_entries_are_for_this_user_only(folder: Path) -> N
     assert stat.S_IMODE(entry.stat().st_mode) == 0o600
 
 
-def test_an_entry_belongs_to_one_module_and_one_engine(folder: Path) -> None:
+def test_entry_of_module_and_engine(folder: Path) -> None:
+    """An entry belongs to one module and one engine."""
     for wasm in (ONE, TWO):
         for fuel in (False, True):
             assert answer(compiled(wasm, fuel=fuel)) == (1 if wasm is ONE else 2)
@@ -136,7 +138,8 @@ def test_an_entry_belongs_to_one_module_and_one_engine(folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before, "all were found"
 
 
-def test_what_is_loaded_knows_as_much_as_what_was_compiled(folder: Path) -> None:
+def test_loaded_module_is_described(folder: Path) -> None:
+    """What is loaded knows as much as what was compiled."""
     wat = b'(module (import "a" "b" (func (param i32))) (memory 3) (memory 4) (func (export "f") (result f64) (f64.const 0)))'
     first, second = compiled(wat), compiled(wat)
     assert len(entries(folder)) == 1
@@ -147,14 +150,17 @@ def test_what_is_loaded_knows_as_much_as_what_was_compiled(folder: Path) -> None
     assert list(map(repr, first.exports.values())) == list(map(repr, second.exports.values()))
 
 
-def test_code_that_was_loaded_runs_on_after_its_entry_is_gone(folder: Path) -> None:
+def test_loaded_code_outlives_entry(folder: Path) -> None:
+    """Code that was loaded runs on after its entry is gone."""
     run()
     module = compiled()
     assert code_cache.clear() == 1
     assert answer(module) == 1
 
 
-def test_large_and_small_modules_have_keys_of_their_own(folder: Path) -> None:
+def test_keys_of_large_and_small_modules(folder: Path) -> None:
+    """Large and small modules have keys of their own."""
+
     def padded(size: int) -> bytes:
         module = _wasm(ONE)
         return module + b"\0" + _leb(size + 2) + b"\1x" + bytes(size)
@@ -173,9 +179,10 @@ def _leb(value: int) -> bytes:
 
 
 @pytest.mark.parametrize("variable", ["off", "OFF", "0", "no", "False"])
-def test_switched_off_by_the_environment_nothing_is_read_or_written(
+def test_disabled_by_environment(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Switched off by the environment nothing is read or written."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -192,9 +199,8 @@ def test_switched_off_by_the_environment_nothing_is_read_or_written(
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="has another place for caches")
 @pytest.mark.parametrize("variable", ["", "1", "on", "YES", "true"])
-def test_without_a_name_it_is_in_the_users_cache_directory(
-    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_directory(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a name it is in the user's cache directory."""
     monkeypatch.setenv("PLUGWASM_CACHE", variable)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -207,9 +213,8 @@ def test_without_a_name_it_is_in_the_users_cache_directory(
     assert code_cache.directory() is None
 
 
-def test_a_relative_name_means_the_same_place_as_long_as_the_process_stays_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative name means the same place as long as the process stays there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PLUGWASM_CACHE", "here")
     assert code_cache.directory() == str(tmp_path / "here")
@@ -221,7 +226,8 @@ def test_a_relative_name_means_the_same_place_as_long_as_the_process_stays_there
     )
 
 
-def test_what_is_configured_wins_over_the_environment(folder: Path, tmp_path: Path) -> None:
+def test_configuration_over_environment(folder: Path, tmp_path: Path) -> None:
+    """What is configured wins over the environment."""
     code_cache.configure(tmp_path / "own")
     assert run() == 1
     assert len(entries(tmp_path / "own")) == 1
@@ -234,7 +240,8 @@ def test_what_is_configured_wins_over_the_environment(folder: Path, tmp_path: Pa
     assert code_cache.directory() == str(tmp_path / "own")
 
 
-def test_clearing_removes_entries_and_nothing_else(folder: Path) -> None:
+def test_clear_removes_entries_only(folder: Path) -> None:
+    """Clearing removes entries and nothing else."""
     assert code_cache.clear() == 0
     run()
     compiled(TWO)
@@ -244,7 +251,9 @@ def test_clearing_removes_entries_and_nothing_else(folder: Path) -> None:
     assert code_cache.clear() == 0
 
 
-def test_beyond_the_limit_the_entries_that_were_not_used_for_longest_go(folder: Path) -> None:
+def test_limit_removes_oldest(folder: Path) -> None:
+    """Beyond the limit, the entries that were not used for longest go."""
+
     def module(number: int) -> bytes:
         return b'(module (func (export "f") (result i32) (i32.const %d)))' % number
 
@@ -282,18 +291,16 @@ def size(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in os.listdir(folder))
 
 
-def test_a_store_does_not_look_at_all_entries_while_there_is_room(
-    folder: Path, looks: list[object]
-) -> None:
+def test_store_scans_only_when_full(folder: Path, looks: list[object]) -> None:
+    """A store does not look at all entries while there is room."""
     for number in range(300):
         code_cache.store(f"{number:03}", b"code" * 1000, bytes(code_cache.NOTE))
     assert len(os.listdir(folder)) == 300
     assert len(looks) == 1, "the first one, for what was there before"
 
 
-def test_in_a_full_cache_the_limit_holds_after_each_store_and_few_look_at_all_entries(
-    folder: Path, looks: list[object]
-) -> None:
+def test_limit_in_full_cache(folder: Path, looks: list[object]) -> None:
+    """In a full cache, the limit holds after each store, and few look at all entries."""
     most = 400_000
     code_cache.configure(max_bytes=most)
     for number in range(600):
@@ -304,9 +311,8 @@ def test_in_a_full_cache_the_limit_holds_after_each_store_and_few_look_at_all_en
     assert len(looks) <= 1 + 600 // 10
 
 
-def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit(
-    folder: Path,
-) -> None:
+def test_entries_of_other_processes_count(folder: Path) -> None:
+    """What other processes have stored is seen after a sixteenth of the limit."""
     most = 400_000
     code_cache.configure(max_bytes=most)
     code_cache.store("first", b"c", bytes(code_cache.NOTE))
@@ -317,7 +323,8 @@ def test_what_other_processes_have_stored_is_seen_after_a_sixteenth_of_the_limit
     assert size(folder) <= most
 
 
-def test_processes_that_store_at_once_keep_the_limit_but_for_a_sixteenth_each(folder: Path) -> None:
+def test_limit_with_many_processes(folder: Path) -> None:
+    """Processes that store at once keep the limit but for a sixteenth each."""
     most = 200_000
     program = (
         f"import plugwasm\nfrom plugwasm._runtime import code_cache\ncode_cache.configure(max_bytes={most})\n"
@@ -330,7 +337,8 @@ def test_processes_that_store_at_once_keep_the_limit_but_for_a_sixteenth_each(fo
     assert most // 2 < size(folder) <= most + 4 * (most // 16 + 1100)
 
 
-def test_a_lower_limit_counts_at_the_next_store(folder: Path) -> None:
+def test_lowered_limit(folder: Path) -> None:
+    """A lower limit counts at the next store."""
     for number in range(50):
         code_cache.store(f"{number}", bytes(1000), bytes(code_cache.NOTE))
     code_cache.configure(max_bytes=10_000)
@@ -338,7 +346,8 @@ def test_a_lower_limit_counts_at_the_next_store(folder: Path) -> None:
     assert size(folder) <= 10_000
 
 
-def test_what_a_killed_process_left_half_written_goes_in_time(folder: Path) -> None:
+def test_partial_files_are_removed(folder: Path) -> None:
+    """What a killed process left half written goes in time."""
     folder.mkdir(parents=True, mode=0o700)
     old, young = folder / f".{os.getpid()}-{'ab' * 8}", folder / f".{os.getpid()}-{'cd' * 8}"
     for path in (old, young):
@@ -394,9 +403,10 @@ ENTRY_FAULTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("fault", FOLDER_FAULTS)
-def test_a_doubtful_directory_is_not_used_and_the_log_says_so_once(
+def test_doubtful_directory_is_not_used(
     fault: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A doubtful directory is not used and the log says so once."""
     forge(folder)
     FOLDER_FAULTS[fault](folder)
     before = sorted(folder.parent.rglob("*"))
@@ -408,9 +418,10 @@ def test_a_doubtful_directory_is_not_used_and_the_log_says_so_once(
 
 
 @pytest.mark.parametrize("fault", ENTRY_FAULTS)
-def test_a_doubtful_entry_is_not_used_and_the_log_says_so_once(
+def test_doubtful_entry_is_not_used(
     fault: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A doubtful entry is not used and the log says so once."""
     ENTRY_FAULTS[fault](forge(folder))
     assert run() == 1
     assert run() == 1
@@ -419,9 +430,10 @@ def test_a_doubtful_entry_is_not_used_and_the_log_says_so_once(
 
 @as_root
 @pytest.mark.parametrize("what", ["folder", "entry"])
-def test_what_belongs_to_somebody_else_is_not_used(
+def test_foreign_files_are_not_used(
     what: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """What belongs to somebody else is not used."""
     entry = forge(folder)
     os.chown(folder if what == "folder" else entry, STRANGER, -1)
     assert run() == 1
@@ -429,9 +441,10 @@ def test_what_belongs_to_somebody_else_is_not_used(
     assert f"belongs to user {STRANGER}" in message
 
 
-def test_another_directory_gets_another_warning(
+def test_warning_per_directory(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Another directory gets another warning."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir(mode=0o755)
         code_cache.configure(tmp_path / name)
@@ -440,9 +453,8 @@ def test_another_directory_gets_another_warning(
     assert len(warnings_of(caplog)) == 2
 
 
-def test_an_entry_that_lost_its_end_or_grew_one_is_compiled_anew_and_put_right(
-    folder: Path,
-) -> None:
+def test_truncated_entry_is_replaced(folder: Path) -> None:
+    """An entry that lost its end or grew one is compiled anew and put right."""
     entry = forge(folder)
     whole = entry.read_bytes()
     trailer = len(whole) - len(whole) // 4
@@ -470,9 +482,8 @@ def forged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, byt
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_an_entry_with_any_bit_flipped_is_not_run(
-    data: st.DataObject, forged: tuple[Path, bytes]
-) -> None:
+def test_flipped_bit_is_not_run(data: st.DataObject, forged: tuple[Path, bytes]) -> None:
+    """An entry with any bit flipped is not run."""
     entry, whole = forged
     end = len(whole)
     at = data.draw(
@@ -485,7 +496,8 @@ def test_an_entry_with_any_bit_flipped_is_not_run(
     assert run() == 1
 
 
-def test_junk_with_a_right_checksum_is_compiled_anew_without_a_crash(folder: Path) -> None:
+def test_junk_with_valid_checksum(folder: Path) -> None:
+    """Junk with a right checksum is compiled anew without a crash."""
     entry = forge(folder)
     code = Engine().compile(_wasm(TWO)).serialize()
     foreign = Engine(fuel=True).compile(_wasm(TWO)).serialize()
@@ -503,8 +515,11 @@ def test_junk_with_a_right_checksum_is_compiled_anew_without_a_crash(folder: Pat
         assert run() == 1
 
 
-def test_an_entry_on_a_file_system_that_keeps_no_times_is_used(folder: Path) -> None:
-    """An old entry would be marked as used; when that is not possible, it is still good."""
+def test_file_system_without_times(folder: Path) -> None:
+    """An entry on a file system that keeps no times is used.
+
+    An old entry would be marked as used; when that is not possible, it is still good.
+    """
     entry = forge(folder)
     os.utime(entry, (1000, 1000))
     if subprocess.run(["chattr", "+i", str(entry)], capture_output=True).returncode:
@@ -515,9 +530,8 @@ def test_an_entry_on_a_file_system_that_keeps_no_times_is_used(folder: Path) -> 
         subprocess.run(["chattr", "-i", str(entry)], check=True)
 
 
-def test_the_directory_vanishing_is_no_error(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_directory_vanishes(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The directory vanishing is no error."""
     entry = forge(folder)
     entry.unlink()
     folder.rmdir()
@@ -551,7 +565,8 @@ print("done")
 """
 
 
-def test_on_a_full_disk_plugins_still_run_and_nothing_half_written_stays(folder: Path) -> None:
+def test_full_disk(folder: Path) -> None:
+    """On a full disk, plugins still run and nothing half written stays."""
     run()
     before = {path: path.read_bytes() for path in folder.iterdir()}
     full = "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
@@ -563,7 +578,8 @@ def test_on_a_full_disk_plugins_still_run_and_nothing_half_written_stays(folder:
 
 
 @as_root
-def test_where_nothing_can_be_written_plugins_still_run() -> None:
+def test_unwritable_directory() -> None:
+    """Where nothing can be written, plugins still run."""
     # All is imported before the process becomes another user's, who may have no access to this interpreter.
     become = (
         "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm._runtime.code_cache._Settings.directory = None; "
@@ -582,7 +598,8 @@ def test_where_nothing_can_be_written_plugins_still_run() -> None:
         assert list(folder.iterdir()) == []
 
 
-def test_processes_that_compile_the_same_at_once_do_not_disturb_each_other(folder: Path) -> None:
+def test_concurrent_compiles(folder: Path) -> None:
+    """Processes that compile the same at once do not disturb each other."""
     processes = [child(CALLS % ("", 12), folder) for _ in range(4)]
     for process in processes:
         out, log = process.communicate(timeout=60)
@@ -592,7 +609,8 @@ def test_processes_that_compile_the_same_at_once_do_not_disturb_each_other(folde
     assert len(names) == 12 + 1, "one for each module, and one for the kernel"
 
 
-def test_processes_that_prune_at_once_do_not_disturb_each_other(folder: Path) -> None:
+def test_concurrent_prunes(folder: Path) -> None:
+    """Processes that prune at once do not disturb each other."""
     small = "plugwasm.cache.configure(max_bytes=20_000)"
     processes = [child(CALLS % (small, 25), folder) for _ in range(4)]
     for process in processes:
@@ -600,7 +618,8 @@ def test_processes_that_prune_at_once_do_not_disturb_each_other(folder: Path) ->
         assert (process.returncode, out, log) == (0, "done\n", "")
 
 
-def test_a_process_that_clears_while_others_write_is_not_disturbed(folder: Path) -> None:
+def test_clear_while_others_write(folder: Path) -> None:
+    """A process that clears while others write is not disturbed."""
     writers = [child(CALLS % ("", 40), folder) for _ in range(2)]
     clearing = child(
         "import plugwasm\nfor _ in range(3000): plugwasm.cache.clear()\nprint('done')", folder
@@ -613,7 +632,8 @@ def test_a_process_that_clears_while_others_write_is_not_disturbed(folder: Path)
         assert (process.returncode, out, log) == (0, "done\n", "")
 
 
-def test_what_one_process_compiled_the_next_one_loads(folder: Path) -> None:
+def test_next_process_loads_entry(folder: Path) -> None:
+    """What one process compiled the next one loads."""
     assert child(CALLS % ("", 3), folder).communicate(timeout=60) == ("done\n", "")
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
     assert child(CALLS % ("", 3), folder).communicate(timeout=60) == ("done\n", "")

@@ -63,13 +63,15 @@ def greedy(blocks: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["echo", "count_vowels", "bench_wasi"])
-def test_a_small_module_is_compiled_in_this_process(name: str, compilers: list[Any]) -> None:
+def test_small_module_in_process(name: str, compilers: list[Any]) -> None:
+    """A small module is compiled in this process."""
     CompiledPlugin(EXAMPLES / f"{name}.wasm", wasi=True)
     assert compilers == []
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_a_larger_one_is_compiled_in_its_own_and_works(text: bool, compilers: list[Any]) -> None:
+def test_large_module_in_subprocess(text: bool, compilers: list[Any]) -> None:
+    """A larger one is compiled in its own and works."""
     if text:
         filler = "".join(f";; {'x' * 60}\n" for _ in range(1100))
         plugin = Plugin(filler + guest(export("run", "(call $echo)")))
@@ -79,7 +81,8 @@ def test_a_larger_one_is_compiled_in_its_own_and_works(text: bool, compilers: li
     assert len(compilers) == 1
 
 
-def test_the_memories_of_a_module_are_known_wherever_it_was_compiled() -> None:
+def test_memories_are_known() -> None:
+    """The memories of a module are known wherever it was compiled."""
     filler = "".join(
         f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600)
     )
@@ -87,14 +90,16 @@ def test_the_memories_of_a_module_are_known_wherever_it_was_compiled() -> None:
     assert CompiledPlugin(wasm)._plan.main.module.facts == read_facts(wasm) == (2, 8, 5, 0, 0, 0, 1)
 
 
-def test_without_a_limit_of_time_this_process_compiles(compilers: list[Any]) -> None:
+def test_no_time_limit_in_process(compilers: list[Any]) -> None:
+    """Without a limit of time, this process compiles."""
     assert Plugin(heavy(), limits=Limits(compile_seconds=None)).call("run", b"x") == b"x"
     assert compilers == []
 
 
-def test_what_was_compiled_is_kept_like_anything_else(
+def test_result_is_kept(
     compilers: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What was compiled is kept like anything else."""
     monkeypatch.setenv("PLUGWASM_CACHE", str(tmp_path / "cache"))
     wasm = heavy()
     CompiledPlugin(wasm)
@@ -106,9 +111,8 @@ def test_what_was_compiled_is_kept_like_anything_else(
 
 
 @pytest.mark.parametrize("options", [{"fuel_limit": 10**6}, {"limits": Limits(stack_bytes=2**17)}])
-def test_code_from_the_other_process_fits_the_engine_it_is_for(
-    options: dict[str, Any], compilers: list[Any]
-) -> None:
+def test_result_fits_engine(options: dict[str, Any], compilers: list[Any]) -> None:
+    """Code from the other process fits the engine it is for."""
     assert Plugin(heavy(), **options).call("run", b"x") == b"x"
     assert len(compilers) == 1
 
@@ -125,7 +129,8 @@ def test_it_works_in_a_forked_child(compilers: list[Any]) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_the_environment_and_the_current_directory_do_not_matter(tmp_path: Path) -> None:
+def test_environment_does_not_matter(tmp_path: Path) -> None:
+    """The environment and the current directory do not matter."""
     for name in ("plugwasm", "ctypes", "resource"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
     (tmp_path / "m.wasm").write_bytes(heavy())
@@ -151,7 +156,8 @@ def test_the_environment_and_the_current_directory_do_not_matter(tmp_path: Path)
 # ---- what can go wrong ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_module_that_is_not_valid_is_the_same_error_as_in_this_process() -> None:
+def test_invalid_module_is_same_error() -> None:
+    """A module that is not valid is the same error as in this process."""
     broken = heavy()[:-400]
     errors = []
     for limits in (Limits(), Limits(compile_seconds=None)):
@@ -162,7 +168,8 @@ def test_a_module_that_is_not_valid_is_the_same_error_as_in_this_process() -> No
     assert "unexpected end" in errors[0]
 
 
-def test_a_bomb_is_ended_when_its_time_is_over(compilers: list[Any]) -> None:
+def test_time_limit_ends_bomb(compilers: list[Any]) -> None:
+    """A bomb is ended when its time is over."""
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"longer to compile than the 0\.5 seconds"):
         CompiledPlugin(bomb(3000), limits=Limits(compile_seconds=0.5))
@@ -170,7 +177,8 @@ def test_a_bomb_is_ended_when_its_time_is_over(compilers: list[Any]) -> None:
     assert compilers[0].returncode == -signal.SIGKILL
 
 
-def test_a_bomb_that_wants_memory_does_not_take_this_process_with_it() -> None:
+def test_memory_limit_spares_process() -> None:
+    """A bomb that wants memory does not take this process with it."""
     with pytest.raises(
         ModuleError,
         match=r"signal \d+; it may need more than the 134217728 bytes of `Limits.compile_bytes`",
@@ -178,14 +186,16 @@ def test_a_bomb_that_wants_memory_does_not_take_this_process_with_it() -> None:
         CompiledPlugin(greedy(800), limits=Limits(compile_bytes=2**27, compile_seconds=100.0))
 
 
-def test_ctrl_c_ends_the_other_process_too(compilers: list[Any]) -> None:
+def test_ctrl_c_ends_subprocess(compilers: list[Any]) -> None:
+    """Ctrl-C ends the other process too."""
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         CompiledPlugin(bomb(3000))
     assert compilers[0].returncode == -signal.SIGKILL
 
 
-def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subprocess_start_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no process can be started, the error says so."""
     monkeypatch.setenv("PLUGWASM_PYTHON", "/no/such/python")
     with pytest.raises(
         ModuleError,
@@ -194,7 +204,8 @@ def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.M
         CompiledPlugin(heavy())
 
 
-def test_a_process_that_answers_nonsense_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_answer_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that answers nonsense is an error."""
     monkeypatch.setattr(compiler, "_CHILD", "print('hello')")
     with pytest.raises(ModuleError, match="the process that compiles it failed: it said nothing"):
         CompiledPlugin(heavy())
@@ -211,26 +222,30 @@ def test_two_threads_compile_at_once() -> None:
 # ---- what is light ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_bytes_that_declare_many_locals_are_not_light() -> None:
+def test_many_locals_are_not_light() -> None:
+    """Bytes that declare many locals are not light."""
     assert not is_light(bomb(1))
     assert is_light(wat_to_wasm(b"(module (func (local i32 i64 f64)))"))
 
 
 @pytest.mark.parametrize("values", [32, 33])
 @pytest.mark.parametrize("where", ["param", "result"])
-def test_types_of_many_values_are_not_light(values: int, where: str) -> None:
+def test_types_of_many_values_not_light(values: int, where: str) -> None:
+    """Types of many values are not light."""
     wasm = wat_to_wasm(f"(module (type (func ({where} {'i64 ' * values}))))".encode())
     assert is_light(wasm) is (values == 32)
 
 
-def test_many_functions_are_not_light_and_names_do_not_count() -> None:
+def test_many_functions_are_not_light() -> None:
+    """Many functions are not light and names do not count."""
     assert not is_light(heavy())
     custom = section(0, b"\x04name" + bytes(60_000))
     assert is_light((EXAMPLES / "echo.wasm").read_bytes() + custom)
 
 
 @pytest.mark.parametrize("cut", range(9, 200, 7))
-def test_what_is_broken_off_is_looked_at_without_harm(cut: int) -> None:
+def test_truncated_module_is_harmless(cut: int) -> None:
+    """What is broken off is looked at without harm."""
     assert is_light((EXAMPLES / "echo.wasm").read_bytes()[:cut])
 
 
@@ -238,7 +253,8 @@ def test_what_is_broken_off_is_looked_at_without_harm(cut: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "data"])
-def test_a_module_may_be_as_large_as_the_limit_and_no_larger(kind: str) -> None:
+def test_module_size_limit(kind: str) -> None:
+    """A module may be as large as the limit and no larger."""
     path = EXAMPLES / "echo.wasm"
     size = path.stat().st_size
     source: Any = {

@@ -108,7 +108,8 @@ def shop(plugin: Plugin) -> Shop:
 # What travels
 
 
-def test_one_parameter_travels_as_its_annotation_says(shop: Shop) -> None:
+def test_one_parameter(shop: Shop) -> None:
+    """One parameter travels as its annotation says."""
     assert shop.text("ä") == "ä"
     assert shop.octets(b"\xff") == b"\xff"
     assert shop.octets(bytearray(b"ab")) == b"ab"
@@ -117,9 +118,8 @@ def test_one_parameter_travels_as_its_annotation_says(shop: Shop) -> None:
     assert shop.renamed(value=7) == 7
 
 
-def test_text_that_may_be_missing_is_json_and_so_is_what_is_not_said(
-    shop: Shop, plugin: Plugin
-) -> None:
+def test_optional_or_untyped_is_json(shop: Shop, plugin: Plugin) -> None:
+    """Text that may be missing is JSON and so is what is not said."""
     assert shop.optional("null") == "null"
     assert shop.optional(None) is None
     assert shop.anything("text") == "text"
@@ -149,19 +149,22 @@ def recorded(plugin: Plugin, work: Any) -> list[tuple[str, Any]]:
     return calls
 
 
-def test_several_parameters_are_one_object_by_their_names_with_defaults(shop: Shop) -> None:
+def test_several_parameters_are_object(shop: Shop) -> None:
+    """Several parameters are one object by their names with defaults."""
     assert shop.by_name(1) == {"a": 1, "b": "default", "c": None}
     assert shop.by_name(1, "x", c=[2]) == {"a": 1, "b": "x", "c": [2]}
     assert shop.by_name(b="x", a=1) == {"a": 1, "b": "x", "c": None}
 
 
-def test_no_parameter_is_an_empty_input_and_none_is_no_output(shop: Shop, plugin: Plugin) -> None:
+def test_no_parameter_and_no_result(shop: Shop, plugin: Plugin) -> None:
+    """No parameter is an empty input and none is no output."""
     assert shop.nothing() is None  # type: ignore[func-returns-value]
     assert shop.words() == ["a", "b"]
     assert recorded(plugin, lambda shop: shop.nothing()) == [("nothing", b"")]
 
 
-def test_a_codec_is_for_the_arguments_and_the_result(shop: Shop, plugin: Plugin) -> None:
+def test_codec_for_arguments_and_result(shop: Shop, plugin: Plugin) -> None:
+    """A codec is for the arguments and the result."""
     assert shop.find(Count(1)) == {"value": {"count": 1}, "more": 1}
     assert shop.raw(b"as it is") == "as it is"
     assert recorded(plugin, lambda shop: shop.find(Count(1), 2)) == [
@@ -188,11 +191,13 @@ def test_a_codec_is_for_the_arguments_and_the_result(shop: Shop, plugin: Plugin)
     ids=range(12),
 )
 def test_wrong_arguments_are_type_errors(shop: Any, call: Any) -> None:
+    """Wrong arguments are type errors."""
     with pytest.raises(TypeError):
         call(shop)
 
 
-def test_errors_are_those_of_calls_and_name_the_plugin(shop: Shop) -> None:
+def test_errors_name_plugin(shop: Shop) -> None:
+    """Errors are those of calls and name the plugin."""
     with pytest.raises(
         OutputError,
         match=r"`wrong` of plugin `shop`: the output is no `Count`: expected `int`, got `str` at `\$\.count`",
@@ -230,9 +235,8 @@ class Only:
 # Binding
 
 
-def test_a_bound_object_is_one_of_the_interface_and_keeps_its_documentation(
-    shop: Shop, plugin: Plugin
-) -> None:
+def test_bound_object_is_instance(shop: Shop, plugin: Plugin) -> None:
+    """A bound object is one of the interface and keeps its documentation."""
     assert Shop in type(shop).__mro__
     assert type(shop).__name__ == "Shop"
     assert type(shop).__doc__ == "What the tests ask of a shop."
@@ -241,9 +245,9 @@ def test_a_bound_object_is_one_of_the_interface_and_keeps_its_documentation(
     assert repr(shop) == f"<Shop of {plugin!r}>"
 
 
-def test_everything_that_is_missing_is_named_in_one_error_with_what_was_meant(
-    plugin: Plugin,
-) -> None:
+def test_missing_exports_in_one_error(plugin: Plugin) -> None:
+    """Everything that is missing is named in one error with what was meant."""
+
     class Wanted(Protocol):
         def text(self, value: str) -> str: ...
         def textt(self, value: str) -> str: ...
@@ -280,7 +284,8 @@ class Stores(ABC):
         return 3
 
 
-def test_of_a_class_with_abstract_methods_only_these_are_exports(plugin: Plugin) -> None:
+def test_abstract_methods_are_exports(plugin: Plugin) -> None:
+    """Of a class with abstract methods, only these are exports."""
     stores = plugin.bind(Stores)
     assert isinstance(stores, Stores)
     assert (stores.text("a"), stores.number(4), stores.twice("a"), stores.size) == ("a", 4, "aa", 3)
@@ -307,14 +312,16 @@ class Boxed(Protocol, Generic[T]):
     def text(self, value: str) -> str: ...
 
 
-def test_plain_classes_and_inherited_methods_are_bound(plugin: Plugin) -> None:
+def test_plain_and_inherited_methods(plugin: Plugin) -> None:
+    """Plain classes and inherited methods are bound."""
     assert plugin.bind(Plain).text("a") == "a"
     derived = plugin.bind(Derived)
     assert (derived.text("a"), derived.octets(b"a"), derived.words()) == ("a", "a", ["a", "b"])
     assert plugin.bind(Boxed).text("a") == "a"
 
 
-def test_everything_with_a_call_can_be_bound(plugin: Plugin) -> None:
+def test_anything_with_call_can_be_bound(plugin: Plugin) -> None:
+    """Everything with a call can be bound."""
     assert bind(Only({"text": b"said"}), Plain).text("") == "said"
     with IsolatedPlugin(SHOP, functions=[], name="elsewhere") as isolated:
         shop = isolated.bind(Shop)
@@ -325,7 +332,8 @@ def test_everything_with_a_call_can_be_bound(plugin: Plugin) -> None:
             isolated.bind(Absent)
 
 
-def test_a_pool_can_be_bound_and_calls_whichever_plugin_is_free() -> None:
+def test_bind_pool() -> None:
+    """A pool can be bound and calls whichever plugin is free."""
     with PluginPool(SHOP, functions=[], name="many", size=2) as pool:
         shop = bind(pool, Shop)
         assert shop.order(Count(2)) == Count(2)
@@ -341,9 +349,8 @@ class Absent(Protocol):
     def absent(self) -> None: ...
 
 
-def test_a_plugin_can_be_bound_many_times_and_bound_objects_keep_it_alive_no_longer_than_they_live() -> (
-    None
-):
+def test_bind_many_times() -> None:
+    """A plugin can be bound many times and bound objects keep it alive no longer than they live."""
     compiled = CompiledPlugin(SHOP, functions=[])
     one, other = Plugin(compiled).bind(Shop), Plugin(compiled).bind(Shop)
     assert type(one) is type(other)
@@ -398,9 +405,8 @@ def a_class(body: str) -> Any:
         ("def _text(self) -> str: ...", "`Faulty` has no public methods"),
     ],
 )
-def test_a_method_that_cannot_stand_for_an_export_is_refused_with_what_to_do(
-    plugin: Plugin, body: str, message: str
-) -> None:
+def test_unsuitable_method_is_refused(plugin: Plugin, body: str, message: str) -> None:
+    """A method that cannot stand for an export is refused with what to do."""
     with pytest.raises(TypeError, match=message):
         plugin.bind(a_class(body))
 
@@ -425,7 +431,9 @@ def test_async_methods_await_call_async() -> None:
     assert asyncio.run(bound.text("x")) == "said"
 
 
-def test_async_methods_need_a_plugin_that_has_call_async() -> None:
+def test_async_methods_need_call_async() -> None:
+    """Async methods need a plugin that has call async."""
+
     class Sync:
         def call(self, name: str, data: Any, parse: Any) -> Any: ...
 
@@ -472,7 +480,8 @@ class Desk:
         return "never offered"
 
 
-def test_the_public_methods_of_an_object_become_host_functions() -> None:
+def test_host_functions_from_methods() -> None:
+    """The public methods of an object become host functions."""
     desk = Desk("Good day")
     functions = host_namespace(desk, "shop")
     assert sorted((f.namespace, f.name) for f in functions) == [
@@ -510,7 +519,8 @@ class Lacking(Offered, Protocol):
     def limit(self) -> int: ...
 
 
-def test_an_interface_narrows_what_is_offered() -> None:
+def test_host_interface_narrows_methods() -> None:
+    """An interface narrows what is offered."""
     assert [(f.namespace, f.name) for f in host_namespace(Desk(""), interface=Offered)] == [
         (None, "add numbers")
     ]
@@ -527,7 +537,8 @@ class Encoded:
     def f(self, a: str) -> str: ...  # type: ignore[empty-body]
 
 
-def test_objects_that_cannot_be_host_functions_are_refused() -> None:
+def test_host_unsuitable_object_is_refused() -> None:
+    """Objects that cannot be host functions are refused."""
     with pytest.raises(TypeError, match=r"`f`.*`a` has no annotation"):
         host_namespace(Unannotated())
     with pytest.raises(TypeError, match=r"`Encoded\.f`: give a codec to each parameter"):
@@ -538,7 +549,9 @@ def test_objects_that_cannot_be_host_functions_are_refused() -> None:
         host_namespace(object())
 
 
-def test_a_parameter_of_a_method_can_have_a_codec_of_its_own() -> None:
+def test_host_parameter_codec() -> None:
+    """A parameter of a method can have a codec of its own."""
+
     class Packed:
         def greet(self, who: Annotated[dict[str, int], codecs.MSGPACK]) -> str:
             return repr(who)
@@ -617,7 +630,8 @@ def use(plugin: Plugin, isolated: IsolatedPlugin, item: type[Item]) -> None:
 """
 
 
-def test_mypy_sees_the_types_and_the_mistakes_in_strict_mode(tmp_path: Path) -> None:
+def test_mypy_strict(tmp_path: Path) -> None:
+    """mypy sees the types and the mistakes in strict mode."""
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [
         sys.executable,
@@ -650,7 +664,9 @@ def test_mypy_sees_the_types_and_the_mistakes_in_strict_mode(tmp_path: Path) -> 
     assert found == expected
 
 
-def test_wrong_arguments_are_said_to_be_of_which_method() -> None:
+def test_wrong_arguments_name_method() -> None:
+    """Wrong arguments are said to be of which method."""
+
     class Echo(Protocol):
         def echo(self, text: str) -> str: ...
 
@@ -660,7 +676,9 @@ def test_wrong_arguments_are_said_to_be_of_which_method() -> None:
             echo.echo(*arguments)  # type: ignore[arg-type]
 
 
-def test_a_method_without_self_is_found_when_it_is_bound() -> None:
+def test_method_without_self_is_found() -> None:
+    """A method without self is found when it is bound."""
+
     class Echo(Protocol):
         def echo(text: str) -> str: ...  # type: ignore[misc]
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import copy
 import gc
-import pickle
-import subprocess
-import sys
 import threading
 import time
 from typing import Any
@@ -19,16 +15,12 @@ from plugwasm import (
     CompiledPlugin,
     Function,
     Limits,
-    OptionError,
     OutOfFuelError,
     OutOfMemoryError,
     Plugin,
-    StackError,
-    TimeoutError,
     TrapError,
 )
 from tests.support.guests import LOOP, export, guest, manifest, number
-from tests.support.paths import ROOT
 from tests.support.threads import InThread
 
 # Time
@@ -37,7 +29,8 @@ SPIN = guest(export("spin", LOOP) + export("echo", "(call $echo)"))
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 100, 300])
-def test_a_deadline_ends_a_loop_in_time_and_the_next_call_works(milliseconds: int) -> None:
+def test_deadline_ends_loop(milliseconds: int) -> None:
+    """A deadline ends a loop in time and the next call works."""
     with Plugin(manifest(SPIN, timeout_ms=milliseconds)) as plugin:
         for _ in range(2):
             started = time.monotonic()
@@ -52,14 +45,16 @@ def test_a_deadline_ends_a_loop_in_time_and_the_next_call_works(milliseconds: in
                 assert plugin.call("echo", b"next") == b"next"
 
 
-def test_the_deadline_is_of_one_call_and_not_of_the_plugin() -> None:
+def test_deadline_is_per_call() -> None:
+    """The deadline is of one call and not of the plugin."""
     with Plugin(manifest(SPIN, timeout_ms=100)) as plugin:
         for _ in range(4):
             assert plugin.call("echo", b"x" * 10_000) == b"x" * 10_000
             time.sleep(0.06)
 
 
-def test_calls_of_plugins_with_and_without_a_deadline_do_not_disturb_each_other() -> None:
+def test_deadlines_do_not_interfere() -> None:
+    """Calls of plugins with and without a deadline do not disturb each other."""
     work = guest(
         export(
             "work",
@@ -76,7 +71,8 @@ def test_calls_of_plugins_with_and_without_a_deadline_do_not_disturb_each_other(
         assert running.result() == b""
 
 
-def test_the_deadline_covers_a_sleep_in_wasi() -> None:
+def test_deadline_covers_wasi_sleep() -> None:
+    """The deadline covers a sleep in WASI."""
     with Plugin(manifest(SLEEPS, timeout_ms=150), wasi=True) as plugin:
         started = time.monotonic()
         with pytest.raises(plugwasm.TimeoutError):
@@ -123,7 +119,8 @@ def burns(rounds: int) -> str:
     )
 
 
-def test_fuel_that_was_used_is_told_and_is_enough_as_a_limit() -> None:
+def test_fuel_used_suffices_as_limit() -> None:
+    """Fuel that was used is told and is enough as a limit."""
     source = burns(1000)
     with Plugin(source, fuel_limit=1_000_000) as plugin:
         assert plugin.fuel_used is None
@@ -148,7 +145,8 @@ def test_fuel_that_was_used_is_told_and_is_enough_as_a_limit() -> None:
         assert plugin.call("echo", b"next") == b"next"
 
 
-def test_more_work_uses_more_fuel_in_proportion() -> None:
+def test_fuel_is_proportional_to_work() -> None:
+    """More work uses more fuel in proportion."""
     used = []
     for rounds in (1000, 2000, 4000):
         with Plugin(burns(rounds), fuel_limit=10_000_000) as plugin:
@@ -164,14 +162,16 @@ def test_each_call_has_its_own_fuel() -> None:
             plugin.call("burn")
 
 
-def test_without_a_limit_no_fuel_is_counted() -> None:
+def test_fuel_not_counted_without_limit() -> None:
+    """Without a limit, no fuel is counted."""
     with Plugin(burns(1000)) as plugin:
         plugin.call("burn")
         assert plugin.fuel_used is None
 
 
 @pytest.mark.parametrize("limit", [-1, 2**64, 1.5, "10"], ids=repr)
-def test_a_fuel_limit_that_makes_no_sense_is_refused(limit: Any) -> None:
+def test_fuel_limit_is_validated(limit: Any) -> None:
+    """A fuel limit that makes no sense is refused."""
     with pytest.raises((ValueError, TypeError), match="fuel_limit"):
         CompiledPlugin(burns(1), fuel_limit=limit)
 
@@ -181,7 +181,8 @@ def test_no_fuel_at_all_is_a_limit() -> None:
         plugin.call("echo")
 
 
-def test_fuel_and_a_deadline_work_together() -> None:
+def test_fuel_with_deadline() -> None:
+    """Fuel and a deadline work together."""
     with (
         Plugin(manifest(burns(1), timeout_ms=100), fuel_limit=10**15) as plugin,
         pytest.raises(plugwasm.TimeoutError),
@@ -241,7 +242,8 @@ def limited(maximum: int | None, source: str | None = None) -> Plugin:
 
 
 @pytest.mark.parametrize("maximum", [3, 4, 5, 10, 100])
-def test_memory_grows_to_the_limit_and_not_one_page_further(maximum: int) -> None:
+def test_memory_grows_to_limit(maximum: int) -> None:
+    """Memory grows to the limit and not one page further."""
     with limited(maximum) as plugin:
         room = maximum - 2 - 1
         assert number(plugin.call("grow", pages(room + 1))) == -1
@@ -252,7 +254,8 @@ def test_memory_grows_to_the_limit_and_not_one_page_further(maximum: int) -> Non
         assert number(plugin.call("total")) == maximum
 
 
-def test_a_memory_that_must_start_larger_than_the_limit_is_out_of_memory() -> None:
+def test_memory_minimum_over_limit() -> None:
+    """A memory that must start larger than the limit is out of memory."""
     with limited(12, growing('(memory (export "memory") 10)')) as plugin:
         assert number(plugin.call("size")) == 10
     for maximum in (11, 3, 1, 0):
@@ -260,13 +263,15 @@ def test_a_memory_that_must_start_larger_than_the_limit_is_out_of_memory() -> No
             limited(maximum, growing('(memory (export "memory") 10)'))
 
 
-def test_the_maximum_of_the_module_counts_as_well() -> None:
+def test_memory_maximum_of_module() -> None:
+    """The maximum of the module counts as well."""
     with limited(100, growing('(memory (export "memory") 1 3)')) as plugin:
         assert number(plugin.call("grow", pages(3))) == -1
         assert number(plugin.call("grow", pages(2))) == 1
 
 
-def test_without_a_limit_memory_grows_as_far_as_wasm_allows() -> None:
+def test_memory_without_limit() -> None:
+    """Without a limit, memory grows as far as Wasm allows."""
     with limited(None) as plugin:
         assert number(plugin.call("grow", pages(1000))) == 1
         assert number(plugin.call("grow", pages(65536))) == -1
@@ -274,9 +279,8 @@ def test_without_a_limit_memory_grows_as_far_as_wasm_allows() -> None:
 
 @pytest.mark.parametrize("maximum", [3, 4, 7, 20, 100])
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
-def test_the_kernel_and_the_memory_together_never_exceed_the_limit(
-    maximum: int, order: str
-) -> None:
+def test_memory_total_with_kernel(maximum: int, order: str) -> None:
+    """The kernel and the memory together never exceed the limit."""
     with limited(maximum) as plugin:
         assert number(plugin.call(order)) <= maximum
         assert number(plugin.call("total")) <= maximum
@@ -286,12 +290,14 @@ def test_the_kernel_and_the_memory_together_never_exceed_the_limit(
 
 
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill"])
-def test_whoever_comes_first_gets_nearly_all_of_it(order: str) -> None:
+def test_memory_first_come(order: str) -> None:
+    """Whoever comes first gets nearly all of it."""
     with limited(50) as plugin:
         assert number(plugin.call(order)) == 50
 
 
-def test_the_kernel_alone_can_have_all_that_the_memory_does_not() -> None:
+def test_memory_of_kernel_alone() -> None:
+    """The kernel alone can have all that the memory does not."""
     with limited(20) as plugin:
         assert number(plugin.call("alloc_pages", pages(19))) != 0
         assert number(plugin.call("kernel")) == 19
@@ -311,7 +317,8 @@ def test_the_kernel_alone_can_have_all_that_the_memory_does_not() -> None:
         (20 * 65536, False),
     ],
 )
-def test_an_input_counts_and_one_too_large_is_out_of_memory(size: int, fits: bool) -> None:
+def test_memory_input_counts(size: int, fits: bool) -> None:
+    """An input counts and one too large is out of memory."""
     with limited(20) as plugin:
         if fits:
             assert len(plugin.call("echo", bytes(size))) == size
@@ -321,7 +328,8 @@ def test_an_input_counts_and_one_too_large_is_out_of_memory(size: int, fits: boo
         assert plugin.call("echo", b"next") == b"next"
 
 
-def test_a_plugin_without_a_memory_of_its_own_can_have_the_whole_limit_for_the_kernel() -> None:
+def test_memory_all_for_kernel() -> None:
+    """A plugin without a memory of its own can have the whole limit for the kernel."""
     source = guest(export("echo", "(call $echo)"), memory="")
     with limited(20, source) as plugin:
         assert len(plugin.call("echo", bytes(20 * 65536 - 512))) == 20 * 65536 - 512
@@ -335,7 +343,8 @@ def test_a_plugin_without_a_memory_of_its_own_can_have_the_whole_limit_for_the_k
     ids=["not exported", "another name"],
 )
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
-def test_a_memory_that_the_host_does_not_see_counts_too(memory: str, order: str) -> None:
+def test_memory_hidden_from_host(memory: str, order: str) -> None:
+    """A memory that the host does not see counts too."""
     with limited(30, growing(memory)) as plugin:
         assert number(plugin.call(order)) <= 30
         assert number(plugin.call(order)) <= 30
@@ -343,12 +352,14 @@ def test_a_memory_that_the_host_does_not_see_counts_too(memory: str, order: str)
             assert number(plugin.call("size")) >= 2
 
 
-def test_a_memory_that_is_exported_by_another_name_leaves_the_kernel_room_to_grow() -> None:
+def test_memory_exported_by_other_name() -> None:
+    """A memory that is exported by another name leaves the kernel room to grow."""
     with limited(100, growing('(memory (export "mem") 1)')) as plugin:
         assert len(plugin.call("echo", bytes(10 * 65536))) == 10 * 65536
 
 
-def test_a_memory_that_is_not_exported_leaves_the_kernel_room_to_grow() -> None:
+def test_memory_not_exported() -> None:
+    """A memory that is not exported leaves the kernel room to grow."""
     with limited(100, growing("(memory 1)")) as plugin:
         assert len(plugin.call("echo", bytes(10 * 65536))) == 10 * 65536
 
@@ -383,14 +394,16 @@ TWO = """
 @pytest.mark.parametrize(
     "b", ['(memory $b (export "second") 1)', "(memory $b 1)"], ids=["exported", "not exported"]
 )
-def test_two_memories_of_a_module_count_together(order: str, a: str, b: str) -> None:
+def test_memory_of_two_in_module(order: str, a: str, b: str) -> None:
+    """Two memories of a module count together."""
     with limited(40, guest(TWO, memory=a + b)) as plugin:
         for _ in range(3):
             assert number(plugin.call(order)) <= 40
 
 
 @pytest.mark.parametrize("order", ["both", "kernel_first", "a_then_little_then_b"])
-def test_memories_of_linked_modules_count_together(order: str) -> None:
+def test_memory_of_linked_modules(order: str) -> None:
+    """Memories of linked modules count together."""
     lib = """(module (memory (export "memory") 1) (func (export "grow") (result i32) (memory.grow (i32.const 1)))
         (func (export "size") (result i32) (memory.size)))"""
     main = guest(
@@ -408,7 +421,8 @@ def test_memories_of_linked_modules_count_together(order: str) -> None:
             assert number(plugin.call(order)) <= 40
 
 
-def test_memory_that_grows_while_the_plugin_is_started_counts_too() -> None:
+def test_memory_growth_at_start() -> None:
+    """Memory that grows while the plugin is started counts too."""
     source = guest(
         """(func $s (loop $next (drop (call $alloc (i64.const 65000))) (br_if $next (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))))
         (start $s)"""
@@ -437,7 +451,8 @@ def test_tables_are_capped() -> None:
         plugin.call("f")
 
 
-def test_a_module_with_many_or_huge_memories_is_an_error_or_works() -> None:
+def test_memory_many_or_huge() -> None:
+    """A module with many or huge memories is an error or works."""
     for memory in ("(memory 65536)", "(memory 1)" * 50, "(memory 30000)" * 3):
         source = f'(module {memory} (func (export "f")))'
         with (
@@ -463,7 +478,8 @@ ABORTS = guest(
 )
 
 
-def test_a_guest_that_gives_up_because_it_is_full_is_out_of_memory() -> None:
+def test_guest_abort_when_full() -> None:
+    """A guest that gives up because it is full is out of memory."""
     with limited(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(OutOfMemoryError, match=r"10 pages.*unreachable") as caught:
@@ -471,7 +487,8 @@ def test_a_guest_that_gives_up_because_it_is_full_is_out_of_memory() -> None:
         assert caught.value.backtrace
 
 
-def test_a_guest_with_room_left_that_aborts_is_not_out_of_memory() -> None:
+def test_guest_abort_with_room_left() -> None:
+    """A guest with room left that aborts is not out of memory."""
     with limited(10, ABORTS) as plugin, pytest.raises(TrapError):
         plugin.call("abort")
 
@@ -479,9 +496,8 @@ def test_a_guest_with_room_left_that_aborts_is_not_out_of_memory() -> None:
 @pytest.mark.parametrize(
     ("function", "trap"), [("divide", "integer division by zero"), ("recurse", "stack overflow")]
 )
-def test_a_trap_that_has_nothing_to_do_with_memory_is_told_as_it_is_also_when_memory_is_full(
-    function: str, trap: str
-) -> None:
+def test_unrelated_trap_when_full(function: str, trap: str) -> None:
+    """A trap that has nothing to do with memory is told as it is, also when memory is full."""
     with limited(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(TrapError) as caught:
@@ -489,7 +505,8 @@ def test_a_trap_that_has_nothing_to_do_with_memory_is_told_as_it_is_also_when_me
         assert caught.value.trap == trap
 
 
-def test_the_host_that_has_no_room_for_its_answer_is_out_of_memory() -> None:
+def test_no_room_for_host_answer() -> None:
+    """The host that has no room for its answer is out of memory."""
     source = guest(export("get", "(call $give (call $config_get <<k>>))"))
     with (
         Plugin(manifest(source, memory={"max_pages": 5}, config={"k": "x" * 1_000_000})) as plugin,
@@ -501,7 +518,8 @@ def test_the_host_that_has_no_room_for_its_answer_is_out_of_memory() -> None:
 # Many
 
 
-def test_a_thousand_plugins_can_live_at_once() -> None:
+def test_thousand_plugins() -> None:
+    """A thousand plugins can live at once."""
     compiled = CompiledPlugin(SPIN)
     plugins = [Plugin(compiled) for _ in range(1000)]
     for i, plugin in enumerate(plugins):
@@ -512,8 +530,11 @@ def test_a_thousand_plugins_can_live_at_once() -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_plugins_can_live_at_once() -> None:
-    """Slow: each has three memories, which take the system time to map."""
+def test_ten_thousand_plugins() -> None:
+    """Ten thousand plugins can live at once.
+
+    Slow: each has three memories, which take the system time to map.
+    """
     compiled = CompiledPlugin(guest(GROWS, memory='(memory (export "memory") 1)'))
     plugins = [Plugin(compiled) for _ in range(10_000)]
     before = resident()
@@ -526,7 +547,9 @@ def test_ten_thousand_plugins_can_live_at_once() -> None:
     assert bytes_each < 100_000
 
 
-def test_plugins_that_are_made_and_dropped_leave_nothing() -> None:
+def test_dropped_plugins_leave_nothing() -> None:
+    """Plugins that are made and dropped leave nothing."""
+
     def churn(count: int) -> None:
         for i in range(count):
             with Plugin(compiled) as plugin:
@@ -567,206 +590,3 @@ def test_calls_in_a_row_leave_nothing() -> None:
 def resident() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * 4096
-
-
-# ---- Limits ---------------------------------------------------------------------------------------------------------------------------
-
-
-def test_limits_cannot_be_changed_and_can_be_compared_copied_and_pickled() -> None:
-    limits = Limits(timeout=2.5, vars=7)
-    assert limits == limits.replace() == pickle.loads(pickle.dumps(limits)) == copy.deepcopy(limits)
-    assert hash(limits) == hash(limits.replace())
-    assert limits != Limits() != "limits"
-    assert limits.replace(vars=8).vars == 8
-    assert repr(limits) == "Limits(timeout=2.5, vars=7)"
-    assert repr(Limits()) == "Limits()"
-    with pytest.raises(AttributeError, match=r"limits\.replace\(vars=…\)"):
-        limits.vars = 8  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("timeout", value) for value in (0, -1.0, "1", float("nan"), float("inf"), True)),
-        *(("memory_bytes", value) for value in (-1, 2**32 + 1, 1.5, "1 GiB")),
-        *(
-            (name, None)
-            for name in (
-                "memories",
-                "tables",
-                "table_elements",
-                "instances",
-                "stack_bytes",
-                "var_bytes",
-                "vars",
-                "descriptors",
-            )
-        ),
-        ("stack_bytes", 1000),
-        ("instances", 0),
-        ("module_bytes", 0),
-        ("compile_seconds", 0),
-        ("log_lines_per_second", -1),
-    ],
-)
-def test_a_limit_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(
-        OptionError, match=rf"^Limits\.{name}: expected a (whole )?number from .* got "
-    ) as caught:
-        Limits(**{name: value})
-    assert caught.value.field == name
-
-
-def test_a_misspelt_limit_is_refused() -> None:
-    with pytest.raises(TypeError, match="time_out"):
-        Limits(time_out=1)  # type: ignore[call-arg]
-
-
-@pytest.mark.parametrize(
-    ("limits", "fields", "timeout", "memory", "vars"),
-    [
-        (None, {}, 60.0, 2**30, 2**20),
-        (
-            None,
-            {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}},
-            120.0,
-            2**32,
-            2**30,
-        ),
-        (
-            Limits(),
-            {"timeout_ms": 120_000, "memory": {"max_pages": 65536, "max_var_bytes": 2**30}},
-            60.0,
-            2**30,
-            2**20,
-        ),
-        (
-            Limits(),
-            {"timeout_ms": 500, "memory": {"max_pages": 5, "max_var_bytes": 0}},
-            0.5,
-            2**30,
-            0,
-        ),
-        (Limits(timeout=None, memory_bytes=None), {}, None, None, 2**20),
-        (
-            Limits(timeout=None, memory_bytes=None),
-            {"timeout_ms": 7, "memory": {"max_pages": 9}},
-            0.007,
-            None,
-            2**20,
-        ),
-    ],
-    ids=[
-        "nothing said",
-        "the manifest",
-        "a ceiling",
-        "the manifest wants less",
-        "no limit",
-        "no ceiling",
-    ],
-)
-def test_the_manifest_counts_unless_the_application_says_less(
-    limits: Limits | None,
-    fields: dict[str, Any],
-    timeout: float | None,
-    memory: int | None,
-    vars: int,
-) -> None:
-    found = CompiledPlugin(manifest(guest(export("f", "")), **fields), limits=limits).limits
-    assert (found.timeout, found.memory_bytes, found.var_bytes) == (timeout, memory, vars)
-
-
-def test_a_deadline_of_the_application_ends_a_call_and_says_where_it_came_from() -> None:
-    with (
-        Plugin(guest(export("f", LOOP)), limits=Limits(timeout=0.1)) as plugin,
-        pytest.raises(
-            TimeoutError, match=r"deadline of 100 ms; `timeout_ms` or `Limits.timeout` sets another"
-        ),
-    ):
-        plugin.call("f")
-
-
-def test_a_guest_s_stack_is_as_large_as_the_limit() -> None:
-    deep = guest(
-        "(func $deep (param $n i64) (result i64) (if (result i64) (i64.eqz (local.get $n)) (then (i64.const 0))"
-        " (else (i64.add (i64.const 1) (call $deep (i64.sub (local.get $n) (i64.const 1)))))))"
-        + export("f", "(call $answer (call $deep (call $input_load_u64 (i64.const 0))))")
-    )
-
-    def depth(limits: Limits) -> int:
-        low, high = 0, 2**20
-        with Plugin(deep, limits=limits) as plugin:
-            while low < high - 1:
-                middle = (low + high) // 2
-                try:
-                    assert number(plugin.call("f", middle.to_bytes(8, "little"))) == middle
-                    low = middle
-                except TrapError as error:
-                    assert error.trap == "stack overflow"
-                    high = middle
-        return low
-
-    small, usual, large = (depth(Limits(stack_bytes=size)) for size in (2**17, 2**19, 2**21))
-    assert 3 < usual / small < 5
-    assert 3 < large / usual < 5
-
-
-def test_a_plugin_with_the_largest_stack_runs_on_a_large_thread_and_is_refused_on_others() -> None:
-    script = f"""
-import threading
-from plugwasm import Limits, Plugin, StackError
-
-def run() -> None:
-    try:
-        print(Plugin({guest(export("f", "(call $echo)"))!r}, limits=Limits(stack_bytes=2**28)).call("f", "x"))
-    except StackError:
-        print("refused")
-
-run()
-threading.stack_size(2**28 + 2**22)
-thread = threading.Thread(target=run)
-thread.start()
-thread.join()
-"""
-    # A main thread with less stack than that: the engine ends a process that it is asked too much of.
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23)){script}"
-    done = subprocess.run(
-        [sys.executable, "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split() == ["refused", "b'x'"]
-
-
-def test_a_plugin_with_a_small_stack_runs_on_a_small_thread() -> None:
-    threading.stack_size(448 * 1024)
-    try:
-        results = [
-            InThread(
-                lambda: Plugin(
-                    guest(export("f", "(call $echo)")), limits=Limits(stack_bytes=2**17)
-                ).call("f", b"x")
-            ),
-            InThread(lambda: Plugin(guest(export("f", "(call $echo)"))).call("f", b"x")),
-        ]
-    finally:
-        threading.stack_size(0)
-    assert results[0].result() == b"x"
-    with pytest.raises(
-        StackError,
-        match=r"this thread has 4[0-9][0-9] KiB of its stack left, and a plugin needs 768 KiB",
-    ):
-        results[1].result()
-
-
-@pytest.mark.parametrize(("instances", "works"), [(2, True), (1, False)])
-def test_as_many_instances_as_are_allowed_can_be_made(instances: int, works: bool) -> None:
-    modules = manifest(
-        ("lib", guest(export("g", ""))),
-        ("main", guest(export("f", "(call $g)"), '(import "lib" "g" (func $g))')),
-    )
-    with Plugin(modules, limits=Limits(instances=instances)) as plugin:
-        if works:
-            plugin.call("f")
-        else:
-            with pytest.raises(OutOfMemoryError, match=r"`Limits.instances` is 1"):
-                plugin.call("f")

@@ -64,16 +64,19 @@ def answering(value: int) -> str:
         "case counts",
     ],
 )
-def test_main_is_the_module_of_that_name_or_the_last(modules: list[Any], main: int) -> None:
+def test_main_module(modules: list[Any], main: int) -> None:
+    """Main is the module of that name or the last."""
     assert ask(manifest(*modules)) == main
 
 
-def test_a_name_twice_is_an_error_that_names_it() -> None:
+def test_duplicate_name_is_error() -> None:
+    """A name twice is an error that names it."""
     with pytest.raises(ManifestError, match="twin"):
         Plugin(manifest(("twin", gives("a", 1)), ("twin", gives("b", 2)), answering(3)))
 
 
-def test_only_the_main_module_can_be_called() -> None:
+def test_only_main_is_callable() -> None:
+    """Only the main module can be called."""
     with Plugin(manifest(("a", guest(export("hidden", ""))), answering(1))) as plugin:
         assert not plugin.function_exists("hidden")
         with pytest.raises(plugwasm.FunctionNotFoundError):
@@ -84,11 +87,13 @@ def test_only_the_main_module_can_be_called() -> None:
 # What satisfies an import
 
 
-def test_a_module_can_import_functions_of_another() -> None:
+def test_import_functions() -> None:
+    """A module can import functions of another."""
     assert ask(manifest(("lib", gives("f", 7)), asks("lib", "f"))) == 7
 
 
-def test_the_order_of_the_modules_does_not_matter() -> None:
+def test_module_order_does_not_matter() -> None:
+    """The order of the modules does not matter."""
     assert (
         ask(
             manifest(
@@ -105,7 +110,8 @@ def test_the_order_of_the_modules_does_not_matter() -> None:
     )
 
 
-def test_modules_can_share_memories_globals_and_tables() -> None:
+def test_share_memories_globals_and_tables() -> None:
+    """Modules can share memories, globals and tables."""
     lib = """(module (memory (export "m") 1) (data (i32.const 8) "\\2a") (global (export "g") (mut i64) (i64.const 5))
         (table (export "t") 1 funcref) (elem (i32.const 0) $f) (func $f (result i64) (i64.const 100)))"""
     main = guest(
@@ -123,7 +129,8 @@ def test_modules_can_share_memories_globals_and_tables() -> None:
         assert [number(plugin.call("ask")) for _ in range(2)] == [6 + 42 + 100, 7 + 42 + 100]
 
 
-def test_values_of_all_types_pass_between_modules() -> None:
+def test_values_of_all_types() -> None:
+    """Values of all types pass between modules."""
     lib = """(module (func (export "f") (param i32 i64 f32 f64) (result f64 f32 i64 i32)
         (local.get 3) (local.get 2) (local.get 1) (local.get 0)))"""
     with Plugin(manifest(("lib", lib), ALL_TYPES.replace("OTHER", "lib"))) as plugin:
@@ -132,7 +139,8 @@ def test_values_of_all_types_pass_between_modules() -> None:
         )
 
 
-def test_a_host_function_wins_over_the_kernel_and_the_environment() -> None:
+def test_host_function_over_kernel() -> None:
+    """A host function wins over the kernel and the environment."""
     assert (
         ask(
             asks("extism:host/env", "input_length"),
@@ -170,7 +178,8 @@ def test_a_host_function_wins_over_wasi(wasi: bool) -> None:
 @pytest.mark.parametrize(
     "namespace", ["extism:host/user", "extism:host/env", "wasi_snapshot_preview1", "mine"]
 )
-def test_a_module_wins_over_host_functions_of_the_same_namespace(namespace: str) -> None:
+def test_module_over_host_functions(namespace: str) -> None:
+    """A module wins over host functions of the same namespace."""
     wasm = manifest((namespace, gives("f", 1)), ("main", asks(namespace, "f")))
     assert ask(wasm, functions=[host(namespace, "f", 2)]) == 1
 
@@ -187,7 +196,8 @@ def test_a_module_wins_over_the_kernel() -> None:
     )
 
 
-def test_what_a_module_of_that_name_does_not_have_comes_from_the_next_in_line() -> None:
+def test_missing_in_module_is_looked_up_next() -> None:
+    """What a module of that name does not have comes from the next in line."""
     main = asks("extism:host/user", "g", '(import "extism:host/user" "f" (func (result i64)))')
     assert (
         ask(
@@ -198,7 +208,8 @@ def test_what_a_module_of_that_name_does_not_have_comes_from_the_next_in_line() 
     )
 
 
-def test_of_two_host_functions_of_one_name_the_later_counts() -> None:
+def test_later_host_function_counts() -> None:
+    """Of two host functions of one name, the later counts."""
     assert (
         ask(
             asks("extism:host/user", "f"),
@@ -208,7 +219,8 @@ def test_of_two_host_functions_of_one_name_the_later_counts() -> None:
     )
 
 
-def test_host_functions_of_two_namespaces_do_not_mix() -> None:
+def test_host_namespaces_do_not_mix() -> None:
+    """Host functions of two namespaces do not mix."""
     functions = [host("a", "f", 1), host("b", "f", 2)]
     assert ask(asks("a", "f"), functions=functions) == 1
     assert ask(asks("b", "f"), functions=functions) == 2
@@ -216,7 +228,8 @@ def test_host_functions_of_two_namespaces_do_not_mix() -> None:
         Plugin(asks("extism:host/user", "f"), functions=functions)
 
 
-def test_a_linked_module_can_call_the_kernel_config_vars_and_host_functions() -> None:
+def test_linked_module_calls_host() -> None:
+    """A linked module can call the kernel, config, vars and host functions."""
     lib = guest(
         '(func (export "work") (call $give (call $config_get <<key>>)) (call $var_set <<v>> <<from the library>>) (call $user))',
         '(import "extism:host/user" "user" (func $user))',
@@ -233,7 +246,8 @@ def test_a_linked_module_can_call_the_kernel_config_vars_and_host_functions() ->
         assert seen == [1]
 
 
-def test_two_modules_that_import_the_same_one_share_its_instance() -> None:
+def test_shared_instance() -> None:
+    """Two modules that import the same one share its instance."""
     counter = """(module (global $n (mut i64) (i64.const 0))
         (func (export "f") (result i64) (global.set $n (i64.add (global.get $n) (i64.const 1))) (global.get $n)))"""
     between = '(module (import "counter" "f" (func $f (result i64))) (func (export "g") (result i64) (call $f)))'
@@ -266,24 +280,28 @@ THREE_CALLS = guest(
 )
 
 
-def test_a_reactor_has_one_instance_that_is_initialised_once() -> None:
+def test_reactor_is_initialised_once() -> None:
+    """A reactor has one instance that is initialised once."""
     with Plugin(manifest(("lib", REACTOR), THREE_CALLS)) as plugin:
         assert [number(plugin.call("ask")) for _ in range(2)] == [1003, 1006]
         plugin.reset()
         assert number(plugin.call("ask")) == 1003
 
 
-def test_a_command_has_a_fresh_instance_for_each_call_and_its_start_is_not_run() -> None:
+def test_command_instance_per_call() -> None:
+    """A command has a fresh instance for each call and its start is not run."""
     with Plugin(manifest(("lib", COMMAND), THREE_CALLS)) as plugin:
         assert [number(plugin.call("ask")) for _ in range(2)] == [1, 1]
 
 
-def test_a_module_that_exports_both_loads_and_is_a_reactor() -> None:
+def test_command_and_reactor_is_reactor() -> None:
+    """A module that exports both loads and is a reactor."""
     with Plugin(manifest(("lib", BOTH), THREE_CALLS)) as plugin:
         assert [number(plugin.call("ask")) for _ in range(2)] == [1003, 1006]
 
 
-def test_the_start_of_a_command_can_be_imported_and_gets_a_fresh_instance_too() -> None:
+def test_command_start_can_be_imported() -> None:
+    """The start of a command can be imported and gets a fresh instance too."""
     lib = guest(
         """(global $n (mut i64) (i64.const 0))
         (func (export "_start") (global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n)))"""
@@ -295,7 +313,8 @@ def test_the_start_of_a_command_can_be_imported_and_gets_a_fresh_instance_too() 
         assert number(plugin.call("ask")) == 1
 
 
-def test_a_command_can_import_from_the_host_the_kernel_and_other_modules() -> None:
+def test_command_imports_host_and_modules() -> None:
+    """A command can import from the host the kernel and other modules."""
     command = guest(
         '(func (export "_start")) (func (export "f") (result i64) (call $give <<from a command>>) (i64.add (call $g) (call $h)))',
         '(import "reactor" "f" (func $g (result i64)))',
@@ -312,20 +331,23 @@ def test_a_command_can_import_from_the_host_the_kernel_and_other_modules() -> No
         assert plugin.call("text") == b"from a command"
 
 
-def test_a_command_can_import_from_a_command() -> None:
+def test_command_imports_command() -> None:
+    """A command can import from a command."""
     outer = """(module (import "inner" "f" (func $f (result i64)))
         (func (export "_start")) (func (export "f") (result i64) (drop (call $f)) (call $f)))"""
     wasm = manifest(("inner", COMMAND), ("outer", outer), ("main", asks("outer", "f")))
     assert ask(wasm) == 1
 
 
-def test_only_functions_can_be_imported_from_a_command() -> None:
+def test_command_exports_functions_only() -> None:
+    """Only functions can be imported from a command."""
     command = '(module (memory (export "m") 1) (func (export "_start")))'
     with pytest.raises(LinkError, match=r"`tool`.*command"):
         Plugin(manifest(("tool", command), guest("", '(import "tool" "m" (memory 1))', memory="")))
 
 
-def test_a_trap_in_a_command_or_a_linked_module_reaches_the_caller_with_its_frames() -> None:
+def test_trap_in_linked_module() -> None:
+    """A trap in a command or a linked module reaches the caller with its frames."""
     for extra in ('(func (export "_start"))', ""):
         lib = f'(module {extra} (func $inside (export "f") (result i64) unreachable))'
         with Plugin(manifest(("lib", lib), ("main", asks("lib", "f")))) as plugin:
@@ -336,7 +358,8 @@ def test_a_trap_in_a_command_or_a_linked_module_reaches_the_caller_with_its_fram
             assert len(caught.value.backtrace) == 2
 
 
-def test_a_command_whose_own_start_function_traps_is_an_error_of_the_call() -> None:
+def test_trap_in_command_start() -> None:
+    """A command whose own start function traps is an error of the call."""
     lib = '(module (func $s unreachable) (start $s) (func (export "_start")) (func (export "f") (result i64) (i64.const 1)))'
     with Plugin(manifest(("lib", lib), ("main", asks("lib", "f")))) as plugin:
         for _ in range(2):
@@ -345,7 +368,8 @@ def test_a_command_whose_own_start_function_traps_is_an_error_of_the_call() -> N
 
 
 @pytest.mark.parametrize("calls", [3_000, 12_000])
-def test_a_plugin_can_call_a_command_any_number_of_times(calls: int) -> None:
+def test_command_called_many_times(calls: int) -> None:
+    """A plugin can call a command any number of times."""
     main = guest(
         export(
             "ask",
@@ -358,7 +382,8 @@ def test_a_plugin_can_call_a_command_any_number_of_times(calls: int) -> None:
     assert ask(manifest(("lib", COMMAND), ("main", main))) == calls
 
 
-def test_the_memory_of_commands_is_given_back_when_their_call_ends() -> None:
+def test_command_memory_is_released() -> None:
+    """The memory of commands is given back when their call ends."""
     command = """(module (memory 64) (func (export "_start"))
         (func (export "f") (result i64) (memory.fill (i32.const 0) (i32.const 1) (i32.const 4194304)) (i64.const 1)))"""
     with Plugin(
@@ -385,7 +410,8 @@ def refused(source: Any, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_an_unknown_function_of_the_environment_says_that_the_kit_may_be_newer() -> None:
+def test_unknown_env_function() -> None:
+    """An unknown function of the environment says that the kit may be newer."""
     text = refused(
         '(module (import "extism:host/env" "brand_new" (func (param i64) (result i64))))'
     )
@@ -402,13 +428,15 @@ def test_an_unknown_function_of_the_environment_says_that_the_kit_may_be_newer()
         '"anything" (global i32)',
     ],
 )
-def test_only_functions_can_be_imported_from_the_environment(item: str) -> None:
+def test_env_has_functions_only(item: str) -> None:
+    """Only functions can be imported from the environment."""
     text = refused(f'(module (import "extism:host/env" {item}))')
     assert "extism:host/env." + item.split('"')[1] in text
     assert "only functions" in text
 
 
-def test_the_hosts_own_exports_of_the_kernel_cannot_be_imported() -> None:
+def test_kernel_internal_exports() -> None:
+    """The host's own exports of the kernel cannot be imported."""
     for name in (
         "book",
         "reserve",
@@ -428,7 +456,8 @@ def test_the_hosts_own_exports_of_the_kernel_cannot_be_imported() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["wasi_snapshot_preview1", "wasi_unstable"])
-def test_wasi_that_was_not_granted_says_how_to_grant_it(namespace: str) -> None:
+def test_wasi_not_granted(namespace: str) -> None:
+    """WASI that was not granted says how to grant it."""
     text = refused(
         f'(module (import "{namespace}" "fd_write" (func (param i32 i32 i32 i32) (result i32))))'
     )
@@ -436,7 +465,8 @@ def test_wasi_that_was_not_granted_says_how_to_grant_it(namespace: str) -> None:
         assert part in text
 
 
-def test_an_unknown_function_of_wasi_is_named() -> None:
+def test_wasi_unknown_function() -> None:
+    """An unknown function of WASI is named."""
     text = refused(
         '(module (import "wasi_snapshot_preview1" "fd_teleport" (func (param i32) (result i32))))',
         wasi=True,
@@ -458,7 +488,8 @@ def test_an_unknown_function_of_wasi_is_named() -> None:
         '"lost" (table 0 funcref)',
     ],
 )
-def test_what_nobody_provides_is_named_with_a_hint(item: str) -> None:
+def test_missing_import_hint(item: str) -> None:
+    """What nobody provides is named with a hint."""
     text = refused(
         manifest(("helper", f'(module (import "some where" {item}))'), ("main", "(module)"))
     )
@@ -501,15 +532,15 @@ def test_what_nobody_provides_is_named_with_a_hint(item: str) -> None:
         ),
     ],
 )
-def test_a_wrong_signature_is_refused_with_both_types(
-    source: str, options: dict[str, Any], offered: str
-) -> None:
+def test_wrong_signature(source: str, options: dict[str, Any], offered: str) -> None:
+    """A wrong signature is refused with both types."""
     text = refused(source, **options)
     assert offered in text
     assert source.split('"')[3] in text
 
 
-def test_a_wrong_signature_between_modules_is_refused() -> None:
+def test_wrong_signature_between_modules() -> None:
+    """A wrong signature between modules is refused."""
     text = refused(
         manifest(
             ("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (func (result i32))))')
@@ -519,7 +550,8 @@ def test_a_wrong_signature_between_modules_is_refused() -> None:
         assert part in text
 
 
-def test_a_wrong_kind_between_modules_is_refused() -> None:
+def test_wrong_kind_between_modules() -> None:
+    """A wrong kind between modules is refused."""
     text = refused(
         manifest(("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (memory 1)))'))
     )
@@ -537,9 +569,8 @@ def test_a_wrong_kind_between_modules_is_refused() -> None:
         ('(table (export "x") 1 funcref)', "(table 2 funcref)"),
     ],
 )
-def test_memories_globals_and_tables_that_do_not_fit_are_an_error_of_ours(
-    offered: str, wanted: str
-) -> None:
+def test_mismatched_memory_global_or_table(offered: str, wanted: str) -> None:
+    """Memories, globals and tables that do not fit are an error of ours."""
     main = guest(export("f", ""), f'(import "lib" "x" {wanted})', memory="")
     with (
         pytest.raises(LinkError, match=r"main|plugin"),
@@ -548,13 +579,15 @@ def test_memories_globals_and_tables_that_do_not_fit_are_an_error_of_ours(
         plugin.call("f")
 
 
-def test_an_import_that_only_a_linked_module_lacks_is_found_before_any_call() -> None:
+def test_missing_import_of_linked_module() -> None:
+    """An import that only a linked module lacks is found before any call."""
     assert "`lib`" in refused(
         manifest(("lib", '(module (import "x" "y" (func)))'), ("main", "(module)"))
     )
 
 
-def test_the_imports_and_exports_of_the_main_module_are_told_with_their_types() -> None:
+def test_imports_and_exports() -> None:
+    """The imports and exports of the main module are told with their types."""
     compiled = CompiledPlugin(
         manifest(
             ("lib", gives("f", 1)),
@@ -588,7 +621,8 @@ ODD_TYPES = ["v128", "externref", "funcref", "(ref extern)", "(ref null $t)", "e
 
 
 @pytest.mark.parametrize("type", ODD_TYPES)
-def test_a_function_of_any_type_may_be_exported_and_is_not_callable(type: str) -> None:
+def test_uncallable_export_type(type: str) -> None:
+    """A function of any type may be exported and is not callable."""
     source = f"""(module (type $t (func)) (func (export "odd") (param {type}) (result i32) (i32.const 0))
         (func (export "good") (result i32) (i32.const 0)))"""
     with Plugin(source) as plugin:
@@ -599,13 +633,15 @@ def test_a_function_of_any_type_may_be_exported_and_is_not_callable(type: str) -
 
 
 @pytest.mark.parametrize("type", ODD_TYPES)
-def test_a_function_of_any_type_that_nobody_provides_is_a_missing_import(type: str) -> None:
+def test_missing_import_of_any_type(type: str) -> None:
+    """A function of any type that nobody provides is a missing import."""
     text = refused(f'(module (type $t (func)) (import "lib" "odd" (func (param {type}))))')
     assert "lib.odd" in text
 
 
 @pytest.mark.parametrize("type", ODD_TYPES)
-def test_modules_can_pass_each_other_values_of_any_type(type: str) -> None:
+def test_any_type_between_modules(type: str) -> None:
+    """Modules can pass each other values of any type."""
     lib = f'(module (type $t (func)) (func (export "f") (param {type}) (result i64) (i64.const 4)))'
     value = {
         "v128": "(v128.const i64x2 1 2)",
@@ -624,7 +660,8 @@ def test_modules_can_pass_each_other_values_of_any_type(type: str) -> None:
 
 
 @pytest.mark.parametrize("type", ODD_TYPES)
-def test_a_command_that_would_have_the_host_pass_such_a_value_is_refused(type: str) -> None:
+def test_any_type_to_command_is_refused(type: str) -> None:
+    """A command that would have the host pass such a value is refused."""
     command = (
         f'(module (type $t (func)) (func (export "_start")) (func (export "f") (param {type})))'
     )
@@ -640,9 +677,8 @@ def test_a_command_that_would_have_the_host_pass_such_a_value_is_refused(type: s
 
 @pytest.mark.parametrize("type", ODD_TYPES)
 @pytest.mark.parametrize("place", ["param", "result"])
-def test_a_circle_that_would_have_the_host_pass_such_a_value_is_refused(
-    type: str, place: str
-) -> None:
+def test_any_type_in_cycle_is_refused(type: str, place: str) -> None:
+    """A circle that would have the host pass such a value is refused."""
     b = f'(module (type $t (func)) (import "a" "g" (func)) (func (export "f") ({place} {type}) unreachable))'
     a = f'(module (type $t (func)) (import "b" "f" (func ({place} {type}))) (func (export "g")))'
     text = refused(manifest(("b", b), ("a", a), "(module)"))

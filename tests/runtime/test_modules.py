@@ -70,7 +70,8 @@ def kept() -> list[bytes]:
 # ---- what a process keeps -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_module_seen_before_is_the_same_module() -> None:
+def test_known_module_is_reused() -> None:
+    """A module seen before is the same module."""
     first = compiled(numbered(1))
     assert compiled(bytes(bytearray(numbered(1)))) is first
     assert compiled(numbered(2)) is not first
@@ -78,7 +79,8 @@ def test_a_module_seen_before_is_the_same_module() -> None:
     assert compiled(numbered(1), fuel=True).engine.fuel
 
 
-def test_modules_of_one_length_with_the_same_end_are_told_apart() -> None:
+def test_modules_with_same_end_differ() -> None:
+    """Modules of one length with the same end are told apart."""
     numbers = range(20)
     assert (
         len({len(numbered(number)) for number in numbers})
@@ -91,7 +93,8 @@ def test_modules_of_one_length_with_the_same_end_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("same_length", [True, False])
-def test_a_process_keeps_no_more_modules_than_it_says(same_length: bool) -> None:
+def test_kept_modules_are_limited(same_length: bool) -> None:
+    """A process keeps no more modules than it says."""
     for number in range(modules.KEPT_MODULES * 2):
         compiled(numbered(number, padding=0 if same_length else number))
         assert len(kept()) <= modules.KEPT_MODULES
@@ -102,7 +105,8 @@ def test_a_process_keeps_no_more_modules_than_it_says(same_length: bool) -> None
     assert len(kept()) > modules.KEPT_MODULES // 4
 
 
-def test_a_process_keeps_no_more_bytes_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_bytes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process keeps no more bytes than it says."""
     monkeypatch.setattr(modules, "KEPT_BYTES", 200_000)
     for number in range(30):
         compiled(numbered(number, padding=1000))
@@ -114,12 +118,14 @@ def test_a_process_keeps_no_more_bytes_than_it_says(monkeypatch: pytest.MonkeyPa
     assert len(kept()) > 3
 
 
-def test_text_and_binary_of_one_module_run_alike() -> None:
+def test_text_and_binary_run_alike() -> None:
+    """Text and binary of one module run alike."""
     text = b'(module (func (export "f") (result i32) (i32.const 7)))'
     assert call(started(compiled(text))) == call(started(compiled(wat_to_wasm(text)))) == 7
 
 
-def test_an_engine_is_made_once_by_however_many_threads() -> None:
+def test_engine_made_once_by_threads() -> None:
+    """An engine is made once by however many threads."""
     found = []
     barrier = threading.Barrier(8)
 
@@ -141,7 +147,8 @@ def test_an_engine_is_made_once_by_however_many_threads() -> None:
     assert all(engines == found[0] for engines in found)
 
 
-def test_threads_that_compile_the_same_module_at_once_all_get_one_that_runs() -> None:
+def test_threads_compile_same_module() -> None:
+    """Threads that compile the same module at once all get one that runs."""
     results = []
 
     def work() -> None:
@@ -166,7 +173,8 @@ def error_of(wasm: bytes, name: str = "guest") -> str:
     return caught.value.message
 
 
-def test_a_bad_binary_is_explained_in_one_line_that_names_the_module() -> None:
+def test_invalid_binary_names_module() -> None:
+    """A bad binary is explained in one line that names the module."""
     body = numbered(1)
     for wasm in (b"\0asm", b"\0asm\1\0\0\0\xff\xff", body[:20], b"\0asm\x0d\0\1\0"):
         message = error_of(wasm)
@@ -175,14 +183,16 @@ def test_a_bad_binary_is_explained_in_one_line_that_names_the_module() -> None:
         assert len(message) > 60
 
 
-def test_a_type_error_says_where_and_what() -> None:
+def test_type_error_position() -> None:
+    """A type error says where and what."""
     wasm = wat_to_wasm(b"(module (func (result i32) (i32.const 1)))").replace(
         b"\x41\x01", b"\x42\x01"
     )
     assert "type mismatch" in error_of(wasm)
 
 
-def test_bad_text_is_explained_with_its_line() -> None:
+def test_invalid_text_shows_line() -> None:
+    """Bad text is explained with its line."""
     message = error_of(b"(module\n  (func (i32.konst 1)))")
     assert "2:" in message
     assert "i32.konst" in message
@@ -191,11 +201,13 @@ def test_bad_text_is_explained_with_its_line() -> None:
 @pytest.mark.parametrize(
     "wasm", [b"", b" ", b"\xff\xfe\xfd", b"\0", b"not wasm at all", b"{}", b"(component)"]
 )
-def test_what_is_no_module_at_all_is_a_module_error_too(wasm: bytes) -> None:
+def test_no_module_at_all(wasm: bytes) -> None:
+    """What is no module at all is a module error too."""
     assert error_of(wasm)
 
 
-def test_a_bad_module_is_not_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_module_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad module is not kept on disk."""
     monkeypatch.setattr(code_cache._Settings, "enabled", True)
     monkeypatch.setattr(code_cache._Settings, "directory", str(tmp_path / "kept"))
     error_of(b"\0asm\1\0\0\0\xff\xff")
@@ -218,7 +230,8 @@ SECRETIVE = b"""(module (memory (export "memory") 2)
 
 
 @pytest.mark.parametrize("pooled", [pytest.param(True, marks=pools), False])
-def test_no_instance_finds_what_another_left_in_memory(pooled: bool) -> None:
+def test_instance_memory_is_clean(pooled: bool) -> None:
+    """No instance finds what another left in memory."""
     module = compiled(SECRETIVE, pooled=pooled)
     assert module.engine.pooled == pooled
     for pages in (0, 1, 50, 0, 7):
@@ -229,7 +242,8 @@ def test_no_instance_finds_what_another_left_in_memory(pooled: bool) -> None:
 
 
 @pools
-def test_a_module_beyond_the_pool_is_told_apart_from_a_bad_one() -> None:
+def test_module_beyond_pool() -> None:
+    """A module beyond the pool is told apart from a bad one."""
     large = b"(module %s)" % (b"(memory 1)" * 20)
     with pytest.raises(modules.TooLargeForPool):
         compiled(large, pooled=True)
@@ -276,7 +290,8 @@ def forking(script: str) -> list[str]:
 
 
 @forks
-def test_a_forked_child_can_compile_what_its_parent_did_not() -> None:
+def test_forked_child_compiles() -> None:
+    """A forked child can compile what its parent did not."""
     script = """
 Plugin(text(0)).call("f")  # in parallel, so there are threads that the child will not have
 def work():
@@ -292,12 +307,14 @@ print(in_child(work))
 
 
 @forks
-def test_a_child_that_was_forked_before_anything_was_compiled_can_compile() -> None:
+def test_forked_before_first_compile() -> None:
+    """A child that was forked before anything was compiled can compile."""
     assert forking('print(in_child(lambda: Plugin(text(0)).call("f")))') == ["0"]
 
 
 @forks
-def test_a_child_that_was_forked_while_a_thread_compiled_can_compile() -> None:
+def test_forked_while_thread_compiles() -> None:
+    """A child that was forked while a thread compiled can compile."""
     script = """
 def compiling():
     for number in range(1000000):
@@ -311,7 +328,8 @@ os._exit(0 if sys.stdout.flush() is None else 1)
 
 
 @forks
-def test_a_child_that_was_forked_while_a_thread_held_the_lock_can_compile() -> None:
+def test_forked_while_lock_is_held() -> None:
+    """A child that was forked while a thread held the lock can compile."""
     script = """
 def holding():
     with _code._lock:
@@ -330,7 +348,8 @@ print(status)
 
 
 @forks
-def test_a_child_that_compiles_much_does_not_grow_with_each_module() -> None:
+def test_forked_child_memory_is_flat() -> None:
+    """A child that compiles much does not grow with each module."""
     script = """
 def size():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
@@ -351,7 +370,8 @@ print(in_child(work, 30))
 
 
 @forks
-def test_threads_that_read_the_first_manifest_of_a_process_at_once_do_not_crash_it() -> None:
+def test_threads_read_first_manifest() -> None:
+    """Threads that read the first manifest of a process at once do not crash it."""
     script = """
 sys.setswitchinterval(1e-6)
 manifest = {"wasm": [{"data": b"(module)"}]}

@@ -29,7 +29,8 @@ from tests.support.observers import ECHO, PLAIN, USER, Diary, Point, adds_up, ca
 from tests.support.paths import ROOT
 
 
-def test_functions_of_the_environment_are_seen_with_their_arguments_and_results() -> None:
+def test_env_functions() -> None:
+    """Functions of the environment are seen with their arguments and results."""
     source = guest(
         export(
             "run",
@@ -78,7 +79,8 @@ def test_functions_of_the_environment_are_seen_with_their_arguments_and_results(
         '<<{"url": "http://a.test", "method": "\\ud800"}>>',
     ],
 )
-def test_a_request_document_that_is_none_is_no_trouble_for_those_who_watch(document: str) -> None:
+def test_invalid_request_document(document: str) -> None:
+    """A request document that is none is no trouble for those who watch."""
     source = guest(export("run", f"(drop (call $http_request {document} (i64.const 0)))"))
     granted = manifest(source, allowed_hosts=["a.test"])
     errors = []
@@ -99,7 +101,8 @@ HUGE = "(local $b i64) (local.set $b (call $alloc (i64.const 209715200)))"
 
 
 @pytest.mark.parametrize("call", ["(call $log_trace (local.get $b))", "(call $f (local.get $b))"])
-def test_of_a_huge_block_only_its_beginning_is_copied_for_those_who_watch(call: str) -> None:
+def test_huge_block_is_truncated(call: str) -> None:
+    """Of a huge block, only its beginning is copied for those who watch."""
     function = Function(
         "extism:host/user", "f", [ValType.I64], [], lambda plugin, inputs, results: None
     )
@@ -113,7 +116,8 @@ def test_of_a_huge_block_only_its_beginning_is_copied_for_those_who_watch(call: 
     assert [len(host_call.args[0]) for host_call in diary.host_calls] == [16 * 2**20]
 
 
-def test_observed_plugins_that_the_pool_has_no_room_for_work_as_others_do() -> None:
+def test_plugins_beyond_pool() -> None:
+    """Observed plugins that the pool has no room for work as others do."""
     recorder = Recorder()
     compiled = CompiledPlugin(
         guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)'),
@@ -126,9 +130,8 @@ def test_observed_plugins_that_the_pool_has_no_room_for_work_as_others_do() -> N
     assert all(recording.calls for recording in recorder.recordings)
 
 
-def test_an_application_sees_all_of_a_call_in_one_line_of_its_log(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_call_in_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    """An application sees all of a call in one line of its log."""
     with (
         caplog.at_level("INFO"),
         Plugin(ECHO, observe=CallLog()) as plugin,
@@ -254,9 +257,10 @@ I64, F64 = ValType.I64, ValType.F64
         (Function(None, "f", [], [], lambda *_: None), "", "(call $f)", (), ()),
     ],
 )
-def test_functions_of_the_application_are_seen_with_values_of_their_types(
+def test_host_functions(
     f: Any, type: str, code: str, args: tuple[Any, ...], results: tuple[Any, ...]
 ) -> None:
+    """Functions of the application are seen with values of their types."""
     for make in (Plugin, IsolatedPlugin) if f in (_shout, _pair) else (Plugin,):
         diary = Diary()
         function = f if isinstance(f, Function) else plugwasm.host_fn(name="f")(f)
@@ -287,9 +291,9 @@ def test_functions_of_the_application_are_seen_with_values_of_their_types(
         (str, "<<text>>", "text"),
     ],
 )
-def test_arguments_are_shown_as_the_function_takes_them_or_else_as_bytes(
-    annotation: Any, argument: str, seen: object
-) -> None:
+def test_arguments_by_type_or_bytes(annotation: Any, argument: str, seen: object) -> None:
+    """Arguments are shown as the function takes them or else as bytes."""
+
     def body(value: Any) -> None:
         pass
 
@@ -305,7 +309,8 @@ def test_arguments_are_shown_as_the_function_takes_them_or_else_as_bytes(
     assert value == seen or seen == 1024
 
 
-def test_json_that_is_nested_too_deep_for_a_parser_stays_bytes() -> None:
+def test_deep_json_stays_bytes() -> None:
+    """JSON that is nested too deep for a parser stays bytes."""
     script = f"""
 import sys, threading
 sys.path[:0] = {[str(ROOT)]!r}
@@ -339,7 +344,8 @@ with plugwasm.Plugin(source, functions=[f], observe=Trace(seen.append)) as plugi
     assert done.stdout.endswith(" 400000\n")
 
 
-def test_what_a_host_function_raises_is_told_by_its_own_name() -> None:
+def test_host_exception_name() -> None:
+    """What a host function raises is told by its own name."""
     diary = Diary()
     with (
         calls_f(raising(LookupError("no")), observe=diary) as plugin,
@@ -349,7 +355,8 @@ def test_what_a_host_function_raises_is_told_by_its_own_name() -> None:
     assert diary.shown() == ["f() raised LookupError"]
 
 
-def test_functions_of_wasi_are_seen_and_leaving_is_no_error_of_theirs() -> None:
+def test_wasi_functions_and_exit() -> None:
+    """Functions of WASI are seen and leaving is no error of theirs."""
     wasi = """(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))"""
     code = "(i32.store (i32.const 0) (i32.const 8)) (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 4)))"
@@ -366,7 +373,8 @@ def test_functions_of_wasi_are_seen_and_leaving_is_no_error_of_theirs() -> None:
     assert diary.calls[0].error is None
 
 
-def test_calls_by_linked_modules_are_seen_also_from_commands_with_stores_of_their_own() -> None:
+def test_linked_modules_and_commands() -> None:
+    """Calls by linked modules are seen, also from commands with stores of their own."""
     library = guest('(func (export "g") (call $log_info <<of the library>>))')
     command = guest(
         '(func (export "_start")) (func (export "g") (call $log_info <<of the command>>) (call $f))',
@@ -391,7 +399,8 @@ def test_calls_by_linked_modules_are_seen_also_from_commands_with_stores_of_thei
     assert adds_up(diary.calls[0])
 
 
-def test_the_way_around_a_circle_of_modules_is_no_host_call_and_time_on_it_counts_once() -> None:
+def test_cyclic_import_is_no_host_call() -> None:
+    """The way around a circle of modules is no host call and time on it counts once."""
     a = '(module (import "main" "back" (func $back)) (func (export "go") (call $back)))'
     imports = '(import "a" "go" (func $go))'
     main = guest(export("run", "(call $go)") + '(func (export "back") (call $f))', imports, PLAIN)
@@ -404,7 +413,8 @@ def test_the_way_around_a_circle_of_modules_is_no_host_call_and_time_on_it_count
     assert adds_up(diary.calls[0])
 
 
-def test_a_host_function_that_calls_another_observed_plugin_has_all_of_its_time() -> None:
+def test_nested_observed_plugin() -> None:
+    """A host function that calls another observed plugin has all of its time."""
     diary = Diary()
     with (
         calls_f(lambda: time.sleep(0.1), observe=diary, name="inner") as inner,

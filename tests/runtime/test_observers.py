@@ -65,9 +65,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_an_observer_that_misbehaves_changes_nothing(
-    bad: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_misbehaving_observer(bad: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An observer that misbehaves changes nothing."""
+
     class Bad(Observer):
         def on_call(self, call: Call) -> Any:
             return BAD[bad](call)
@@ -111,7 +111,9 @@ def test_an_observer_that_misbehaves_changes_nothing(
     assert all(record.exc_info for record in said)
 
 
-def test_an_interrupt_in_an_observer_goes_through_and_leaves_no_other_entered() -> None:
+def test_interrupt_in_observer() -> None:
+    """An interrupt in an observer goes through and leaves no other entered."""
+
     class Interrupted(Observer):
         def on_call(self, call: Call) -> None:
             raise KeyboardInterrupt
@@ -148,7 +150,8 @@ class After:
 
 
 @pytest.mark.parametrize("module", ["instrumentation", "capture"])
-def test_a_plugin_is_free_again_wherever_a_signal_handler_raises(module: str) -> None:
+def test_plugin_is_free_if_handler_raises(module: str) -> None:
+    """A plugin is free again wherever a signal handler raises."""
     recorder = Recorder()
     with calls_f(lambda: None, observe=[recorder, Trace(lambda record: None)]) as plugin:
         for count in range(1, 1000):
@@ -171,9 +174,8 @@ def test_a_plugin_is_free_again_wherever_a_signal_handler_raises(module: str) ->
             recording.replay(source)
 
 
-def test_a_context_manager_is_left_where_a_signal_handler_raises_right_after_it_was_entered() -> (
-    None
-):
+def test_context_is_left_if_handler_raises() -> None:
+    """A context manager is left where a signal handler raises right after it was entered."""
     events = []
 
     class Context:
@@ -193,9 +195,8 @@ def test_a_context_manager_is_left_where_a_signal_handler_raises_right_after_it_
     assert events == ["entered", "left"]
 
 
-def test_observers_are_entered_in_order_and_left_in_reverse_those_of_the_compiled_plugin_first() -> (
-    None
-):
+def test_order_of_observers() -> None:
+    """Observers are entered in order and left in reverse those of the compiled plugin first."""
     events: list[str] = []
 
     def named(name: str) -> Observer:
@@ -234,7 +235,8 @@ def test_observers_are_entered_in_order_and_left_in_reverse_those_of_the_compile
 
 
 @pytest.mark.parametrize("observe", [None, False, [], ()])
-def test_who_wants_no_observation_has_a_plain_plugin(observe: Any) -> None:
+def test_no_observer_plain_plugin(observe: Any) -> None:
+    """Who wants no observation has a plain plugin."""
     for plugin in (
         Plugin(ECHO, observe=observe),
         Plugin(CompiledPlugin(ECHO, observe=observe)),
@@ -253,7 +255,9 @@ def test_what_is_no_observer_is_refused(observe: Any) -> None:
             make(ECHO, observe=observe)
 
 
-def test_results_are_measured_whatever_they_are_read_by() -> None:
+def test_results_are_measured() -> None:
+    """Results are measured whatever they are read by."""
+
     class Counter(Protocol):
         def count_vowels(self, text: str) -> Measured[dict[str, Any]]: ...
 
@@ -275,7 +279,8 @@ def test_results_are_measured_whatever_they_are_read_by() -> None:
             plugin.call("echo", parse=len, returns=Measured[int])  # type: ignore[call-overload]
 
 
-def test_an_isolated_plugin_is_observed_from_the_outside() -> None:
+def test_isolated_plugin() -> None:
+    """An isolated plugin is observed from the outside."""
     diary = Diary()
     source = guest(
         export("run", "(call $log_info <<hi>>) (call $f)")
@@ -308,7 +313,9 @@ def test_an_isolated_plugin_is_observed_from_the_outside() -> None:
     assert all(call.memory_bytes is None and adds_up(call) for call in diary.calls)
 
 
-def test_an_observed_subclass_of_a_plugin_is_one_and_calls_through_its_own_methods() -> None:
+def test_observed_subclass() -> None:
+    """An observed subclass of a plugin is one and calls through its own methods."""
+
     class Mine(Plugin):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
@@ -327,7 +334,8 @@ def test_an_observed_subclass_of_a_plugin_is_one_and_calls_through_its_own_metho
         assert type(plain) is Mine
 
 
-def test_observed_plugins_cannot_be_pickled_and_say_so_but_what_was_measured_can() -> None:
+def test_pickling() -> None:
+    """Observed plugins cannot be pickled and say so, but what was measured can."""
     with Plugin(ECHO, observe=True) as plugin:
         with pytest.raises(TypeError, match="a Plugin cannot be copied or pickled"):
             pickle.dumps(plugin)
@@ -336,7 +344,8 @@ def test_observed_plugins_cannot_be_pickled_and_say_so_but_what_was_measured_can
     assert (again.value, again.call.statistics()) == ("x", result.call.statistics())
 
 
-def test_one_observer_serves_the_threads_of_a_pool() -> None:
+def test_observer_of_pool_in_threads() -> None:
+    """One observer serves the threads of a pool."""
     diary = Diary()
     with PluginPool(ECHO, size=4, observe=diary) as pool:
         assert list(pool.map("echo", (str(n) for n in range(200)))) == [
@@ -347,7 +356,8 @@ def test_one_observer_serves_the_threads_of_a_pool() -> None:
     assert all(call.input == call.output and adds_up(call) for call in diary.calls)
 
 
-def test_host_functions_that_are_coroutines_are_seen_with_the_time_they_waited() -> None:
+def test_async_host_functions() -> None:
+    """Host functions that are coroutines are seen with the time they waited."""
     threads = set()
 
     class Threads(Diary):
@@ -377,9 +387,8 @@ def test_host_functions_that_are_coroutines_are_seen_with_the_time_they_waited()
 # ---- traces and logs -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_trace_tells_of_host_calls_before_the_call_that_they_were_made_in(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_trace_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """A trace tells of host calls before the call that they were made in."""
     source = guest(
         export("run", "(call $log_info <<hi>>) (call $echo)") + export("trap", "unreachable")
     )
@@ -397,9 +406,8 @@ def test_a_trace_tells_of_host_calls_before_the_call_that_they_were_made_in(
     assert len(lines[1]) < 450
 
 
-def test_a_call_log_has_the_statistics_as_fields_and_can_keep_to_what_is_slow(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_call_log_fields_and_threshold(caplog: pytest.LogCaptureFixture) -> None:
+    """A call log has the statistics as fields and can keep to what is slow."""
     logger = logging.getLogger("mine")
     caplog.set_level(logging.INFO)
     source = guest(export("run", "(call $echo)") + export("trap", "unreachable"))
@@ -436,9 +444,10 @@ def writes(text: str, fd: int) -> str:
 
 @pytest.mark.parametrize("observe", [None, True])
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
-def test_records_of_plugins_say_which_plugin_and_which_function(
+def test_log_records_name_plugin(
     make: type[Plugin], observe: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Records of plugins say which plugin and which function."""
     caplog.set_level(logging.DEBUG)
     source = guest(
         export("_initialize", "(call $log_info <<at the start>>)")

@@ -42,7 +42,8 @@ from tests.support.waiting import soon
 # ---- figures -----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_time_that_a_host_function_sleeps_is_time_of_the_host() -> None:
+def test_host_sleep_is_host_time() -> None:
+    """Time that a host function sleeps is time of the host."""
     with calls_f(lambda: time.sleep(0.2), observe=True) as plugin:
         plugin.call("echo")
         call = plugin.call("run", returns=Measured).call
@@ -52,7 +53,8 @@ def test_time_that_a_host_function_sleeps_is_time_of_the_host() -> None:
     assert adds_up(call)
 
 
-def test_time_that_a_guest_is_busy_is_time_of_the_guest() -> None:
+def test_busy_guest_is_guest_time() -> None:
+    """Time that a guest is busy is time of the guest."""
     loop = "(call $f) (loop $next (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 30000000))))"
     source = guest(export("run", loop, "(local $i i32)") + export("echo", "(call $echo)"), PLAIN)
     with Plugin(source, functions=[plugwasm.host_fn(name="f")(nothing)], observe=True) as plugin:
@@ -63,7 +65,8 @@ def test_time_that_a_guest_is_busy_is_time_of_the_guest() -> None:
     assert adds_up(call)
 
 
-def test_what_a_host_function_takes_while_the_plugin_is_started_is_not_time_of_the_start() -> None:
+def test_host_time_at_start() -> None:
+    """What a host function takes while the plugin is started is not time of the start."""
     source = guest(export("_initialize", "(call $f)") + export("echo", "(call $echo)"), PLAIN)
     diary = Diary()
     with Plugin(
@@ -79,7 +82,8 @@ def test_what_a_host_function_takes_while_the_plugin_is_started_is_not_time_of_t
     assert adds_up(second)
 
 
-def test_memory_is_the_most_that_the_instance_had_and_grows_with_it() -> None:
+def test_memory_is_peak_of_instance() -> None:
+    """Memory is the most that the instance had and grows with it."""
     source = guest(
         export("echo", "(call $echo)") + export("grow", "(drop (memory.grow (i32.const 10)))"),
         memory='(memory (export "memory") 1)',
@@ -94,7 +98,8 @@ def test_memory_is_the_most_that_the_instance_had_and_grows_with_it() -> None:
         assert plugin.call("echo", returns=Measured).call.memory_bytes == sizes[0]
 
 
-def test_fuel_is_what_this_call_used_and_nothing_where_it_has_no_limit() -> None:
+def test_fuel_of_call() -> None:
+    """Fuel is what this call used and nothing where it has no limit."""
     diary = Diary()
     with Plugin(ECHO, fuel_limit=10_000, observe=diary) as plugin:
         plugin.call("echo", b"x")
@@ -112,7 +117,8 @@ def test_fuel_is_what_this_call_used_and_nothing_where_it_has_no_limit() -> None
     "data",
     ["grüße", b"bytes", bytearray(b"x" * 9), memoryview(b"abcdef")[::2], {"a": 1}, "", [1.5, None]],
 )
-def test_the_input_and_the_output_are_what_the_guest_got_and_gave(data: object) -> None:
+def test_input_and_output(data: object) -> None:
+    """The input and the output are what the guest got and gave."""
     with Plugin(ECHO, observe=True) as plugin:
         result = plugin.call("echo", data, returns=Measured[bytes])
         with Plugin(ECHO) as unobserved:
@@ -121,7 +127,8 @@ def test_the_input_and_the_output_are_what_the_guest_got_and_gave(data: object) 
     assert result.call.input_bytes == result.call.output_bytes == len(result.value)
 
 
-def test_the_statistics_are_numbers_and_names_without_the_data() -> None:
+def test_statistics_hold_no_data() -> None:
+    """The statistics are numbers and names without the data."""
     with Plugin(ECHO, name="mine", observe=True, fuel_limit=1000) as plugin:
         call = plugin.call("echo", "secret", host_context="secret", returns=Measured[str]).call
     statistics = call.statistics()
@@ -180,9 +187,10 @@ ENDINGS = guest(
         ("grow", "OutOfMemoryError", {"limits": plugwasm.Limits(memory_bytes=2**20)}),
     ],
 )
-def test_every_call_is_told_of_once_with_the_error_that_it_raised(
+def test_every_call_is_reported(
     function: str, error: str | None, options: dict[str, Any], fresh: bool
 ) -> None:
+    """Every call is told of once with the error that it raised."""
     options = dict(options)
     raises = options.pop("raises", None)
     diary = Diary()
@@ -207,7 +215,8 @@ def test_every_call_is_told_of_once_with_the_error_that_it_raised(
         assert plugin.call("ok", "still here") == b"still here"
 
 
-def test_outputs_that_cannot_be_read_and_parsers_that_raise_are_errors_of_the_call() -> None:
+def test_unreadable_output_is_error() -> None:
+    """Outputs that cannot be read and parsers that raise are errors of the call."""
     diary = Diary()
     with Plugin(ECHO, observe=diary) as plugin:
         with pytest.raises(plugwasm.OutputError):
@@ -224,7 +233,8 @@ def test_outputs_that_cannot_be_read_and_parsers_that_raise_are_errors_of_the_ca
     ]
 
 
-def test_an_instance_that_does_not_start_is_an_error_of_the_call() -> None:
+def test_failed_start_is_error() -> None:
+    """An instance that does not start is an error of the call."""
     diary = Diary()
     with Plugin(
         guest(export("_initialize", "unreachable") + export("run", "")), observe=diary
@@ -239,7 +249,8 @@ def test_an_instance_that_does_not_start_is_an_error_of_the_call() -> None:
     assert all(call.start_seconds > 0 and adds_up(call) for call in diary.calls)
 
 
-def test_a_cancelled_call_one_that_waited_too_long_and_one_of_a_closed_plugin_are_told_of() -> None:
+def test_cancelled_waiting_and_closed() -> None:
+    """A cancelled call, one that waited too long and one of a closed plugin are told of."""
     diary = Diary()
     plugin = calls_f(nothing, observe=diary)
     thread = InThread(plugin.call, "spin")
@@ -264,7 +275,8 @@ def test_a_cancelled_call_one_that_waited_too_long_and_one_of_a_closed_plugin_ar
     assert diary.calls[0].guest_seconds == 0
 
 
-def test_a_call_that_meets_another_one_runs_when_that_has_ended() -> None:
+def test_waiting_call() -> None:
+    """A call that meets another one runs when that has ended."""
     diary, release = Diary(), threading.Event()
     plugin = calls_f(lambda: release.wait(5) and None, observe=diary)
     first = InThread(plugin.call, "run")
@@ -283,9 +295,8 @@ def test_a_call_that_meets_another_one_runs_when_that_has_ended() -> None:
 # ---- what is left behind -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_dropped_observed_plugin_frees_its_instance_at_once_and_keeps_nothing_of_its_calls() -> (
-    None
-):
+def test_dropped_plugin_is_freed() -> None:
+    """A dropped observed plugin frees its instance at once and keeps nothing of its calls."""
     gc.collect()
     gc.disable()
     try:
@@ -318,7 +329,8 @@ def test_a_dropped_observed_plugin_frees_its_instance_at_once_and_keeps_nothing_
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_a_forked_child_observes_as_its_parent_does() -> None:
+def test_forked_child() -> None:
+    """A forked child observes as its parent does."""
     script = f"""
 import os, sys
 import plugwasm

@@ -84,9 +84,10 @@ MAKERS: dict[str, Callable[..., Any]] = {
     ids=lambda options: "-".join(f"{k}={type(v).__name__}" for k, v in options.items()),
 )
 @pytest.mark.parametrize("maker", MAKERS)
-def test_what_a_compiled_plugin_has_of_its_own_is_refused(
+def test_compiled_plugin_settings_are_refused(
     compiled: CompiledPlugin, maker: str, options: dict[str, Any]
 ) -> None:
+    """What a compiled plugin has of its own is refused."""
     (name,) = options
     with pytest.raises(
         OptionError,
@@ -97,15 +98,17 @@ def test_what_a_compiled_plugin_has_of_its_own_is_refused(
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_what_says_nothing_is_no_option_that_is_refused(
-    compiled: CompiledPlugin, maker: str
-) -> None:
-    """A wrapper may pass on that its caller gave no name, limits or policy."""
+def test_empty_option_is_not_refused(compiled: CompiledPlugin, maker: str) -> None:
+    """What says nothing is no option that is refused.
+
+    A wrapper may pass on that its caller gave no name, limits or policy.
+    """
     with MAKERS[maker](compiled, name=None, limits=None, egress=None) as made:
         assert made.call("echo", b"x") == b"x"
 
 
-def test_all_that_is_refused_is_named_at_once(compiled: CompiledPlugin) -> None:
+def test_refused_options_in_one_error(compiled: CompiledPlugin) -> None:
+    """All that is refused is named at once."""
     with pytest.raises(OptionError, match=r"^wasi, functions, limits: they would not be used here"):
         Plugin(compiled, True, functions=[], limits=Limits(timeout=1))
 
@@ -114,7 +117,8 @@ def test_all_that_is_refused_is_named_at_once(compiled: CompiledPlugin) -> None:
     "options",
     [*OF_THE_COMPILED[:-2], {"limits": Limits()}, {"config": {"a": "b"}}, {"observe": True}],
 )
-def test_a_pool_with_a_factory_refuses_what_the_factory_is_to_give(options: dict[str, Any]) -> None:
+def test_pool_with_factory(options: dict[str, Any]) -> None:
+    """A pool with a factory refuses what the factory is to give."""
     (name,) = options
     if name == "name":
         return
@@ -124,8 +128,11 @@ def test_a_pool_with_a_factory_refuses_what_the_factory_is_to_give(options: dict
         PluginPool(factory=lambda: Plugin(ECHO), **options)
 
 
-def test_a_pool_of_a_compiled_plugin_applies_config_and_observers(compiled: CompiledPlugin) -> None:
-    """These belong to the plugins, and not to what they are made of."""
+def test_pool_of_compiled_plugin(compiled: CompiledPlugin) -> None:
+    """A pool of a compiled plugin applies config and observers.
+
+    These belong to the plugins, and not to what they are made of.
+    """
     seen: list[str] = []
 
     class Sees(plugwasm.observing.Observer):
@@ -153,9 +160,8 @@ def test_a_pool_of_a_compiled_plugin_applies_config_and_observers(compiled: Comp
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_a_set_of_compiled_plugins_alone_refuses_what_none_of_them_heeds(
-    compiled: CompiledPlugin, options: dict[str, Any]
-) -> None:
+def test_set_of_compiled_plugins(compiled: CompiledPlugin, options: dict[str, Any]) -> None:
+    """A set of compiled plugins alone refuses what none of them heeds."""
     (name,) = options
     for plugins in ([compiled], {"a": compiled}, iter([compiled])):
         with pytest.raises(
@@ -167,7 +173,8 @@ def test_a_set_of_compiled_plugins_alone_refuses_what_none_of_them_heeds(
         assert len(both.hooks["echo"]) == 2
 
 
-def test_a_ref_and_a_harness_take_no_compiled_plugin(compiled: CompiledPlugin) -> None:
+def test_ref_and_harness(compiled: CompiledPlugin) -> None:
+    """A ref and a harness take no compiled plugin."""
     with pytest.raises(
         OptionError, match="a PluginRef is made of what a CompiledPlugin was made of"
     ):
@@ -202,9 +209,8 @@ TAKE_LIMITS: list[Callable[..., Any]] = [
         ("quite_another", "known are plugin, "),
     ],
 )
-def test_an_argument_that_there_is_none_of_says_what_to_write(
-    owner: Any, name: str, instead: str
-) -> None:
+def test_unknown_argument_suggestion(owner: Any, name: str, instead: str) -> None:
+    """An argument that there is none of says what to write."""
     with pytest.raises(
         TypeError,
         match=re.escape(f"{owner.__name__}: there is no argument `{name}`; ")
@@ -214,7 +220,8 @@ def test_an_argument_that_there_is_none_of_says_what_to_write(
         owner(ECHO, **{name: 1})
 
 
-def test_the_same_for_sets_limits_and_processes() -> None:
+def test_unknown_argument_of_other_classes() -> None:
+    """An argument that sets, limits and processes do not have says what to write."""
     cases: list[tuple[Callable[[], object], str]] = [
         (
             lambda: PluginSet([ECHO], timeout=1),
@@ -545,9 +552,10 @@ WRONG: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("argument", "call", "words"), WRONG, ids=[call for _, call, _ in WRONG])
-def test_a_wrong_argument_is_named_and_what_to_write_instead(
+def test_wrong_argument_suggestion(
     compiled: CompiledPlugin, plugin: Plugin, argument: str, call: str, words: str
 ) -> None:
+    """A wrong argument is named and what to write instead."""
     with pytest.raises(OptionError) as told:
         eval(call, globals() | {"compiled": compiled, "plugin": plugin})
     assert argument in told.value.message
@@ -555,9 +563,8 @@ def test_a_wrong_argument_is_named_and_what_to_write_instead(
     assert plugin.call("echo", b"x") == b"x"
 
 
-def test_one_host_function_may_stand_for_a_list_of_one_wherever_functions_are_given(
-    tmp_path: Path,
-) -> None:
+def test_single_host_function(tmp_path: Path) -> None:
+    """One host function may stand for a list of one wherever functions are given."""
     for make in (Plugin, IsolatedPlugin, PluginPool):
         with make(ASKS, functions=f) as plugin:
             plugin.call("go")
@@ -565,7 +572,8 @@ def test_one_host_function_may_stand_for_a_list_of_one_wherever_functions_are_gi
         assert plugins.hooks == {"go": ("plugin-1",)}
 
 
-def test_what_is_no_host_function_says_how_it_becomes_one() -> None:
+def test_invalid_host_function() -> None:
+    """What is no host function says how it becomes one."""
     for functions in ([print], print, [[f]]):
         for make in (Plugin, lambda plugin, functions: PluginSet([plugin], functions=functions)):
             with pytest.raises(
@@ -596,9 +604,9 @@ def test_no_bytes_are_no_module() -> None:
         (tuple[int, int], 5, "it should return a tuple of 2 values, but returned int"),
     ],
 )
-def test_a_host_function_that_returns_another_type_is_told_which(
-    annotation: Any, value: Any, words: str
-) -> None:
+def test_host_function_result_type(annotation: Any, value: Any, words: str) -> None:
+    """A host function that returns another type is told which."""
+
     def wrong():  # type: ignore[no-untyped-def]
         return value
 
@@ -616,7 +624,9 @@ def test_a_host_function_that_returns_another_type_is_told_which(
     assert words in told.value.message
 
 
-def test_a_value_that_is_set_to_another_type_is_told_which() -> None:
+def test_value_set_to_other_type() -> None:
+    """A value that is set to another type is told which."""
+
     def wrong(plugin: Any, inputs: Any, outputs: Any) -> None:
         outputs[0].value = "text"
 
@@ -634,7 +644,8 @@ def test_a_value_that_is_set_to_another_type_is_told_which() -> None:
 
 
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
-def test_used_up_fuel_says_of_which_limit(make: Any) -> None:
+def test_fuel_exhausted_names_limit(make: Any) -> None:
+    """Used up fuel says of which limit."""
     with (
         make(ECHO, fuel_limit=12_345) as plugin,
         pytest.raises(
@@ -645,8 +656,12 @@ def test_used_up_fuel_says_of_which_limit(make: Any) -> None:
         plugin.call("spin")
 
 
-def test_a_hook_that_no_plugin_has_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """It is no error: which plugins there are is not for the application to say. Where hooks are declared, other names are errors."""
+def test_unserved_hook_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A hook that no plugin has is logged once.
+
+    It is no error: which plugins there are is not for the application to say. Where hooks are
+    declared, other names are errors.
+    """
     with PluginSet([ECHO]) as plugins, caplog.at_level(logging.WARNING, "plugwasm.plugins"):
         assert plugins.first("ecko", b"x") is None
         assert plugins.all("ecko", b"x") == []
@@ -691,9 +706,10 @@ class Team:
         ([1, "x"], list[int], "$[1]"),
     ],
 )
-def test_an_output_that_is_not_of_its_type_says_at_which_key(
+def test_output_type_error_names_key(
     plugin: Plugin, codec: Any, value: Any, kind: Any, path: str
 ) -> None:
+    """An output that is not of its type says at which key."""
     data = (codec or codecs.JSON).encode(value)
     with pytest.raises(plugwasm.OutputError) as told:
         plugin.call("echo", data, returns=kind) if codec is None else plugin.call(
@@ -703,15 +719,19 @@ def test_an_output_that_is_not_of_its_type_says_at_which_key(
     assert path == "$" or f"at `{path}`" in told.value.message
 
 
-def test_what_is_too_long_to_look_for_the_key_has_none(plugin: Plugin) -> None:
+def test_output_too_long_names_no_key(plugin: Plugin) -> None:
+    """What is too long to look for the key has none."""
     data = {f"key {i}": i for i in range(10_000)} | {"last": "x"}
     with pytest.raises(plugwasm.OutputError) as told:
         plugin.call("echo", data, returns=dict[str, int])
     assert told.value.path == "$[...]"
 
 
-def test_options_that_are_those_of_the_compiled_plugin_may_be_said_again() -> None:
-    """As a program does that was written for the official SDK, where they are not looked at."""
+def test_repeated_options_are_accepted() -> None:
+    """Options that are those of the compiled plugin may be said again.
+
+    As a program does that was written for the official SDK, where they are not looked at.
+    """
     limits = Limits(timeout=5)
     compiled = CompiledPlugin(ECHO, wasi=True, name="echo", limits=limits, fuel_limit=10_000)
     with Plugin(compiled, wasi=True, name="echo", limits=limits, fuel_limit=10_000) as plugin:

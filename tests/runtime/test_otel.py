@@ -112,9 +112,9 @@ def nothing() -> None:
 
 
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
-def test_the_span_of_a_call_is_below_its_callers_and_above_those_of_host_functions(
-    make: type[Plugin], told: Told
-) -> None:
+def test_span_of_call(make: type[Plugin], told: Told) -> None:
+    """The span of a call is below its callers and above those of host functions."""
+
     def body() -> None:
         with told.tracer.start_as_current_span("query"):
             pass
@@ -171,9 +171,9 @@ def test_a_span_says_what_the_call_took(told: Told) -> None:
 
 
 @pytest.mark.parametrize("host_calls", [True, False])
-def test_coroutines_of_host_functions_are_below_the_call_that_awaits_them(
-    told: Told, host_calls: bool
-) -> None:
+def test_span_of_coroutine(told: Told, host_calls: bool) -> None:
+    """Coroutines of host functions are below the call that awaits them."""
+
     async def body() -> None:
         with told.tracer.start_as_current_span("before"):
             await asyncio.sleep(0.01)
@@ -195,9 +195,9 @@ def test_coroutines_of_host_functions_are_below_the_call_that_awaits_them(
     assert told.tree() == [*above, f"{indent}before", f"{indent}inner/echo"]
 
 
-def test_a_coroutine_that_is_cancelled_ends_the_spans_around_it(
-    told: Told, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_span_of_cancelled_coroutine(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    """A coroutine that is cancelled ends the spans around it."""
+
     async def body() -> None:
         await asyncio.sleep(30)
 
@@ -215,7 +215,8 @@ def test_a_coroutine_that_is_cancelled_ends_the_spans_around_it(
     assert not caplog.records
 
 
-def test_calls_of_pools_and_sets_are_below_who_made_them(told: Told) -> None:
+def test_span_in_pools_and_sets(told: Told) -> None:
+    """Calls of pools and sets are below who made them."""
     observer = told.observer()
     with PluginPool(SOURCE, functions=f(nothing), name="p", size=2, observe=observer) as pool:
         with told.tracer.start_as_current_span("map"):
@@ -246,7 +247,9 @@ def test_calls_of_pools_and_sets_are_below_who_made_them(told: Told) -> None:
     ]
 
 
-def test_a_call_of_a_busy_plugin_has_a_span_of_its_own(told: Told) -> None:
+def test_span_of_busy_plugin(told: Told) -> None:
+    """A call of a busy plugin has a span of its own."""
+
     def body() -> None:
         with pytest.raises(plugwasm.BusyError):
             plugin.call("echo")
@@ -289,9 +292,9 @@ def test_a_call_that_fails_says_why(told: Told) -> None:
     }
 
 
-def test_what_a_host_function_raises_is_told_by_kind_and_place_but_not_in_its_words(
-    told: Told,
-) -> None:
+def test_host_exception_hides_message(told: Told) -> None:
+    """What a host function raises is told by kind and place, but not in its words."""
+
     def body() -> None:
         raise ValueError("postgres://user:secret@db")
 
@@ -321,7 +324,8 @@ def test_what_a_host_function_raises_is_told_by_kind_and_place_but_not_in_its_wo
     )
 
 
-def test_long_and_broken_texts_are_told_as_an_exporter_can_send_them(told: Told) -> None:
+def test_long_and_broken_text(told: Told) -> None:
+    """Long and broken texts are told as an exporter can send them."""
     source = guest(export("fail", "(call $error_set <<" + "x" * 5000 + ">>)"))
     with Plugin(source, name="x\ny", observe=told.observer()) as plugin:
         for function in ("fail", "\udc80" * 5000):
@@ -345,7 +349,8 @@ def requesting(document: str) -> str:
     return guest(export("run", f"(drop (call $http_request <<{document}>> <<the body>>))"))
 
 
-def test_an_http_request_has_a_span_by_the_conventions_without_anything_secret(told: Told) -> None:
+def test_http_span_hides_secrets(told: Told) -> None:
+    """An HTTP request has a span by the conventions without anything secret."""
     with Server(
         {"/": reply(b"the answer"), "/missing": reply(b"the answer", status=404)}
     ) as server:
@@ -404,9 +409,10 @@ def test_an_http_request_has_a_span_by_the_conventions_without_anything_secret(t
         ("not json: secret", "HTTP", {}),
     ],
 )
-def test_a_request_that_is_refused_has_a_span_that_says_so(
+def test_http_span_of_refused_request(
     document: str, name: str, attributes: dict[str, Any], told: Told
 ) -> None:
+    """A request that is refused has a span that says so."""
     source = guest(export("run", f"(drop (call $http_request <<{document}>> (i64.const 0)))"))
     with (
         Plugin(manifest(source, allowed_hosts=["b.test"]), observe=told.observer()) as plugin,
@@ -432,7 +438,8 @@ def points(metric: Any) -> dict[tuple[str, str | None], Any]:
     }
 
 
-def test_calls_are_measured_in_seconds_and_bytes(told: Told) -> None:
+def test_metrics_units(told: Told) -> None:
+    """Calls are measured in seconds and bytes."""
     with Plugin(
         SOURCE, functions=f(nothing), name="p", fuel_limit=10**6, observe=told.observer()
     ) as plugin:
@@ -474,9 +481,8 @@ def test_calls_are_measured_in_seconds_and_bytes(told: Told) -> None:
     )
 
 
-def test_names_that_anybody_may_choose_do_not_multiply_the_metrics(
-    told: Told, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_metrics_ignore_free_names(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    """Names that anybody may choose do not multiply the metrics."""
     observer = OpenTelemetry(NoOpTracerProvider(), told.meters)
     hosts = [f"h{n}.test" for n in range(30)]
     requests = [
@@ -508,9 +514,8 @@ def test_names_that_anybody_may_choose_do_not_multiply_the_metrics(
     assert not caplog.records
 
 
-def test_there_is_an_end_to_the_names_that_metrics_tell_apart(
-    told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_metrics_bound_names(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is an end to the names that metrics tell apart."""
     assert MAX_NAMES >= 1000
     monkeypatch.setattr(plugwasm.otel, "MAX_NAMES", 5)
     compiled = plugwasm.CompiledPlugin(guest(export("a", "") + export("b", "")))
@@ -528,7 +533,8 @@ def test_there_is_an_end_to_the_names_that_metrics_tell_apart(
 # ---- with and without an SDK ---------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_sampled_is_nobodys_span_but_still_the_parent(told: Told) -> None:
+def test_unsampled_span_is_parent(told: Told) -> None:
+    """What is not sampled is nobody's span, but still the parent."""
     tracers = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     inside = []
     with Plugin(
@@ -541,7 +547,8 @@ def test_what_is_not_sampled_is_nobodys_span_but_still_the_parent(told: Told) ->
     assert not inside[0].get_span_context().trace_flags.sampled
 
 
-def test_spans_that_nobody_makes_do_not_hide_the_span_of_the_caller(told: Told) -> None:
+def test_absent_span_hides_no_parent(told: Told) -> None:
+    """Spans that nobody makes do not hide the span of the caller."""
     inside = []
     observer = OpenTelemetry(NoOpTracerProvider(), told.meters)
     plugin = Plugin(
@@ -566,7 +573,8 @@ def run(script: str) -> str:
 ECHO = f"plugwasm.Plugin({str(ROOT / 'examples' / 'echo.wasm')!r}, observe=plugwasm.otel.OpenTelemetry())"
 
 
-def test_without_an_sdk_calls_do_what_they_do_and_one_that_is_set_up_later_is_used() -> None:
+def test_sdk_set_up_later() -> None:
+    """Without an SDK, calls do what they do, and one that is set up later is used."""
     script = f"""
 import plugwasm
 from opentelemetry import trace
@@ -583,7 +591,8 @@ print(plugin.call("echo", "after"), [span.name for span in exporter.get_finished
     assert run(script).splitlines() == ["b'before' False", "b'after' ['echo/echo']"]
 
 
-def test_without_the_package_the_module_can_be_imported_and_says_what_to_install() -> None:
+def test_missing_package() -> None:
+    """Without the package, the module can be imported and says what to install."""
     script = f"""
 import sys
 sys.modules["opentelemetry"] = None
@@ -601,7 +610,8 @@ except ImportError as error:
     )
 
 
-def test_nobody_loads_opentelemetry_who_does_not_ask_for_it() -> None:
+def test_lazy_import() -> None:
+    """Nobody loads OpenTelemetry who does not ask for it."""
     script = f"""
 import sys, plugwasm
 from plugwasm import observing
@@ -611,9 +621,8 @@ print([name for name in sys.modules if "opentelemetry" in name])
     assert run(script) == "[]\n"
 
 
-def test_several_observers_of_one_provider_share_their_instruments(
-    told: Told, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_observers_share_instruments(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    """Several observers of one provider share their instruments."""
     for _ in range(2):
         with Plugin(SOURCE, functions=f(nothing), name="p", observe=told.observer()) as plugin:
             plugin.call("echo")
@@ -622,7 +631,8 @@ def test_several_observers_of_one_provider_share_their_instruments(
     assert not caplog.records
 
 
-def test_the_page_has_every_name_that_is_told() -> None:
+def test_names_are_documented() -> None:
+    """The page has every name that is told."""
     page = (ROOT / "docs" / "observing.md").read_text()
     code = Path(plugwasm.otel.__file__).read_text()
     names = {f"plugwasm.call.{name}" for name in re.findall(r'= histogram\("([a-z.]+)"', code)}

@@ -94,7 +94,8 @@ def made(kind: Any) -> Any:
     ],
 )
 @pytest.mark.parametrize("how", REFUSED)
-def test_after_it_was_refused_memory_a_guest(kind: Any, how: str, end: str) -> None:
+def test_refused_growth(kind: Any, how: str, end: str) -> None:
+    """After it was refused memory, whatever a guest ends with says so."""
     with made(kind) as plugin, pytest.raises(OutOfMemoryError) as caught:
         plugin.call(f"{how} {end}")
     assert caught.match(SAYS[how])
@@ -105,9 +106,8 @@ def test_after_it_was_refused_memory_a_guest(kind: Any, how: str, end: str) -> N
 
 @KINDS
 @pytest.mark.parametrize("how", REFUSED)
-def test_a_code_and_an_exit_stay_what_they_are_and_say_it_as_the_likely_cause(
-    kind: Any, how: str
-) -> None:
+def test_code_and_exit_name_likely_cause(kind: Any, how: str) -> None:
+    """A code and an exit stay what they are and say it as the likely cause."""
     says = "; it may have " + SAYS[how].removeprefix("ran ").join(("run ", ""))
     with made(kind) as plugin, pytest.raises(GuestError, match="returned the error code 3" + says):
         plugin.call(f"{how} returns a code")
@@ -117,7 +117,8 @@ def test_a_code_and_an_exit_stay_what_they_are_and_say_it_as_the_likely_cause(
 
 @KINDS
 @pytest.mark.parametrize("how", REFUSED)
-def test_what_the_guest_itself_says_is_left_alone_and_has_a_note(kind: Any, how: str) -> None:
+def test_guest_message_gets_note(kind: Any, how: str) -> None:
+    """What the guest itself says is left alone and has a note."""
     with made(kind) as plugin, pytest.raises(GuestError) as caught:
         plugin.call(f"{how} reports")
     assert caught.value.message == "no memory left"
@@ -127,7 +128,8 @@ def test_what_the_guest_itself_says_is_left_alone_and_has_a_note(kind: Any, how:
 
 
 @KINDS
-def test_what_was_refused_counts_for_its_own_call_only(kind: Any) -> None:
+def test_refusal_counts_for_its_call(kind: Any) -> None:
+    """What was refused counts for its own call only."""
     with made(kind) as plugin:
         assert plugin.call("allocating goes on", b"fine") == b"fine"
         with pytest.raises(plugwasm.BadHandleError):
@@ -146,8 +148,11 @@ LEAKY = guest(
 )
 
 
-def test_a_plugin_that_takes_memory_in_each_call_is_told_apart_from_one_with_a_bad_handle() -> None:
-    """It takes 16 pages at once, so it is refused before it has all of them."""
+def test_refusal_and_bad_handle_differ() -> None:
+    """A plugin that takes memory in each call is told apart from one with a bad handle.
+
+    It takes 16 pages at once, so it is refused before it has all of them.
+    """
     says = r"has 993 pages and can grow by 5 more, .* its limit is 1000 pages"
     with Plugin(LEAKY, limits=Limits(memory_bytes=1000 * 65536)) as plugin:
         assert [number(plugin.call("leak")) for _ in range(62)] == list(range(1, 993, 16))
@@ -169,7 +174,8 @@ def test_it_is_said_of_a_start_as_well() -> None:
         plugin.call("f")
 
 
-def test_memories_that_the_host_cannot_see_are_not_spoken_of() -> None:
+def test_hidden_memories_are_not_mentioned() -> None:
+    """Memories that the host cannot see are not spoken of."""
     source = guest(
         export("f", REFUSED["allocating"] + "unreachable", "(local $got i64)"),
         memory="(memory 1) (memory 1)",
@@ -184,7 +190,8 @@ def test_memories_that_the_host_cannot_see_are_not_spoken_of() -> None:
         plugin.call("f")
 
 
-def test_an_input_and_an_answer_that_have_no_room_say_why() -> None:
+def test_input_and_answer_without_room() -> None:
+    """An input and an answer that have no room say why."""
     source = guest(
         export("get", "(call $give (call $config_get <<k>>))") + export("echo", "(call $echo)")
     )

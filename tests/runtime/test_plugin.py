@@ -68,13 +68,15 @@ def forms(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_a_plugin_can_be_made_of_all_of_these(tmp_path: Path) -> None:
+def test_sources(tmp_path: Path) -> None:
+    """A plugin can be made of all of these."""
     for form, value in forms(tmp_path).items():
         with Plugin(value) as plugin:
             assert plugin.call("echo", form) == form.encode()
 
 
-def test_the_arguments_can_be_given_by_position() -> None:
+def test_positional_arguments() -> None:
+    """The arguments can be given by position."""
     with Plugin(CONFIG, False, {"k": "by position"}, []) as plugin:
         assert plugin.call("get", "", bytes, None) == b"by position"
     assert CompiledPlugin(CONFIG, False, []).functions == ()
@@ -83,12 +85,14 @@ def test_the_arguments_can_be_given_by_position() -> None:
 @pytest.mark.parametrize(
     "value", [None, 5, 1.5, [], object(), ("a",)], ids=lambda value: type(value).__name__
 )
-def test_what_can_be_no_plugin_is_a_manifest_error(value: Any) -> None:
+def test_invalid_source(value: Any) -> None:
+    """What can be no plugin is a manifest error."""
     with pytest.raises(ManifestError):
         Plugin(value)
 
 
-def test_wrong_inputs_are_typed_errors_with_a_message(tmp_path: Path) -> None:
+def test_invalid_inputs(tmp_path: Path) -> None:
+    """Wrong inputs are typed errors with a message."""
     with pytest.raises(SourceError, match="nowhere"):
         Plugin(tmp_path / "nowhere.wasm")
     with pytest.raises(SourceError, match=r"nowhere\.wasm"):
@@ -119,7 +123,8 @@ def test_a_hash_pins_the_bytes() -> None:
         Plugin({"wasm": [{"data": wasm, "hash": "0" * 64}]})
 
 
-def test_a_wrong_hash_is_found_before_anything_is_compiled() -> None:
+def test_wrong_hash_before_compile() -> None:
+    """A wrong hash is found before anything is compiled."""
     with pytest.raises(HashMismatchError):
         Plugin({"wasm": [{"data": b"\0asm\1\0\0\0\xff\xff", "hash": "0" * 64}]})
 
@@ -127,7 +132,8 @@ def test_a_wrong_hash_is_found_before_anything_is_compiled() -> None:
 # What it tells of itself
 
 
-def test_the_name_is_the_file_the_main_module_or_the_one_given(tmp_path: Path) -> None:
+def test_name(tmp_path: Path) -> None:
+    """The name is the file the main module or the one given."""
     (tmp_path / "my.plugin.wasm").write_bytes(binary(ECHO))
     assert "my.plugin" in Plugin(tmp_path / "my.plugin.wasm").name
     assert Plugin(ECHO).name == "plugin"
@@ -141,7 +147,8 @@ def test_the_name_is_the_file_the_main_module_or_the_one_given(tmp_path: Path) -
     )
 
 
-def test_each_plugin_has_an_id_of_its_own_that_stays() -> None:
+def test_id_is_unique_and_stable() -> None:
+    """Each plugin has an id of its own that stays."""
     compiled = CompiledPlugin(ECHO)
     plugins = [Plugin(compiled) for _ in range(50)]
     ids = [plugin.id for plugin in plugins]
@@ -152,7 +159,8 @@ def test_each_plugin_has_an_id_of_its_own_that_stays() -> None:
     assert plugins[0].id == ids[0]
 
 
-def test_a_plugin_knows_its_compiled_plugin() -> None:
+def test_compiled_plugin_attribute() -> None:
+    """A plugin knows its compiled plugin."""
     compiled = CompiledPlugin(
         ECHO, wasi=True, fuel_limit=1000, http_response_headers=True, functions=[]
     )
@@ -168,7 +176,8 @@ def test_a_plugin_knows_its_compiled_plugin() -> None:
     assert own.name == "own"
 
 
-def test_settings_that_belong_to_the_compiled_plugin_are_not_taken_from_the_plugin() -> None:
+def test_compiled_settings_are_not_accepted() -> None:
+    """Settings that belong to the compiled plugin are not taken from the plugin."""
     compiled = CompiledPlugin(ECHO, name="compiled")
     with pytest.raises(
         OptionError,
@@ -181,7 +190,8 @@ def test_settings_that_belong_to_the_compiled_plugin_are_not_taken_from_the_plug
     assert plugin.fuel_used is None
 
 
-def test_exports_and_imports_are_told_with_kinds_and_types() -> None:
+def test_exports_and_imports() -> None:
+    """Exports and imports are told with kinds and types."""
     with Plugin(ECHO) as plugin:
         assert {item.name: repr(item.type) for item in plugin.exports} == {
             "echo": "() -> ()",
@@ -194,14 +204,16 @@ def test_exports_and_imports_are_told_with_kinds_and_types() -> None:
         assert "extism:host/env" in repr(first)
 
 
-def test_the_extism_version_is_that_of_plugwasm() -> None:
+def test_extism_version() -> None:
+    """The Extism version is that of plugwasm."""
     assert plugwasm.extism_version() == plugwasm.__version__
     assert all(part.isdigit() for part in plugwasm.__version__.split(".")[:2])
 
 
 @pytest.mark.parametrize("make", [Plugin, CompiledPlugin])
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_what_lives_in_one_process_is_neither_pickled_nor_copied(make: Any, way: Any) -> None:
+def test_no_pickle_and_no_copy(make: Any, way: Any) -> None:
+    """What lives in one process is neither pickled nor copied."""
     plugin = make(ECHO)
     with pytest.raises(TypeError, match=f"{make.__name__}.*cannot be copied or pickled"):
         way(plugin)
@@ -216,18 +228,21 @@ def test_what_lives_in_one_process_is_neither_pickled_nor_copied(make: Any, way:
 @pytest.mark.parametrize(
     "way", [lambda value: pickle.loads(pickle.dumps(value)), copy.copy, copy.deepcopy]
 )
-def test_what_a_plugin_exports_can_be_pickled_and_copied(way: Any) -> None:
+def test_exports_can_be_pickled(way: Any) -> None:
+    """What a plugin exports can be pickled and copied."""
     items = Plugin(ECHO).exports
     again = way(items)
     assert [repr(item) for item in again] == [repr(item) for item in items]
     assert [item.type for item in again] == [item.type for item in items]
 
 
-def test_a_cancel_handle_is_of_its_class() -> None:
+def test_cancel_handle_class() -> None:
+    """A cancel handle is of its class."""
     assert isinstance(Plugin(ECHO).cancel_handle(), CancelHandle)
 
 
-def test_names_that_are_misspelt_are_not_taken_silently() -> None:
+def test_misspelt_names_are_refused() -> None:
+    """Names that are misspelt are not taken silently."""
     plugin = Plugin(ECHO)
     with pytest.raises(AttributeError):
         plugin.timeout = 5  # type: ignore[attr-defined]
@@ -235,14 +250,16 @@ def test_names_that_are_misspelt_are_not_taken_silently() -> None:
         Plugin(ECHO, timeout_ms=5)  # type: ignore[call-arg]
 
 
-def test_a_thousand_calls_give_a_thousand_answers() -> None:
+def test_thousand_calls() -> None:
+    """A thousand calls give a thousand answers."""
     with Plugin(ECHO) as plugin:
         for i in range(1000):
             data = str(i).encode() * (i % 50)
             assert plugin.call("echo", data) == data
 
 
-def test_functions_of_one_plugin_can_be_called_in_any_order() -> None:
+def test_functions_in_any_order() -> None:
+    """Functions of one plugin can be called in any order."""
     source = guest(
         "(global $n (mut i64) (i64.const 1))"
         + export(
@@ -266,8 +283,7 @@ def test_functions_of_one_plugin_can_be_called_in_any_order() -> None:
         ({"egress": ["example.com"]}, "egress: expected an Egress, got list"),
     ],
 )
-def test_an_option_of_another_kind_is_refused_at_once(
-    options: dict[str, Any], message: str
-) -> None:
+def test_wrong_option_type_is_refused(options: dict[str, Any], message: str) -> None:
+    """An option of another kind is refused at once."""
     with pytest.raises(OptionError, match=f"^{message}"):
         CompiledPlugin(ECHO, **options)

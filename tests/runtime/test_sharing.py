@@ -117,7 +117,8 @@ kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
 @kinds
-def test_a_second_thread_gets_its_turn_when_the_call_under_way_has_ended(kind: Any) -> None:
+def test_second_thread_gets_its_turn(kind: Any) -> None:
+    """A second thread gets its turn when the call under way has ended."""
     with busy(kind) as it:
         second = it.waits("echo", b"2")
         it.leave()
@@ -144,7 +145,8 @@ def test_first_come_first_served(kind: Any) -> None:
     assert served == list(range(6))
 
 
-def test_a_thread_that_calls_again_and_again_leaves_others_their_turn() -> None:
+def test_eager_thread_leaves_turns() -> None:
+    """A thread that calls again and again leaves others their turn."""
     plugin = backs(lambda: None)
     counts = [0, 0, 0]
     end = time.monotonic() + 1.0
@@ -161,9 +163,8 @@ def test_a_thread_that_calls_again_and_again_leaves_others_their_turn() -> None:
 
 
 @kinds
-def test_many_threads_share_a_plugin_and_none_is_refused_or_gets_what_is_anothers(
-    kind: Any,
-) -> None:
+def test_threads_are_never_mixed_up(kind: Any) -> None:
+    """Many threads share a plugin and none is refused or gets what is another's."""
     with backs(lambda: None, kind) as plugin:
 
         def work(number: int) -> None:
@@ -176,7 +177,8 @@ def test_many_threads_share_a_plugin_and_none_is_refused_or_gets_what_is_another
         assert not plugin._queue
 
 
-def test_a_plugin_of_a_pool_can_be_shared_by_the_threads_of_its_lease() -> None:
+def test_leased_plugin_in_threads() -> None:
+    """A plugin of a pool can be shared by the threads of its lease."""
     with plugwasm.PluginPool(
         SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: time.sleep(0.1))]
     ) as pool:
@@ -189,7 +191,8 @@ def test_a_plugin_of_a_pool_can_be_shared_by_the_threads_of_its_lease() -> None:
             assert again is plugin
 
 
-def test_who_waits_for_a_leased_plugin_that_was_given_back_is_told_that_it_was_closed() -> None:
+def test_returned_lease_ends_wait() -> None:
+    """Who waits for a leased plugin that was given back is told that it was closed."""
     with plugwasm.PluginPool(
         SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: None)]
     ) as pool:
@@ -208,7 +211,8 @@ def test_who_waits_for_a_leased_plugin_that_was_given_back_is_told_that_it_was_c
 
 
 @kinds
-def test_it_waits_no_longer_than_its_own_deadline_allows(kind: Any) -> None:
+def test_wait_ends_at_deadline(kind: Any) -> None:
+    """A call waits no longer for its turn than its own deadline allows."""
     with busy(kind, timeout=0.4) as it:
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="busy with another call") as caught:
@@ -223,7 +227,8 @@ def test_it_waits_no_longer_than_its_own_deadline_allows(kind: Any) -> None:
 
 
 @kinds
-def test_the_deadline_counts_from_when_it_began_to_wait(kind: Any) -> None:
+def test_deadline_includes_wait(kind: Any) -> None:
+    """The deadline counts from when it began to wait."""
     with backs(lambda: time.sleep(1.5), kind, timeout=2.0) as plugin:
         first = InThread(plugin.call, "back")
         assert soon(lambda: not hasattr(plugin, "_idle"))
@@ -239,7 +244,8 @@ def test_the_deadline_counts_from_when_it_began_to_wait(kind: Any) -> None:
         assert time.monotonic() - began > 1.95, "a later call has a deadline of its own"
 
 
-def test_a_call_that_waited_and_could_not_be_made_leaves_no_deadline_behind() -> None:
+def test_failed_call_leaves_no_deadline() -> None:
+    """A call that waited and could not be made leaves no deadline behind."""
     with busy(timeout=0.5) as it:
         second = it.waits("nothing")
         it._leave.set()
@@ -249,7 +255,8 @@ def test_a_call_that_waited_and_could_not_be_made_leaves_no_deadline_behind() ->
 
 
 @kinds
-def test_a_cancel_handle_ends_the_waiting(kind: Any) -> None:
+def test_cancel_ends_wait(kind: Any) -> None:
+    """A cancel handle ends the waiting."""
     with busy(kind) as it:
         second = it.waits("echo", b"2")
         assert it.plugin.cancel_handle().cancel() is True
@@ -272,7 +279,8 @@ def test_closing_ends_the_waiting(kind: Any) -> None:
 
 
 @kinds
-def test_a_plugin_can_be_configured_while_a_call_waits_but_not_reset(kind: Any) -> None:
+def test_configure_but_not_reset(kind: Any) -> None:
+    """A plugin can be configured while a call waits but not reset."""
     with busy(kind) as it:
         second = it.waits("echo", b"2")
         it.plugin.update_config({"a": "b"})
@@ -284,7 +292,8 @@ def test_a_plugin_can_be_configured_while_a_call_waits_but_not_reset(kind: Any) 
         assert it.plugin.call("echo", b"3") == b"3"
 
 
-def test_waiting_ends_with_the_call_whose_host_function_waits() -> None:
+def test_wait_ends_with_outer_call() -> None:
+    """Waiting ends with the call whose host function waits."""
     with busy() as it:
         with pytest.raises(TimeoutError, match="`back` of plugin `outer`"):
             backs(lambda: it.plugin.call("echo", b"x"), timeout=0.3, name="outer").call("back")
@@ -296,7 +305,8 @@ def test_waiting_ends_with_the_call_whose_host_function_waits() -> None:
 @pytest.mark.parametrize(
     "kind", ["Plugin", "IsolatedPlugin", "partial(Plugin, observe=plugwasm.observing.CallLog())"]
 )
-def test_ctrl_c_ends_the_waiting_and_costs_nothing(kind: str) -> None:
+def test_ctrl_c_ends_wait(kind: str) -> None:
+    """Ctrl-C ends the waiting and costs nothing."""
     script = f"""
     import os, random, signal, sys, threading, time
     from functools import partial
@@ -344,7 +354,8 @@ def test_ctrl_c_ends_the_waiting_and_costs_nothing(kind: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
-def test_a_forked_child_does_not_wait_for_a_thread_that_is_not_there() -> None:
+def test_forked_child_does_not_wait() -> None:
+    """A forked child does not wait for a thread that is not there."""
     with busy() as it:
         second = it.waits("echo", b"2")
         child = os.fork()
@@ -365,7 +376,8 @@ def test_a_forked_child_does_not_wait_for_a_thread_that_is_not_there() -> None:
 
 
 @kinds
-def test_a_call_from_inside_of_a_call_is_refused(kind: Any) -> None:
+def test_reentry_is_refused(kind: Any) -> None:
+    """A call from inside of a call is refused."""
     plugin: Any
     for way in (lambda: plugin.call("echo", b"x"), lambda: plugin.reset()):
         with backs(way, kind) as plugin:
@@ -375,7 +387,8 @@ def test_a_call_from_inside_of_a_call_is_refused(kind: Any) -> None:
             assert plugin.call("echo", b"x") == b"x"
 
 
-def test_so_is_one_from_a_finalizer_and_from_what_makes_the_input_or_the_result() -> None:
+def test_reentry_from_finalizer_or_input() -> None:
+    """A call from a finalizer, or from what makes the input or the result, is refused."""
     refused: list[str] = []
 
     def attempt() -> None:
@@ -406,7 +419,8 @@ def test_so_is_one_from_a_finalizer_and_from_what_makes_the_input_or_the_result(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_so_is_one_from_a_signal_handler_during_the_call() -> None:
+def test_reentry_from_signal_handler() -> None:
+    """A call from a signal handler during the call is refused."""
     refused: list[BusyError] = []
 
     def handler(*_: Any) -> None:
@@ -424,7 +438,8 @@ def test_so_is_one_from_a_signal_handler_during_the_call() -> None:
     assert len(refused) == 1
 
 
-def test_plugins_that_wait_for_each_other_in_two_threads_are_told_so() -> None:
+def test_deadlock_is_detected() -> None:
+    """Plugins that wait for each other in two threads are told so."""
     both = threading.Barrier(2)
     plugins: list[Plugin] = []
 
@@ -449,7 +464,9 @@ def test_plugins_that_wait_for_each_other_in_two_threads_are_told_so() -> None:
 
 
 @kinds
-def test_tasks_that_share_a_plugin_wait_for_each_other(kind: Any) -> None:
+def test_tasks_wait_for_each_other(kind: Any) -> None:
+    """Tasks that share a plugin wait for each other."""
+
     async def main() -> list[bytes]:
         return list(
             await asyncio.gather(
@@ -462,7 +479,9 @@ def test_tasks_that_share_a_plugin_wait_for_each_other(kind: Any) -> None:
 
 
 @kinds
-def test_a_task_that_is_cancelled_while_it_waits_leaves_the_call_under_way(kind: Any) -> None:
+def test_cancelled_wait_keeps_call(kind: Any) -> None:
+    """A task that is cancelled while it waits leaves the call under way."""
+
     async def main() -> None:
         task = asyncio.create_task(it.plugin.call_async("echo", b"2"))
         while not queued_calls(it.plugin):
@@ -478,9 +497,8 @@ def test_a_task_that_is_cancelled_while_it_waits_leaves_the_call_under_way(kind:
 
 
 @kinds
-def test_a_coroutine_of_a_host_function_is_refused_by_the_plugin_that_waits_for_it(
-    kind: Any,
-) -> None:
+def test_coroutine_reentry_is_refused(kind: Any) -> None:
+    """A coroutine of a host function is refused by the plugin that waits for it."""
     refused = []
 
     async def back(*_: Any) -> None:
@@ -501,7 +519,9 @@ def test_a_coroutine_of_a_host_function_is_refused_by_the_plugin_that_waits_for_
     assert len(refused) == 2
 
 
-def test_an_event_loop_is_not_blocked_by_a_call_that_a_task_of_it_awaits() -> None:
+def test_event_loop_is_not_blocked() -> None:
+    """An event loop is not blocked by a call that a task of it awaits."""
+
     async def main() -> None:
         task = asyncio.create_task(it.call_async("spin"))
         while hasattr(it, "_idle"):

@@ -54,9 +54,8 @@ class Notes:
     ],
     ids=lambda names: "+".join(names) or "none",
 )
-def test_the_right_functions_run_once_before_the_first_call(
-    present: tuple[str, ...], run: list[str]
-) -> None:
+def test_start_functions_run_once(present: tuple[str, ...], run: list[str]) -> None:
+    """The right functions run once before the first call."""
     notes = Notes()
     with Plugin(starts(*present), functions=notes.functions) as plugin:
         assert notes.seen == []
@@ -68,7 +67,8 @@ def test_the_right_functions_run_once_before_the_first_call(
         assert notes.seen[-len(run) - 1 :] == [*(NAMES.index(name) for name in run), 9]
 
 
-def test_haskell_is_started_without_arguments() -> None:
+def test_haskell_start_arguments() -> None:
+    """Haskell is started without arguments."""
     source = guest(
         '(func (export "hs_init") (param i32 i32) (call $note (i64.extend_i32_u (i32.or (local.get 0) (local.get 1)))))'
         + export("run", ""),
@@ -90,7 +90,8 @@ def test_the_start_section_runs_first() -> None:
     assert notes.seen == [7, 2, 9]
 
 
-def test_what_the_start_did_is_there_in_the_calls() -> None:
+def test_start_effects_are_kept() -> None:
+    """What the start did is there in the calls."""
     source = guest(
         "(global $g (mut i64) (i64.const 0))"
         + export(
@@ -103,7 +104,8 @@ def test_what_the_start_did_is_there_in_the_calls() -> None:
         assert (number(plugin.call("g")), plugin.call("var")) == (5, b"the start")
 
 
-def test_a_message_or_an_output_of_the_start_is_not_the_first_calls() -> None:
+def test_start_output_is_discarded() -> None:
+    """A message or an output of the start is not the first call's."""
     source = guest(
         export("_initialize", "(call $error_set <<old>>) (call $give <<old output>>)")
         + export("run", "")
@@ -112,7 +114,8 @@ def test_a_message_or_an_output_of_the_start_is_not_the_first_calls() -> None:
         assert plugin.call("run") == b""
 
 
-def test_the_start_sees_config_and_can_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_start_sees_config_and_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """The start sees config and can log."""
     source = guest(
         export("_initialize", "(call $log_error (call $config_get <<k>>))") + export("run", "")
     )
@@ -121,7 +124,8 @@ def test_the_start_sees_config_and_can_log(caplog: pytest.LogCaptureFixture) -> 
     assert [record.getMessage() for record in caplog.records] == ["from the config"]
 
 
-def test_a_linked_reactor_is_initialised_before_the_main_module_starts() -> None:
+def test_linked_reactor_starts_first() -> None:
+    """A linked reactor is initialised before the main module starts."""
     notes = Notes()
     lib = guest(
         '(func (export "_initialize") (call $note (i64.const 1))) (func (export "f") (call $note (i64.const 2)))',
@@ -152,7 +156,8 @@ COMMAND = guest(
 )
 
 
-def test_start_runs_when_it_is_called_by_name_and_the_instance_is_replaced_after_it() -> None:
+def test_start_called_by_name() -> None:
+    """Start runs when it is called by name and the instance is replaced after it."""
     with Plugin(COMMAND) as plugin:
         assert [number(plugin.call("count")) for _ in range(2)] == [1, 2]
         assert number(plugin.call("_start")) == 3
@@ -160,14 +165,16 @@ def test_start_runs_when_it_is_called_by_name_and_the_instance_is_replaced_after
         assert number(plugin.call("count")) == 1
 
 
-def test_the_view_of_what_start_gave_outlives_its_instance() -> None:
+def test_start_output_view() -> None:
+    """The view of what start gave outlives its instance."""
     with Plugin(COMMAND) as plugin:
         view = plugin.call("_start", parse=None)
         assert number(view.tobytes()) == 1
         assert number(plugin.call("_start")) == 1
 
 
-def test_a_start_that_fails_is_replaced_as_well() -> None:
+def test_start_failure_replaces_instance() -> None:
+    """A start that fails is replaced as well."""
     source = guest(
         '(global $n (mut i64) (i64.const 0)) (func (export "_start") (result i32) (global.set $n (i64.const 5)) (i32.const 2))'
         + export("n", "(call $answer (global.get $n))")
@@ -192,9 +199,8 @@ ways = pytest.mark.parametrize("way", WAYS)
 
 
 @ways
-def test_a_trap_in_the_start_is_an_error_of_the_call_and_the_next_call_tries_again(
-    way: str,
-) -> None:
+def test_start_trap_is_retried(way: str) -> None:
+    """A trap in the start is an error of the call and the next call tries again."""
     with Plugin(guest(WAYS[way]("unreachable") + export("run", ""))) as plugin:
         for _ in range(2):
             with pytest.raises(TrapError, match=r"plugin `plugin`.*unreachable") as caught:
@@ -232,7 +238,9 @@ def test_a_message_of_the_start_is_told(way: str) -> None:
 
 
 @ways
-def test_what_a_host_function_raises_in_the_start_is_the_cause(way: str) -> None:
+def test_host_exception_is_cause(way: str) -> None:
+    """What a host function raises in the start is the cause."""
+
     def back(*_: Any) -> None:
         raise LookupError("not there")
 
@@ -246,7 +254,8 @@ def test_what_a_host_function_raises_in_the_start_is_the_cause(way: str) -> None
         assert isinstance(caught.value.__cause__, LookupError)
 
 
-def test_a_start_in_a_linked_module_that_fails_is_told_too() -> None:
+def test_linked_start_failure() -> None:
+    """A start in a linked module that fails is told too."""
     lib = guest(export("_initialize", "unreachable") + '(func (export "f"))')
     main = guest(export("run", ""), '(import "lib" "f" (func $f))')
     with Plugin(manifest(("lib", lib), ("main", main))) as plugin, pytest.raises(TrapError):
@@ -266,7 +275,8 @@ def test_a_start_in_a_linked_module_that_fails_is_told_too() -> None:
         ("(table 1 funcref) (elem (i32.const 1) $f) (func $f)", "out of bounds table access"),
     ],
 )
-def test_segments_that_do_not_fit_are_an_error_of_ours(code: str, trap: str) -> None:
+def test_segments_that_do_not_fit(code: str, trap: str) -> None:
+    """Segments that do not fit are an error of ours."""
     with (
         Plugin(guest(code + export("run", ""), memory='(memory (export "memory") 1)')) as plugin,
         pytest.raises(plugwasm.Error, match=trap),
@@ -274,7 +284,8 @@ def test_segments_that_do_not_fit_are_an_error_of_ours(code: str, trap: str) -> 
         plugin.call("run")
 
 
-def test_the_deadline_starts_anew_with_each_attempt() -> None:
+def test_deadline_of_each_attempt() -> None:
+    """The deadline starts anew with each attempt."""
     fails = [True]
 
     def back(*_: Any) -> None:
@@ -307,7 +318,8 @@ def test_the_deadline_starts_anew_with_each_attempt() -> None:
         ("hs_init", "(param i64 i64)"),
     ],
 )
-def test_a_start_up_function_of_another_type_is_refused_by_name(name: str, type: str) -> None:
+def test_start_type_is_checked(name: str, type: str) -> None:
+    """A start up function of another type is refused by name."""
     with (
         pytest.raises(LinkError, match=name),
         Plugin(guest(f'(func (export "{name}") {type})' + export("run", ""))) as plugin,
@@ -316,7 +328,8 @@ def test_a_start_up_function_of_another_type_is_refused_by_name(name: str, type:
 
 
 @pytest.mark.parametrize("name", ["_initialize", "__wasm_call_ctors", "hs_init"])
-def test_an_export_of_that_name_that_is_no_function_is_refused_by_name(name: str) -> None:
+def test_start_kind_is_checked(name: str) -> None:
+    """An export of that name that is no function is refused by name."""
     with (
         pytest.raises(LinkError, match=name),
         Plugin(
@@ -326,7 +339,8 @@ def test_an_export_of_that_name_that_is_no_function_is_refused_by_name(name: str
         plugin.call("run")
 
 
-def test_a_start_that_is_no_function_is_just_an_export() -> None:
+def test_start_not_a_function() -> None:
+    """A start that is no function is just an export."""
     with Plugin(
         '(module (global (export "_start") i32 (i32.const 1)) (func (export "run")))'
     ) as plugin:
@@ -334,7 +348,8 @@ def test_a_start_that_is_no_function_is_just_an_export() -> None:
         assert not plugin.function_exists("_start")
 
 
-def test_nothing_of_a_plugin_runs_before_its_first_call() -> None:
+def test_nothing_runs_before_first_call() -> None:
+    """Nothing of a plugin runs before its first call."""
     notes = Notes()
     plugin = Plugin(
         starts("_initialize", more="(func $s unreachable) (start $s)"), functions=notes.functions
@@ -346,14 +361,16 @@ def test_nothing_of_a_plugin_runs_before_its_first_call() -> None:
     assert notes.seen == []
 
 
-def test_a_start_up_function_can_also_be_called_by_name() -> None:
+def test_initializer_called_by_name() -> None:
+    """A start up function can also be called by name."""
     notes = Notes()
     with Plugin(starts("_initialize"), functions=notes.functions) as plugin:
         plugin.call("_initialize")
     assert notes.seen == [2, 2]
 
 
-def test_a_host_function_that_is_called_at_the_start_sees_the_context_of_the_call() -> None:
+def test_host_context_at_start() -> None:
+    """A host function that is called at the start sees the context of the call."""
     seen: list[object] = []
     note = Function(
         None,

@@ -83,7 +83,8 @@ WAYS: dict[str, Callable[[PluginPool], object]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_host_function_waits_for_a_plugin_no_longer_than_its_call_may_take(way: str) -> None:
+def test_host_function_wait_is_bounded(way: str) -> None:
+    """A host function waits for a plugin no longer than its call may take."""
     with PluginPool(OTHER, size=2) as pool, all_in_use(pool), soon():
         plugin = Plugin(ASK, functions=asking(lambda: WAYS[way](pool)), limits=Limits(timeout=0.3))
         with pytest.raises(
@@ -103,7 +104,8 @@ def soon_is(condition: Callable[[], bool]) -> bool:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_cancelling_a_call_ends_what_its_host_function_waits_for(way: str) -> None:
+def test_cancel_ends_host_function_wait(way: str) -> None:
+    """Cancelling a call ends what its host function waits for."""
     with PluginPool(OTHER, size=2) as pool, all_in_use(pool), soon():
         plugin = Plugin(ASK, functions=asking(lambda: WAYS[way](pool)))
         thread = InThread(lambda: plugin.call("ask"))
@@ -114,10 +116,11 @@ def test_cancelling_a_call_ends_what_its_host_function_waits_for(way: str) -> No
 
 @pytest.mark.parametrize(("size", "inputs"), [(1, 1), (1, 3), (2, 1), (2, 2), (2, 4), (4, 8)])
 @pytest.mark.parametrize("ending", ["deadline", "cancel"])
-def test_a_call_of_a_map_ends_with_the_call_that_reads_it(
-    ending: str, size: int, inputs: int
-) -> None:
-    """However few inputs there are: no call of a `map` is made by a reader that others wait for."""
+def test_map_ends_with_reading_call(ending: str, size: int, inputs: int) -> None:
+    """A call of a map ends with the call that reads it.
+
+    However few inputs there are: no call of a `map` is made by a reader that others wait for.
+    """
     begun = threading.Event()
 
     def read() -> None:
@@ -145,7 +148,8 @@ def test_a_call_of_a_map_ends_with_the_call_that_reads_it(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_map_in_a_host_function_gives_outputs_in_order_and_errors(workers: int) -> None:
+def test_map_in_host_function(workers: int) -> None:
+    """A map in a host function gives outputs in order and errors."""
     seen: list[object] = []
     echo = b"""(module (import "extism:host/env" "input_offset" (func $in (result i64)))
       (import "extism:host/env" "length" (func $length (param i64) (result i64)))
@@ -162,7 +166,8 @@ def test_a_map_in_a_host_function_gives_outputs_in_order_and_errors(workers: int
     assert seen == [b"a" * i for i in range(200) if i != 7]
 
 
-def test_a_map_of_slow_calls_ends_with_the_call_that_reads_it() -> None:
+def test_slow_map_ends_with_reading_call() -> None:
+    """A map of slow calls ends with the call that reads it."""
     slow = PluginPool(ASK, functions=asking(lambda: time.sleep(0.05)), size=2)
     with slow as pool, soon():
         plugin = Plugin(
@@ -175,7 +180,8 @@ def test_a_map_of_slow_calls_ends_with_the_call_that_reads_it() -> None:
         assert soon_is(lambda: pool.stats.busy == 0)
 
 
-def test_the_coroutine_of_a_host_function_waits_no_longer_than_its_call_may_take() -> None:
+def test_coroutine_wait_is_bounded() -> None:
+    """The coroutine of a host function waits no longer than its call may take."""
     with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
 
         async def ask(*_: object) -> None:
@@ -188,7 +194,8 @@ def test_the_coroutine_of_a_host_function_waits_no_longer_than_its_call_may_take
             asyncio.run(plugin.call_async("ask"))
 
 
-def test_the_deadline_of_any_call_around_counts() -> None:
+def test_any_outer_deadline_counts() -> None:
+    """The deadline of any call around counts."""
     with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
         inner = Plugin(ASK, functions=asking(lambda: pool.call("ok")), name="inner")
         outer = Plugin(
@@ -201,7 +208,8 @@ def test_the_deadline_of_any_call_around_counts() -> None:
             outer.call("ask")
 
 
-def test_a_worker_process_is_waited_for_no_longer_than_the_call_may_take() -> None:
+def test_worker_process_wait_is_bounded() -> None:
+    """A worker process is waited for no longer than the call may take."""
     with IsolatedPlugin(OTHER) as isolated, soon():
         plugin = Plugin(
             ASK, functions=asking(lambda: isolated.call("spin")), limits=Limits(timeout=0.5)
@@ -211,7 +219,8 @@ def test_a_worker_process_is_waited_for_no_longer_than_the_call_may_take() -> No
         assert isolated.call("ok") == b""
 
 
-def test_an_isolated_plugins_host_function_waits_no_longer_than_its_call_may_take() -> None:
+def test_isolated_host_function_wait() -> None:
+    """An isolated plugin's host function waits no longer than its call may take."""
     with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
         plugin = IsolatedPlugin(
             ASK, functions=asking(lambda: pool.call("ok")), limits=Limits(timeout=0.5)
@@ -220,7 +229,8 @@ def test_an_isolated_plugins_host_function_waits_no_longer_than_its_call_may_tak
             plugin.call("ask")
 
 
-def test_a_request_waits_for_its_turn_no_longer_than_its_call_may_take() -> None:
+def test_request_queue_wait_is_bounded() -> None:
+    """A request waits for its turn no longer than its call may take."""
 
     egress = Egress(max_concurrent=1)
     limiter = shared_limiter(egress)
@@ -245,7 +255,8 @@ def pool_of(size: int, ask: Callable[[PluginPool], object], **options: Any) -> P
 
 @pytest.mark.parametrize("wait", [None, 1000.0])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_call_that_would_wait_for_itself_is_told_so(way: str, wait: float | None) -> None:
+def test_deadlock_with_itself(way: str, wait: float | None) -> None:
+    """A call that would wait for itself is told so."""
     with pool_of(1, WAYS[way], wait=wait, limits=Limits(timeout=None)) as pool, soon():
         with pytest.raises(HostFunctionError) as caught:
             pool.call("ask")
@@ -254,7 +265,10 @@ def test_a_call_that_would_wait_for_itself_is_told_so(way: str, wait: float | No
         assert pool.call("ok") == b""
 
 
-def test_so_it_is_through_several_calls_that_have_all_plugins_together() -> None:
+def test_deadlock_through_several_calls() -> None:
+    """A call that would wait for itself through several calls that have all plugins together is
+    told so.
+    """
     depth = iter((1, 2, 3))
 
     def ask(pool: PluginPool) -> None:
@@ -267,7 +281,9 @@ def test_so_it_is_through_several_calls_that_have_all_plugins_together() -> None
         assert "would wait for itself" in str(caught.value)
 
 
-def test_so_it_is_where_threads_make_the_calls() -> None:
+def test_deadlock_in_threads() -> None:
+    """A call that would wait for itself is told so where threads make the calls."""
+
     def ask(pool: PluginPool) -> None:
         pool.call("ask") if pool.stats.busy < 2 else list(pool.map("ok", [b""] * 9, workers=2))
 
@@ -292,13 +308,15 @@ def test_so_it_is_for_tasks() -> None:
         asyncio.run(pool.call_async("ask"))
 
 
-def test_so_it_is_for_a_task_whose_host_function_is_no_coroutine() -> None:
+def test_deadlock_of_task() -> None:
+    """A task whose host function is no coroutine is told that it would wait for itself."""
     pool = pool_of(1, lambda pool: pool.call("ok"), limits=Limits(timeout=None))
     with pool, soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
         asyncio.run(pool.call_async("ask"))
 
 
-def test_so_it_is_for_processes_of_a_set() -> None:
+def test_deadlock_in_set_processes() -> None:
+    """A call that would wait for itself is told so for processes of a set."""
     plugins: PluginSet
     plugins = PluginSet(
         plugins={"a": ASK},
@@ -315,7 +333,9 @@ def test_so_it_is_for_processes_of_a_set() -> None:
         plugins.call("a", "ask")
 
 
-def test_so_it_is_for_what_a_host_function_has_on_lease() -> None:
+def test_deadlock_with_lease() -> None:
+    """A call that would wait for what its host function has on lease is told so."""
+
     def ask(pool: PluginPool) -> None:
         with pool.plugin():
             pool.call("ok", wait=None)
@@ -328,7 +348,8 @@ def test_so_it_is_for_what_a_host_function_has_on_lease() -> None:
         pool.call("ask")
 
 
-def test_a_lease_of_this_thread_that_another_one_gives_back_may_be_waited_for() -> None:
+def test_lease_returned_by_other_thread() -> None:
+    """A lease of this thread that another one gives back may be waited for."""
     with PluginPool(OTHER, size=1) as pool:
         lease = pool.plugin()
         lease.__enter__()
@@ -336,7 +357,8 @@ def test_a_lease_of_this_thread_that_another_one_gives_back_may_be_waited_for() 
         assert pool.call("ok", wait=60) == b""
 
 
-def test_who_has_some_of_the_plugins_waits_for_the_others() -> None:
+def test_partial_holder_waits() -> None:
+    """Who has some of the plugins waits for the others."""
     with pool_of(2, lambda pool: pool.call("ok")) as pool:
         taken, end = threading.Event(), threading.Event()
 

@@ -41,13 +41,13 @@ def pages_of_a_command(depth: int, memories: int, max_pages: int) -> int:
 @pytest.mark.parametrize(
     ("depth", "memories", "most"), [(1, 1, 512), (1, 8, 512), (4, 1, 960), (4, 3, 960)]
 )
-def test_commands_take_as_much_as_the_plugin_may_and_within_each_other_less_than_twice(
-    depth: int, memories: int, most: int
-) -> None:
+def test_commands_are_limited(depth: int, memories: int, most: int) -> None:
+    """Commands take as much as the plugin may and within each other less than twice."""
     assert most - 20 < pages_of_a_command(depth, memories, 512) <= most
 
 
-def test_a_command_that_has_to_stay_in_the_plugins_store_counts_with_it() -> None:
+def test_kept_command_counts_with_plugin() -> None:
+    """A command that has to stay in the plugin's store counts with it."""
     taken: list[int] = []
     take = Function(
         None,

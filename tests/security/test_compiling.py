@@ -91,12 +91,14 @@ def measured(script: str) -> list[str]:
 @pytest.mark.parametrize("nested", [True, False])
 @pytest.mark.parametrize("type", [I32, V128])
 @pytest.mark.parametrize("kind", [BLOCK, LOOP])
-def test_blocks_that_pass_values_on_are_not_light(kind: int, type: int, nested: bool) -> None:
+def test_blocks_passing_values_not_light(kind: int, type: int, nested: bool) -> None:
+    """Blocks that pass values on are not light."""
     assert len(passing_blocks(kind, 1200, 32, type, nested)) < 4500
     assert not is_light(passing_blocks(kind, 1, 1, type, nested))
 
 
-def test_a_few_kilobytes_that_take_a_gigabyte_to_compile_take_it_elsewhere() -> None:
+def test_gigabyte_compile_in_subprocess() -> None:
+    """A few kilobytes that take a gigabyte to compile take it elsewhere."""
     peak, *refusals = measured("""
 before = status("VmHWM")
 told = [refused(hard_modules.passing_blocks(wasm_binary.LOOP, 1200, 32, t, n), compile_bytes=2**28) for t in (wasm_binary.I32, wasm_binary.V128) for n in (1, 0)]
@@ -109,8 +111,12 @@ print(status("VmHWM") - before, *told, sep="\\n")
 
 @needs_proc
 @pytest.mark.parametrize("first", range(0, len(hard_modules.FAMILIES), 10))
-def test_the_heaviest_module_that_is_light_takes_little(first: int) -> None:
-    """Of each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was written."""
+def test_heaviest_light_module(first: int) -> None:
+    """The heaviest module that is light takes little.
+
+    Of each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was
+    written.
+    """
     lines = measured(f"""
 from plugwasm._engine import Engine, estimate_cost, is_light
 engine = Engine()
@@ -128,7 +134,8 @@ for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
 
 
 @needs_proc
-def test_no_mixture_that_is_light_takes_more() -> None:
+def test_random_light_modules() -> None:
+    """No mixture that is light takes more."""
     (number,) = measured("""
 from plugwasm._engine import Engine, is_light
 engine = Engine()
@@ -190,12 +197,17 @@ NOT_LIGHT = {
 
 
 @pytest.mark.parametrize("what", NOT_LIGHT)
-def test_what_is_not_certain_to_be_light_is_not(what: str) -> None:
+def test_uncertain_modules_are_not_light(what: str) -> None:
+    """What is not certain to be light is not."""
     assert not is_light(NOT_LIGHT[what])
 
 
-def test_each_instruction_that_can_be_light_is_read_as_the_engine_reads_it() -> None:
-    """Each stands before what would be heavy if it was taken for code, in numbers of the greatest length."""
+def test_instructions_are_read_like_engine() -> None:
+    """Each instruction that can be light is read as the engine reads it.
+
+    Each stands before what would be heavy if it was taken for code, in numbers of the greatest
+    length.
+    """
     poison = b"\xe7\xe7\xe7\xe7\x87\x00"  # of a number that takes six bytes
     text = """(module (memory 1) (table $t 4 funcref) (global $g (mut i32) (i32.const 0)) (type $n (func)) (elem $e func $f) (data $d "x")
       (func $f (param f32 f64) (result i32) (local i64)
@@ -225,7 +237,8 @@ def test_each_instruction_that_can_be_light_is_read_as_the_engine_reads_it() -> 
         CompiledPlugin(found)
 
 
-def test_names_that_are_very_long_are_left_out_of_light_modules_too() -> None:
+def test_long_names_left_out_of_light() -> None:
+    """Names that are very long are left out of light modules too."""
     names = section(1, b"\1\0" + leb128(20_000) + b"x" * 20_000)
     wasm = module([b"\0"]) + section(0, b"\4name" + names)
     assert is_light(wasm)
@@ -268,7 +281,8 @@ TEXTS: dict[str, bytes] = {
 
 
 @needs_proc
-def test_no_text_that_this_process_reads_takes_long_or_much_memory(tmp_path: Path) -> None:
+def test_text_parsing_is_bounded(tmp_path: Path) -> None:
+    """No text that this process reads takes long or much memory."""
     (peak,) = measured("""
 from tests.security.test_compiling import TEXTS
 from plugwasm._runtime.compiler import LIGHT_TEXT
@@ -295,9 +309,8 @@ def together(*modules: bytes, **limits: Any) -> CompiledPlugin:
     return CompiledPlugin({"wasm": [*named, {"data": modules[-1]}]}, limits=Limits(**limits))
 
 
-def test_this_process_compiles_no_more_of_a_plugin_than_one_light_module(
-    compilers: list[Any],
-) -> None:
+def test_one_light_module_in_process(compilers: list[Any]) -> None:
+    """This process compiles no more of a plugin than one light module."""
     modules = [
         hard_modules.fitted(
             lambda n, i=number: module(
@@ -313,9 +326,8 @@ def test_this_process_compiles_no_more_of_a_plugin_than_one_light_module(
     assert len(compilers) == 5
 
 
-def test_modules_that_are_light_are_compiled_here_until_they_weigh_too_much_together(
-    compilers: list[Any],
-) -> None:
+def test_light_modules_up_to_total_weight(compilers: list[Any]) -> None:
+    """Modules that are light are compiled here until they weigh too much together."""
     one = module([b"\x10\0" * 300])
     fit = LIGHT_COST // estimate_cost(one)
     together(
@@ -329,7 +341,8 @@ def test_modules_that_are_light_are_compiled_here_until_they_weigh_too_much_toge
     assert 4 <= len(compilers) <= 6
 
 
-def test_the_modules_of_a_plugin_share_the_time(compilers: list[Any]) -> None:
+def test_modules_share_time(compilers: list[Any]) -> None:
+    """The modules of a plugin share the time."""
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"`m\d`.*`Limits.compile_seconds`"):
         together(
@@ -347,9 +360,8 @@ def test_the_modules_of_a_plugin_share_the_time(compilers: list[Any]) -> None:
     assert together(heavy(1), heavy(2), LIGHTEST, compile_seconds=60).exports
 
 
-def test_when_the_time_is_over_no_further_module_is_compiled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_no_compile_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the time is over, no further module is compiled."""
     budget = _code.CompileBudget(Limits(compile_seconds=0.05))
     with budget.charge_time("first"):
         time.sleep(0.06)
@@ -360,7 +372,8 @@ def test_when_the_time_is_over_no_further_module_is_compiled(
         _code.compile_module(LIGHTEST, _code.get_engine(pooled=False), "second", budget)
 
 
-def test_the_code_of_all_modules_of_a_plugin_is_bounded() -> None:
+def test_code_size_is_limited() -> None:
+    """The code of all modules of a plugin is bounded."""
     one = CompiledPlugin(heavy())._plan.main.module.resident_bytes
     with pytest.raises(
         ModuleError,
@@ -374,7 +387,8 @@ def test_the_code_of_all_modules_of_a_plugin_is_bounded() -> None:
 
 
 @needs_proc
-def test_a_few_bytes_that_become_much_code_are_refused_before_this_process_has_it() -> None:
+def test_code_bomb_is_refused_early() -> None:
+    """A few bytes that become much code are refused before this process has it."""
     peak, refusal = measured("""
 before = status("VmHWM")
 refusal = refused(hard_modules.laid_out_tables(100))
@@ -384,16 +398,16 @@ print(status("VmHWM") - before, refusal, sep="\\n")
     assert int(peak) < 30e6
 
 
-def test_without_a_python_to_start_what_is_not_light_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_no_python_to_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a Python to start, what is not light is refused."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(ModuleError, match="no process can be started to compile it"):
         CompiledPlugin(heavy())
     assert CompiledPlugin(LIGHTEST).exports
 
 
-def test_functions_at_the_border_have_no_more_values_together_than_can_be_read_soon() -> None:
+def test_function_type_values_are_limited() -> None:
+    """Functions at the border have no more values together than can be read soon."""
     exports = [wasm_binary.name(number) + b"\0\0" for number in range(7000)]
     with pytest.raises(ModuleError, match="more than 300000 values together"):
         CompiledPlugin(module([b"\0"], types=[type_of([F32] * 120)], exports=exports))
@@ -403,14 +417,13 @@ def test_functions_at_the_border_have_no_more_values_together_than_can_be_read_s
     )
 
 
-def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_cli_inspect_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inspecting a module from the command line is bounded like loading it."""
     pytest.importorskip("typer")
     from plugwasm._manifest.resolve import resolve
     from plugwasm.cli import inspection
 
-    monkeypatch.setattr(inspection, "DEFAULT", Limits(compile_seconds=0.3))
+    monkeypatch.setattr(inspection, "DEFAULT_LIMITS", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
         inspection.collect_facts(resolve(slow(3000)))
 
@@ -419,7 +432,8 @@ def test_inspecting_a_module_from_the_command_line_is_bounded_like_loading_it(
 
 
 @needs_proc
-def test_the_code_of_plugins_that_nobody_has_goes_back_to_the_system() -> None:
+def test_unused_code_is_released() -> None:
+    """The code of plugins that nobody has goes back to the system."""
     before, held, after = (
         int(line)
         for line in measured("""
@@ -440,9 +454,10 @@ print(status("VmRSS"))
     assert after - before < 24e6  # of which 16 may be kept
 
 
-def test_what_is_too_large_to_be_kept_is_found_while_somebody_has_it(
+def test_large_module_found_while_used(
     monkeypatch: pytest.MonkeyPatch, compilers: list[Any]
 ) -> None:
+    """What is too large to be kept is found while somebody has it."""
     monkeypatch.setattr(_code, "KEPT_BYTES", 1000)
     first = CompiledPlugin(heavy())
     again = CompiledPlugin(heavy())
@@ -459,7 +474,8 @@ def test_what_is_too_large_to_be_kept_is_found_while_somebody_has_it(
 
 
 @needs_proc
-def test_a_plugin_of_much_code_does_not_have_it_twice() -> None:
+def test_large_code_is_kept_once() -> None:
+    """A plugin of much code does not have it twice."""
     once, later = (
         int(line)
         for line in measured("""
@@ -489,9 +505,8 @@ def folder(place: Path, modules: dict[str, bytes]) -> Path:
     return place
 
 
-def test_ten_slow_plugins_take_no_longer_than_one_and_the_others_are_loaded(
-    tmp_path: Path, compilers: list[Any]
-) -> None:
+def test_ten_slow_plugins(tmp_path: Path, compilers: list[Any]) -> None:
+    """Ten slow plugins take no longer than one and the others are loaded."""
     slow_ones = {f"a{number}": slow(2000 + number) for number in range(10)}
     place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy()})
     start = time.monotonic()
@@ -503,9 +518,10 @@ def test_ten_slow_plugins_take_no_longer_than_one_and_the_others_are_loaded(
             assert ("compile_seconds" in (told.error or "")) == (told.name in slow_ones)
 
 
-def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
+def test_unused_shares_are_passed_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A plugin that needs more than its share gets what the others left."""
     monkeypatch.setattr(
         "plugwasm._plugin_set.compile_shares.MIN_SHARE", 0.05
     )  # far less than the slow one takes on any machine
@@ -530,7 +546,8 @@ def test_a_plugin_that_needs_more_than_its_share_gets_what_the_others_left(
     ]
 
 
-def test_a_plugin_that_was_too_slow_among_others_can_be_enabled_alone(tmp_path: Path) -> None:
+def test_slow_plugin_enabled_alone(tmp_path: Path) -> None:
+    """A plugin that was too slow among others can be enabled alone."""
     place = folder(tmp_path, {"a": slow(3000), "b": slow(3001)})
     with PluginSet.from_directory(place, limits=Limits(compile_seconds=4)) as plugins:
         assert all("; `enable` tries it alone" in (told.error or "") for told in plugins.describe())
@@ -541,7 +558,8 @@ def test_a_plugin_that_was_too_slow_among_others_can_be_enabled_alone(tmp_path: 
         assert plugins.hooks == {"run": ("a",)}
 
 
-def test_shares_add_up_to_the_whole_and_the_least_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares add up to the whole and the least of each."""
     now = [0.0]
     monkeypatch.setattr("plugwasm._plugin_set.compile_shares.monotonic", lambda: now[0])
 
@@ -578,7 +596,8 @@ def test_shares_add_up_to_the_whole_and_the_least_of_each(monkeypatch: pytest.Mo
 @pytest.mark.skipif(
     not hasattr(os, "fork"), reason="processes of their own need a system that is POSIX"
 )
-def test_an_isolated_plugin_of_many_modules_has_the_time_of_one(tmp_path: Path) -> None:
+def test_isolated_plugin_time(tmp_path: Path) -> None:
+    """An isolated plugin of many modules has the time of one."""
     start = time.monotonic()
     modules = [{"name": f"m{number}", "data": slow(1000 + number)} for number in range(20)]
     with pytest.raises(ModuleError, match="compile_seconds"):

@@ -128,9 +128,8 @@ print(time.process_time() - start, peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured there")
 @pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.__name__)
-def test_a_backtrace_of_twenty_frames_takes_bounded_time_and_memory(
-    bomb: Callable[[], bytes], tmp_path: Path
-) -> None:
+def test_backtrace_is_bounded(bomb: Callable[[], bytes], tmp_path: Path) -> None:
+    """A backtrace of twenty frames takes bounded time and memory."""
     path = tmp_path / "module.wasm"
     path.write_bytes(bomb())
     program = READS.format(paths=sys.path, path=str(path))
@@ -143,9 +142,8 @@ def test_a_backtrace_of_twenty_frames_takes_bounded_time_and_memory(
     assert grown < 400 * 2**20, f"{grown / 2**20:.0f} MiB"
 
 
-def test_names_of_functions_that_there_are_not_are_not_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_names_without_function_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of functions that there are not are not kept."""
     from plugwasm._debugging import code_map
 
     entries = b"".join(leb(i) + b"\x01" + bytes([97 + i % 26]) for i in range(1000))
@@ -158,7 +156,8 @@ def test_names_of_functions_that_there_are_not_are_not_kept(
     assert code_map.CodeMap(wasm)._names == {}
 
 
-def test_what_is_within_the_bounds_is_found() -> None:
+def test_lookup_within_bounds() -> None:
+    """What is within the bounds is found."""
     from plugwasm._debugging.code_map import CodeMap
     from plugwasm._debugging.dwarf import SourceLines
 

@@ -51,15 +51,15 @@ def content(directory: Directory) -> bytes:
     return bytes(buffer[:count])
 
 
-def test_a_grant_is_opened_again_where_its_number_was_closed(preopen: Preopen) -> None:
+def test_grant_reopened_after_close(preopen: Preopen) -> None:
+    """A grant is opened again where its number was closed."""
     directory = Directory.of_preopen(preopen)
     os.close(preopen.fd)
     assert content(directory) == b"granted"
 
 
-def test_a_grant_is_opened_again_where_its_number_is_anothers(
-    preopen: Preopen, granted: Path
-) -> None:
+def test_grant_reopened_after_reuse(preopen: Preopen, granted: Path) -> None:
+    """A grant is opened again where its number is another's."""
     directory, number = Directory.of_preopen(preopen), preopen.fd
     other = replaced(number, granted.parent / "other")
     assert content(directory) == b"granted"
@@ -69,9 +69,8 @@ def test_a_grant_is_opened_again_where_its_number_is_anothers(
     os.close(number)
 
 
-def test_a_grant_is_gone_where_its_path_leads_elsewhere_now(
-    preopen: Preopen, granted: Path
-) -> None:
+def test_grant_lost_when_path_moved(preopen: Preopen, granted: Path) -> None:
+    """A grant is gone where its path leads elsewhere now."""
     directory = Directory.of_preopen(preopen)
     os.close(preopen.fd)
     granted.rename(granted.parent / "moved")
@@ -82,9 +81,8 @@ def test_a_grant_is_gone_where_its_path_leads_elsewhere_now(
         assert caught.value.errno == abi.BADF
 
 
-def test_a_grant_by_a_relative_path_is_found_from_another_directory(
-    granted: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grant_by_relative_path(granted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grant by a relative path is found from another directory."""
     monkeypatch.chdir(granted.parent)
     preopen = Preopen("granted", "/data")
     monkeypatch.chdir("/")
@@ -93,9 +91,8 @@ def test_a_grant_by_a_relative_path_is_found_from_another_directory(
     preopen.close()
 
 
-def test_files_and_directories_that_were_open_are_not_taken_for_others(
-    preopen: Preopen, granted: Path
-) -> None:
+def test_open_files_are_not_confused(preopen: Preopen, granted: Path) -> None:
+    """Files and directories that were open are not taken for others."""
     (granted / "sub").mkdir()
     top = Directory.of_preopen(preopen)
     file = top.open(b"file", follow=True, oflags=0, fdflags=0, rights=abi.FD_READ | abi.FD_WRITE)

@@ -106,7 +106,8 @@ def test_a_folder_for_a_link(place: Path, seen: Callable[[PluginSet], object]) -
     assert found <= {None, b"inside", (), ("inside",), ("x",)}
 
 
-def test_a_folder_that_its_modules_are_in_for_a_link(place: Path) -> None:
+def test_a_parent_folder_for_a_link(place: Path) -> None:
+    """A folder that its modules are in for a link."""
     folder = put_folder(place / "plugins" / "x", "inside", "sub/plugin.wasm")
     (place / "link").symlink_to(place / "outside" / "sub")
     with (
@@ -145,7 +146,8 @@ def test_a_text_for_a_link(place: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["plugin.wasm", "plugin.toml", "manifest.json"])
-def test_a_file_for_a_pipe_that_nobody_writes_to(place: Path, file: str) -> None:
+def test_a_file_for_a_pipe(place: Path, file: str) -> None:
+    """A file for a pipe that nobody writes to."""
     folder = put_folder(place / "plugins" / "x", "inside")
     os.mkfifo(place / "pipe")
     with (
@@ -155,7 +157,8 @@ def test_a_file_for_a_pipe_that_nobody_writes_to(place: Path, file: str) -> None
         assert read_again_and_again(plugins, answer) <= {None, b"inside"}
 
 
-def test_a_plugin_in_processes_of_its_own_is_read_the_same_way(place: Path) -> None:
+def test_a_plugin_in_its_own_process(place: Path) -> None:
+    """A plugin in processes of its own is read the same way."""
     folder = put_folder(place / "plugins" / "x", "inside")
     (place / "link").symlink_to(place / "outside")
     with (
@@ -165,8 +168,12 @@ def test_a_plugin_in_processes_of_its_own_is_read_the_same_way(place: Path) -> N
         assert read_again_and_again(plugins, answer) <= {None, b"inside"}
 
 
-def test_what_is_read_in_one_look_is_of_one_folder(place: Path) -> None:
-    """Two folders of one author, exchanged: what is said of a plugin is never said of another's module."""
+def test_a_single_look_sees_one_folder(place: Path) -> None:
+    """What is read in one look is of one folder.
+
+    Two folders of one author, exchanged: what is said of a plugin is never said of another's
+    module.
+    """
     folder = put_folder(place / "plugins" / "x", "one")
     put_folder(place / "other", "two")
     with (
@@ -178,7 +185,8 @@ def test_what_is_read_in_one_look_is_of_one_folder(place: Path) -> None:
     assert len(found) == 2
 
 
-def test_a_reload_leaves_no_descriptor_open(place: Path) -> None:
+def test_a_reload_leaks_no_descriptor(place: Path) -> None:
+    """A reload leaves no descriptor open."""
     put_folder(place / "plugins" / "x", "inside", "sub/down/plugin.wasm")
     (place / "plugins" / "broken").mkdir()
     (place / "plugins" / "broken" / "plugin.toml").symlink_to(place / "outside" / "plugin.toml")
@@ -190,7 +198,8 @@ def test_a_reload_leaves_no_descriptor_open(place: Path) -> None:
         assert (len(os.listdir("/proc/self/fd")) if before else 0) == before
 
 
-def test_a_directory_that_the_application_names_may_be_a_link(place: Path) -> None:
+def test_a_named_directory_may_be_a_link(place: Path) -> None:
+    """A directory that the application names may be a link."""
     put_folder(place / "plugins" / "x", "inside")
     (place / "link").symlink_to(place / "plugins")
     (place / "one").symlink_to(place / "plugins" / "x")
@@ -201,9 +210,8 @@ def test_a_directory_that_the_application_names_may_be_a_link(place: Path) -> No
 @pytest.mark.parametrize(
     "path", ["../outside/plugin.wasm", "sub/../../outside/plugin.wasm", "{}/outside/plugin.wasm"]
 )
-def test_a_manifest_that_leads_out_is_not_even_looked_at(
-    place: Path, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_manifest_leading_out(place: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest that leads out is not even looked at."""
     folder = put_folder(place / "plugins" / "x", "inside")
     (folder / "sub").mkdir()
     (folder / "manifest.json").write_text(json.dumps({"wasm": [{"path": path.format(place)}]}))

@@ -104,7 +104,8 @@ def word(value: int) -> bytes:
 
 
 @pytest.mark.parametrize(("source", "name"), [(OBJECTS, "gc"), (COUNTS, "atomics")])
-def test_both_are_off_and_the_error_says_how_to_allow_them(source: str, name: str) -> None:
+def test_features_off_by_default(source: str, name: str) -> None:
+    """Both are off and the error says how to allow them."""
     for limits in (None, Limits(), Limits(gc=name != "gc", atomics=name != "atomics")):
         with pytest.raises(
             ModuleError, match=rf"an application can allow .*`Limits\({name}=True\)`"
@@ -125,7 +126,8 @@ def test_both_are_off_and_the_error_says_how_to_allow_them(source: str, name: st
         "(func (atomic.fence))",
     ],
 )
-def test_every_part_of_them_is_off_and_allowed_together(text: str) -> None:
+def test_features_as_a_whole(text: str) -> None:
+    """Every part of them is off and allowed together."""
     with pytest.raises(ModuleError, match="an application can allow"):
         CompiledPlugin(f"(module {text})")
     CompiledPlugin(f"(module {text})", limits=Limits(gc=True, atomics=True))
@@ -154,7 +156,8 @@ def test_their_traps_have_names(name: str, trap: str) -> None:
         assert number(plugin.call("list")) == 42
 
 
-def test_atomic_instructions_work_on_a_memory_that_is_not_shared() -> None:
+def test_atomics_on_unshared_memory() -> None:
+    """Atomic instructions work on a memory that is not shared."""
     with Plugin(COUNTS, limits=ATOMICS) as plugin:
         assert [number(plugin.call(name)) for name in ("count", "swap", "swap", "notify")] == [
             42,
@@ -176,13 +179,15 @@ def test_atomic_instructions_work_on_a_memory_that_is_not_shared() -> None:
         '(module (memory (export "m") 1 2 shared) (data (i32.const 0) "x") (func (export "f") (atomic.fence)))',
     ],
 )
-def test_a_memory_that_is_shared_is_refused_at_load(text: str) -> None:
+def test_shared_memory_is_refused(text: str) -> None:
+    """A memory that is shared is refused at load."""
     for limits in (None, ATOMICS, Limits(atomics=True, compile_seconds=None)):
         with pytest.raises(ModuleError, match="shared"):
             CompiledPlugin(text, limits=limits)
 
 
-def test_a_shared_memory_cannot_be_imported() -> None:
+def test_shared_memory_import_is_refused() -> None:
+    """A shared memory cannot be imported."""
     lib = '(module (memory (export "m") 1 2))'
     main = '(module (import "lib" "m" (memory 1 2 shared)) (func (export "f")))'
     with (
@@ -224,7 +229,8 @@ with Plugin(OBJECTS, limits=Limits(gc=True, memory_bytes=90 * 2**20)) as plugin:
 
 
 @needs_proc
-def test_objects_take_their_share_of_the_memory_and_no_more() -> None:
+def test_objects_are_limited() -> None:
+    """Objects take their share of the memory and no more."""
     found = subprocess.run(
         [sys.executable, "-c", PEAK.format(path=sys.path, name="keep")],
         capture_output=True,
@@ -235,8 +241,11 @@ def test_objects_take_their_share_of_the_memory_and_no_more() -> None:
     assert 10 * MIB < int(found.stdout) < 45 * MIB  # the heap's share is 30
 
 
-def test_heap_and_memory_together_stay_within_the_limit() -> None:
-    """Each has a third: the heap, the memory, and what is passed in and out."""
+def test_objects_and_memory_limit() -> None:
+    """Heap and memory together stay within the limit.
+
+    Each has a third: the heap, the memory, and what is passed in and out.
+    """
     limits = Limits(gc=True, memory_bytes=30 * MIB)
     with Plugin(OBJECTS, limits=limits) as plugin:
         plugin.call("large", word(9 * MIB))
@@ -250,7 +259,8 @@ def test_heap_and_memory_together_stay_within_the_limit() -> None:
         assert plugin.call("quick", bytes(9 * MIB)) == b""
 
 
-def test_a_plugin_without_objects_has_all_of_its_memory_where_they_are_allowed() -> None:
+def test_memory_without_objects() -> None:
+    """A plugin without objects has all of its memory where they are allowed."""
     plain = guest(
         '(func (export "grow") (result i32) (i32.eq (i32.const -1) (memory.grow (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))',
         memory='(memory (export "memory") 1)',
@@ -264,14 +274,16 @@ def test_a_plugin_without_objects_has_all_of_its_memory_where_they_are_allowed()
         assert plugin.call("grow") == b""
 
 
-def test_garbage_is_collected_and_a_deadline_ends_it() -> None:
+def test_objects_are_collected() -> None:
+    """Garbage is collected and a deadline ends it."""
     with Plugin(OBJECTS, limits=Limits(gc=True, memory_bytes=30 * MIB, timeout=0.5)) as plugin:
         with pytest.raises(plugwasm.TimeoutError):
             plugin.call("garbage")
         assert plugin.call("quick") == b""
 
 
-def test_objects_of_one_instance_are_gone_with_it() -> None:
+def test_objects_end_with_instance() -> None:
+    """Objects of one instance are gone with it."""
     compiled = CompiledPlugin(OBJECTS, limits=Limits(gc=True, memory_bytes=30 * MIB))
     for _ in range(12):
         with Plugin(compiled) as plugin:
@@ -285,9 +297,8 @@ def test_objects_of_one_instance_are_gone_with_it() -> None:
 @pytest.mark.parametrize(
     ("source", "limits", "name"), [(OBJECTS, GC, "list"), (COUNTS, ATOMICS, "count")]
 )
-def test_every_kind_of_plugin_can_have_them(
-    source: str, limits: Limits, name: str, tmp_path: Path
-) -> None:
+def test_every_kind_of_plugin(source: str, limits: Limits, name: str, tmp_path: Path) -> None:
+    """Every kind of plugin can have them."""
     with IsolatedPlugin(source, limits=limits) as isolated:
         assert number(isolated.call(name)) == 42
     with PluginPool(source, limits=limits, size=2) as pool:
@@ -309,7 +320,8 @@ def test_every_kind_of_plugin_can_have_them(
 @pytest.mark.parametrize(
     ("source", "flag", "name"), [(OBJECTS, "--gc", "list"), (COUNTS, "--atomics", "count")]
 )
-def test_the_command_line_can_allow_them(source: str, flag: str, name: str, tmp_path: Path) -> None:
+def test_cli_option(source: str, flag: str, name: str, tmp_path: Path) -> None:
+    """The command line can allow them."""
     path = tmp_path / "p.wasm"
     path.write_bytes(wat_to_wasm(source.encode()))
     command = [sys.executable, "-m", "plugwasm", "call", str(path), name, "--input", ""]
@@ -326,7 +338,8 @@ def test_the_command_line_can_allow_them(source: str, flag: str, name: str, tmp_
     assert shown.returncode == 0, shown.stderr
 
 
-def test_a_recording_says_what_was_allowed_and_cannot_allow_it() -> None:
+def test_recording_cannot_allow_features() -> None:
+    """A recording says what was allowed and cannot allow it."""
     from plugwasm.recording import Recorder
 
     recorder = Recorder()
@@ -361,7 +374,8 @@ assert os.waitpid(pid, 0)[1] == 0
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
 
 
-def test_types_of_objects_at_the_border_are_shown_and_do_no_harm() -> None:
+def test_object_types_at_host_border() -> None:
+    """Types of objects at the border are shown and do no harm."""
     text = """(module (type $s (struct (field i32))) (type $a (array (mut i8)))
       (func (export "a") (param (ref null $s)) (result (ref null $a)) unreachable)
       (func (export "b") (param anyref eqref i31ref structref arrayref nullref (ref i31) externref))
@@ -382,7 +396,8 @@ def test_types_of_objects_at_the_border_are_shown_and_do_no_harm() -> None:
             plugin.call("b")
 
 
-def test_no_engine_without_them_is_made_anew() -> None:
+def test_no_engine_made_without_features() -> None:
+    """No engine without them is made anew."""
     assert CompiledPlugin("(module)")._plan.engine is modules.get_engine(pooled=False)
     assert CompiledPlugin("(module)", limits=Limits(timeout=1))._plan.engine is modules.get_engine(
         pooled=False

@@ -111,7 +111,8 @@ def plant_links_out(base: Path) -> None:
 
 
 @pytest.mark.parametrize("path", LEAD_OUT)
-def test_no_function_takes_a_path_that_leads_out(path: str, base: Path) -> None:
+def test_path_leads_out(path: str, base: Path) -> None:
+    """No function takes a path that leads out."""
     plant_links_out(base)
     attacker = Attacker(base / "granted")
     before = state(base)
@@ -122,7 +123,8 @@ def test_no_function_takes_a_path_that_leads_out(path: str, base: Path) -> None:
 
 @pytest.mark.parametrize("name", LINKS_OUT)
 @pytest.mark.parametrize("end", ["", "/", "/."])
-def test_no_function_follows_a_link_that_leads_out(name: str, end: str, base: Path) -> None:
+def test_link_leads_out(name: str, end: str, base: Path) -> None:
+    """No function follows a link that leads out."""
     plant_links_out(base)
     attacker = Attacker(base / "granted")
     before = state(base / "outside")
@@ -135,8 +137,11 @@ def test_no_function_follows_a_link_that_leads_out(name: str, end: str, base: Pa
     assert sorted(os.listdir(base)) == ["granted", "other", "outside"]
 
 
-def test_the_same_functions_take_paths_that_stay_inside(base: Path) -> None:
-    """Without this, the tests above would hold for a sandbox that refuses everything."""
+def test_paths_inside(base: Path) -> None:
+    """The same functions take paths that stay inside.
+
+    Without this, the tests above would hold for a sandbox that refuses everything.
+    """
     places = {
         "open and create": "new1",
         "open and create anew": "new2",
@@ -156,7 +161,8 @@ def test_the_same_functions_take_paths_that_stay_inside(base: Path) -> None:
         assert attempt(Attacker(root), places.get(name, "sub/../folder/../file")) == 0, name
 
 
-def test_a_directory_that_was_opened_is_no_way_up(base: Path) -> None:
+def test_opened_directory_is_no_way_up(base: Path) -> None:
+    """A directory that was opened is no way up."""
     attacker = Attacker(base / "granted")
     sub = attacker.opened("sub", READ, abi.O_DIRECTORY)
     for path in ("..", "../file", "deep/../..", "deep/../../file", "/", "."):
@@ -169,7 +175,8 @@ def test_a_directory_that_was_opened_is_no_way_up(base: Path) -> None:
     assert attacker.open("inner", READ, fd=sub)[0] == 0
 
 
-def test_a_link_that_the_guest_makes_or_moves_leads_nowhere(base: Path) -> None:
+def test_guest_link_leads_nowhere(base: Path) -> None:
+    """A link that the guest makes or moves leads nowhere."""
     attacker = Attacker(base / "granted")
     before = state(base / "outside")
     for target in ("/", "/etc/passwd", str(base / "granted" / "file")):
@@ -190,9 +197,8 @@ def test_a_link_that_the_guest_makes_or_moves_leads_nowhere(base: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["file/", "file/.", "link/", "sub/inner/", "new/"])
-def test_a_slash_at_the_end_makes_no_file_of_a_directory_nor_the_other_way(
-    path: str, base: Path
-) -> None:
+def test_trailing_slash(path: str, base: Path) -> None:
+    """A slash at the end makes no file of a directory, nor the other way."""
     attacker = Attacker(base / "granted")
     before = state(base)
     for name in (
@@ -209,7 +215,8 @@ def test_a_slash_at_the_end_makes_no_file_of_a_directory_nor_the_other_way(
     assert state(base) == before
 
 
-def test_between_two_directories_things_move_only_when_both_are_writable(base: Path) -> None:
+def test_move_needs_both_writable(base: Path) -> None:
+    """Between two directories, things move only when both are writable."""
     attacker = Attacker(base / "granted", base / "other")
     assert attacker.rename("file", "moved", 3, 4) == 0
     assert attacker.link("sub/inner", "linked", 3, 4) == 0
@@ -257,9 +264,8 @@ def open_until_refused(attacker: Attacker, *paths: str, at_most: int = 1000) -> 
     [("file",), ("sub",), ("file", "sub", "link", ".", "sub/deep")],
     ids=["files", "directories", "both"],
 )
-def test_a_guest_that_opens_in_a_loop_is_stopped_at_the_limit(
-    paths: tuple[str, ...], settled: Path
-) -> None:
+def test_open_files_limit(paths: tuple[str, ...], settled: Path) -> None:
+    """A guest that opens in a loop is stopped at the limit."""
     attacker = Attacker(settled / "granted")
     attacker.opened("file")
     attacker.call("fd_close", 4)
@@ -283,7 +289,8 @@ def test_a_guest_that_opens_in_a_loop_is_stopped_at_the_limit(
     assert host_descriptors(settled) == before + CAP
 
 
-def test_no_trick_with_numbers_gives_room(settled: Path) -> None:
+def test_open_files_limit_by_number_tricks(settled: Path) -> None:
+    """No trick with numbers gives room."""
     attacker = Attacker(settled / "granted", f"ro:{settled / 'other'}")
     attacker.opened("file")
     attacker.call("fd_close", 5)
@@ -324,7 +331,8 @@ TAKES_DESCRIPTOR = {
 
 
 @pytest.mark.parametrize("fd", [5, 63, 64, 67, 68, 1000, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 2])
-def test_a_number_that_was_not_given_out_is_no_descriptor(fd: int, settled: Path) -> None:
+def test_unknown_descriptor(fd: int, settled: Path) -> None:
+    """A number that was not given out is no descriptor."""
     attacker = Attacker(settled / "granted")
     attacker.opened("file")
     before, files = host_descriptors(settled), state(settled)
@@ -339,7 +347,8 @@ def test_a_number_that_was_not_given_out_is_no_descriptor(fd: int, settled: Path
     assert (host_descriptors(settled), state(settled)) == (before, files)
 
 
-def test_numbers_are_those_of_the_guest_and_none_of_the_host(base: Path) -> None:
+def test_descriptors_are_of_guest(base: Path) -> None:
+    """Numbers are those of the guest and none of the host."""
     with (base / "outside" / "file").open("rb") as secret:
         attacker = Attacker(base / "granted")
         for fd in {secret.fileno(), *range(4, 100)}:
@@ -355,7 +364,8 @@ ENDINGS: dict[str, type[plugwasm.Error]] = {
 
 
 @pytest.mark.parametrize("ending", ["reset", "close", "drop", *ENDINGS])
-def test_descriptors_come_back_however_an_instance_ends(ending: str, settled: Path) -> None:
+def test_descriptors_returned_at_end(ending: str, settled: Path) -> None:
+    """Descriptors come back however an instance ends."""
     compiled = plugwasm.CompiledPlugin(
         manifest(
             DRIVER,
@@ -411,10 +421,12 @@ print(max(opened), sum(opened), len(mine), attackers[0].open("new", 64, 1)[0], o
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(256, 64), (1024, 256)])
-def test_a_hundred_guests_at_their_limit_leave_the_host_its_own_descriptors(
-    limit: int, kept: int, base: Path
-) -> None:
-    """A hundred times 64 is more than a process may usually have: then the last quarter of these, at most 256, is the host's."""
+def test_descriptors_of_hundred_guests(limit: int, kept: int, base: Path) -> None:
+    """A hundred guests at their limit leave the host its own descriptors.
+
+    A hundred times 64 is more than a process may usually have: then the last quarter of these, at
+    most 256, is the host's.
+    """
     arguments = [sys.executable, "-c", MANY, str(ROOT), str(base / "granted"), str(limit)]
     child = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert child.returncode == 0, child.stderr

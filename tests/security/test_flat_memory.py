@@ -131,7 +131,8 @@ WAYS: dict[str, tuple[str, type[BaseException] | None, Any, int]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_calls_leave_nothing_behind_when_each(way: str) -> None:
+def test_calls_leave_nothing(way: str) -> None:
+    """Calls leave nothing behind, however each of them ends."""
     function, error, context, rounds = WAYS[way]
     with Plugin(compiled()) as plugin:
 
@@ -156,7 +157,8 @@ def test_timeouts_leave_nothing_behind() -> None:
         assert_flat(once, 150)
 
 
-def test_calls_that_run_out_of_fuel_leave_nothing_behind() -> None:
+def test_calls_out_of_fuel_leave_nothing() -> None:
+    """Calls that run out of fuel leave nothing behind."""
     with Plugin(compiled(fuel_limit=20_000)) as plugin:
 
         def once() -> None:
@@ -168,7 +170,8 @@ def test_calls_that_run_out_of_fuel_leave_nothing_behind() -> None:
 
 @pytest.mark.parametrize("end", ["closed", "dropped", "reset", "in a cycle"])
 @pytest.mark.parametrize("pooled", [True, False], ids=["from the pool", "without a pool"])
-def test_instances_leave_nothing_behind_when_they_are(end: str, pooled: bool) -> None:
+def test_instances_leave_nothing(end: str, pooled: bool) -> None:
+    """Instances leave nothing behind, however they come and go."""
     shared = compiled() if pooled else compiled(fuel_limit=2**62)
     kept = Plugin(shared)
     rounds = 200 if pooled else 150
@@ -191,7 +194,8 @@ def test_instances_leave_nothing_behind_when_they_are(end: str, pooled: bool) ->
     assert_flat(once, rounds)
 
 
-def test_instances_that_fail_to_start_leave_nothing_behind() -> None:
+def test_failed_starts_leave_nothing() -> None:
+    """Instances that fail to start leave nothing behind."""
     sources = [
         guest(export("_initialize", "unreachable") + export("f", "")),
         '(module (memory 1) (data (i32.const 65536) "x") (func (export "f")))',
@@ -206,7 +210,8 @@ def test_instances_that_fail_to_start_leave_nothing_behind() -> None:
     assert_flat(once, 150)
 
 
-def test_instances_of_many_threads_that_come_and_go_leave_nothing_behind() -> None:
+def test_instances_of_threads_leave_nothing() -> None:
+    """Instances of many threads that come and go leave nothing behind."""
     shared = compiled()
 
     def work() -> None:
@@ -224,8 +229,12 @@ def test_instances_of_many_threads_that_come_and_go_leave_nothing_behind() -> No
     assert_flat(once, 10)
 
 
-def test_modules_that_are_seen_once_leave_no_more_behind_than_what_is_kept_of_them() -> None:
-    """The process keeps some of the modules that it has seen; more of them take the place of the first."""
+def test_modules_seen_once_are_bounded() -> None:
+    """Modules that are seen once leave no more behind than what is kept of them.
+
+    The process keeps some of the modules that it has seen; more of them take the place of the
+    first.
+    """
     from plugwasm._runtime import modules
 
     number_of_modules = [0]
@@ -250,8 +259,11 @@ def test_modules_that_are_seen_once_leave_no_more_behind_than_what_is_kept_of_th
     assert (resident < 8 * 2**20, mappings < 60, descriptors < 60) == (True, True, True)
 
 
-def test_an_instance_takes_what_is_documented() -> None:
-    """A page or two of each of its three memories, its tables, and what Python keeps of it."""
+def test_instance_size_is_documented() -> None:
+    """An instance takes what is documented.
+
+    A page or two of each of its three memories, its tables, and what Python keeps of it.
+    """
     shared = CompiledPlugin(
         guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)')
     )

@@ -93,9 +93,10 @@ def lines_of(records: list[logging.LogRecord]) -> list[str]:
 
 
 @pytest.mark.parametrize("function", ["lines", "warnings", "log"])
-def test_a_plugin_may_write_ten_seconds_worth_at_once_and_the_rest_is_dropped_and_counted(
+def test_burst_then_lines_are_dropped(
     function: str, records: list[logging.LogRecord], clock: list[float]
 ) -> None:
+    """A plugin may write ten seconds' worth at once, and the rest is dropped and counted."""
     source = FLOOD if function == "log" else PRINTS
     with Plugin(source, wasi=True, limits=few()) as plugin:
         plugin.call(function, count(100))
@@ -109,9 +110,8 @@ def test_a_plugin_may_write_ten_seconds_worth_at_once_and_the_rest_is_dropped_an
     assert "log_lines_per_second" in warning.getMessage()
 
 
-def test_after_a_flood_the_log_says_how_many_lines_were_lost_and_goes_on(
-    records: list[logging.LogRecord], clock: list[float]
-) -> None:
+def test_log_reports_lost_lines(records: list[logging.LogRecord], clock: list[float]) -> None:
+    """After a flood, the log says how many lines were lost and goes on."""
     with Plugin(FLOOD, limits=few()) as plugin:
         plugin.call("log", count(150))
         del records[:]
@@ -140,9 +140,8 @@ def test_bytes_are_counted_as_well(records: list[logging.LogRecord], clock: list
         assert lines_of(records)[-1] == "one"
 
 
-def test_fresh_instances_do_not_begin_anew(
-    records: list[logging.LogRecord], clock: list[float]
-) -> None:
+def test_rate_outlives_instance(records: list[logging.LogRecord], clock: list[float]) -> None:
+    """Fresh instances do not begin anew."""
     compiled = plugwasm.CompiledPlugin(FLOOD, limits=few())
     for _ in range(30):
         with Plugin(compiled) as plugin:
@@ -150,24 +149,23 @@ def test_fresh_instances_do_not_begin_anew(
     assert (len(lines_of(records)), compiled.log_lines_dropped) == (100, 200)
 
 
-def test_lines_that_nobody_would_see_do_not_count(records: list[logging.LogRecord]) -> None:
+def test_filtered_lines_do_not_count(records: list[logging.LogRecord]) -> None:
+    """Lines that nobody would see do not count."""
     with Plugin(FLOOD, limits=few()) as plugin:
         plugin.call("quiet", count(1000))
         assert plugin.compiled_plugin.log_lines_dropped == 0
         assert records == []
 
 
-def test_nothing_at_all_may_be_logged_where_the_rate_is_zero(
-    records: list[logging.LogRecord],
-) -> None:
+def test_rate_of_zero(records: list[logging.LogRecord]) -> None:
+    """Nothing at all may be logged where the rate is zero."""
     with Plugin(FLOOD, limits=few(log_lines_per_second=0)) as plugin:
         plugin.call("log", count(3))
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (0, 3)
 
 
-def test_by_default_a_flood_is_capped_and_ends_with_the_deadline(
-    records: list[logging.LogRecord],
-) -> None:
+def test_flood_with_default_limits(records: list[logging.LogRecord]) -> None:
+    """By default, a flood is capped and ends with the deadline."""
     with Plugin(FLOOD, limits=Limits(timeout=1.0)) as plugin:
         start = time.monotonic()
         with pytest.raises(plugwasm.TimeoutError):
@@ -177,7 +175,8 @@ def test_by_default_a_flood_is_capped_and_ends_with_the_deadline(
         assert plugin.call("ok", "x") == b"x"
 
 
-def test_a_line_without_end_takes_no_memory(records: list[logging.LogRecord]) -> None:
+def test_endless_line_takes_no_memory(records: list[logging.LogRecord]) -> None:
+    """A line without end takes no memory."""
     with Plugin(PRINTS, wasi=True) as plugin:
         plugin.call("endless_line", count(1))
         tracemalloc.start()
@@ -231,7 +230,8 @@ VARS = guest(
 
 
 @pytest.mark.parametrize(("names", "is_refused"), [(1000, False), (1001, True)])
-def test_as_many_vars_as_are_allowed_can_be_set_and_no_more(names: int, is_refused: bool) -> None:
+def test_vars_count_limit(names: int, is_refused: bool) -> None:
+    """As many vars as are allowed can be set and no more."""
     with Plugin(VARS, limits=Limits(vars=1000)) as plugin:
         if is_refused:
             with pytest.raises(GuestError, match="1000 names"):
@@ -241,7 +241,8 @@ def test_as_many_vars_as_are_allowed_can_be_set_and_no_more(names: int, is_refus
             assert number(plugin.call("last")) == 1
 
 
-def test_where_no_more_names_are_allowed_those_that_are_there_can_be_changed_and_removed() -> None:
+def test_vars_full_allow_change_and_removal() -> None:
+    """Where no more names are allowed, those that are there can be changed and removed."""
     with Plugin(VARS, limits=Limits(vars=1000)) as plugin:
         plugin.call("many", count(1000))
         plugin.call("again")
@@ -250,7 +251,8 @@ def test_where_no_more_names_are_allowed_those_that_are_there_can_be_changed_and
         assert plugin.call("get") == b"\0"
 
 
-def test_tiny_vars_take_little_of_the_host_by_default() -> None:
+def test_vars_tiny_values() -> None:
+    """Tiny vars take little of the host by default."""
     with Plugin(VARS) as plugin:
         plugin.call("many", count(1))
         tracemalloc.start()
@@ -263,9 +265,8 @@ def test_tiny_vars_take_little_of_the_host_by_default() -> None:
 
 
 @pytest.mark.parametrize(("size", "is_refused"), [(99, False), (100, True), (2**29, True)])
-def test_a_value_may_fill_what_is_allowed_with_its_name_and_no_more(
-    size: int, is_refused: bool
-) -> None:
+def test_vars_size_limit(size: int, is_refused: bool) -> None:
+    """A value may fill what is allowed with its name and no more."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": 100})) as plugin:
         plugin.call("value", count(1))
         if is_refused:
@@ -278,7 +279,8 @@ def test_a_value_may_fill_what_is_allowed_with_its_name_and_no_more(
 
 
 @pytest.mark.parametrize(("size", "is_refused"), [(99, False), (100, True), (2**20, True)])
-def test_a_name_counts_as_much_as_a_value(size: int, is_refused: bool) -> None:
+def test_vars_names_count(size: int, is_refused: bool) -> None:
+    """A name counts as much as a value."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": 100})) as plugin:
         if is_refused:
             with pytest.raises(GuestError, match="limit of 100 bytes"):

@@ -23,7 +23,8 @@ def bomb(arguments: int, levels: int) -> str:
 
 
 @pytest.mark.parametrize("way", ["trap", "timeout", "fuel", "exception"])
-def test_a_name_that_stands_for_gigabytes_of_text_is_shown_as_it_is(way: str) -> None:
+def test_demangling_bomb_is_shown_mangled(way: str) -> None:
+    """A name that stands for gigabytes of text is shown as it is."""
     body = {"trap": "unreachable", "exception": "(throw $t)"}.get(way, "(loop $l (br $l))")
     script = f"""
 import sys, time, plugwasm
@@ -52,7 +53,8 @@ except plugwasm.CallError as error:
     assert done.stdout.split() == [kinds[way], "True", "True"], done.stderr[-2000:]
 
 
-def test_what_nobody_caught_is_told_without_the_names_of_the_guest() -> None:
+def test_uncaught_error_hides_guest_names() -> None:
+    """What nobody caught is told without the names of the guest."""
     text = '(module (tag $t) (func $"a\\0aCRITICAL root logged in\\1b[2J" (export "f") (throw $t)))'
     with Plugin(text) as plugin, pytest.raises(plugwasm.CallError) as caught:
         plugin.call("f")
@@ -60,7 +62,8 @@ def test_what_nobody_caught_is_told_without_the_names_of_the_guest() -> None:
     assert all(line.isprintable() for line in str(caught.value).splitlines())
 
 
-def test_ordinary_mangled_names_are_still_made_readable() -> None:
+def test_usual_names_are_demangled() -> None:
+    """Ordinary mangled names are still made readable."""
     text = '(module (func $"_ZN3foo3barEi" (export "f") unreachable))'
     with Plugin(text) as plugin, pytest.raises(TrapError) as caught:
         plugin.call("f")
@@ -68,9 +71,8 @@ def test_ordinary_mangled_names_are_still_made_readable() -> None:
 
 
 @pytest.mark.parametrize(("length", "is_kept"), [(4096, True), (4097, False)])
-def test_very_long_names_of_functions_are_left_out_of_what_is_compiled(
-    length: int, is_kept: bool
-) -> None:
+def test_long_names_are_not_compiled(length: int, is_kept: bool) -> None:
+    """Very long names of functions are left out of what is compiled."""
     wasm = wat_to_wasm(
         f'(module (func ${"x" * length} (export "f") unreachable) (func $short))'.encode()
     )
@@ -87,7 +89,8 @@ def test_very_long_names_of_functions_are_left_out_of_what_is_compiled(
     assert ("xxxx" in caught.value.backtrace[0]) is is_kept
 
 
-def test_a_section_of_names_that_cannot_be_read_is_left_out() -> None:
+def test_unreadable_name_section() -> None:
+    """A section of names that cannot be read is left out."""
     wasm = wat_to_wasm(b"(module (func))")
     broken = b"\x00\x08\x04name\x01\xff\xff"
     assert strip_long_names(wasm + broken) == wasm
@@ -95,7 +98,8 @@ def test_a_section_of_names_that_cannot_be_read_is_left_out() -> None:
     assert strip_long_names(wasm + other) == wasm + other
 
 
-def test_a_plugin_that_was_ended_in_any_of_these_ways_goes_on() -> None:
+def test_plugin_usable_afterwards() -> None:
+    """A plugin that was ended in any of these ways goes on."""
     text = f'(module (func $"{bomb(16, 8)}" (export "f") unreachable) (func (export "ok")))'
     with Plugin(text, limits=Limits(timeout=5.0)) as plugin:
         for _ in range(3):

@@ -261,7 +261,8 @@ GOOD_RANGES = {
 
 @ENGINES
 @pytest.mark.parametrize("what", BAD_RANGES)
-def test_an_output_that_is_not_inside_of_one_block_is_an_error(what: str, pooled: bool) -> None:
+def test_output_outside_block(what: str, pooled: bool) -> None:
+    """An output that is not inside of one block is an error."""
     with obedient(pooled) as plugin:
         for _ in range(2):
             register, add, length = BAD_RANGES[what]
@@ -271,9 +272,8 @@ def test_an_output_that_is_not_inside_of_one_block_is_an_error(what: str, pooled
 
 
 @pytest.mark.parametrize("what", BAD_RANGES)
-def test_an_input_that_is_not_inside_of_one_block_is_an_error_and_the_input_stays(
-    what: str,
-) -> None:
+def test_input_outside_block(what: str) -> None:
+    """An input that is not inside of one block is an error and the input stays."""
     with obedient() as plugin:
         register, add, length = BAD_RANGES[what]
         with pytest.raises(BadHandleError, match="its input"):
@@ -292,7 +292,8 @@ def test_an_input_that_is_not_inside_of_one_block_is_an_error_and_the_input_stay
 
 
 @pytest.mark.parametrize("what", GOOD_RANGES)
-def test_an_output_and_an_input_inside_of_one_block_are_taken(what: str) -> None:
+def test_output_and_input_inside_block(what: str) -> None:
+    """An output and an input inside of one block are taken."""
     register, add, length = GOOD_RANGES[what]
     with obedient() as plugin:
         output, _ = run(plugin, *BLOCKS, ("output_set", register, add, length))
@@ -324,16 +325,16 @@ def test_an_output_and_an_input_inside_of_one_block_are_taken(what: str) -> None
         (ZERO, 2 * PAGE),
     ],
 )
-def test_an_error_that_is_not_the_start_of_a_block_is_an_error_of_its_own(
-    register: int, add: int, pooled: bool
-) -> None:
+def test_error_not_at_block_start(register: int, add: int, pooled: bool) -> None:
+    """An error that is not the start of a block is an error of its own."""
     with obedient(pooled) as plugin:
         with pytest.raises(BadHandleError, match="set the error"):
             run(plugin, *BLOCKS, ("error_set", register, add, 0))
         check(plugin, [*BLOCKS, ("error_set", register, add, 0), ("error", 0, 0, 0)])
 
 
-def test_a_bad_handle_that_is_corrected_is_forgiven() -> None:
+def test_corrected_handle_is_forgiven() -> None:
+    """A bad handle that is corrected is forgiven."""
     with obedient() as plugin:
         output, _ = run(
             plugin,
@@ -346,7 +347,8 @@ def test_a_bad_handle_that_is_corrected_is_forgiven() -> None:
         assert len(output) == 4
 
 
-def test_what_is_read_through_handles_is_the_plugins_own_memory_and_zero_beyond() -> None:
+def test_reads_stay_in_own_memory() -> None:
+    """What is read through handles is the plugin's own memory and zero beyond."""
     with obedient() as plugin:
         edges = [
             0,
@@ -379,9 +381,8 @@ def test_what_is_read_through_handles_is_the_plugins_own_memory_and_zero_beyond(
 
 @ENGINES
 @pytest.mark.parametrize("value", [0, 0xFF, 0x80, 1, MASK, 0x8000000180000001])
-def test_a_guest_that_writes_everywhere_can_damage_only_its_own_data(
-    value: int, pooled: bool
-) -> None:
+def test_writes_damage_own_data_only(value: int, pooled: bool) -> None:
+    """A guest that writes everywhere can damage only its own data."""
     sizes = [1, 40, 4000, 32, 31, 33, 30_000, 8, 64]
     blocks: list[Step] = [("alloc", i, 0, size) for i, size in enumerate(sizes)]
     blocks += [("free", 1, 0, 0), ("free", 4, 0, 0)]
@@ -463,9 +464,8 @@ REMAINS = guest(
 
 @ENGINES
 @pytest.mark.parametrize("how", ["soil", "soil_and_trap", "soil_and_spin"])
-def test_a_new_instance_finds_nothing_of_what_another_left_in_memory_tables_and_blocks(
-    how: str, pooled: bool
-) -> None:
+def test_new_instance_is_clean(how: str, pooled: bool) -> None:
+    """A new instance finds nothing of what another left in memory tables and blocks."""
     compiled = CompiledPlugin(manifest(REMAINS, memory={"max_pages": 100}, timeout_ms=30_000))
     compiled._starts = 3 if pooled else -1000
     for _ in range(5):
@@ -588,9 +588,8 @@ _plugins: dict[bool, Plugin] = {}
         ("alloc", 2, 0, 10),
     ]
 )
-def test_wrong_handles_of_every_kind_in_any_order_are_errors_or_have_no_effect(
-    script: list[Step], pooled: bool
-) -> None:
+def test_random_wrong_handles(script: list[Step], pooled: bool) -> None:
+    """Wrong handles of every kind in any order are errors or have no effect."""
     plugin = _plugins.get(pooled)
     if plugin is None:
         plugin = _plugins[pooled] = obedient(pooled)

@@ -51,16 +51,16 @@ from tests.support.waiting import soon
         ),
     ],
 )
-def test_whatever_happens_at_the_start_is_an_error(
-    program: str, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hostile_start(program: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens at the start is an error."""
     with worker_runs(monkeypatch, program), pytest.raises(WorkerError, match=f"(?s){says}"):
         IsolatedPlugin(
             SIMPLE, process=ProcessLimits(start_seconds=0.7 if "forever" in program else 30)
         )
 
 
-def test_a_worker_that_compiles_for_too_long_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_compile_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that compiles for too long is killed."""
     with (
         worker_runs(monkeypatch, "say(m.Confined([])); forever()"),
         pytest.raises(plugwasm.ModuleError, match=r"`Limits\.compile_seconds`"),
@@ -106,9 +106,8 @@ GREET = next(i for i, name in enumerate(["config_get", "var_get"]) if name == "v
         ),
     ],
 )
-def test_whatever_is_said_in_a_call_is_an_error(
-    program: str, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hostile_answer_in_call(program: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is said in a call is an error."""
     with worker_runs(monkeypatch, f"start(); hear(); {program}; forever()"):
         plugin = IsolatedPlugin(SIMPLE, name="p", limits=Limits(memory_bytes=2**24))
         assert plugin.confinement == ("nothing",)
@@ -128,9 +127,8 @@ def test_whatever_is_said_in_a_call_is_an_error(
         "[say(m.Line(False, b'flood', 0)) for _ in range(10**9)]",
     ],
 )
-def test_a_worker_that_never_comes_to_an_end_is_killed_after_the_deadline(
-    program: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_endless_call_is_killed(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that never comes to an end is killed after the deadline."""
     with worker_runs(monkeypatch, f"start(); hear(); {program}; forever()"):
         plugin = IsolatedPlugin(
             manifest(SIMPLE, timeout_ms=200), name="p", process=ProcessLimits(grace=0.2)
@@ -143,18 +141,16 @@ def test_a_worker_that_never_comes_to_an_end_is_killed_after_the_deadline(
     plugin.close()
 
 
-def test_a_worker_that_does_not_read_is_killed_after_the_deadline(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_not_reading_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that does not read is killed after the deadline."""
     with worker_runs(monkeypatch, "start(); forever()"):
         plugin = IsolatedPlugin(manifest(SIMPLE, timeout_ms=200), process=ProcessLimits(grace=0.2))
         with pytest.raises(plugwasm.TimeoutError):
             plugin.call("f", b"x" * 10_000_000)
 
 
-def test_a_worker_that_does_not_care_for_being_cancelled_is_killed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ignored_cancel_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that does not care for being cancelled is killed."""
     with worker_runs(monkeypatch, "start(); hear(); forever()"):
         plugin = IsolatedPlugin(SIMPLE, process=ProcessLimits(grace=0.1))
         call = InThread(plugin.call, "f")
@@ -163,9 +159,8 @@ def test_a_worker_that_does_not_care_for_being_cancelled_is_killed(
             call.result()
 
 
-def test_a_second_answer_is_not_taken_for_that_of_the_next_call(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_second_answer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second answer is not taken for that of the next call."""
     with worker_runs(monkeypatch, f"start(); hear(); say({DONE}, {DONE}); forever()"):
         plugin = IsolatedPlugin(SIMPLE)
         assert plugin.call("f") == b"yes"
@@ -173,9 +168,8 @@ def test_a_second_answer_is_not_taken_for_that_of_the_next_call(
             plugin.call("f")
 
 
-def test_an_error_has_no_fields_but_its_own_of_their_own_types(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_error_fields_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error has no fields but its own of their own types."""
     fields = "{'message': 5, 'code': 'x', 'plugin': ['a'], 'backtrace': 'abc', '__class__': 'int', 'args': 'x', 'trap': 'unreachable'}"
     with worker_runs(
         monkeypatch,
@@ -195,9 +189,8 @@ def test_an_error_has_no_fields_but_its_own_of_their_own_types(
     assert set(vars(error)) == set(vars(plugwasm.TrapError()))
 
 
-def test_a_host_functions_exception_counts_whatever_the_worker_makes_of_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_host_exception_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host functions exception counts whatever the worker makes of it."""
     with worker_runs(
         monkeypatch,
         f"start(); hear(); say(m.HostCall({GREET + 1}, [32, 0], [b'k', None])); hear(); say({DONE}); forever()",

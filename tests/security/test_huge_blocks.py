@@ -29,9 +29,8 @@ HUGE = guest(
 @pytest.mark.parametrize(
     "function", ["config", "var", "var_set", "var_name", "log", "error", "document", "body"]
 )
-def test_a_block_of_nearly_a_gigabyte_costs_the_host_and_its_other_threads_nothing(
-    function: str,
-) -> None:
+def test_gigabyte_block_is_cheap(function: str) -> None:
+    """A block of nearly a gigabyte costs the host and its other threads nothing."""
     longest = last = time.monotonic()
     longest = 0.0
     over = threading.Event()
@@ -59,7 +58,8 @@ def test_a_block_of_nearly_a_gigabyte_costs_the_host_and_its_other_threads_nothi
     assert longest < 1
 
 
-def test_looking_for_the_name_that_was_meant_takes_no_time_however_many_there_are() -> None:
+def test_suggestion_among_many_names_is_fast() -> None:
+    """Looking for the name that was meant takes no time however many there are."""
     names = "".join(f'(export "count_vowel{number:05}" (func $f))' for number in range(20_000))
     with Plugin(f"(module (func $f) {names})") as plugin:
         before = time.thread_time()

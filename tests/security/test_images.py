@@ -68,9 +68,8 @@ def engine_of(compiled: CompiledPlugin) -> Engine:
     [(MANY, True), (FEW, False), (MUCH, True)],
     ids=["many segments", "few segments", "much data"],
 )
-def test_who_has_much_initial_data_gets_images_and_the_data_is_the_same(
-    wasm: bytes, images: bool
-) -> None:
+def test_initial_data_with_images(wasm: bytes, images: bool) -> None:
+    """Who has much initial data gets images, and the data is the same."""
     compiled = CompiledPlugin(wasm)
     assert engine_of(compiled).images is images
     for start in range(6):
@@ -83,7 +82,8 @@ def test_who_has_much_initial_data_gets_images_and_the_data_is_the_same(
             assert compiled._pooled_plan.engine.images is images
 
 
-def test_all_modules_of_a_plugin_are_in_one_engine() -> None:
+def test_modules_share_engine() -> None:
+    """All modules of a plugin are in one engine."""
     lib = wat_to_wasm(
         b'(module (memory (export "m") 1) (func (export "one") (result i64) (i64.load (i32.const 24))))'
     ) + segments(200)
@@ -99,8 +99,12 @@ def test_all_modules_of_a_plugin_are_in_one_engine() -> None:
         assert plugin.call("f") == b"abcdefgh"
 
 
-def test_forty_five_thousand_segments_load_within_the_default_limits() -> None:
-    """As standard Go has them. Without images that takes 20 s of a processor and 1.25 GB; here a hundredth of both is enough."""
+def test_many_segments_with_default_limits() -> None:
+    """Forty five thousand segments load within the default limits.
+
+    As standard Go has them. Without images that takes 20 s of a processor and 1.25 GB; here a
+    hundredth of both is enough.
+    """
     wasm = plugin_with(segments(45_000, step=27))
     limits = Limits(compile_bytes=2**28)
     with Plugin(wasm, limits=limits) as plugin:
@@ -112,14 +116,16 @@ def test_forty_five_thousand_segments_load_within_the_default_limits() -> None:
 
 @pytest.mark.parametrize("fuel", [None, 10**6])
 @pytest.mark.parametrize("stack", [None, 2**20])
-def test_images_go_with_all_other_settings(fuel: int | None, stack: int | None) -> None:
+def test_images_with_other_settings(fuel: int | None, stack: int | None) -> None:
+    """Images go with all other settings."""
     limits = None if stack is None else Limits(stack_bytes=stack)
     with Plugin(MANY, fuel_limit=fuel, limits=limits) as plugin:
         assert engine_of(plugin.compiled_plugin).images
         assert plugin.call("f") == b"abcdefgh"
 
 
-def test_they_run_in_every_kind_of_plugin(tmp_path: Path) -> None:
+def test_images_in_every_kind_of_plugin(tmp_path: Path) -> None:
+    """Modules with images run in every kind of plugin."""
     with IsolatedPlugin(MANY) as isolated:
         assert isolated.call("f") == b"abcdefgh"
         isolated.call("set")
@@ -142,7 +148,8 @@ def test_text_gets_them_as_well() -> None:
     assert Plugin(compiled).call("f") == b"abcdefgh"
 
 
-def test_the_cache_keeps_both_kinds_apart(tmp_path: Path) -> None:
+def test_cache_keeps_kinds_apart(tmp_path: Path) -> None:
+    """The cache keeps both kinds apart."""
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
@@ -194,7 +201,8 @@ assert Plugin(old).call("f") == b"abcdefgh"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
 
 
-def test_instances_of_it_take_no_more_mappings_than_others_by_much() -> None:
+def test_mappings_of_instance() -> None:
+    """Instances of it take no more mappings than others by much."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("the mappings of the process are read from /proc")
@@ -213,7 +221,8 @@ def test_instances_of_it_take_no_more_mappings_than_others_by_much() -> None:
 
 
 @pytest.mark.parametrize("where", range(9, 60, 3))
-def test_a_module_that_is_broken_off_is_looked_at_without_harm(where: int) -> None:
+def test_truncated_module(where: int) -> None:
+    """A module that is broken off is looked at without harm."""
     benefits_from_images(MANY[:where])
     broken = MANY[:where] + MANY[-400:]
     benefits_from_images(broken)
@@ -222,19 +231,22 @@ def test_a_module_that_is_broken_off_is_looked_at_without_harm(where: int) -> No
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_are_looked_at_without_harm(junk: bytes) -> None:
+def test_random_bytes(junk: bytes) -> None:
+    """Any bytes are looked at without harm."""
     assert benefits_from_images(b"\0asm\1\0\0\0" + junk) in (True, False)
     assert benefits_from_images(b"\0asm\1\0\0\0" + bytes(MANY_SEGMENTS) + junk) in (True, False)
     assert benefits_from_images(junk) in (True, False)
 
 
 @pytest.mark.parametrize("claim", [b"\xff\xff\xff\xff\x0f", b"\xff" * 2**16])
-def test_a_count_that_is_only_claimed_is_refused(claim: bytes) -> None:
+def test_claimed_count_is_refused(claim: bytes) -> None:
+    """A count that is only claimed is refused."""
     with pytest.raises(plugwasm.ModuleError):
         CompiledPlugin(plugin_with(section(11, claim)))
 
 
-def test_the_thresholds_are_where_they_say() -> None:
+def test_thresholds() -> None:
+    """The thresholds are where they say."""
     assert not benefits_from_images(plugin_with(segments(MANY_SEGMENTS)))
     assert benefits_from_images(plugin_with(segments(MANY_SEGMENTS + 1)))
     assert not benefits_from_images(plugin_with(segments(1, bytes(MUCH_DATA - 100))))
@@ -244,8 +256,12 @@ def test_the_thresholds_are_where_they_say() -> None:
 FAR = b"\0\x41\0\x0b\1a" + b"\0\x41" + signed(2**24 - 70_000) + b"\x0b\1b"
 
 
-def test_an_image_that_is_mostly_empty_is_made_in_a_process_of_its_own_and_counts() -> None:
-    """Two bytes far apart make an image of 16 MiB; a light module may have eight memories, and there is an image of each."""
+def test_sparse_image_in_subprocess() -> None:
+    """An image that is mostly empty is made in a process of its own and counts.
+
+    Two bytes far apart make an image of 16 MiB; a light module may have eight memories, and there
+    is an image of each.
+    """
     memories = b"".join(
         b"\2" + leb128(i) + entry[1:] for i in range(8) for entry in (FAR[:6], FAR[6:])
     )

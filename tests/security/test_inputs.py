@@ -92,9 +92,10 @@ def all_words_of(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_no_failure_of_a_call_shows_config(
+def test_call_failure_hides_config(
     failure: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """No failure of a call shows config."""
     caplog.set_level(logging.NOTSET)
     with Plugin(holding_a_secret(), wasi=True, functions=[HOST]) as plugin:
         assert plugin.call("give_secret") == SECRET.encode(), "the guest does have it"
@@ -158,9 +159,10 @@ STOPPED_EARLIER: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", STOPPED_EARLIER)
-def test_no_failure_before_the_first_call_shows_config_or_headers(
+def test_load_failure_hides_secrets(
     what: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """No failure before the first call shows config or headers."""
     caplog.set_level(logging.NOTSET)
     document = {**holding_a_secret(), **STOPPED_EARLIER[what]}
     with pytest.raises(plugwasm.Error) as caught:
@@ -241,9 +243,8 @@ def with_field(field: str, value: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("field", RIGHT)
-def test_a_field_of_the_wrong_type_is_refused_in_each_form_of_manifest(
-    field: str, tmp_path: Path
-) -> None:
+def test_field_type_in_each_manifest_form(field: str, tmp_path: Path) -> None:
+    """A field of the wrong type is refused in each form of manifest."""
     file = tmp_path / "manifest.json"
     for name, value in VALUES.items():
         document = with_field(field, value)
@@ -271,8 +272,12 @@ def test_a_field_of_the_wrong_type_is_refused_in_each_form_of_manifest(
                 assert name in RIGHT[field], f"{name} was accepted"
 
 
-def test_a_wrong_hash_is_found_before_any_module_is_compiled() -> None:
-    """Else the bytes that nobody vouches for would be the compiler's business already: here they are not even valid."""
+def test_wrong_hash_before_compile() -> None:
+    """A wrong hash is found before any module is compiled.
+
+    Else the bytes that nobody vouches for would be the compiler's business already: here they are
+    not even valid.
+    """
     bad, good = HEADER + b"\xff\xff", wat_to_wasm(b'(module (func (export "f")))')
     right = hashlib.sha256(good).hexdigest()
     wrong = right[:-1] + ("0" if right[-1] != "0" else "1")
@@ -309,7 +314,8 @@ JUNK: dict[str, str] = {
 
 @pytest.mark.parametrize("form", ["text", "bytes", "file"])
 @pytest.mark.parametrize("junk", JUNK)
-def test_megabytes_of_junk_are_refused_in_good_time(junk: str, form: str, tmp_path: Path) -> None:
+def test_megabytes_of_junk(junk: str, form: str, tmp_path: Path) -> None:
+    """Megabytes of junk are refused in good time."""
     text = JUNK[junk]
     plugin: Any = text
     if form != "text":
@@ -423,15 +429,17 @@ DAMAGED: dict[str, Callable[[Path], object]] = {
 }
 
 
-def test_an_entry_that_nothing_is_wrong_with_is_run(forged: Path) -> None:
-    """So the tests below show that it is not, and not that there is no cache."""
+def test_valid_cache_entry_is_run(forged: Path) -> None:
+    """An entry that nothing is wrong with is run.
+
+    So the tests below show that it is not, and not that there is no cache.
+    """
     assert run_in_child(ONE, forged.parent) == (2, "")
 
 
 @pytest.mark.parametrize("fault", DOUBTFUL)
-def test_what_somebody_else_could_have_touched_is_not_run_and_the_log_says_so_once(
-    fault: str, forged: Path
-) -> None:
+def test_foreign_cache_entry_is_not_run(fault: str, forged: Path) -> None:
+    """What somebody else could have touched is not run and the log says so once."""
     DOUBTFUL[fault](forged)
     answer, log = run_in_child(ONE, forged.parent)
     assert answer == 1
@@ -440,7 +448,8 @@ def test_what_somebody_else_could_have_touched_is_not_run_and_the_log_says_so_on
 
 
 @pytest.mark.parametrize("fault", DAMAGED)
-def test_a_damaged_entry_is_not_run_but_made_anew(fault: str, forged: Path) -> None:
+def test_damaged_cache_entry_is_replaced(fault: str, forged: Path) -> None:
+    """A damaged entry is not run but made anew."""
     DAMAGED[fault](forged)
     assert run_in_child(ONE, forged.parent) == (1, "")
     whole = forged.read_bytes()

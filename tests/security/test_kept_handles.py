@@ -27,8 +27,11 @@ from tests.support.guests import number
 # 25. What is kept of a call
 
 
-def test_a_current_plugin_is_refused_as_soon_as_its_own_host_function_has_returned() -> None:
-    """Also in the same call, when the guest calls a host function again."""
+def test_current_plugin_after_return() -> None:
+    """A current plugin is refused as soon as its own host function has returned.
+
+    Also in the same call, when the guest calls a host function again.
+    """
     kept: list[CurrentPlugin] = []
     refused: list[bool] = []
 
@@ -49,10 +52,12 @@ def test_a_current_plugin_is_refused_as_soon_as_its_own_host_function_has_return
 
 
 @pytest.mark.parametrize("use", ["alloc", "free", "return_bytes", "set_error"])
-def test_what_another_thread_does_with_a_current_plugin_works_or_is_an_error_of_ours(
-    use: str,
-) -> None:
-    """The engine knows only the stack of the thread that made the call, so what runs in the guest may have to be refused."""
+def test_current_plugin_in_other_thread(use: str) -> None:
+    """What another thread does with a current plugin works or is an error of ours.
+
+    The engine knows only the stack of the thread that made the call, so what runs in the guest may
+    have to be refused.
+    """
     ended: list[Any] = []
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -87,7 +92,8 @@ def test_what_another_thread_does_with_a_current_plugin_works_or_is_an_error_of_
     assert all(error is None or isinstance(error, plugwasm.Error) for error in ended), ended
 
 
-def test_a_handle_kept_from_an_earlier_call_is_refused_by_the_next() -> None:
+def test_handle_of_earlier_call() -> None:
+    """A handle kept from an earlier call is refused by the next."""
     kept: list[Memory] = []
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -108,8 +114,11 @@ def test_a_handle_kept_from_an_earlier_call_is_refused_by_the_next() -> None:
         plugin.call("back")
 
 
-def test_a_handle_of_one_plugin_says_nothing_to_another() -> None:
-    """What is at that offset there, if anything, is the other one's own."""
+def test_handle_of_other_plugin() -> None:
+    """A handle of one plugin says nothing to another.
+
+    What is at that offset there, if anything, is the other one's own.
+    """
     memories: list[Memory] = []
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -127,7 +136,8 @@ def test_a_handle_of_one_plugin_says_nothing_to_another() -> None:
     assert len(memories) == 1
 
 
-def test_results_that_are_set_after_the_host_function_returned_change_nothing() -> None:
+def test_results_set_after_return() -> None:
+    """Results that are set after the host function returned change nothing."""
     kept: list[Val] = []
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -144,7 +154,8 @@ def test_results_that_are_set_after_the_host_function_returned_change_nothing() 
 
 
 @pytest.mark.parametrize("end", ["raises", "traps", "times out", "is cancelled", "closes"])
-def test_views_are_released_however_the_call_ends(end: str) -> None:
+def test_views_released_at_call_end(end: str) -> None:
+    """Views are released however the call ends."""
     views: list[memoryview] = []
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -171,10 +182,12 @@ def test_views_are_released_however_the_call_ends(end: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["trap", "reset", "close", "drop"])
-def test_what_was_made_of_a_view_can_be_read_and_written_after_its_instance_is_gone(
-    end: str,
-) -> None:
-    """It keeps the memory that it shows; nobody else ever gets that, so new instances find theirs as new."""
+def test_copies_of_view_after_instance(end: str) -> None:
+    """What was made of a view can be read and written after its instance is gone.
+
+    It keeps the memory that it shows; nobody else ever gets that, so new instances find theirs as
+    new.
+    """
     kept: list[memoryview] = []
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -205,7 +218,8 @@ def test_what_was_made_of_a_view_can_be_read_and_written_after_its_instance_is_g
     assert kept[0][-1:] == b"w"
 
 
-def test_an_output_view_is_released_in_whatever_way_the_next_call_ends() -> None:
+def test_output_view_released_by_next_call() -> None:
+    """An output view is released in whatever way the next call ends."""
     with plugin_with(timeout_ms=50) as plugin:
         for function, ends in (
             ("trap", TrapError),
@@ -222,7 +236,8 @@ def test_an_output_view_is_released_in_whatever_way_the_next_call_ends() -> None
                 view[0]
 
 
-def test_a_call_that_was_refused_as_busy_does_not_release_the_view_of_the_call_before() -> None:
+def test_busy_call_keeps_output_view() -> None:
+    """A call that was refused as busy does not release the view of the call before."""
     plugin = plugin_with()
     view = plugin.call("echo", b"abc", parse=None)
 

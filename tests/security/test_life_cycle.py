@@ -60,8 +60,11 @@ class Stopped:
 # 19. Many at once
 
 
-def test_a_linked_command_runs_also_while_the_pool_is_full() -> None:
-    """A command gets a fresh instance for each call, wherever there is room."""
+def test_linked_command_with_full_pool() -> None:
+    """A linked command runs also while the pool is full.
+
+    A command gets a fresh instance for each call, wherever there is room.
+    """
     command = """(module (memory (export "memory") 1) (func (export "_start"))
         (func (export "next") (param i64) (result i64) (i64.add (local.get 0) (i64.const 1))))"""
     main = guest(
@@ -85,8 +88,12 @@ def test_a_linked_command_runs_also_while_the_pool_is_full() -> None:
 # 20. One plugin, many threads
 
 
-def test_calls_of_many_threads_are_never_interleaved_inside_the_guest() -> None:
-    """The guest traps when it is entered while it waits for the host; the host lets other threads run then."""
+def test_calls_are_never_interleaved() -> None:
+    """Calls of many threads are never interleaved inside the guest.
+
+    The guest traps when it is entered while it waits for the host; the host lets other threads run
+    then.
+    """
     plugin = plugin_with(lambda *_: time.sleep(0.0005))
     served, other = [0], []
 
@@ -106,7 +113,8 @@ def test_calls_of_many_threads_are_never_interleaved_inside_the_guest() -> None:
     assert plugin.call("echo", b"after") == b"after"
 
 
-def test_while_a_call_runs_other_threads_can_look_configure_and_cancel_but_not_enter() -> None:
+def test_threads_during_call() -> None:
+    """While a call runs, other threads can look, configure and cancel, but not enter."""
     stopped = Stopped()
     plugin = stopped.plugin
     assert plugin.function_exists("count")
@@ -128,8 +136,11 @@ def test_while_a_call_runs_other_threads_can_look_configure_and_cancel_but_not_e
     assert plugin.call("echo", b"after") == b"after"
 
 
-def test_a_waiting_thread_leaves_the_call_under_way_as_it_was() -> None:
-    """Its input, its host context, its deadline and its place in the ticker."""
+def test_waiting_thread_leaves_call_alone() -> None:
+    """A waiting thread leaves the call under way as it was.
+
+    Its input, its host context, its deadline and its place in the ticker.
+    """
     seen: list[Any] = []
 
     def after(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -148,7 +159,8 @@ def test_a_waiting_thread_leaves_the_call_under_way_as_it_was() -> None:
         assert thread.result() == b"another input"
 
 
-def test_many_threads_close_a_plugin_at_once_while_it_runs() -> None:
+def test_many_threads_close() -> None:
+    """Many threads close a plugin at once while it runs."""
     plugin = plugin_with()
     plugin.call("echo")
     running = InThread(plugin.call, "spin")
@@ -164,9 +176,10 @@ def test_many_threads_close_a_plugin_at_once_while_it_runs() -> None:
 # 21. Different exceptions on different threads
 
 
-def test_exceptions_of_different_kinds_on_different_threads_reach_their_own_caller_with_their_own_traceback() -> (
-    None
-):
+def test_exceptions_of_several_threads() -> None:
+    """Exceptions of different kinds on different threads reach their own caller with their own
+    traceback.
+    """
     kinds = [ValueError, KeyError, OSError, ZeroDivisionError, SystemExit, BaseException]
     barrier = threading.Barrier(len(kinds))
 
@@ -205,7 +218,8 @@ def frames(error: BaseException) -> list[str]:
     return names
 
 
-def test_one_exception_object_that_several_threads_raise_at_once_is_the_cause_of_each() -> None:
+def test_one_exception_in_several_threads() -> None:
+    """One exception object that several threads raise at once is the cause of each."""
     raised, barrier = LookupError("the same"), threading.Barrier(4)
 
     def body(*_: Any) -> None:
@@ -238,7 +252,9 @@ class Odd(Exception):
 
 
 @pytest.mark.parametrize("raised", [Untold(), Odd()], ids=["raises in str", "str is no text"])
-def test_an_exception_that_cannot_be_shown_is_the_cause_all_the_same(raised: Exception) -> None:
+def test_exception_that_cannot_be_shown(raised: Exception) -> None:
+    """An exception that cannot be shown is the cause all the same."""
+
     def body(*_: Any) -> None:
         raise raised
 
@@ -250,7 +266,9 @@ def test_an_exception_that_cannot_be_shown_is_the_cause_all_the_same(raised: Exc
         assert plugin.call("echo", b"after") == b"after"
 
 
-def test_an_exception_that_the_host_function_handles_never_reaches_the_caller() -> None:
+def test_handled_exception_is_not_raised() -> None:
+    """An exception that the host function handles never reaches the caller."""
+
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
         with pytest.raises(OSError):
             raise OSError
@@ -262,9 +280,8 @@ def test_an_exception_that_the_host_function_handles_never_reaches_the_caller() 
         assert plugin.call("back") == b"went on"
 
 
-def test_an_exit_in_a_host_function_does_not_end_the_process_unless_the_application_lets_it() -> (
-    None
-):
+def test_exit_in_host_function() -> None:
+    """An exit in a host function does not end the process unless the application lets it."""
     code = """
         import sys, plugwasm
         source = '(module (import "extism:host/user" "back" (func $back)) (func (export "f") (call $back)))'
@@ -306,7 +323,8 @@ class ClosesLate(str):
 
 
 @pytest.mark.parametrize("started", [True, False], ids=["started before", "started by the call"])
-def test_closing_in_the_first_moment_of_a_call_ends_it_as_well(started: bool) -> None:
+def test_close_at_start_of_call(started: bool) -> None:
+    """Closing in the first moment of a call ends it as well."""
     plugin = plugin_with(timeout_ms=5000)
     if started:
         plugin.call("echo")
@@ -330,7 +348,8 @@ def test_closing_ends_a_sleep_in_wasi() -> None:
     assert time.monotonic() - began < 2
 
 
-def test_closing_while_a_host_function_runs_is_deferred_until_that_returns() -> None:
+def test_close_in_host_function() -> None:
+    """Closing while a host function runs is deferred until that returns."""
     ran: list[bytes] = []
 
     def after(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -354,7 +373,8 @@ def test_closing_while_a_host_function_runs_is_deferred_until_that_returns() -> 
 
 
 @pytest.mark.parametrize("how", [bytes, None])
-def test_closing_while_the_output_is_parsed_does_not_spoil_it(how: Any) -> None:
+def test_close_while_parsing(how: Any) -> None:
+    """Closing while the output is parsed does not spoil it."""
     plugin = plugin_with()
 
     def parse(output: bytes) -> bytes:
@@ -366,9 +386,8 @@ def test_closing_while_the_output_is_parsed_does_not_spoil_it(how: Any) -> None:
         plugin.call("echo", parse=how)
 
 
-def test_closing_from_a_log_handler_in_the_middle_of_a_call_ends_it(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_close_in_log_handler(caplog: pytest.LogCaptureFixture) -> None:
+    """Closing from a log handler in the middle of a call ends it."""
     import logging
 
     class Closes(logging.Handler):
@@ -387,8 +406,12 @@ def test_closing_from_a_log_handler_in_the_middle_of_a_call_ends_it(
         logger.removeHandler(handler)
 
 
-def test_a_plugin_whose_last_reference_goes_in_the_middle_of_its_call_ends_that_well() -> None:
-    """It, its compiled plugin and its host function are all dropped by the host function, which then collects garbage."""
+def test_last_reference_dropped_in_call() -> None:
+    """A plugin whose last reference goes in the middle of its call ends that well.
+
+    It, its compiled plugin and its host function are all dropped by the host function, which then
+    collects garbage.
+    """
     holder: list[Any] = []
     alive: list[bool] = []
 
@@ -408,7 +431,8 @@ def test_a_plugin_whose_last_reference_goes_in_the_middle_of_its_call_ends_that_
     assert soon(lambda: seen() is None)
 
 
-def test_a_plugin_in_a_cycle_is_collected_while_another_thread_collects_and_calls() -> None:
+def test_cycle_collected_by_other_thread() -> None:
+    """A plugin in a cycle is collected while another thread collects and calls."""
     shared, over, gone = compiled(), threading.Event(), []
 
     class Holder:
@@ -436,7 +460,8 @@ def test_a_plugin_in_a_cycle_is_collected_while_another_thread_collects_and_call
     assert soon(lambda: all(reference() is None for reference in gone))
 
 
-def test_plugins_outlive_their_compiled_plugin_and_its_functions() -> None:
+def test_plugins_outlive_compiled_plugin() -> None:
+    """Plugins outlive their compiled plugin and its functions."""
     shared = compiled(lambda current, value, result: current.return_bytes(result, b"still here"))
     plugins = [Plugin(shared) for _ in range(6)]
     del shared
@@ -447,9 +472,9 @@ def test_plugins_outlive_their_compiled_plugin_and_its_functions() -> None:
         plugin.close()
 
 
-def test_a_plugin_that_was_dropped_while_another_thread_runs_its_call_ends_that_call_by_itself() -> (
-    None
-):
+def test_dropped_while_other_thread_calls() -> None:
+    """A plugin that was dropped while another thread runs its call ends that call by itself."""
+
     def call() -> bytes:
         plugin = plugin_with(body)
         seen.append(weakref.ref(plugin))
@@ -470,7 +495,8 @@ def test_a_plugin_that_was_dropped_while_another_thread_runs_its_call_ends_that_
     assert soon(lambda: seen[0]() is None)
 
 
-def test_plugins_alive_at_the_end_of_the_interpreter_are_left_in_peace() -> None:
+def test_alive_at_interpreter_exit() -> None:
+    """Plugins alive at the end of the interpreter are left in peace."""
     code = """
         import sys, threading, plugwasm
         source = '(module (import "extism:host/user" "back" (func $back)) (func (export "f") (call $back)) (func (export "s") (loop $l (br $l))))'
@@ -523,7 +549,8 @@ def chain(
         plugin.close()
 
 
-def test_a_trap_deep_in_a_chain_of_plugins_unwinds_each_of_them_once() -> None:
+def test_trap_unwinds_chain_once() -> None:
+    """A trap deep in a chain of plugins unwinds each of them once."""
     with chain(4, "trap") as (plugins, unwound):
         for _ in range(3):
             with pytest.raises(HostFunctionError) as caught:
@@ -538,7 +565,8 @@ def test_a_trap_deep_in_a_chain_of_plugins_unwinds_each_of_them_once() -> None:
             assert [number(plugin.call("count")) for plugin in plugins] == [1, 1, 1, 1]
 
 
-def test_a_trap_that_a_host_function_handles_costs_only_the_plugin_that_trapped() -> None:
+def test_handled_trap_costs_one_plugin() -> None:
+    """A trap that a host function handles costs only the plugin that trapped."""
     with chain(3, "trap", handled_at=1) as (plugins, unwound):
         for round in range(3):
             assert plugins[0].call("back", b"0") == b"handled"
@@ -547,7 +575,8 @@ def test_a_trap_that_a_host_function_handles_costs_only_the_plugin_that_trapped(
             assert [number(plugin.call("count")) for plugin in plugins] == [2 + round, 2 + round, 1]
 
 
-def test_a_trap_after_a_host_function_called_another_plugin_leaves_that_as_it_is() -> None:
+def test_trap_after_nested_call() -> None:
+    """A trap after a host function called another plugin leaves that as it is."""
     with Plugin(compiled()) as other, plugin_with(lambda *_: other.call("count")) as plugin:
         for round in range(3):
             with pytest.raises(TrapError):
@@ -556,8 +585,12 @@ def test_a_trap_after_a_host_function_called_another_plugin_leaves_that_as_it_is
             assert number(other.call("count")) == 2 * round + 2
 
 
-def test_what_ends_a_call_within_a_call_is_not_told_as_the_end_of_the_outer_one() -> None:
-    """An inner timeout or cancellation that is handled does not end the outer call, and its own deadline still does."""
+def test_inner_end_is_not_outer_end() -> None:
+    """What ends a call within a call is not told as the end of the outer one.
+
+    An inner timeout or cancellation that is handled does not end the outer call, and its own
+    deadline still does.
+    """
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
         with pytest.raises(plugwasm.TimeoutError) as caught:
@@ -575,9 +608,9 @@ def test_what_ends_a_call_within_a_call_is_not_told_as_the_end_of_the_outer_one(
         assert number(plugin.call("count")) == 1
 
 
-def test_an_outer_deadline_that_passes_in_an_inner_plugin_ends_the_outer_call_when_it_returns() -> (
-    None
-):
+def test_outer_deadline_in_inner_plugin() -> None:
+    """An outer deadline that passes in an inner plugin ends the outer call when it returns."""
+
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
         with pytest.raises(plugwasm.TimeoutError):
             inner.call("spin")
@@ -616,8 +649,9 @@ INTERRUPTS = """
 
 
 @pytest.mark.parametrize("what", ["plugin.call('trap')", "plugin.reset()"])
-def test_ctrl_c_in_the_moment_when_an_instance_is_dropped_leaves_a_plugin_that_works_and_drops_the_instance(
-    what: str,
-) -> None:
+def test_ctrl_c_while_instance_is_dropped(what: str) -> None:
+    """Ctrl-C in the moment when an instance is dropped leaves a plugin that works and drops the
+    instance.
+    """
     # A reset that was interrupted may not have come to it; the instance of a call that was unwound must be gone.
     assert in_process(INTERRUPTS.format(what=what)) in (("1", "2") if "reset" in what else ("1",))

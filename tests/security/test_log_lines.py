@@ -92,7 +92,8 @@ def is_one_line(message: str) -> bool:
 # ---- the log -----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_cache_in_a_directory_of_a_wild_name(tmp_path: Path, log: Log) -> None:
+def test_a_cache_in_a_wild_directory(tmp_path: Path, log: Log) -> None:
+    """A cache in a directory of a wild name."""
     place = tmp_path / ("c" + FORGED)
     place.mkdir(mode=0o777)
     place.chmod(0o777)
@@ -107,7 +108,8 @@ def test_a_cache_in_a_directory_of_a_wild_name(tmp_path: Path, log: Log) -> None
         code_cache._Settings.warned = False
 
 
-def test_plugins_in_files_and_folders_of_wild_names(tmp_path: Path, log: Log) -> None:
+def test_plugins_in_wild_files_and_folders(tmp_path: Path, log: Log) -> None:
+    """Plugins in files and folders of wild names."""
     (tmp_path / f"a{FORGED}.wasm").write_text("no module")
     (tmp_path / f"b{FORGED}").mkdir()
     (tmp_path / f"b{FORGED}" / "plugin.toml").write_text("[plugin]\n")
@@ -125,7 +127,8 @@ def test_plugins_in_files_and_folders_of_wild_names(tmp_path: Path, log: Log) ->
             assert is_one_line(description.source)
 
 
-def test_a_directory_of_plugins_that_is_gone(tmp_path: Path, log: Log) -> None:
+def test_a_missing_directory_of_plugins(tmp_path: Path, log: Log) -> None:
+    """A directory of plugins that is gone."""
     place = tmp_path / f"d{FORGED}"
     place.mkdir()
     with PluginSet.from_directory(place) as plugins:
@@ -137,7 +140,9 @@ def test_a_directory_of_plugins_that_is_gone(tmp_path: Path, log: Log) -> None:
     log.check()
 
 
-def test_what_a_plugin_of_a_set_fails_with(log: Log) -> None:
+def test_a_failure_of_a_plugin_in_a_set(log: Log) -> None:
+    """What a plugin of a set fails with."""
+
     def fail() -> None:
         raise ValueError("x" + FORGED)
 
@@ -153,7 +158,8 @@ def test_what_a_plugin_of_a_set_fails_with(log: Log) -> None:
         assert is_one_line(str(plugins.describe()[0].last_failure))
 
 
-def test_what_a_callback_of_the_application_raises_is_indented(tmp_path: Path, log: Log) -> None:
+def test_a_callback_exception_is_indented(tmp_path: Path, log: Log) -> None:
+    """What a callback of the application raises is indented."""
     from tests.support.waiting import soon
 
     def on_change(changes: object) -> None:
@@ -168,7 +174,9 @@ def test_what_a_callback_of_the_application_raises_is_indented(tmp_path: Path, l
     assert __file__ in log.text, "where it was raised is there"
 
 
-def test_what_an_observer_raises_is_indented(log: Log) -> None:
+def test_an_observer_exception_is_indented(log: Log) -> None:
+    """What an observer raises is indented."""
+
     class Broken(observing.Observer):
         def on_call(self, call: observing.Call) -> None:
             raise ValueError("because of" + FORGED)
@@ -179,7 +187,8 @@ def test_what_an_observer_raises_is_indented(log: Log) -> None:
     assert "    ValueError: because of\n    2024-01-01 CRITICAL root: forged\\r" in log.text
 
 
-def test_a_record_of_a_raised_exception_has_what_logging_gives_others(log: Log) -> None:
+def test_a_record_with_exc_info(log: Log) -> None:
+    """A record of a raised exception has what logging gives others."""
     records: list[logging.LogRecord] = []
     log.handler.addFilter(lambda record: not records.append(record))
 
@@ -210,9 +219,8 @@ def test_a_log_of_calls(log: Log) -> None:
 
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
-def test_what_a_plugin_logs_with_the_name_of_its_export(
-    kind: type[Plugin], tmp_path: Path, log: Log
-) -> None:
+def test_a_log_line_with_export_name(kind: type[Plugin], tmp_path: Path, log: Log) -> None:
+    """What a plugin logs with the name of its export."""
     file = tmp_path / f"p{FORGED}.wasm"
     file.write_text(guest('(func (export "f\\0aforged") (call $log_warn (call $copy)))'))
     with kind(file) as plugin:
@@ -316,9 +324,8 @@ def closed_pool() -> PluginPool:
 
 
 @pytest.mark.parametrize("make", ERRORS.values(), ids=ERRORS.keys())
-def test_the_message_of_an_error_is_one_line(
-    make: Callable[[Path], object], tmp_path: Path
-) -> None:
+def test_an_error_message_is_one_line(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """The message of an error is one line."""
     with pytest.raises(Error) as caught:
         make(tmp_path)
     assert is_one_line(caught.value.message), ascii(caught.value.message)
@@ -328,7 +335,9 @@ def test_the_message_of_an_error_is_one_line(
 
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
-def test_what_a_host_function_raises_is_repeated_in_one_line(kind: type[Plugin]) -> None:
+def test_a_host_exception_is_one_line(kind: type[Plugin]) -> None:
+    """What a host function raises is repeated in one line."""
+
     def fail() -> None:
         raise ValueError("x" + FORGED + "y" * 10**6)
 
@@ -342,7 +351,8 @@ def test_what_a_host_function_raises_is_repeated_in_one_line(kind: type[Plugin])
     assert "\n" in str(caught.value.__cause__)
 
 
-def test_what_a_guest_itself_reports_is_as_it_said_it() -> None:
+def test_a_guest_message_is_unchanged() -> None:
+    """What a guest itself reports is as it said it."""
     with (
         Plugin(guest(export("f", "(call $error_set (call $copy))"))) as plugin,
         pytest.raises(GuestError) as caught,
@@ -368,11 +378,13 @@ def test_names_of_a_megabyte_are_cut() -> None:
 @pytest.mark.parametrize(
     "text", ["plain", "é ü 漢字", "non-breaking\u00a0space", "", "back\\slash"]
 )
-def test_text_that_does_no_harm_is_shown_as_it_is(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
+    """Text that does no harm is shown as it is."""
     assert escape_line(text) == truncate(text) == text
 
 
-def test_the_command_line_writes_lines_of_its_own_only(tmp_path: Path) -> None:
+def test_the_cli_writes_its_own_lines_only(tmp_path: Path) -> None:
+    """The command line writes lines of its own only."""
     file = tmp_path / "x\nerror: forged\x1b[2J.wasm"
     file.write_text(guest('(func (export "f\\0aerror: forged") unreachable)'))
     for command in (
@@ -453,7 +465,8 @@ SURROGATES: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("make", SURROGATES.values(), ids=SURROGATES.keys())
-def test_a_lone_surrogate_is_an_error_of_ours_that_says_where(make: Callable[[], object]) -> None:
+def test_a_lone_surrogate_is_an_error(make: Callable[[], object]) -> None:
+    """A lone surrogate is an error of ours that says where."""
     with pytest.raises(Error) as caught:
         make()
     caught.value.message.encode()
@@ -463,7 +476,8 @@ def test_a_lone_surrogate_is_an_error_of_ours_that_says_where(make: Callable[[],
     assert "UnicodeEncodeError" not in caught.value.message
 
 
-def test_a_plugin_goes_on_after_an_input_that_cannot_be_sent() -> None:
+def test_a_refused_input_keeps_the_plugin() -> None:
+    """A plugin goes on after an input that cannot be sent."""
     with Plugin(ECHO) as plugin:
         assert plugin.call("echo", "before") == b"before"
         with pytest.raises(
@@ -473,7 +487,8 @@ def test_a_plugin_goes_on_after_an_input_that_cannot_be_sent() -> None:
         assert plugin.call("echo", "é") == "é".encode()
 
 
-def test_a_host_function_that_returns_one() -> None:
+def test_a_host_function_returning_one() -> None:
+    """A host function that returns a lone surrogate."""
     wasm = guest(
         export("f", "(call $give (call $text))"),
         '(import "extism:host/user" "text" (func $text (result i64)))',
@@ -492,7 +507,8 @@ def test_a_host_function_that_returns_one() -> None:
         caught.value.message.encode()
 
 
-def test_a_variable_of_the_environment_that_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of the environment that is not UTF-8."""
     monkeypatch.setenv("PLUGWASM_TEST_SECRET", "\udcff")
     ref = PluginRef(
         {
@@ -504,7 +520,8 @@ def test_a_variable_of_the_environment_that_is_not_utf8(monkeypatch: pytest.Monk
         ref.compiled()
 
 
-def test_files_of_names_that_are_not_utf8_run_in_a_worker_too(tmp_path: Path) -> None:
+def test_file_names_not_utf8_in_a_worker(tmp_path: Path) -> None:
+    """Files of names that are not UTF-8 run in a worker too."""
     file = tmp_path / "x\udcff.wasm"
     file.write_text(ECHO)
     for kind in (Plugin, IsolatedPlugin):

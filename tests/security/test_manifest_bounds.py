@@ -96,7 +96,8 @@ def test_junk_is_refused_in_good_time(text: Callable[[], str], as_bytes: bool) -
     assert len(str(caught.value)) < 1000
 
 
-def test_junk_takes_little_memory_besides_its_own() -> None:
+def test_junk_takes_little_memory() -> None:
+    """Junk takes little memory besides its own."""
     program = """
 import resource, plugwasm
 from plugwasm.manifest import parse
@@ -116,8 +117,11 @@ except plugwasm.ManifestError:
     )
 
 
-def test_what_a_manifest_may_be_needs_no_small_text() -> None:
-    """Strings may be as long as ever, also when they hold what counts outside of them."""
+def test_largest_manifest_needs_long_text() -> None:
+    """What a manifest may be needs no small text.
+
+    Strings may be as long as ever, also when they hold what counts outside of them.
+    """
     config = {
         "json": json.dumps([[]] * 200_000),
         "lines": "a = [1]\n" * 100_000,
@@ -130,7 +134,8 @@ def test_what_a_manifest_may_be_needs_no_small_text() -> None:
 
 
 @given(st.text("\"'#\\\n[]{}=.,a ", max_size=60))
-def test_what_is_counted_never_makes_a_small_text_too_large(text: str) -> None:
+def test_count_of_small_text_is_small(text: str) -> None:
+    """What is counted never makes a small text too large."""
     try:
         parse(text)
     except ManifestError as error:
@@ -169,9 +174,10 @@ COUNTS: list[tuple[str, Callable[[int], dict[str, Any]], int]] = [
 
 @pytest.mark.parametrize(("field", "document", "most"), COUNTS)
 @pytest.mark.parametrize("form", [dict, json.dumps], ids=["mapping", "JSON"])
-def test_what_is_too_much_is_refused_by_the_name_of_its_field_with_what_is_allowed(
+def test_excess_names_field_and_limit(
     form: Callable[[Any], Any], field: str, document: Callable[[int], dict[str, Any]], most: int
 ) -> None:
+    """What is too much is refused by the name of its field with what is allowed."""
     assert parse(form({"wasm": [{"path": "m"}]} | document(most))).wasm
     with pytest.raises(
         ManifestError, match=f"expected at most {most} .*, got {most + 1}"
@@ -180,7 +186,8 @@ def test_what_is_too_much_is_refused_by_the_name_of_its_field_with_what_is_allow
     assert caught.value.field == field
 
 
-def test_a_manifest_built_in_code_has_the_same_bounds() -> None:
+def test_bounds_of_manifest_in_code() -> None:
+    """A manifest built in code has the same bounds."""
     with pytest.raises(ManifestError, match="at most 256 modules, got 257"):
         Manifest(wasm=[WasmSource(path="m")] * 257)
     with pytest.raises(ManifestError, match="at most 100 headers, got 101"):
@@ -198,14 +205,18 @@ def test_config_has_a_bound_on_its_size() -> None:
 @pytest.mark.parametrize(
     "method", ["DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "CONNECT", "get /"]
 )
-def test_a_module_is_fetched_by_get_or_post_only(method: str) -> None:
+def test_modules_by_get_or_post_only(method: str) -> None:
+    """A module is fetched by GET or POST only."""
     with pytest.raises(ManifestError, match="expected GET or POST") as caught:
         parse({"wasm": [{"url": "http://h/m", "method": method}]})
     assert caught.value.field == "wasm[0].method"
 
 
-def test_all_modules_together_have_a_bound(tmp_path: Path) -> None:
-    """A file may be named as often as there may be modules."""
+def test_total_module_size(tmp_path: Path) -> None:
+    """All modules together have a bound.
+
+    A file may be named as often as there may be modules.
+    """
     path = tmp_path / "m.wasm"
     with open(path, "wb") as file:
         file.write(WASM)
@@ -238,22 +249,27 @@ def chain(length: int) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_chain_of_as_many_modules_as_there_may_be_runs() -> None:
+def test_longest_chain_runs() -> None:
+    """A chain of as many modules as there may be runs."""
     with Plugin(
         {"wasm": [{"name": name, "data": text.encode()} for name, text in chain(255)]}
     ) as plugin:
         assert number(plugin.call("run")) == 255
 
 
-def test_a_chain_of_more_is_a_manifest_error() -> None:
+def test_longer_chain_is_error() -> None:
+    """A chain of more is a manifest error."""
     with pytest.raises(ManifestError, match="at most 256 modules, got 1501"):
         CompiledPlugin(
             {"wasm": [{"name": name, "data": text.encode()} for name, text in chain(1500)]}
         )
 
 
-def test_linking_a_chain_does_not_recurse() -> None:
-    """A chain has more modules than the stack has frames left."""
+def test_chain_linking_does_not_recurse() -> None:
+    """Linking a chain does not recurse.
+
+    A chain has more modules than the stack has frames left.
+    """
     spec = PluginSpec([ModuleSpec(name, text.encode(), name) for name, text in chain(300)])
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack()) + 200)
@@ -271,9 +287,8 @@ def test_linking_a_chain_does_not_recurse() -> None:
     "pattern",
     ["*a" * 150_000, "a" * 150_000, "?" * 1000, "*" * 300, "é" * 10_000, "*a" * 127 + "b"],
 )
-def test_a_pattern_that_no_host_could_have_is_refused_when_the_manifest_is_made(
-    pattern: str,
-) -> None:
+def test_impossible_pattern_is_refused(pattern: str) -> None:
+    """A pattern that no host could have is refused when the manifest is made."""
     started = time.monotonic()
     with pytest.raises(
         ManifestError, match=r"allowed_hosts\[0\]`: expected at most 254 characters"
@@ -285,7 +300,8 @@ def test_a_pattern_that_no_host_could_have_is_refused_when_the_manifest_is_made(
     assert len(str(caught.value)) < 300
 
 
-def test_the_application_has_a_bound_on_patterns_but_not_on_names() -> None:
+def test_application_pattern_limit() -> None:
+    """The application has a bound on patterns but not on names."""
     HostRules([f"h{index}.example" for index in range(20_000)])
     HostRules([f"h{index}.*" for index in range(1000)])
     with pytest.raises(OptionError, match="expected at most 1000 patterns, got 1001"):
@@ -293,8 +309,11 @@ def test_the_application_has_a_bound_on_patterns_but_not_on_names() -> None:
 
 
 @pytest.mark.parametrize("part", ["*a", "*aa", "*?", "?*", "*a?a", "*a*b"])
-def test_the_worst_patterns_take_no_time_with_the_worst_name(part: str) -> None:
-    """A thousand of the longest patterns, which fit until the last character of the longest name."""
+def test_worst_patterns_are_fast(part: str) -> None:
+    """The worst patterns take no time with the worst name.
+
+    A thousand of the longest patterns, which fit until the last character of the longest name.
+    """
     patterns = [
         (f"{index:03}"[::-1].replace("0", "*") + part * 130)[:252] + "b" for index in range(1000)
     ]
@@ -305,14 +324,16 @@ def test_the_worst_patterns_take_no_time_with_the_worst_name(part: str) -> None:
 
 
 @given(st.text("ab*?.", max_size=12), st.text("ab.", min_size=1, max_size=12))
-def test_a_pattern_means_what_it_means_in_a_shell(pattern: str, host: str) -> None:
+def test_patterns_match_like_shell(pattern: str, host: str) -> None:
+    """A pattern means what it means in a shell."""
     if "*" in pattern or "?" in pattern:
         assert HostRules([pattern]).allows(host) == fnmatch.fnmatchcase(
             host, pattern.removesuffix(".")
         )
 
 
-def test_many_random_patterns_mean_what_they_mean_in_a_shell() -> None:
+def test_random_patterns_match_like_shell() -> None:
+    """Many random patterns mean what they mean in a shell."""
     numbers = random.Random(5)
     for _ in range(3000):
         pattern = (
@@ -386,15 +407,15 @@ OPENED: dict[str, Callable[[str], object]] = {
 
 @pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
 @pytest.mark.timeout(20)
-def test_what_is_no_file_of_a_size_is_not_waited_for_as(
-    opened: Callable[[str], object], endless: str
-) -> None:
+def test_special_files_are_not_waited_for(opened: Callable[[str], object], endless: str) -> None:
+    """What is no file of a size is not waited for."""
     with pytest.raises((SourceError, RecordingError)):
         opened(endless)
 
 
 @pytest.mark.timeout(20)
-def test_a_folder_of_a_set_may_hold_pipes(tmp_path: Path) -> None:
+def test_set_folder_may_hold_pipes(tmp_path: Path) -> None:
+    """A folder of a set may hold pipes."""
     for folder, pipe in (("a", "plugin.toml"), ("b", "manifest.json"), ("c", "plugin.wasm")):
         (tmp_path / folder).mkdir()
         if folder == "c":
@@ -406,9 +427,8 @@ def test_a_folder_of_a_set_may_hold_pipes(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_a_file_that_is_exchanged_for_a_pipe_after_it_was_looked_at_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_exchanged_for_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is exchanged for a pipe after it was looked at is not waited for."""
     path = tmp_path / "m.wasm"
     path.write_bytes(WASM)
     look = os.stat
@@ -426,7 +446,8 @@ def test_a_file_that_is_exchanged_for_a_pipe_after_it_was_looked_at_is_not_waite
 
 
 @pytest.mark.timeout(30)
-def test_a_file_that_grows_is_read_as_far_as_it_went(tmp_path: Path) -> None:
+def test_growing_file(tmp_path: Path) -> None:
+    """A file that grows is read as far as it went."""
     path = tmp_path / "m.wasm"
     path.write_bytes(WASM)
     stop = threading.Event()

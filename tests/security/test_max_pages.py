@@ -127,7 +127,8 @@ CASES: dict[str, tuple[str, tuple[tuple[str, bytes], ...]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_runs_on_the_official_host_runs_here(case: str) -> None:
+def test_official_plugins_run(case: str) -> None:
+    """What runs on the official host runs here."""
     source, steps = CASES[case]
     wasm = [{"data": wat_to_wasm(source.encode())}]
     done = [
@@ -138,7 +139,8 @@ def test_what_runs_on_the_official_host_runs_here(case: str) -> None:
     assert max(there for _, there, _ in done) > min(there for _, there, _ in done)
 
 
-def test_what_runs_on_the_official_host_in_linked_modules_runs_here() -> None:
+def test_official_linked_modules_run() -> None:
+    """What runs on the official host in linked modules runs here."""
     wasm = [{"name": "lib", "data": LIB}, {"name": "main", "data": wat_to_wasm(LINKED.encode())}]
     for steps in (
         (("quick", b""), ("lib", word(3)), ("grow", word(2)), ("lib", word(3)), *inputs(2 * PAGE)),
@@ -153,7 +155,8 @@ def test_what_runs_on_the_official_host_in_linked_modules_runs_here() -> None:
         assert done[31][1] == len(steps)
 
 
-def test_a_plugin_runs_with_the_pages_that_it_starts_with_and_not_with_one_less() -> None:
+def test_minimum_pages_are_needed() -> None:
+    """A plugin runs with the pages that it starts with and not with one less."""
     with Plugin(manifest(plain(17), memory={"max_pages": 17})) as plugin:
         assert plugin.call("quick", bytes(128 * 1024)) == b""
     with pytest.raises(
@@ -164,7 +167,8 @@ def test_a_plugin_runs_with_the_pages_that_it_starts_with_and_not_with_one_less(
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_what_is_grown_is_bounded_for_kernel_and_memory_together(pooled: bool) -> None:
+def test_growth_with_kernel_is_bounded(pooled: bool) -> None:
+    """What is grown is bounded for kernel and memory together."""
     compiled = CompiledPlugin(manifest(plain(5), memory={"max_pages": 9}))
     for _ in range(4 * pooled):
         Plugin(compiled).call("quick")
@@ -198,7 +202,8 @@ def test_the_error_says_what_is_needed() -> None:
         Plugin(plain(17), limits=Limits(memory_bytes=18 * PAGE))
 
 
-def test_memory_bytes_stays_the_bound_of_everything() -> None:
+def test_memory_bytes_bounds_everything() -> None:
+    """`memory_bytes` stays the bound of everything."""
     wide = manifest(plain(5), memory={"max_pages": 1000})
     with Plugin(wide, limits=Limits(memory_bytes=20 * PAGE)) as plugin:
         with pytest.raises(plugwasm.Error):
@@ -251,7 +256,8 @@ class _InSet:
         return self.plugins.call("one", name, data)
 
 
-def test_every_way_to_run_a_plugin_counts_alike() -> None:
+def test_every_kind_of_plugin() -> None:
+    """Every way to run a plugin counts alike."""
     asked = manifest(plain(5), memory={"max_pages": 5})
     with Plugin(asked) as plugin:
         assert grown(plugin) == GRANTED
@@ -266,7 +272,8 @@ def test_every_way_to_run_a_plugin_counts_alike() -> None:
         assert grown(_InSet(plugins)) == GRANTED
 
 
-def test_a_replay_grows_as_the_recorded_plugin_did() -> None:
+def test_replay_grows_like_recording() -> None:
+    """A replay grows as the recorded plugin did."""
     from plugwasm.recording import Recorder
 
     recorder = Recorder()

@@ -61,7 +61,8 @@ def growing(type: str = "i32", memory: str = "1") -> str:
 
 @ENGINES
 @pytest.mark.parametrize("type", ["i32", "i64"])
-def test_a_bomb_gets_minus_one_at_the_cap_and_goes_on_as_it_likes(type: str, pooled: bool) -> None:
+def test_memory_bomb(type: str, pooled: bool) -> None:
+    """A bomb gets minus one at the cap and goes on as it likes."""
     with plugin_of(growing(type), pooled, limits=Limits(memory_bytes=100 * PAGE)) as plugin:
         assert number(plugin.call("bomb")) == 98  # two are the kernel's
         assert number(plugin.call("bomb")) == 98
@@ -71,9 +72,8 @@ def test_a_bomb_gets_minus_one_at_the_cap_and_goes_on_as_it_likes(type: str, poo
 @ENGINES
 @pytest.mark.parametrize("type", ["i32", "i64"])
 @pytest.mark.parametrize("maximum", [4, 100])
-def test_a_step_is_granted_up_to_the_last_page_and_refused_beyond(
-    type: str, maximum: int, pooled: bool
-) -> None:
+def test_growth_to_last_page(type: str, maximum: int, pooled: bool) -> None:
+    """A step is granted up to the last page and refused beyond."""
     with plugin_of(growing(type), pooled, limits=Limits(memory_bytes=maximum * PAGE)) as plugin:
         room = maximum - 3
         for too_much in (room + 1, 65535, 65536, 2**31, 2**32 - 1):
@@ -88,7 +88,8 @@ def test_a_step_is_granted_up_to_the_last_page_and_refused_beyond(
 
 
 @ENGINES
-def test_what_the_kernel_took_the_memory_cannot_have(pooled: bool) -> None:
+def test_kernel_memory_counts(pooled: bool) -> None:
+    """What the kernel took the memory cannot have."""
     with plugin_of(growing(), pooled, limits=Limits(memory_bytes=50 * PAGE)) as plugin:
         assert number(plugin.call("alloc", word(20 * PAGE))) != 0
         kernel = number(plugin.call("kernel")) // PAGE
@@ -99,7 +100,8 @@ def test_what_the_kernel_took_the_memory_cannot_have(pooled: bool) -> None:
 
 
 @ENGINES
-def test_without_a_word_about_memory_all_of_it_together_is_a_gibibyte(pooled: bool) -> None:
+def test_default_limit_is_a_gibibyte(pooled: bool) -> None:
+    """Without a word about memory, all of it together is a gibibyte."""
     with plugin_of(growing(), pooled) as plugin:
         assert number(plugin.call("grow", word(GIB // PAGE - 2))) == -1
         assert number(plugin.call("grow", word(GIB // PAGE - 3))) == 1
@@ -147,7 +149,8 @@ ALLOWED = {
 
 @needs_proc
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_module_that_declares_too_much_is_refused_and_costs_nothing(what: str) -> None:
+def test_declaration_over_limit(what: str) -> None:
+    """A module that declares too much is refused and costs nothing."""
     before = resident()
     for _ in range(2):
         with pytest.raises(plugwasm.Error) as caught, Plugin(REFUSED[what]) as plugin:
@@ -161,9 +164,8 @@ def test_a_module_that_declares_too_much_is_refused_and_costs_nothing(what: str)
 @ENGINES
 @needs_proc
 @pytest.mark.parametrize("what", ALLOWED)
-def test_a_module_that_declares_just_as_much_as_it_may_works_and_costs_what_it_uses(
-    what: str, pooled: bool
-) -> None:
+def test_declaration_at_limit(what: str, pooled: bool) -> None:
+    """A module that declares just as much as it may works and costs what it uses."""
     before = resident()
     compiled = CompiledPlugin(ALLOWED[what])
     for _ in range(5 if pooled else 1):
@@ -172,7 +174,8 @@ def test_a_module_that_declares_just_as_much_as_it_may_works_and_costs_what_it_u
         assert resident() - before < 100e6
 
 
-def test_memories_and_tables_of_linked_modules_count_with_those_of_the_main_module() -> None:
+def test_linked_modules_count() -> None:
+    """Memories and tables of linked modules count with those of the main module."""
     for item, most in (("(memory 1)", 8), ("(table 1 funcref)", 16)):
         for over in (0, 1):
             lib = ("lib", f'(module {item * (most - 4 + over)} (func (export "f")))')
@@ -200,7 +203,8 @@ TABLES = guest(
 
 @ENGINES
 @pytest.mark.parametrize("table", ["t", "e"])
-def test_a_table_grows_to_its_limit_and_not_an_element_further(table: str, pooled: bool) -> None:
+def test_table_limit(table: str, pooled: bool) -> None:
+    """A table grows to its limit and not an element further."""
     with plugin_of(TABLES, pooled) as plugin:
         for too_many in (1_000_001, 100_000_000, 2**31, 2**32 - 1):
             assert number(plugin.call(f"grow_{table}", word(too_many))) == -1
@@ -234,9 +238,8 @@ EXCEPTIONS = guest(
 @ENGINES
 @needs_proc
 @pytest.mark.parametrize("name", ["chain", "row"])
-def test_exceptions_that_are_kept_take_no_more_memory_than_the_limit(
-    name: str, pooled: bool
-) -> None:
+def test_kept_exceptions_are_limited(name: str, pooled: bool) -> None:
+    """Exceptions that are kept take no more memory than the limit."""
     try:
         plugin = plugin_of(
             manifest(EXCEPTIONS, memory={"max_pages": 400}, timeout_ms=20_000), pooled
@@ -256,7 +259,8 @@ STRUCTS = """(module (type $node (struct (field (ref null $node)) (field i64))) 
 
 
 @needs_proc
-def test_objects_of_the_garbage_collector_are_refused_or_counted() -> None:
+def test_gc_objects_are_limited() -> None:
+    """Objects of the garbage collector are refused or counted."""
     before = resident()
     with (
         pytest.raises((plugwasm.ModuleError, OutOfMemoryError)),
@@ -317,9 +321,8 @@ LARGEST = 20 * PAGE - 512 - 32
         MASK,
     ],
 )
-def test_alloc_of_more_than_there_can_be_is_zero_without_a_trap_and_takes_nothing(
-    size: int, pooled: bool
-) -> None:
+def test_alloc_impossible_size(size: int, pooled: bool) -> None:
+    """Alloc of more than there can be is zero without a trap and takes nothing."""
     with plugin_of(ALLOCS, pooled) as plugin:
         before = number(plugin.call("bytes"))
         assert number(plugin.call("alloc", word(size))) == 0
@@ -329,7 +332,8 @@ def test_alloc_of_more_than_there_can_be_is_zero_without_a_trap_and_takes_nothin
 
 
 @ENGINES
-def test_alloc_succeeds_up_to_the_last_byte_of_the_limit_and_not_one_further(pooled: bool) -> None:
+def test_alloc_to_last_byte(pooled: bool) -> None:
+    """Alloc succeeds up to the last byte of the limit and not one further."""
     with plugin_of(ALLOCS, pooled, limits=Limits(memory_bytes=20 * PAGE)) as plugin:
         assert number(plugin.call("alloc", word(LARGEST + 1))) == 0
         assert number(plugin.call("bytes")) == 2 * PAGE
@@ -340,9 +344,8 @@ def test_alloc_succeeds_up_to_the_last_byte_of_the_limit_and_not_one_further(poo
 @ENGINES
 @needs_proc
 @pytest.mark.parametrize("size", [1, 32, 33, 4000, PAGE, 10**6])
-def test_alloc_in_a_loop_ends_with_zero_and_the_host_has_lost_no_more_than_the_limit(
-    size: int, pooled: bool
-) -> None:
+def test_alloc_in_loop(size: int, pooled: bool) -> None:
+    """Alloc in a loop ends with zero and the host has lost no more than the limit."""
     with plugin_of(ALLOCS, pooled, limits=Limits(memory_bytes=200 * PAGE)) as plugin:
         before = resident()
         count = number(plugin.call("all", word(size)))
@@ -376,7 +379,8 @@ print(mib("VmHWM") - before)
 
 
 @needs_proc
-def test_a_plugin_that_takes_all_it_can_takes_its_limit_and_some_percent() -> None:
+def test_total_cost_is_near_limit() -> None:
+    """A plugin that takes all it can takes its limit and some percent."""
     source = guest(
         export(
             "hungry",

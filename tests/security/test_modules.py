@@ -89,7 +89,8 @@ def section_ends(wasm: bytes) -> set[int]:
     return ends
 
 
-def test_a_module_cut_off_anywhere_is_an_error() -> None:
+def test_truncated_anywhere() -> None:
+    """A module cut off anywhere is an error."""
     wasm = wat_to_wasm(SMALL.encode())
     ends = section_ends(wasm)
     assert max(ends) == len(wasm)
@@ -100,7 +101,8 @@ def test_a_module_cut_off_anywhere_is_an_error() -> None:
     assert number(Plugin(wasm).call("f")) == 42
 
 
-def test_a_module_with_any_bit_flipped_is_a_plugin_or_an_error() -> None:
+def test_flipped_bit() -> None:
+    """A module with any bit flipped is a plugin or an error."""
     wasm = wat_to_wasm(
         b'(module (import "extism:host/env" "alloc" (func (param i64) (result i64))) (memory 1) (func (export "f") (drop (call 0 (i64.const 8)))))'
     )
@@ -152,7 +154,8 @@ NOT_MODULES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("what", NOT_MODULES)
-def test_what_is_no_module_is_an_error_that_says_so(what: str, tmp_path: Path) -> None:
+def test_not_a_module(what: str, tmp_path: Path) -> None:
+    """What is no module is an error that says so."""
     content = NOT_MODULES[what]
     file = tmp_path / "plugin.wasm"
     file.write_bytes(content)
@@ -184,7 +187,8 @@ IMPORTS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("what", IMPORTS)
-def test_an_import_that_nobody_has_is_an_error_that_names_it(what: str) -> None:
+def test_unknown_import(what: str) -> None:
+    """An import that nobody has is an error that names it."""
     for wasm in (
         f"(module {IMPORTS[what]})".encode(),
         wat_to_wasm(f"(module {IMPORTS[what]})".encode()),
@@ -193,7 +197,8 @@ def test_an_import_that_nobody_has_is_an_error_that_names_it(what: str) -> None:
             Plugin(wasm)
 
 
-def test_an_import_of_another_type_than_the_one_there_is_is_an_error() -> None:
+def test_import_of_other_type() -> None:
+    """An import of another type than the one there is is an error."""
     for module in (
         '(module (import "extism:host/env" "alloc" (func (param i32) (result i64))))',
         '(module (import "extism:host/env" "alloc" (func)))',
@@ -208,7 +213,8 @@ MAX_BODY = 7_654_321
 """Bytes that the engine allows for the body of a function."""
 
 
-def test_the_body_of_a_function_has_a_limit() -> None:
+def test_function_size_limit() -> None:
+    """The body of a function has a limit."""
     assert Plugin(one_function(MAX_BODY)).function_exists("f") is False
     for size in (MAX_BODY + 1, 20_000_000):
         start = time.process_time()
@@ -217,7 +223,8 @@ def test_the_body_of_a_function_has_a_limit() -> None:
         assert time.process_time() - start < 10
 
 
-def test_a_hundred_megabytes_of_one_function_are_refused_in_good_time(tmp_path: Path) -> None:
+def test_hundred_megabyte_function(tmp_path: Path) -> None:
+    """A hundred megabytes of one function are refused in good time."""
     wasm = one_function(100_000_000)
     file = tmp_path / "plugin.wasm"
     file.write_bytes(wasm)
@@ -245,7 +252,8 @@ def compressed(wasm: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["binary", "text", "file", "manifest"])
-def test_the_size_of_a_module_has_a_limit(kind: str, tmp_path: Path) -> None:
+def test_module_size_limit(kind: str, tmp_path: Path) -> None:
+    """The size of a module has a limit."""
     content = b'(module (func (export "f"))) ;; text'.ljust(200)
     if kind != "text":
         content = compressed(wat_to_wasm(b'(module (func (export "f")))'), 200)
@@ -309,7 +317,8 @@ BOMBS: dict[str, tuple[Callable[[int], bytes], int, int]] = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_compiling_a_module_ends_at_the_limit_of_time(bomb: str) -> None:
+def test_compile_time_limit(bomb: str) -> None:
+    """Compiling a module ends at the limit of time."""
     make, many, few = BOMBS[bomb]
     assert len(make(many)) < 200_000
     start = time.monotonic()
@@ -325,8 +334,11 @@ def child_processes() -> list[str]:
     return children.read_text().split() if children.exists() else []
 
 
-def test_compiling_a_module_ends_at_the_limit_of_memory() -> None:
-    """Within a process of its own, for the compiler ends the process that it gets no memory from."""
+def test_compile_memory_limit() -> None:
+    """Compiling a module ends at the limit of memory.
+
+    Within a process of its own, for the compiler ends the process that it gets no memory from.
+    """
     bomb = wide_calls(600)
     with pytest.raises(ModuleError, match="compile_bytes"):
         Plugin(bomb, limits=Limits(compile_bytes=2**27))
@@ -350,14 +362,16 @@ LYING: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("lie", LYING)
-def test_what_a_broken_module_claims_costs_this_process_no_time(lie: str) -> None:
+def test_false_claims_cost_no_time(lie: str) -> None:
+    """What a broken module claims costs this process no time."""
     start = time.process_time()
     with pytest.raises(ModuleError):
         Plugin(LYING[lie])
     assert time.process_time() - start < 0.5
 
 
-def test_millions_of_empty_sections_cost_this_process_no_time() -> None:
+def test_empty_sections_cost_no_time() -> None:
+    """Millions of empty sections cost this process no time."""
     start = time.process_time()
     Plugin(HEADER + b"\0\1\0" * 500_000).close()
     assert time.process_time() - start < 0.5
@@ -384,11 +398,13 @@ def mutants(draw: st.DrawFn) -> bytes:
 
 @given(wasm=st.one_of(mutants(), st.binary(max_size=200).map(lambda junk: HEADER + junk)))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_bytes_are_a_plugin_or_an_error_of_ours(wasm: bytes) -> None:
+def test_random_bytes(wasm: bytes) -> None:
+    """Any bytes are a plugin or an error of ours."""
     runs_or_fails_with_ours(wasm)
 
 
-def test_text_nested_however_deep_is_a_plugin_or_an_error() -> None:
+def test_deeply_nested_text() -> None:
+    """Text nested however deep is a plugin or an error."""
     for text in (
         "(" * 100_000,
         "(module " + "(" * 100_000,
@@ -434,8 +450,11 @@ TALKATIVE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("what", TALKATIVE)
-def test_what_an_error_quotes_of_a_module_is_short_and_can_be_printed(what: str) -> None:
-    """Else a module could fill the host's log, or send a terminal the sequences that it obeys."""
+def test_error_quotes_are_short(what: str) -> None:
+    """What an error quotes of a module is short and can be printed.
+
+    Else a module could fill the host's log, or send a terminal the sequences that it obeys.
+    """
     with pytest.raises(plugwasm.Error) as caught:
         Plugin(TALKATIVE[what])
     message = str(caught.value)

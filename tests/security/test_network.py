@@ -129,7 +129,8 @@ SLOW: dict[str, Route] = {
 
 
 @pytest.mark.parametrize("route", SLOW.values(), ids=SLOW)
-def test_a_call_ends_in_time_when_its_server(route: Route) -> None:
+def test_deadline_ends_wait_for_server(route: Route) -> None:
+    """A call ends in time, whatever its server does."""
     with (
         Server({"/": route, "/fast": reply(b"fast")}) as server,
         client("127.0.0.1", timeout_ms=300) as plugin,
@@ -142,7 +143,8 @@ def test_a_call_ends_in_time_when_its_server(route: Route) -> None:
         assert send(plugin, server.url + "/fast") == b"fast"
 
 
-def test_a_call_ends_in_time_when_its_server_never_finishes_the_tls_handshake() -> None:
+def test_deadline_ends_tls_handshake() -> None:
+    """A call ends in time when its server never finishes the TLS handshake."""
     with (
         Server(on_connect=never_accept_tls) as server,
         client("plugin.test", "127.0.0.1", timeout_ms=300) as plugin,
@@ -153,9 +155,8 @@ def test_a_call_ends_in_time_when_its_server_never_finishes_the_tls_handshake() 
         assert time.monotonic() - started < 3
 
 
-def test_a_call_ends_in_time_when_its_name_is_never_resolved(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_deadline_ends_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call ends in time when its name is never resolved."""
     release = threading.Event()
     monkeypatch.setattr(wire, "look_up", lambda host, port: [str(release.wait(60))])
     with client("plugin.test", timeout_ms=300) as plugin:
@@ -166,13 +167,15 @@ def test_a_call_ends_in_time_when_its_name_is_never_resolved(
     release.set()
 
 
-def test_a_slow_answer_within_the_deadline_is_an_answer() -> None:
+def test_slow_answer_within_deadline() -> None:
+    """A slow answer within the deadline is an answer."""
     slow = drip(b"abc", every=0.1, at_once=b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
     with Server(slow) as server, client("127.0.0.1", timeout_ms=30_000) as plugin:
         assert send(plugin, server.url) == b"abc"
 
 
-def test_a_cancel_ends_the_wait_for_a_server() -> None:
+def test_cancel_ends_wait_for_server() -> None:
+    """A cancel ends the wait for a server."""
     with Server({"/": silence, "/fast": reply(b"fast")}) as server, client("127.0.0.1") as plugin:
         call = InThread(send, plugin, server.url)
         assert soon(lambda: server.requests)
@@ -197,9 +200,10 @@ def test_a_cancel_ends_the_wait_for_a_server() -> None:
         ([], "127.0.0.1", "127.0.0.1"),
     ],
 )
-def test_a_granted_host_is_reached_however_it_is_spelt(
+def test_granted_host_in_any_spelling(
     server: Server, hosts: list[str], authority: str, host: str
 ) -> None:
+    """A granted host is reached however it is spelt."""
     with client(*hosts, "127.0.0.1") as plugin:
         assert (
             send(plugin, f"http://{authority}:{server.port}/") == f"{host}:{server.port}".encode()
@@ -267,9 +271,8 @@ def test_a_granted_host_is_reached_however_it_is_spelt(
         ),
     ],
 )
-def test_what_only_looks_granted_is_denied_and_nothing_is_sent(
-    server: Server, names: Names, url: str
-) -> None:
+def test_lookalike_host_is_denied(server: Server, names: Names, url: str) -> None:
+    """What only looks granted is denied and nothing is sent."""
     with (
         client("plugin.test", "127.0.0.1") as plugin,
         pytest.raises(plugwasm.EgressDeniedError) as caught,
@@ -279,7 +282,8 @@ def test_what_only_looks_granted_is_denied_and_nothing_is_sent(
     assert (server.connections, names.asked) == (0, [])
 
 
-def test_a_unicode_name_is_its_punycode_form_or_refused_with_the_reason(server: Server) -> None:
+def test_unicode_host(server: Server) -> None:
+    """A Unicode name is its Punycode form or refused with the reason."""
     with client("xn--bcher-kva.test", "127.0.0.1") as plugin:
         try:
             body = send(plugin, f"http://BÜCHER.test:{server.port}/")
@@ -289,7 +293,8 @@ def test_a_unicode_name_is_its_punycode_form_or_refused_with_the_reason(server: 
             assert body == f"xn--bcher-kva.test:{server.port}".encode()
 
 
-def test_ipv6_literals_are_granted_and_denied_like_others() -> None:
+def test_ipv6_literals() -> None:
+    """IPv6 literals are granted and denied like others."""
     try:
         server = Server(reply(b"six"), host="::1")
     except OSError:
@@ -328,7 +333,8 @@ def test_the_application_can_name_ports(server: Server, allowed: int, is_granted
         "file:///etc/passwd",
     ],
 )
-def test_a_chain_of_redirects_ends_at_what_is_not_granted(names: Names, location: str) -> None:
+def test_redirects_end_at_denied_host(names: Names, location: str) -> None:
+    """A chain of redirects ends at what is not granted."""
     routes = {"/": redirect("/a"), "/a": redirect("/b"), "/b": redirect(location)}
     with (
         Server(routes) as server,
@@ -340,7 +346,8 @@ def test_a_chain_of_redirects_ends_at_what_is_not_granted(names: Names, location
     assert names.asked == []
 
 
-def test_a_redirect_from_https_to_http_is_denied_and_the_other_way_is_not() -> None:
+def test_redirect_from_https_is_denied() -> None:
+    """A redirect from HTTPS to HTTP is denied and the other way is not."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(DATA / "tls-server.pem")
     egress = Egress(ca_file=DATA / "tls-ca.pem")
@@ -359,7 +366,9 @@ def test_a_redirect_from_https_to_http_is_denied_and_the_other_way_is_not() -> N
         assert send(plugin, f"http://plugin.test:{plain.port}/") == b"safe"
 
 
-def test_ten_redirects_are_followed_and_the_eleventh_is_not_nor_a_loop() -> None:
+def test_redirect_limit() -> None:
+    """Ten redirects are followed, and the eleventh is not, nor a loop."""
+
     def count_down(request: Request, connection: Connection) -> None:
         left = int(request.target[1:])
         (redirect(f"/{left - 1}") if left else reply(b"end"))(request, connection)
@@ -375,7 +384,8 @@ def test_ten_redirects_are_followed_and_the_eleventh_is_not_nor_a_loop() -> None
     assert len(server.requests) == 3 * 11
 
 
-def test_where_none_are_followed_the_plugin_sees_the_redirect(server: Server) -> None:
+def test_redirect_not_followed(server: Server) -> None:
+    """Where none are followed, the plugin sees the redirect."""
     server.routes["/"] = redirect("http://evil.test/")
     with client("127.0.0.1", egress=Egress(max_redirects=0)) as plugin:
         assert send(plugin, server.url + "/") == b"moved"
@@ -412,9 +422,8 @@ def test_where_none_are_followed_the_plugin_sees_the_redirect(server: Server) ->
         ),
     ],
 )
-def test_a_name_that_resolves_to_what_is_not_public_is_denied(
-    server: Server, names: Names, address: str
-) -> None:
+def test_name_of_private_address_is_denied(server: Server, names: Names, address: str) -> None:
+    """A name that resolves to what is not public is denied."""
     names.answers["plugin.test"] = [["8.8.8.8", address]]
     with (
         client("plugin.test", "*", "localhost") as plugin,
@@ -437,16 +446,16 @@ def test_a_name_that_resolves_to_what_is_not_public_is_denied(
         ),
     ],
 )
-def test_a_grant_for_the_address_reaches_it(
+def test_address_grant_reaches_it(
     server: Server, hosts: list[str], egress: Egress | None, url: str
 ) -> None:
+    """A grant for the address reaches it."""
     with client(*hosts, egress=egress) as plugin:
         assert send(plugin, url.format(server.port))
 
 
-def test_a_manifest_does_not_reach_an_address_that_the_application_s_own_list_does_not_name(
-    server: Server,
-) -> None:
+def test_manifest_cannot_grant_address(server: Server) -> None:
+    """A manifest does not reach an address that the application's own list does not name."""
     with (
         client("127.0.0.1", egress=Egress(allowed_hosts=["*"])) as plugin,
         pytest.raises(plugwasm.EgressDeniedError, match="loopback"),
@@ -454,9 +463,10 @@ def test_a_manifest_does_not_reach_an_address_that_the_application_s_own_list_do
         send(plugin, server.url)
 
 
-def test_the_address_that_was_vetted_is_connected_to_though_the_name_would_resolve_to_another_by_then(
-    server: Server, names: Names
-) -> None:
+def test_rebinding_after_vetting(server: Server, names: Names) -> None:
+    """The address that was vetted is connected to though the name would resolve to another by
+    then.
+    """
     names.answers["plugin.test"] = [["127.0.0.1"], ["10.0.0.7"]]
     with client("plugin.test", "127.0.0.1") as plugin:
         assert send(plugin, f"http://plugin.test:{server.port}/")
@@ -465,7 +475,8 @@ def test_the_address_that_was_vetted_is_connected_to_though_the_name_would_resol
             send(plugin, f"http://plugin.test:{server.port}/")
 
 
-def test_a_name_that_is_bound_to_another_address_between_hops_is_vetted_again(names: Names) -> None:
+def test_rebinding_between_hops(names: Names) -> None:
+    """A name that is bound to another address between hops is vetted again."""
     names.answers["plugin.test"] = [["127.0.0.1"], ["169.254.169.254"]]
     with (
         Server(redirect("/again")) as server,
@@ -495,7 +506,8 @@ LIMIT = 100_000
     ],
     ids=["with a length", "without", "chunked", "gzip", "gzip twice"],
 )
-def test_an_answer_may_be_as_large_as_the_limit_and_no_larger(served: Any, size: int) -> None:
+def test_answer_size_limit(served: Any, size: int) -> None:
+    """An answer may be as large as the limit and no larger."""
     with (
         Server(served(bytes(size))) as server,
         client("127.0.0.1", memory={"max_http_response_bytes": LIMIT}) as plugin,
@@ -540,7 +552,8 @@ def test_reading_stops_at_the_limit(head: bytes, part: bytes) -> None:
     assert sent < 32 << 20, "no more than what socket buffers hold"
 
 
-def test_a_bomb_takes_no_more_than_the_limit() -> None:
+def test_bomb_stops_at_limit() -> None:
+    """A bomb takes no more than the limit."""
     import tracemalloc
 
     with (
@@ -583,7 +596,8 @@ def test_a_bomb_takes_no_more_than_the_limit() -> None:
         "nothing",
     ],
 )
-def test_an_answer_that_lies_is_an_error_and_the_plugin_goes_on(served: Route) -> None:
+def test_lying_answer_is_error(served: Route) -> None:
+    """An answer that lies is an error and the plugin goes on."""
     with (
         Server({"/": served, "/good": reply(b"good")}) as server,
         client("127.0.0.1", memory={"max_http_response_bytes": LIMIT}, timeout_ms=30_000) as plugin,
@@ -639,15 +653,15 @@ def test_an_answer_that_lies_is_an_error_and_the_plugin_goes_on(served: Route) -
         ),
     ],
 )
-def test_a_header_that_could_make_another_request_is_refused(
-    server: Server, name: str, value: str
-) -> None:
+def test_injecting_header_is_refused(server: Server, name: str, value: str) -> None:
+    """A header that could make another request is refused."""
     with client("127.0.0.1") as plugin, pytest.raises(plugwasm.EgressError, match="headers: "):
         send(plugin, server.url, headers={name: value})
     assert server.connections == 0
 
 
-def test_other_headers_arrive_as_they_are(server: Server) -> None:
+def test_other_headers_arrive(server: Server) -> None:
+    """Other headers arrive as they are."""
     with client("127.0.0.1") as plugin:
         send(plugin, server.url, headers={"X-Guest": "a\tb: c", "Authorization": "mine"})
     (request,) = server.requests
@@ -655,9 +669,8 @@ def test_other_headers_arrive_as_they_are(server: Server) -> None:
     assert request.headers["host"] == f"127.0.0.1:{server.port}"
 
 
-def test_headers_of_the_application_are_for_their_origin_and_the_plugin_never_sees_them(
-    names: Names,
-) -> None:
+def test_application_headers_stay_hidden(names: Names) -> None:
+    """Headers of the application are for their origin and the plugin never sees them."""
     with Server(
         lambda request, connection: reply(json.dumps(sorted(request.headers)).encode())(
             request, connection
@@ -677,9 +690,8 @@ def test_headers_of_the_application_are_for_their_origin_and_the_plugin_never_se
 @pytest.mark.parametrize(
     ("size", "fits"), [(0, True), (999, True), (1000, True), (1001, False), (1 << 20, False)]
 )
-def test_a_request_body_may_be_as_large_as_the_limit_and_no_larger(
-    server: Server, size: int, fits: bool
-) -> None:
+def test_request_body_limit(server: Server, size: int, fits: bool) -> None:
+    """A request body may be as large as the limit and no larger."""
     with client("127.0.0.1", egress=Egress(max_request_bytes=1000)) as plugin:
         if fits:
             send(plugin, server.url, body=size, method="POST")
@@ -704,9 +716,8 @@ def test_a_request_body_may_be_as_large_as_the_limit_and_no_larger(
     ],
     ids=["100", "101", "64 KiB", "a byte more", "many that are large"],
 )
-def test_headers_may_be_as_many_and_as_large_as_the_limits(
-    server: Server, headers: dict[str, str], fits: bool
-) -> None:
+def test_header_limits(server: Server, headers: dict[str, str], fits: bool) -> None:
+    """Headers may be as many and as large as the limits."""
     with client("127.0.0.1") as plugin:
         if fits:
             send(plugin, server.url, headers=headers)
@@ -718,9 +729,8 @@ def test_headers_may_be_as_many_and_as_large_as_the_limits(
     assert server.connections == fits
 
 
-def test_proxy_variables_are_honoured_only_when_that_is_asked_for(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxy_variables_when_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxy variables are honoured only when that is asked for."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with Server(tunnel) as proxy:
@@ -744,7 +754,9 @@ def test_proxy_variables_are_honoured_only_when_that_is_asked_for(
 # ---- what the application puts in the way
 
 
-def test_plugins_of_one_policy_share_its_limits_and_its_transport() -> None:
+def test_policy_limits_are_shared() -> None:
+    """Plugins of one policy share its limits and its transport."""
+
     class Counting:
         now = most = 0
         lock = threading.Lock()
@@ -769,7 +781,9 @@ def test_plugins_of_one_policy_share_its_limits_and_its_transport() -> None:
     assert transport.most == 2
 
 
-def test_what_a_transport_raises_is_the_cause_that_the_caller_sees() -> None:
+def test_transport_exception_is_cause() -> None:
+    """What a transport raises is the cause that the caller sees."""
+
     class Broken:
         def send(self, request: EgressRequest) -> EgressResponse:
             raise LookupError("in the application")

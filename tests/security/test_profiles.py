@@ -73,7 +73,8 @@ def said(program: str) -> str:
     return done.stdout
 
 
-def test_a_deep_stack_is_told_by_its_two_ends_and_takes_little() -> None:
+def test_deep_stack_keeps_both_ends() -> None:
+    """A deep stack is told by its two ends and takes little."""
     program = f"""{DEEP}
 before = megabytes()
 profile = profiled(wasm, 2)
@@ -89,7 +90,8 @@ print(megabytes() - before < 100)
     assert stack == "513 deep work [8491 frames left out]"
 
 
-def test_stacks_of_ever_different_functions_take_no_more_than_is_allowed() -> None:
+def test_distinct_stacks_are_bounded() -> None:
+    """Stacks of ever different functions take no more than is allowed."""
     program = f"""{CHANGING}
 before = megabytes()
 profile = profiled(wasm, 10)
@@ -98,7 +100,8 @@ print(megabytes() - before < 250, profile.samples > 20, round(profile.seconds))
     assert said(program) == "True True 10\n"
 
 
-def test_samples_become_fewer_as_what_they_may_take_is_used_up() -> None:
+def test_samples_thin_out() -> None:
+    """Samples become fewer as what they may take is used up."""
     plugin = plugwasm.Plugin(b'(module (func (export "ok")))')
     sampler = Sampler(plugin.compiled_plugin, 0.001)
     for used, most in (
@@ -115,7 +118,8 @@ def test_samples_become_fewer_as_what_they_may_take_is_used_up() -> None:
         assert sum(sampler._is_due() for _ in range(64)) == most
 
 
-def test_further_stacks_are_one_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_further_stacks_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further stacks are one where there are too many."""
     monkeypatch.setattr(sampler, "MAX_FRAMES", 0)
     plugin = plugwasm.Plugin(
         b'(module (func (export "spin") (loop $l (br $l))))', limits=plugwasm.Limits(timeout=0.3)

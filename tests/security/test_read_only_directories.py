@@ -155,7 +155,8 @@ def openings(guest: Guest, fd: int, name: str) -> Iterator[tuple[int, int, int, 
         )
 
 
-def test_each_function_of_wasi_is_known_to_change_files_or_not() -> None:
+def test_functions_are_classified() -> None:
+    """Each function of WASI is known to change files or not."""
     assert not CHANGES.keys() & LEAVES.keys()
     assert CHANGES.keys() | LEAVES.keys() == set(abi.SIGNATURES)
 
@@ -172,9 +173,8 @@ def test_each_function_of_wasi_is_known_to_change_files_or_not() -> None:
         ("sub", "deep"),
     ],
 )
-def test_no_way_to_open_in_a_read_only_directory_gives_anything_that_writes(
-    beneath: str | None, name: str, base: Path
-) -> None:
+def test_open_gives_nothing_writable(beneath: str | None, name: str, base: Path) -> None:
+    """No way to open in a read only directory gives anything that writes."""
     attacker = Attacker(f"ro:{base / 'granted'}")
     fd = 3 if beneath is None else attacker.opened(beneath, ALL_RIGHTS & ~WRITE)
     before = state(base)
@@ -199,7 +199,8 @@ def test_no_way_to_open_in_a_read_only_directory_gives_anything_that_writes(
     assert state(base) == before
 
 
-def test_nothing_beneath_a_read_only_directory_can_be_changed_by_path(base: Path) -> None:
+def test_paths_cannot_be_changed(base: Path) -> None:
+    """Nothing beneath a read only directory can be changed by path."""
     attacker = Attacker(f"ro:{base / 'granted'}")
     before = state(base)
     sub = attacker.opened("folder", ALL_RIGHTS & ~WRITE)
@@ -211,8 +212,11 @@ def test_nothing_beneath_a_read_only_directory_can_be_changed_by_path(base: Path
     assert state(base) == before
 
 
-def test_what_fails_in_a_read_only_directory_works_in_another(base: Path) -> None:
-    """Each function that changes files does so in one of the ways that the tests above try."""
+def test_same_calls_work_when_writable(base: Path) -> None:
+    """What fails in a read only directory works in another.
+
+    Each function that changes files does so in one of the ways that the tests above try.
+    """
     worked = set()
     for place in range(4):
         root = plant(base / f"writable{place}")
@@ -240,7 +244,8 @@ def test_what_fails_in_a_read_only_directory_works_in_another(base: Path) -> Non
     assert worked == CHANGES.keys()
 
 
-def test_functions_that_leave_files_alone_do_so(base: Path) -> None:
+def test_reading_functions_change_nothing(base: Path) -> None:
+    """Functions that leave files alone do so."""
     attacker = Attacker(f"ro:{base / 'granted'}")
     file, folder = attacker.opened("file"), attacker.opened("sub")
     before = state(base)
@@ -274,7 +279,8 @@ def test_functions_that_leave_files_alone_do_so(base: Path) -> None:
     assert state(base) == before
 
 
-def test_a_descriptor_under_another_number_stays_read_only(base: Path) -> None:
+def test_renumbered_descriptor_is_read_only(base: Path) -> None:
+    """A descriptor under another number stays read only."""
     attacker = Attacker(f"ro:{base / 'granted'}", base / "other")
     before = state(base / "granted")
     file = attacker.opened("file", READ, fd=3)
@@ -291,7 +297,8 @@ def test_a_descriptor_under_another_number_stays_read_only(base: Path) -> None:
     assert state(base / "granted") == before
 
 
-def test_nothing_goes_into_or_out_of_a_read_only_directory(base: Path) -> None:
+def test_no_moves_in_or_out(base: Path) -> None:
+    """Nothing goes into or out of a read only directory."""
     attacker = Attacker(f"ro:{base / 'granted'}", base / "other")
     before = state(base)
     sub = attacker.opened("sub", fd=3)
@@ -314,8 +321,11 @@ def test_nothing_goes_into_or_out_of_a_read_only_directory(base: Path) -> None:
     }
 
 
-def test_a_file_that_cannot_be_written_cannot_be_truncated_by_opening_it(base: Path) -> None:
-    """The system truncates also what is opened to read only; such an opening needs the right to write."""
+def test_open_cannot_truncate(base: Path) -> None:
+    """A file that cannot be written cannot be truncated by opening it.
+
+    The system truncates also what is opened to read only; such an opening needs the right to write.
+    """
     attacker = Attacker(base / "granted")
     file = base / "granted" / "file"
     _, _, rights, inheriting = attacker.fdstat(3)
@@ -340,9 +350,8 @@ def _mode(grant: str, base: Path) -> str:
     ],
     ids=["a writable directory in a read-only one", "both read-only"],
 )
-def test_a_writable_directory_in_a_read_only_one_is_writable(
-    grants: tuple[str, str], writable: set[int], base: Path
-) -> None:
+def test_writable_inside_read_only(grants: tuple[str, str], writable: set[int], base: Path) -> None:
+    """A writable directory in a read only one is writable."""
     attacker = Attacker(*(_mode(grant, base) for grant in grants))
     paths = [
         os.path.relpath(base / "granted" / "sub" / "inner", base / grant.removeprefix("ro:"))
@@ -363,10 +372,11 @@ def test_a_writable_directory_in_a_read_only_one_is_writable(
 
 @pytest.mark.parametrize("inner", ["granted", "granted/sub", "granted/sub/../sub/.", "a link"])
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_read_only_directory_that_is_in_a_writable_one_is_refused(
-    inner: str, order: int, base: Path
-) -> None:
-    """Its `ro:` would promise what does not hold."""
+def test_read_only_inside_writable_is_refused(inner: str, order: int, base: Path) -> None:
+    """A read only directory that is in a writable one is refused.
+
+    Its `ro:` would promise what does not hold.
+    """
     (base / "a link").symlink_to(base / "granted" / "sub")
     paths = [(f"ro:{base / inner}", "/inner"), (str(base / "granted"), "/granted")][::order]
     with pytest.raises(
@@ -377,8 +387,12 @@ def test_a_read_only_directory_that_is_in_a_writable_one_is_refused(
         )
 
 
-def test_a_hard_link_that_the_host_made_is_one_file_in_both_directories(base: Path) -> None:
-    """A grant is about names: the file is writable through the writable one, and no guest can make such a link."""
+def test_hard_link_in_both_directories(base: Path) -> None:
+    """A hard link that the host made is one file in both directories.
+
+    A grant is about names: the file is writable through the writable one, and no guest can make
+    such a link.
+    """
     (base / "other" / "shared").hardlink_to(base / "granted" / "file")
     attacker = Attacker(f"ro:{base / 'granted'}", base / "other")
     assert attacker.open("file", WRITE, fd=3)[0] == abi.ROFS

@@ -86,7 +86,8 @@ DENSE = {
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.parametrize("document", DENSE.values(), ids=DENSE)
-def test_reading_a_recording_takes_a_small_multiple_of_its_size(document: str) -> None:
+def test_memory_to_read_recording(document: str) -> None:
+    """Reading a recording takes a small multiple of its size."""
     text = READS.format(paths=sys.path, document=document)
     run = subprocess.run(
         [sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False
@@ -96,7 +97,8 @@ def test_reading_a_recording_takes_a_small_multiple_of_its_size(document: str) -
     assert int(grown) < 8 * int(size), run.stdout
 
 
-def test_what_is_saved_is_read_also_when_there_is_much_of_it(tmp_path: Path) -> None:
+def test_large_recording_round_trip(tmp_path: Path) -> None:
+    """What is saved is read also when there is much of it."""
     value = Value(i64=5)
     host_calls = (
         HostCall("f", args=(value,), results=(value,)),
@@ -132,13 +134,15 @@ def test_what_is_saved_is_read_also_when_there_is_much_of_it(tmp_path: Path) -> 
         ('"' + "x" * (2**16 - 1) + '", [[', 2, 56 + 8 + 2 * 56),
     ],
 )
-def test_what_stands_in_strings_weighs_nothing(text: str, depth: int, weight: int) -> None:
+def test_strings_weigh_nothing(text: str, depth: int, weight: int) -> None:
+    """What stands in strings weighs nothing."""
     found = JsonSize(text.encode())
     assert (found.depth, found.memory_bytes) == (depth, weight)
 
 
 @pytest.mark.parametrize("number", ["1" * 10_000_000, "nan:" + "1" * 10_000_000])
-def test_a_number_of_ten_million_digits_is_refused(number: str) -> None:
+def test_huge_number_is_refused(number: str) -> None:
+    """A number of ten million digits is refused."""
     document = recorded(ECHO, "x")
     document["calls"][0]["host_calls"] = [{"name": "f", "args": [{"f64": number}]}]
     with pytest.raises(RecordingError, match="length"):
@@ -158,9 +162,8 @@ def ending_at_its_deadline(**limits: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("recorded_timeout", [CENTURIES, None])
-def test_a_replay_ends_at_the_deadline_of_whoever_replays_and_not_at_the_recordings(
-    recorded_timeout: float | None,
-) -> None:
+def test_replay_deadline_is_of_replayer(recorded_timeout: float | None) -> None:
+    """A replay ends at the deadline of whoever replays, and not at the recording's."""
     recording = read(ending_at_its_deadline(timeout=recorded_timeout))
     start = time.monotonic()
     assert isinstance(
@@ -169,7 +172,8 @@ def test_a_replay_ends_at_the_deadline_of_whoever_replays_and_not_at_the_recordi
     assert time.monotonic() - start < 20
 
 
-def test_a_call_that_did_not_end_at_its_deadline_has_no_longer_either() -> None:
+def test_unfinished_call_gets_no_more_time() -> None:
+    """A call that did not end at its deadline has no longer either."""
     document = ending_at_its_deadline(timeout=CENTURIES)
     del document["calls"][0]["error"]
     document["calls"][0]["output"] = {"text": ""}
@@ -185,7 +189,8 @@ SLOW = (
 )
 
 
-def test_all_calls_together_have_ten_times_as_long_as_one() -> None:
+def test_total_time_of_all_calls() -> None:
+    """All calls together have ten times as long as one."""
     document = recorded(SLOW, "")
     document["calls"] *= 100_000
     start = time.monotonic()
@@ -194,7 +199,8 @@ def test_all_calls_together_have_ten_times_as_long_as_one() -> None:
     assert time.monotonic() - start < 20
 
 
-def test_what_a_host_function_did_a_million_times_ends_at_the_deadline() -> None:
+def test_million_host_effects_end_in_time() -> None:
+    """What a host function did a million times ends at the deadline."""
     asks = guest(export("run", "(call $f)"), '(import "extism:host/user" "f" (func $f))')
     document = recorded(
         asks,
@@ -210,7 +216,8 @@ def test_what_a_host_function_did_a_million_times_ends_at_the_deadline() -> None
     assert time.monotonic() - start < 20
 
 
-def test_a_recorded_sleep_of_centuries_takes_no_time() -> None:
+def test_recorded_sleep_takes_no_time() -> None:
+    """A recorded sleep of centuries takes no time."""
     wasi = """(module
       (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1)
@@ -227,7 +234,8 @@ def test_a_recorded_sleep_of_centuries_takes_no_time() -> None:
 # ---- other limits ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_replay_logs_no_more_than_a_plugin_may(caplog: pytest.LogCaptureFixture) -> None:
+def test_replay_log_rate(caplog: pytest.LogCaptureFixture) -> None:
+    """A replay logs no more than a plugin may."""
     recording = read(recorded(LOGS, "", limits=Limits(log_lines_per_second=1)))
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -235,7 +243,8 @@ def test_a_replay_logs_no_more_than_a_plugin_may(caplog: pytest.LogCaptureFixtur
     assert len(caplog.records) < 200
 
 
-def test_limits_that_a_recording_does_not_name_are_those_of_whoever_replays() -> None:
+def test_unnamed_limits_are_of_replayer() -> None:
+    """Limits that a recording does not name are those of whoever replays."""
     grows = guest(
         export(
             "run",
@@ -251,7 +260,8 @@ def test_limits_that_a_recording_does_not_name_are_those_of_whoever_replays() ->
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-def test_what_is_kept_of_each_call_is_what_the_recording_has() -> None:
+def test_kept_calls_equal_recording() -> None:
+    """What is kept of each call is what the recording has."""
     program = f"""
 import json, sys
 sys.path[:0] = {sys.path!r}
@@ -280,7 +290,8 @@ print(peak() - before)
     assert int(run.stdout) < 100 * 2**20, f"{int(run.stdout) >> 20} MiB"
 
 
-def test_calls_after_the_end_of_the_instance_are_refused() -> None:
+def test_calls_after_instance_end() -> None:
+    """Calls after the end of the instance are refused."""
     traps = b'(module (func (export "run") unreachable))'
     document = recorded(traps, "")
     document["calls"] *= 3
@@ -291,7 +302,8 @@ def test_calls_after_the_end_of_the_instance_are_refused() -> None:
 # ---- files -------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_only_the_recording_names_is_not_shown_in_errors(tmp_path: Path) -> None:
+def test_error_hides_recorded_file(tmp_path: Path) -> None:
+    """A file that only the recording names is not shown in errors."""
     secret = tmp_path / "secret"
     secret.write_text("(root:$6$verysecret$hash)")
     document = recorded(ECHO, "x")
@@ -314,9 +326,8 @@ def test_what_is_no_file_is_not_read(origin: str) -> None:
         read(document).replay()
 
 
-def test_a_text_that_is_the_recorded_one_is_replayed_and_a_binary_may_be_another(
-    tmp_path: Path,
-) -> None:
+def test_recorded_text_is_replayed(tmp_path: Path) -> None:
+    """A text that is the recorded one is replayed and a binary may be another."""
     source = tmp_path / "plugin.wat"
     source.write_bytes(ECHO if isinstance(ECHO, bytes) else ECHO.encode())
     recording = read(recorded(source, "x"))
@@ -331,9 +342,8 @@ def test_a_text_that_is_the_recorded_one_is_replayed_and_a_binary_may_be_another
 
 
 @pytest.mark.parametrize("change", [{"main": "nothing"}, {"modules": []}])
-def test_a_recording_whose_modules_make_no_plugin_is_refused(
-    change: dict[str, Any], tmp_path: Path
-) -> None:
+def test_recording_without_plugin(change: dict[str, Any], tmp_path: Path) -> None:
+    """A recording whose modules make no plugin is refused."""
     source = tmp_path / "plugin.wat"
     source.write_bytes(ECHO if isinstance(ECHO, bytes) else ECHO.encode())
     with pytest.raises(

@@ -384,25 +384,24 @@ def on_stack(request: pytest.FixtureRequest) -> tuple[int, dict[str, str]]:
     return request.param, outcomes(request.param)
 
 
-def test_nothing_that_a_plugin_does_to_a_stack_of_any_size_kills_the_process(
-    on_stack: tuple[int, dict[str, str]],
-) -> None:
+def test_any_stack_keeps_process_alive(on_stack: tuple[int, dict[str, str]]) -> None:
+    """Nothing that a plugin does to a stack of any size kills the process."""
     kib, found = on_stack
     # What Python alone would overflow such a stack with is the application's own affair.
     left_out = ("python:", "app:") if 0 < kib < 1024 else ("python:",) if 0 < kib < 4096 else ()
     assert not (bad := lethal(found, left_out)), bad
 
 
-def test_recursion_without_end_is_an_error(on_stack: tuple[int, dict[str, str]]) -> None:
+def test_endless_recursion_is_error(on_stack: tuple[int, dict[str, str]]) -> None:
+    """Recursion without end is an error."""
     _, found = on_stack
     assert {
         name: what for name, what in found.items() if name.startswith("ends:") and what == "ok"
     } == {}
 
 
-def test_on_a_stack_of_usual_size_calls_work_and_plugins_can_call_plugins(
-    on_stack: tuple[int, dict[str, str]],
-) -> None:
+def test_usual_stack_suffices(on_stack: tuple[int, dict[str, str]]) -> None:
+    """On a stack of usual size, calls work and plugins can call plugins."""
     kib, found = on_stack
     if not 0 < kib < 1024:
         assert {
@@ -416,9 +415,8 @@ def test_on_a_stack_of_usual_size_calls_work_and_plugins_can_call_plugins(
 
 
 @pytest.mark.parametrize("limit", [NORMAL_LIMIT, 10**6])
-def test_a_plugin_can_be_called_from_anywhere_in_the_stack_of_an_application_that_recurses(
-    limit: int,
-) -> None:
+def test_call_from_deep_python_stack(limit: int) -> None:
+    """A plugin can be called from anywhere in the stack of an application that recurses."""
     found = outcomes(0, limit)
     assert not (bad := lethal(found)), bad
     assert "ok" in found.values()

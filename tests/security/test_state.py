@@ -39,7 +39,8 @@ LARGE = {
 
 
 @pytest.mark.parametrize("what", LARGE)
-def test_more_than_is_allowed_is_refused_before_there_is_an_instance(what: str) -> None:
+def test_excess_is_refused_before_instance(what: str) -> None:
+    """More than is allowed is refused before there is an instance."""
     with pytest.raises(
         OutOfMemoryError,
         match=r"may hold \d+ bytes outside of its memories .* its limit is 8388608 \(`Limits\.instance_bytes`",
@@ -49,7 +50,8 @@ def test_more_than_is_allowed_is_refused_before_there_is_an_instance(what: str) 
         CompiledPlugin(LARGE[what], limits=Limits(memory_bytes=2**20))
 
 
-def test_as_much_as_is_allowed_is_allowed_and_no_more() -> None:
+def test_exact_limit_is_allowed() -> None:
+    """As much as is allowed is allowed and no more."""
     wasm = with_globals(1000)
     state = read_facts(wasm)[4]
     assert 16_000 <= state < 17_000
@@ -111,8 +113,12 @@ def show(wasm):
         "tables",
     ],
 )
-def test_an_instance_takes_no_more_than_is_counted(made: str) -> None:
-    """What the engine does with a module's sections is measured, so that a new version of it that takes more is found."""
+def test_instance_takes_what_is_counted(made: str) -> None:
+    """An instance takes no more than is counted.
+
+    What the engine does with a module's sections is measured, so that a new version of it that
+    takes more is found.
+    """
     script = MEASURE + f"show(module({made}))"
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -128,7 +134,8 @@ def test_an_instance_takes_no_more_than_is_counted(made: str) -> None:
 
 
 @needs_proc
-def test_functions_that_are_reached_through_the_host_are_counted_too() -> None:
+def test_host_linked_functions_count() -> None:
+    """Functions that are reached through the host are counted too."""
     script = """
 names = [f"g{i:04}" for i in range(3000)]
 lib = "(module " + "".join(f'(func (export "{n}"))' for n in names) + '(func (export "_start")))'
@@ -142,7 +149,8 @@ show({"wasm": [{"name": "lib", "data": lib.encode()}, {"data": main.encode()}]})
     assert took <= counted + 100_000
 
 
-def test_linked_modules_and_commands_count_together() -> None:
+def test_linked_modules_count() -> None:
+    """Linked modules and commands count together."""
     one = with_globals(1000)
     for extra in ("", '(func (export "_start"))'):
         lib = wat_to_wasm(
@@ -158,8 +166,11 @@ def test_linked_modules_and_commands_count_together() -> None:
             CompiledPlugin(plugin, limits=Limits(instance_bytes=both - 1))
 
 
-def test_instances_of_commands_that_stay_are_counted_as_they_come() -> None:
-    """A command that imports a global has its instances in the plugin's own store, where each stays."""
+def test_kept_commands_count() -> None:
+    """Instances of commands that stay are counted as they come.
+
+    A command that imports a global has its instances in the plugin's own store, where each stays.
+    """
     lib = '(module (global (export "g") i32 (i32.const 0)))'
     command = f'(module (import "lib" "g" (global i32)) {"(global i32 (i32.const 0))" * 1000} (func (export "_start")) (func (export "c")))'
     main = '(module (import "command" "c" (func $c)) (func (export "f") (call $c)))'
@@ -180,7 +191,8 @@ def test_instances_of_commands_that_stay_are_counted_as_they_come() -> None:
     assert plugin.call("f") == b""
 
 
-def test_a_command_that_has_a_store_of_its_own_can_be_called_as_often_as_one_likes() -> None:
+def test_command_in_own_store_is_unlimited() -> None:
+    """A command that has a store of its own can be called as often as one likes."""
     command = f'(module {"(global i32 (i32.const 0))" * 1000} (func (export "_start")) (func (export "c")))'
     main = '(module (import "command" "c" (func $c)) (func (export "f") (call $c)))'
     plugin = Plugin(manifest(("command", command), main), limits=Limits(instance_bytes=30_000))
@@ -194,7 +206,8 @@ GROW = "(call $answer (i64.extend_i32_s (table.grow {} (ref.null func) (i32.wrap
 
 
 @pytest.mark.parametrize("tables", [1, 4, 16])
-def test_tables_take_no_more_than_memories_may(tables: int) -> None:
+def test_table_limit(tables: int) -> None:
+    """Tables take no more than memories may."""
     text = guest(
         "(table 0 funcref)" * tables
         + "".join(export(f"grow{i}", GROW.format(i)) for i in range(tables))
@@ -206,14 +219,16 @@ def test_tables_take_no_more_than_memories_may(tables: int) -> None:
         assert number(plugin.call(f"grow{i}", most.to_bytes(8, "little"))) == 0
 
 
-def test_a_table_that_starts_with_more_is_refused() -> None:
+def test_table_minimum_over_limit() -> None:
+    """A table that starts with more is refused."""
     text = '(module (table 200000 funcref) (func (export "f")))'
     assert Plugin(text).call("f") == b""
     with pytest.raises(OutOfMemoryError):
         Plugin(text, limits=Limits(memory_bytes=MIB)).call("f")
 
 
-def test_tables_of_linked_modules_share_what_there_is() -> None:
+def test_tables_of_linked_modules() -> None:
+    """Tables of linked modules share what there is."""
     lib = '(module (table 0 funcref) (func (export "g") (param i32) (result i32) (table.grow (ref.null func) (local.get 0))))'
     main = guest(
         '(import "lib" "g" (func $g (param i32) (result i32))) (table 0 funcref)'
@@ -227,7 +242,8 @@ def test_tables_of_linked_modules_share_what_there_is() -> None:
         assert number(plugin.call("f", (2**16).to_bytes(8, "little"))) == 0
 
 
-def test_tables_of_a_command_are_bounded_in_each_of_its_stores() -> None:
+def test_tables_of_command_stores() -> None:
+    """Tables of a command are bounded in each of its stores."""
     lib = (
         '(module (table 0 funcref) (table 0 funcref) (func (export "_start"))'
         '(func (export "g") (param i32) (result i32) (table.grow 1 (ref.null func) (local.get 0))))'
@@ -244,7 +260,8 @@ def test_tables_of_a_command_are_bounded_in_each_of_its_stores() -> None:
         assert number(plugin.call("f", (2**16).to_bytes(8, "little"))) == 0
 
 
-def test_facts_of_a_module_with_all_of_it() -> None:
+def test_module_facts() -> None:
+    """Facts of a module with all of it."""
     text = """(module (import "a" "f" (func)) (import "a" "m" (memory 1)) (table 3 funcref) (table 1 2 funcref) (memory 2) (memory 3 4)
         (global i32 (i32.const 0)) (func $x) (func $y) (elem func $x $y) (data "abc") (tag) (export "x" (func $x)) (start $y))"""
     state = 448 * 2 + 64 * 2 + 16 + 112 + 16 + 16 + 16 * 4 + 32 * 3

@@ -45,8 +45,11 @@ KEEPER = """(type $t (func (result i32))) (table $kept 1 funcref)
     (func (export "use") (result i32) (call_indirect $kept (type $t) (i32.const 0)))"""
 
 
-def test_a_function_of_a_command_cannot_be_kept_by_a_reactor() -> None:
-    """It would be freed with the command's store while the reactor's table still refers to it."""
+def test_reactor_cannot_keep_command_function() -> None:
+    """A function of a command cannot be kept by a reactor.
+
+    It would be freed with the command's store while the reactor's table still refers to it.
+    """
     plugin = modules(
         reactor=KEEPER,
         apart=f"""(import "reactor" "keep" (func $keep (param funcref))) (func $own (result i32) (i32.const 7))
@@ -66,7 +69,8 @@ def test_a_function_of_a_command_cannot_be_kept_by_a_reactor() -> None:
 )
 @pytest.mark.parametrize("place", ["param", "result"])
 @pytest.mark.parametrize("way", ["into the command", "out of the command"])
-def test_only_numbers_pass_between_stores(type: str, place: str, way: str) -> None:
+def test_only_numbers_pass(type: str, place: str, way: str) -> None:
+    """Only numbers pass between stores."""
     declared = f'(type $t (func)) (func $it (import "{{module}}" "it") ({place} {type}))'
     has_it = f'(type $t (func)) (func (export "it") ({place} {type}) unreachable)'
     uses = '(func (export "f"))'
@@ -93,7 +97,8 @@ def test_only_numbers_pass_between_stores(type: str, place: str, way: str) -> No
         assert "only values of type i32, i64, f32 and f64" in str(caught.value)
 
 
-def test_a_reference_passes_between_commands_no_more_than_to_a_reactor() -> None:
+def test_references_between_commands() -> None:
+    """A reference passes between commands no more than to a reactor."""
     plugin = modules(
         inner=f'{COMMAND} (func (export "take") (param funcref))',
         outer=f"""(import "inner" "take" (func $take (param funcref))) (func $own) (elem declare func $own)
@@ -104,8 +109,11 @@ def test_a_reference_passes_between_commands_no_more_than_to_a_reactor() -> None
         plugwasm.Plugin(plugin)
 
 
-def test_numbers_of_every_type_pass_in_both_directions() -> None:
-    """With every bit: NaNs with payloads, negative and large ones."""
+def test_numbers_of_every_type() -> None:
+    """Numbers of every type pass in both directions.
+
+    With every bit: NaNs with payloads, negative and large ones.
+    """
     signature = "(param i32 i64 f32 f64) (result f64 f32 i64 i32)"
     back = "(local.get 3) (local.get 2) (local.get 1) (local.get 0)"
     plugin = modules(
@@ -123,8 +131,12 @@ def test_numbers_of_every_type_pass_in_both_directions() -> None:
     assert plugwasm.Plugin(plugin).call("f") == b""
 
 
-def test_a_reference_of_a_command_in_the_plugins_own_store_is_fine() -> None:
-    """One that imports a table as well lives there until the plugin's instance ends, so a reactor can keep its functions."""
+def test_reference_within_plugin_store() -> None:
+    """A reference of a command in the plugin's own store is fine.
+
+    One that imports a table as well lives there until the plugin's instance ends, so a reactor can
+    keep its functions.
+    """
     plugin = modules(
         reactor=KEEPER.replace(
             "(table $kept 1 funcref)", '(table $kept (export "table") 1 funcref)'
@@ -138,7 +150,8 @@ def test_a_reference_of_a_command_in_the_plugins_own_store_is_fine() -> None:
     assert plugwasm.Plugin(plugin).call("f") == b""
 
 
-def test_a_type_that_cannot_be_passed_is_no_key_error() -> None:
+def test_unsupported_type_is_no_key_error() -> None:
+    """A type that cannot be passed is no key error."""
     engine = Engine()
     for name in ("v128", "reference", "exnref"):
         with pytest.raises(EngineFailure, match=f"a value of type {name} cannot be passed"):
@@ -148,8 +161,12 @@ def test_a_type_that_cannot_be_passed_is_no_key_error() -> None:
 # ---- whose memory ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_wasi_call_gets_the_memory_of_its_caller_in_whatever_store_that_is() -> None:
-    """A command of its own store calls a reactor, which calls a command that lives in the plugin's store, which calls WASI."""
+def test_wasi_memory_of_caller() -> None:
+    """A WASI call gets the memory of its caller in whatever store that is.
+
+    A command of its own store calls a reactor, which calls a command that lives in the plugin's
+    store, which calls WASI.
+    """
     plugin = modules(
         holder='(global (export "global") i32 (i32.const 0))',
         here=f"""(import "holder" "global" (global i32)) {CLOCK} (memory (export "memory") 1)
@@ -164,9 +181,8 @@ def test_a_wasi_call_gets_the_memory_of_its_caller_in_whatever_store_that_is() -
             assert made.call("f") == b""
 
 
-def test_a_wasi_function_that_a_library_exports_again_writes_to_the_memory_of_who_calls_it() -> (
-    None
-):
+def test_wasi_reexported_by_library() -> None:
+    """A WASI function that a library exports again writes to the memory of who calls it."""
     plugin = modules(
         library=f"""{CLOCK} (export "clock" (func $clock)) (memory (export "memory") 1)
             (func (export "touch") {NOW} (i64.store (i32.const 64) (i64.const 0)))
@@ -178,7 +194,8 @@ def test_a_wasi_function_that_a_library_exports_again_writes_to_the_memory_of_wh
     assert plugwasm.Plugin(plugin, wasi=True).call("f") == b""
 
 
-def test_a_wasi_function_in_a_table_writes_to_the_memory_of_who_calls_it() -> None:
+def test_wasi_function_in_table() -> None:
+    """A WASI function in a table writes to the memory of who calls it."""
     plugin = modules(
         library=f"""{CLOCK} (table (export "table") 1 funcref) (elem (i32.const 0) $clock) (memory (export "memory") 1)
             (func (export "wrote") (result i32) {NOW} (i64.store (i32.const 64) (i64.const 0)) (i32.const 0))
@@ -193,8 +210,11 @@ def test_a_wasi_function_in_a_table_writes_to_the_memory_of_who_calls_it() -> No
     assert plugwasm.Plugin(plugin, wasi=True).call("f") == b""
 
 
-def test_a_wasi_function_that_is_called_by_name_decides_nothing_about_memories() -> None:
-    """The kernel calls it then, and the kernel's memory is not the plugin's."""
+def test_wasi_function_called_by_name() -> None:
+    """A WASI function that is called by name decides nothing about memories.
+
+    The kernel calls it then, and the kernel's memory is not the plugin's.
+    """
     plugin = modules(
         main=f"""(import "{WASI}" "sched_yield" (func $yield (result i32))) (export "yield" (func $yield)) {CLOCK}
             (memory (export "memory") 1) (func (export "f") (result i32) {NOW} (i32.eqz {WROTE}))"""
@@ -204,7 +224,8 @@ def test_a_wasi_function_that_is_called_by_name_decides_nothing_about_memories()
         assert made.call("f") == b""
 
 
-def test_a_caller_without_a_memory_gets_an_error_number_whatever_others_have() -> None:
+def test_wasi_caller_without_memory() -> None:
+    """A caller without a memory gets an error number whatever others have."""
     plugin = modules(
         library=f'{CLOCK} (export "clock" (func $clock)) (memory (export "memory") 1) (func (export "touch") {NOW})',
         main="""(import "library" "clock" (func $clock (param i32 i64 i32) (result i32))) (import "library" "touch" (func $touch))
@@ -214,7 +235,8 @@ def test_a_caller_without_a_memory_gets_an_error_number_whatever_others_have() -
     assert plugwasm.Plugin(plugin, wasi=True).call("f") == b""  # 21: EFAULT
 
 
-def test_the_memory_of_a_command_is_not_kept_when_its_store_is_gone() -> None:
+def test_command_memory_is_released() -> None:
+    """The memory of a command is not kept when its store is gone."""
     plugin = modules(
         apart=f'{CLOCK} (memory (export "memory") 1) {COMMAND} (func (export "run") (result i32) {NOW} (i32.eqz {WROTE}))',
         main='(import "apart" "run" (func $run (result i32))) (func (export "f") (result i32) (call $run))',
@@ -232,8 +254,12 @@ BURN = """(func $burn (param $rounds i32) (loop $again
     (br_if $again (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1))))))"""
 
 
-def test_fuel_is_spent_once_in_whatever_store() -> None:
-    """A command that calls back into the plugin's store spends what is left there too: burning there again and again is not for nothing."""
+def test_fuel_is_spent_once() -> None:
+    """Fuel is spent once in whatever store.
+
+    A command that calls back into the plugin's store spends what is left there too: burning there
+    again and again is not for nothing.
+    """
     plugin = modules(
         reactor=f'{BURN} (export "burn" (func $burn))',
         apart=f"""(import "reactor" "burn" (func $burn (param i32))) {COMMAND}
@@ -252,7 +278,8 @@ def test_fuel_is_spent_once_in_whatever_store() -> None:
         assert made.fuel_used == 50_000
 
 
-def test_fuel_that_commands_of_the_plugins_own_store_use_counts_once() -> None:
+def test_fuel_of_commands_in_plugin_store() -> None:
+    """Fuel that commands of the plugin's own store use counts once."""
     plugin = modules(
         holder='(global (export "global") i32 (i32.const 0))',
         here=f'(import "holder" "global" (global i32)) {BURN} {COMMAND} (func (export "run") (call $burn (i32.const 1000)))',
@@ -286,8 +313,12 @@ def first_used_by_threads(compiled):
 """
 
 
-def test_what_a_command_imports_is_made_before_threads_call_it() -> None:
-    """Four threads call a command for the first time. What they shared was made by each of them, and freed while others still held it."""
+def test_command_imports_made_before_threads() -> None:
+    """What a command imports is made before threads call it.
+
+    Four threads call a command for the first time. What they shared was made by each of them, and
+    freed while others still held it.
+    """
     program = """
 N = 300
 functions = "".join(f'(func (export "f{i}"))' for i in range(N))
@@ -307,7 +338,8 @@ print("well")
     assert ends(IN_THREADS + program) == "well\n"
 
 
-def test_observed_plugins_that_threads_start_at_once_hold_the_callbacks_they_import() -> None:
+def test_threads_start_observed_plugins() -> None:
+    """Observed plugins that threads start at once hold the callbacks they import."""
     program = """
 import threading, gc, sys
 import plugwasm
@@ -325,8 +357,11 @@ print("well")
     assert ends(IN_THREADS + program) == "well\n"
 
 
-def test_a_store_holds_the_host_functions_that_were_imported_into_it() -> None:
-    """Whoever else lets go of them."""
+def test_store_holds_host_functions() -> None:
+    """A store holds the host functions that were imported into it.
+
+    Whoever else lets go of them.
+    """
 
     @plugwasm.host_fn(namespace="test:stores")
     def noted() -> int:
@@ -343,7 +378,8 @@ def test_a_store_holds_the_host_functions_that_were_imported_into_it() -> None:
     assert noted._host in store._functions
 
 
-def test_the_plan_for_the_pool_is_made_by_one_thread() -> None:
+def test_pool_plan_made_by_one_thread() -> None:
+    """The plan for the pool is made by one thread."""
     wat = '(module (memory (export "memory") 1) (func (export "f")))'
     links = []
 
@@ -370,8 +406,11 @@ def test_the_plan_for_the_pool_is_made_by_one_thread() -> None:
     assert links == [False, True]
 
 
-def test_a_command_in_the_plugins_own_store_makes_its_host_functions_once() -> None:
-    """They stay in that store, so one for each call and import would be memory that no limit counts."""
+def test_command_host_functions_made_once() -> None:
+    """A command in the plugin's own store makes its host functions once.
+
+    They stay in that store, so one for each call and import would be memory that no limit counts.
+    """
     plugin = modules(
         holder='(global (export "global") i32 (i32.const 0))',
         here=f"""(import "holder" "global" (global i32)) {CLOCK} (memory (export "memory") 1)
@@ -390,8 +429,12 @@ def test_a_command_in_the_plugins_own_store_makes_its_host_functions_once() -> N
 # ---- stacks that cannot be looked at ---------------------------------------------------------------------------------------------------
 
 
-def test_a_stack_that_could_not_be_looked_at_is_no_endless_one() -> None:
-    """With no descriptor left the system does not say where the main thread's stack ends. That is said, and looked at again later."""
+def test_unknown_stack_has_no_room() -> None:
+    """A stack that could not be looked at is no endless one.
+
+    With no descriptor left the system does not say where the main thread's stack ends. That is
+    said, and looked at again later.
+    """
     program = """
 import os, resource
 import plugwasm
@@ -431,8 +474,11 @@ print(0 < stack.measurement.call_depth < 100, stack.room() < 2**40)
 
 
 @pytest.mark.parametrize("count", [60, 150, 200, 255])
-def test_commands_in_a_chain_that_is_too_long_for_a_stack_are_a_trap(count: int) -> None:
-    """Each call of one is made by a host function within that of the one before."""
+def test_long_command_chain_is_trap(count: int) -> None:
+    """Commands in a chain that is too long for a stack are a trap.
+
+    Each call of one is made by a host function within that of the one before.
+    """
     first = f'{COMMAND} (func (export "f") (result i32) (i32.const 0))'
     rest = [
         f'(import "m{i}" "f" (func $f (result i32))) {COMMAND} (func (export "f") (result i32) (call $f))'

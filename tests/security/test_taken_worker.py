@@ -83,7 +83,8 @@ BOMBS = {
 
 @MEASURED
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_what_a_worker_says_in_a_call_is_refused_before_anything_is_built_of_it(bomb: str) -> None:
+def test_call_messages_are_validated(bomb: str) -> None:
+    """What a worker says in a call is refused before anything is built of it."""
     grown, error = said(f"start(); hear(); {bomb}")
     assert error.startswith("WorkerError"), error
     # What was sent may be held once; nothing is built of it.
@@ -101,7 +102,8 @@ def test_what_a_worker_says_in_a_call_is_refused_before_anything_is_built_of_it(
     ],
     ids=["measures", "exports", "exports that could be", "the end of a call"],
 )
-def test_what_a_worker_says_at_its_start_is_bounded_too(bomb: str) -> None:
+def test_start_messages_are_validated(bomb: str) -> None:
+    """What a worker says at its start is bounded too."""
     grown, error = said(f"hear(); hear(); {bomb}")
     assert error.startswith("WorkerError"), error
     assert grown < 80 * 2**20, f"{grown >> 20} MiB"
@@ -140,9 +142,10 @@ def test_what_a_worker_says_at_its_start_is_bounded_too(bomb: str) -> None:
         ),
     ],
 )
-def test_each_field_of_a_message_is_a_claim(
+def test_message_fields_are_claims(
     answers: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each field of a message is a claim."""
     with worker_runs(monkeypatch, f"start(); hear(); {answers}; forever()"):
         plugin = IsolatedPlugin(SIMPLE, name="p", limits=Limits(memory_bytes=2**24))
         with pytest.raises(WorkerError, match=f"(?s)`f` of plugin `p`: its process .*{says}"):
@@ -150,9 +153,8 @@ def test_each_field_of_a_message_is_a_claim(
         plugin.close()
 
 
-def test_blocks_that_a_host_function_reads_have_together_no_more_than_the_guests_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_blocks_read_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that a host function reads have together no more than the guest's memory."""
     program = """
 start(); hear()
 say(m.HostCall(FIRST, [0], [None]))
@@ -174,7 +176,8 @@ while True:
         plugin.close()
 
 
-def test_an_error_with_a_long_message_and_many_frames_arrives_shortened() -> None:
+def test_long_error_is_shortened() -> None:
+    """An error with a long message and many frames arrives shortened."""
     text = guest(export("f", "(call $error_set <<no>>)"))
     with (
         IsolatedPlugin(text, functions=[]) as plugin,
@@ -192,9 +195,8 @@ def test_an_error_with_a_long_message_and_many_frames_arrives_shortened() -> Non
     assert msgspec.msgpack.decode(m.encoder.encode(failed), type=m.Failed) == failed
 
 
-def test_descriptors_that_a_worker_sends_along_do_not_stay_in_the_application(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_sent_descriptors_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptors that a worker sends along do not stay in the application."""
     program = """
 start()
 import array
@@ -254,7 +256,8 @@ def taken(monkeypatch: pytest.MonkeyPatch, attack: str, **limits: Any) -> Any:
 
 
 @ONLY_LINUX
-def test_a_taken_worker_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_new_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A taken worker starts no thread."""
     attack = """
 started = 0
 for _ in range(2000):
@@ -273,9 +276,10 @@ return [started, raw]
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else"
 )
-def test_where_there_is_no_filter_a_user_without_privileges_starts_no_threads_and_nothing_else_is_promised(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_no_filter_unprivileged_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no filter, a user without privileges starts no threads, and nothing else is
+    promised.
+    """
     attack = """
 try:
     threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
@@ -302,7 +306,8 @@ except RuntimeError as error:
 
 
 @ONLY_LINUX
-def test_a_taken_worker_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A taken worker starts no process."""
     attack = """
 found = []
 X86 = os.uname().machine == "x86_64"
@@ -331,9 +336,8 @@ MAPPINGS = {
 
 @ONLY_LINUX
 @pytest.mark.parametrize("kind", MAPPINGS)
-def test_no_memory_of_a_taken_worker_escapes_its_limit(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_limit_cannot_be_escaped(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory of a taken worker escapes its limit."""
     later = kind == "made writable later"
     attack = f"""
 held = 0
@@ -352,9 +356,8 @@ return held
 
 
 @ONLY_LINUX
-def test_the_first_stack_and_the_address_space_of_a_taken_worker_are_bounded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_stack_and_address_space_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first stack and the address space of a taken worker are bounded."""
     attack = """
 found = [resource.getrlimit(kind) for kind in (resource.RLIMIT_STACK, resource.RLIMIT_AS, resource.RLIMIT_NPROC)]
 mapped = 0
@@ -373,9 +376,8 @@ return [found, mapped]
 
 
 @ONLY_LINUX
-def test_a_taken_worker_with_a_directory_cannot_have_signals_sent(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_no_signals_by_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A taken worker with a directory cannot have signals sent."""
     attack = """
 file, found = os.open(GRANTED, os.O_RDONLY), []
 for command, argument in ((8, os.getppid()), (10, 9), (15, bytes(8)), (1024, 0), (1031, 2**20), (1033, 1)):
@@ -402,7 +404,8 @@ return sorted(set(found))
 
 
 @ONLY_LINUX
-def test_a_worker_that_starts_no_threads_still_compiles_ticks_and_cancels() -> None:
+def test_worker_without_threads_works() -> None:
+    """A worker that starts no threads still compiles, ticks and cancels."""
     many = "".join(
         f'(func (export "f{i}") (param i32) (result i32) (i32.mul (local.get 0) (i32.const {i})))'
         for i in range(300)

@@ -89,9 +89,10 @@ def compiled(source: str, *, pooled: bool = False, **options: Any) -> CompiledPl
 @pytest.mark.parametrize(
     ("way", "pooled"), [*((way, False) for way in WAYS), *((way, True) for way in list(WAYS)[::4])]
 )
-def test_a_call_that_would_not_end_times_out_within_twice_its_deadline_and_its_instance_is_replaced(
-    way: str, pooled: bool
-) -> None:
+def test_endless_call_times_out(way: str, pooled: bool) -> None:
+    """A call that would not end times out within twice its deadline and its instance is
+    replaced.
+    """
     fields = {"timeout_ms": 100, "memory": {"max_pages": 1200}}
     with Plugin(compiled(endless(way), pooled=pooled, fields=fields)) as plugin:
         took = []
@@ -113,8 +114,12 @@ def test_a_call_that_would_not_end_times_out_within_twice_its_deadline_and_its_i
         assert number(plugin.call("count")) == 1
 
 
-def test_a_bulk_operation_that_has_begun_is_finished_and_the_next_is_not_begun() -> None:
-    """The engine looks at the clock between two bulk operations, not inside of one; what bounds that is the size of a memory."""
+def test_bulk_operation_is_finished() -> None:
+    """A bulk operation that has begun is finished and the next is not begun.
+
+    The engine looks at the clock between two bulk operations, not inside of one; what bounds that
+    is the size of a memory.
+    """
     took = []
     with Plugin(
         compiled(endless("memory.fill after memory.fill"), fields={"timeout_ms": 1})
@@ -159,9 +164,8 @@ STARTS = {
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["own memory", "from the pool"])
 @pytest.mark.parametrize("where", STARTS)
-def test_a_start_that_would_not_end_times_out_within_twice_the_deadline_of_the_call_that_needs_it(
-    where: str, pooled: bool
-) -> None:
+def test_endless_start_times_out(where: str, pooled: bool) -> None:
+    """A start that would not end times out within twice the deadline of the call that needs it."""
     made = CompiledPlugin(manifest(*STARTS[where], timeout_ms=100))
     made._starts = 3 if pooled else -100  # the instance after three is the first from the pool
     with Plugin(made) as plugin:
@@ -180,7 +184,8 @@ def test_a_start_that_would_not_end_times_out_within_twice_the_deadline_of_the_c
 
 
 @pytest.mark.parametrize("where", STARTS)
-def test_a_start_that_would_not_end_can_be_cancelled(where: str) -> None:
+def test_endless_start_is_cancelled(where: str) -> None:
+    """A start that would not end can be cancelled."""
     with Plugin(manifest(*STARTS[where])) as plugin:
         for _ in range(2):
             call = InThread(plugin.call, "quick")
@@ -193,7 +198,9 @@ NAPS = """(module (import "extism:host/user" "nap" (func $nap))
     (func (export "_initialize") (call $nap)) (func (export "nap") (call $nap)) (func (export "quick")))"""
 
 
-def test_the_deadline_of_a_first_call_covers_its_start_and_the_call_together() -> None:
+def test_deadline_covers_start_and_call() -> None:
+    """The deadline of a first call covers its start and the call together."""
+
     def nap(*_: Any) -> None:
         naps.append(1)
         time.sleep(0.3)
@@ -211,7 +218,8 @@ def test_the_deadline_of_a_first_call_covers_its_start_and_the_call_together() -
         assert plugin.call("nap") == b""
 
 
-def test_what_is_compiled_before_the_first_call_does_not_count() -> None:
+def test_compile_time_does_not_count() -> None:
+    """What is compiled before the first call does not count."""
     with Plugin(
         manifest(endless("memory.fill after memory.fill"), timeout_ms=150), functions=[TOUCH]
     ) as plugin:
@@ -241,9 +249,8 @@ WORKS = guest(
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["own memory", "from the pool"])
 @pytest.mark.parametrize("fate", ["timed out", "cancelled"])
-def test_one_of_two_plugins_of_a_compiled_plugin_is_ended_and_the_other_runs_on_to_its_own_end(
-    fate: str, pooled: bool
-) -> None:
+def test_timeout_spares_other_plugin(fate: str, pooled: bool) -> None:
+    """One of two plugins of a compiled plugin is ended and the other runs on to its own end."""
     over, working = threading.Event(), threading.Event()
 
     def wait(*_: Any) -> None:
@@ -313,7 +320,8 @@ SLEEPS = {
 @pytest.mark.parametrize("sleep", SLEEPS)
 @pytest.mark.parametrize("name", ["sleep", "_initialize"])
 @pytest.mark.parametrize("end", ["a deadline", "a cancel"])
-def test_a_deadline_and_a_cancel_end_a_sleep(sleep: str, name: str, end: str) -> None:
+def test_deadline_and_cancel_end_sleep(sleep: str, name: str, end: str) -> None:
+    """A deadline and a cancel end a sleep."""
     function = "sleep" if name == "sleep" else "quick"
     with Plugin(
         manifest(
@@ -335,7 +343,8 @@ def test_a_deadline_and_a_cancel_end_a_sleep(sleep: str, name: str, end: str) ->
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_cancel_ends_a_call_whatever_it_does_and_its_instance_is_replaced(way: str) -> None:
+def test_cancel_ends_call(way: str) -> None:
+    """A cancel ends a call whatever it does and its instance is replaced."""
     with Plugin(compiled(endless(way), fields={"memory": {"max_pages": 1200}})) as plugin:
         for _ in range(2):
             assert number(plugin.call("count")) == 1
@@ -345,9 +354,10 @@ def test_a_cancel_ends_a_call_whatever_it_does_and_its_instance_is_replaced(way:
                 call.result()
 
 
-def test_a_cancel_in_the_moment_of_the_deadline_ends_the_call_with_one_of_the_two_and_does_not_touch_the_next() -> (
-    None
-):
+def test_cancel_at_deadline() -> None:
+    """A cancel in the moment of the deadline ends the call with one of the two and does not touch
+    the next.
+    """
     with Plugin(compiled(endless("a loop"), fields={"timeout_ms": 30})) as plugin:
         for i in range(15):
             timer = threading.Timer(0.022 + i / 1000, plugin.cancel_handle().cancel)
@@ -402,9 +412,10 @@ for name, (source, function, functions) in guests.items():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX signals")
-def test_ctrl_c_ends_a_long_call_in_the_main_thread_within_a_fifth_of_a_second_and_the_plugin_goes_on() -> (
-    None
-):
+def test_ctrl_c_ends_long_call() -> None:
+    """Ctrl-C ends a long call in the main thread within a fifth of a second and the plugin
+    goes on.
+    """
     script = INTERRUPTED
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
@@ -479,9 +490,8 @@ print([os.waitpid(pid, 0)[1] for pid in children])
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork")
 @pytest.mark.parametrize("fuel", [None, 10**15], ids=["without fuel", "with fuel"])
-def test_after_a_fork_the_live_plugins_of_parent_and_children_go_on_each_for_itself(
-    fuel: int | None,
-) -> None:
+def test_fork_with_live_plugins(fuel: int | None) -> None:
+    """After a fork, the live plugins of parent and children go on each for itself."""
     script = FORKED.format(fuel=fuel)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
@@ -494,7 +504,8 @@ def test_after_a_fork_the_live_plugins_of_parent_and_children_go_on_each_for_its
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_fuel_limit_ends_a_call_whatever_it_does_and_all_of_it_was_used(way: str) -> None:
+def test_fuel_limit_ends_call(way: str) -> None:
+    """A fuel limit ends a call whatever it does and all of it was used."""
     made = compiled(endless(way), fields={"memory": {"max_pages": 1200}}, fuel_limit=100_000)
     with Plugin(made) as plugin:
         for _ in range(2):
@@ -505,7 +516,8 @@ def test_a_fuel_limit_ends_a_call_whatever_it_does_and_all_of_it_was_used(way: s
 
 
 @pytest.mark.parametrize("where", STARTS)
-def test_a_fuel_limit_ends_a_start_that_would_not_end(where: str) -> None:
+def test_fuel_limit_ends_start(where: str) -> None:
+    """A fuel limit ends a start that would not end."""
     with Plugin(manifest(*STARTS[where]), fuel_limit=100_000) as plugin:
         for _ in range(2):
             with pytest.raises(OutOfFuelError):
@@ -536,7 +548,9 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_fuel_that_a_call_used_is_told_however_it_ended(ending: str) -> None:
+def test_fuel_used_is_reported(ending: str) -> None:
+    """The fuel that a call used is told however it ended."""
+
     def fails(*_: Any) -> None:
         raise LookupError
 
@@ -557,7 +571,8 @@ def test_the_fuel_that_a_call_used_is_told_however_it_ended(ending: str) -> None
 
 
 @pytest.mark.parametrize("size", [10, 1000, 20_000])
-def test_bulk_operations_use_fuel_by_their_size(size: int) -> None:
+def test_fuel_of_bulk_operations(size: int) -> None:
+    """Bulk operations use fuel by their size."""
     source = guest(
         export("fill", f"(memory.fill (i32.const 0) (i32.const 1) (i32.const {size}))")
         + export("copy", f"(memory.copy (i32.const 0) (i32.const 100000) (i32.const {size}))")
@@ -574,7 +589,8 @@ def test_bulk_operations_use_fuel_by_their_size(size: int) -> None:
             assert size <= (plugin.fuel_used or 0) - least < size + 100
 
 
-def test_fuel_that_one_plugin_used_up_is_there_for_another_of_the_same_compiled_plugin() -> None:
+def test_fuel_is_per_plugin() -> None:
+    """Fuel that one plugin used up is there for another of the same compiled plugin."""
     made = compiled(endless("a loop"), fuel_limit=100_000)
     with Plugin(made) as a, Plugin(made) as b:
         with pytest.raises(OutOfFuelError):

@@ -124,9 +124,8 @@ OBJECTS = b'{"items":[' + b"{}," * 997 + b"{}]}"
     ],
     ids=range(11),
 )
-def test_an_output_may_have_as_many_values_as_the_limit_and_no_more(
-    returns: Any, codec: Any, output: bytes
-) -> None:
+def test_output_values_limit(returns: Any, codec: Any, output: bytes) -> None:
+    """An output may have as many values as the limit and no more."""
     sent = Sent(codec) if codec in (JSON, MSGPACK) else codec
     with Plugin(ECHO, functions=[], limits=SMALL, name="echo") as plugin:
         with pytest.raises(
@@ -155,7 +154,8 @@ def test_what_is_in_a_text_is_no_value(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("hidden", [b"[],", b"\\u005b\\u005d,"])
-def test_json_within_a_text_that_a_model_reads_is_counted(hidden: bytes) -> None:
+def test_json_in_text_is_counted(hidden: bytes) -> None:
+    """JSON within a text that a model reads is counted."""
     with Plugin(ECHO, functions=[], limits=SMALL) as plugin:
         assert plugin.call("echo", b'{"text": "[[],[]]"}', returns=Hidden) == Hidden(text="[[],[]]")
         with pytest.raises(OutputError, match="decoded_values"):
@@ -174,9 +174,8 @@ def test_json_within_a_text_that_a_model_reads_is_counted(hidden: bytes) -> None
     ],
     ids=range(6),
 )
-def test_what_is_passed_to_a_host_function_has_the_limits_of_the_plugin_that_passes_it(
-    kind: Any,
-) -> None:
+def test_host_parameters_have_limits(kind: Any) -> None:
+    """What is passed to a host function has the limits of the plugin that passes it."""
     data = PACKED if MSGPACK in getattr(kind, "__metadata__", ()) else LISTS
     data = b'{"items":' + data + b"}" if kind is Order else OBJECTS if kind is Users else data
     with serving(kind, Limits(decoded_values=2100)) as generous:
@@ -191,7 +190,8 @@ def test_what_is_passed_to_a_host_function_has_the_limits_of_the_plugin_that_pas
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32-le", "utf-8-sig"])
-def test_plain_json_is_counted_in_whatever_encoding_it_is(encoding: str) -> None:
+def test_json_in_any_encoding_is_counted(encoding: str) -> None:
+    """Plain JSON is counted in whatever encoding it is."""
     odd = '["\u2200\u2222",' * 2  # in UTF-16 there are bytes of quotes in these
     with serving(Annotated[list, Json], SMALL) as plugin:
         assert plugin.call("run", (odd + "1]]").encode(encoding)) == b"read"
@@ -201,7 +201,9 @@ def test_plain_json_is_counted_in_whatever_encoding_it_is(encoding: str) -> None
             plugin.call("run", (odd + "[" * 300).encode(encoding))
 
 
-def test_the_limit_holds_however_a_plugin_is_called() -> None:
+def test_limit_in_every_way_to_call() -> None:
+    """The limit holds however a plugin is called."""
+
     class Search:
         def echo(self, data: bytes) -> list[list[int]]: ...  # type: ignore[empty-body]
 
@@ -222,7 +224,8 @@ def test_the_limit_holds_however_a_plugin_is_called() -> None:
         isolated.call("echo", LISTS, returns=list)
 
 
-def test_the_limit_holds_in_a_set_of_plugins(tmp_path: Path) -> None:
+def test_limit_in_plugin_set(tmp_path: Path) -> None:
+    """The limit holds in a set of plugins."""
     (tmp_path / "one.wasm").write_text(ECHO)
     with plugwasm.PluginSet(plugins=[tmp_path / "one.wasm"], functions=[], limits=SMALL) as plugins:
         (result,) = plugins.all("echo", LISTS, returns=list)
@@ -241,9 +244,8 @@ def test_the_limit_holds_in_a_set_of_plugins(tmp_path: Path) -> None:
         ("Users", "None", "{},"),
     ],
 )
-def test_thirty_megabytes_of_empty_containers_take_no_time_and_no_memory(
-    returns: str, codec: str, unit: str
-) -> None:
+def test_empty_containers_bomb(returns: str, codec: str, unit: str) -> None:
+    """Thirty megabytes of empty containers take no time and no memory."""
     program = f"""
 import resource, sys, time
 sys.path.insert(0, {str(ROOT)!r})
@@ -311,7 +313,8 @@ UUIDS = [str(UUID(int=i * PRIME)).encode() for i in range(COUNT)]
     ],
     ids=range(17),
 )
-def test_numbers_of_one_hash_do_not_keep_the_host_busy(returns: Any, output: bytes) -> None:
+def test_hash_collisions(returns: Any, output: bytes) -> None:
+    """Numbers of one hash do not keep the host busy."""
     begin = time.process_time()
     with (
         Plugin(ECHO, functions=[]) as plugin,
@@ -326,7 +329,8 @@ def test_numbers_of_one_hash_do_not_keep_the_host_busy(returns: Any, output: byt
     assert time.process_time() - begin < 10
 
 
-def test_messagepack_has_keys_of_all_kinds_without_a_type() -> None:
+def test_messagepack_keys_without_type() -> None:
+    """MessagePack has keys of all kinds without a type."""
     tuples = msgspec.msgpack.encode(
         {
             (a * PRIME, b * PRIME, c * PRIME, d * PRIME): 0
@@ -344,7 +348,8 @@ def test_messagepack_has_keys_of_all_kinds_without_a_type() -> None:
         assert plugin.call("echo", words, returns=dict, codec=MSGPACK) == words
 
 
-def test_sets_and_dicts_within_the_limit_are_read_and_so_are_any_of_text() -> None:
+def test_sets_and_dicts_within_limit() -> None:
+    """Sets and dicts within the limit are read and so are any of text."""
     with Plugin(ECHO, functions=[], limits=Limits(decoded_keys=1000)) as plugin:
         assert len(plugin.call("echo", list(range(1000)), returns=set[int])) == 1000
         assert (
@@ -387,7 +392,8 @@ class Slow:
 
 
 @pytest.mark.parametrize("observe", [False, True])
-def test_to_read_an_output_counts_towards_the_time_of_its_call(observe: bool) -> None:
+def test_reading_counts_towards_call_time(observe: bool) -> None:
+    """To read an output counts towards the time of its call."""
     limits = Limits(timeout=0.5)
     with Plugin(ECHO, functions=[], limits=limits, name="echo", observe=observe) as plugin:
         with pytest.raises(
@@ -405,20 +411,22 @@ def test_to_read_an_output_counts_towards_the_time_of_its_call(observe: bool) ->
 
 
 @pytest.mark.parametrize("observe", [False, True])
-def test_the_same_for_an_isolated_plugin(observe: bool) -> None:
+def test_reading_time_of_isolated_plugin(observe: bool) -> None:
+    """To read an output counts towards the time of its call for an isolated plugin too."""
     with IsolatedPlugin(ECHO, functions=[], limits=Limits(timeout=0.5), observe=observe) as plugin:
         assert plugin.call("echo", "[1]", returns=list) == [1]
         with pytest.raises(TimeoutError, match="not read by then"):
             plugin.call("echo", 1, returns=list, codec=Slow())
 
 
-def test_an_output_that_came_at_the_last_moment_is_not_read_at_all() -> None:
+def test_late_output_is_not_read() -> None:
+    """An output that came at the last moment is not read at all."""
     from plugwasm._host.codecs import make_output_reader
-    from plugwasm._runtime.call_errors import parsed
+    from plugwasm._runtime.call_errors import parse_output
 
     compiled = plugwasm.CompiledPlugin(ECHO, functions=[])
     with pytest.raises(TimeoutError):
-        parsed(
+        parse_output(
             make_output_reader(list, None, None, "echo"),
             b"no JSON" * 10_000,
             time.monotonic() - 1,
@@ -428,9 +436,8 @@ def test_an_output_that_came_at_the_last_moment_is_not_read_at_all() -> None:
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-def test_a_host_function_is_not_called_when_reading_its_parameter_took_all_the_time(
-    size: int,
-) -> None:
+def test_late_parameter_skips_function(size: int) -> None:
+    """A host function is not called when reading its parameter took all the time."""
     called = []
     with (
         serving(
@@ -445,7 +452,8 @@ def test_a_host_function_is_not_called_when_reading_its_parameter_took_all_the_t
 
 
 @pytest.mark.parametrize("digits", [0, 10**6])
-def test_a_number_of_a_million_digits_is_refused_at_once(digits: int) -> None:
+def test_million_digits_are_refused(digits: int) -> None:
+    """A number of a million digits is refused at once."""
     before = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(digits)  # an application may have lifted Python's own limit
     begin = time.process_time()
@@ -468,7 +476,8 @@ def test_a_number_of_a_million_digits_is_refused_at_once(digits: int) -> None:
     assert time.process_time() - begin < 5
 
 
-def test_complaints_of_a_model_are_not_listed_when_there_are_many() -> None:
+def test_validation_errors_are_limited() -> None:
+    """Complaints of a model are not listed when there are many."""
     with (
         Plugin(ECHO, functions=[]) as plugin,
         pytest.raises(OutputError, match="5000 values of it are not valid"),
@@ -479,7 +488,8 @@ def test_complaints_of_a_model_are_not_listed_when_there_are_many() -> None:
 # ---- those who watch ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_observers_see_bytes_in_the_place_of_what_is_beyond_the_limits() -> None:
+def test_observers_see_bytes_beyond_limit() -> None:
+    """Observers see bytes in the place of what is beyond the limits."""
     seen = []
 
     class Watching(plugwasm.observing.Observer):

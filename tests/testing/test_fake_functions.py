@@ -14,7 +14,8 @@ from tests.support.harness_guests import ASK, ASKS, REMEMBERS, URL, USER
 from tests.support.paths import EXAMPLES
 
 
-def test_a_fake_returns_what_it_is_told_and_keeps_what_it_was_given() -> None:
+def test_fake_returns_and_keeps_arguments() -> None:
+    """A fake returns what it is told and keeps what it was given."""
     with Harness(EXAMPLES / "host_functions.wasm") as harness:
         fake = harness.host("greet", str, returns="Welcome")
         harness.host("add", int, int, returns=lambda a, b: a - b)
@@ -49,7 +50,8 @@ def test_a_fake_returns_what_it_is_told_and_keeps_what_it_was_given() -> None:
         ("", b""),
     ],
 )
-def test_what_a_fake_returns_becomes_memory_of_the_plugin(returns: Any, output: bytes) -> None:
+def test_fake_result_is_in_memory(returns: Any, output: bytes) -> None:
+    """What a fake returns becomes memory of the plugin."""
     with Harness(ASKS) as harness:
         harness.host("ask", returns=returns)
         assert harness.plugin().call("ask") == output
@@ -66,7 +68,8 @@ def test_what_a_fake_returns_becomes_memory_of_the_plugin(returns: Any, output: 
         (None, b"[1]"),
     ],
 )
-def test_what_a_fake_is_given_is_of_the_type_that_was_named(kind: Any, arg: object) -> None:
+def test_fake_argument_type(kind: Any, arg: object) -> None:
+    """What a fake is given is of the type that was named."""
     asks = guest(
         export("ask", "(drop (call $ask <<[1]>>))")
         + export("null", "(drop (call $ask (i64.const 0)))"),
@@ -85,7 +88,8 @@ def test_what_a_fake_is_given_is_of_the_type_that_was_named(kind: Any, arg: obje
         assert handle > 0
 
 
-def test_numbers_of_every_type_cross_in_both_directions() -> None:
+def test_fake_numbers_of_every_type() -> None:
+    """Numbers of every type cross in both directions."""
     kinds = {"i32": -(2**31), "i64": -(2**63), "f32": 0.5, "f64": -1e300}
     imports = [USER.format(name=f"f_{t}", type=f"(param {t}) (result {t})") for t in kinds]
     constant = {
@@ -109,7 +113,8 @@ def test_numbers_of_every_type_cross_in_both_directions() -> None:
             assert type(fake.calls[0].args[0]) is type(value)
 
 
-def test_a_fake_has_several_results_where_the_function_does() -> None:
+def test_fake_with_several_results() -> None:
+    """A fake has several results where the function does."""
     pair = USER.format(name="pair", type="(result i64 i32)")
     adds = guest(
         export(
@@ -136,9 +141,8 @@ def test_a_fake_has_several_results_where_the_function_does() -> None:
         (lambda: 1, TypeError),
     ],
 )
-def test_a_fake_that_returns_what_cannot_cross_fails_the_call(
-    returns: Any, error: type[Exception]
-) -> None:
+def test_fake_result_of_wrong_type(returns: Any, error: type[Exception]) -> None:
+    """A fake that returns what cannot cross fails the call."""
     with Harness(ASKS) as harness:
         harness.host("ask", returns=returns)
         with pytest.raises(
@@ -157,7 +161,8 @@ def test_a_fake_raises_what_it_is_told() -> None:
         assert harness.host_calls[0].error is raised.value.__cause__
 
 
-def test_a_fake_that_outlives_the_deadline_ends_the_call() -> None:
+def test_fake_outlives_deadline() -> None:
+    """A fake that outlives the deadline ends the call."""
     asks = guest(export("ask", "(drop (call $ask (i64.const 0)))"), ASK)
     with Harness(asks, limits=plugwasm.Limits(timeout=0.05)) as harness:
         harness.host("ask", returns=lambda _: time.sleep(0.2))
@@ -165,7 +170,8 @@ def test_a_fake_that_outlives_the_deadline_ends_the_call() -> None:
             harness.plugin().call("ask")
 
 
-def test_a_host_function_that_nobody_expects_fails_the_test_when_it_is_called() -> None:
+def test_unexpected_function_fails_test() -> None:
+    """A host function that nobody expects fails the test when it is called."""
     with Harness(ASKS, name="my") as harness:
         assert harness.plugin().call("echo", "fine") == b"fine"
         with pytest.raises(UnexpectedHostCallError) as raised:
@@ -178,13 +184,16 @@ def test_a_host_function_that_nobody_expects_fails_the_test_when_it_is_called() 
         assert isinstance(raised.value, plugwasm.HostFunctionError)
 
 
-def test_missing_host_functions_can_all_be_faked() -> None:
+def test_fake_all_missing_functions() -> None:
+    """Missing host functions can all be faked."""
     with Harness(ASKS, fake_missing=True) as harness:
         assert harness.plugin().call("ask") == b""
         assert harness.host_calls[0].args == (b"what",)
 
 
-def test_functions_of_the_application_are_called_and_watched() -> None:
+def test_spy_on_application_function() -> None:
+    """Functions of the application are called and watched."""
+
     @plugwasm.host_fn(name="greet")
     def greet(plugin: plugwasm.CurrentPlugin, who: str) -> str:
         return f"{plugin.config['greeting']} {who}"
@@ -229,7 +238,9 @@ def scale() -> plugwasm.Function:
     )
 
 
-def test_what_a_function_of_the_application_raises_is_kept() -> None:
+def test_spy_keeps_exception() -> None:
+    """What a function of the application raises is kept."""
+
     def ask(what: Annotated[list[int], plugwasm.Json]) -> bytes:
         raise KeyError(what)
 
@@ -241,7 +252,8 @@ def test_what_a_function_of_the_application_raises_is_kept() -> None:
         assert isinstance(call.error, ValueError)
 
 
-def test_a_function_of_the_application_with_another_type_is_a_link_error() -> None:
+def test_spy_of_other_type_is_link_error() -> None:
+    """A function of the application with another type is a link error."""
     with (
         Harness(ASKS, functions=[plugwasm.host_fn(name="ask")(lambda: None)]) as harness,
         pytest.raises(plugwasm.LinkError, match="what is offered"),
@@ -249,7 +261,8 @@ def test_a_function_of_the_application_with_another_type_is_a_link_error() -> No
         harness.plugin()
 
 
-def test_only_what_the_plugin_imports_can_be_faked() -> None:
+def test_only_imports_can_be_faked() -> None:
+    """Only what the plugin imports can be faked."""
     with Harness(EXAMPLES / "host_functions.wasm") as harness:
         with pytest.raises(
             plugwasm.LinkError, match="imports no host function `great`: did you mean `greet`"
@@ -268,7 +281,8 @@ def test_only_what_the_plugin_imports_can_be_faked() -> None:
             harness.host("add", int)
 
 
-def test_of_two_functions_of_one_name_the_namespace_tells_which() -> None:
+def test_namespace_tells_functions_apart() -> None:
+    """Of two functions of one name, the namespace tells which."""
     asks = guest(
         export("ask", "(call $give (call $ask (call $other (i64.const 0))))"),
         ASK,
@@ -284,7 +298,8 @@ def test_of_two_functions_of_one_name_the_namespace_tells_which() -> None:
         assert harness.plugin().call("ask") == b"from app to user"
 
 
-def test_what_modules_import_from_each_other_is_not_faked() -> None:
+def test_module_imports_are_not_faked() -> None:
+    """What modules import from each other is not faked."""
     provider = '(module (func (export "seven") (result i64) (i64.const 7)))'
     user = guest(
         export("get", "(call $answer (call $seven))"),
@@ -295,7 +310,8 @@ def test_what_modules_import_from_each_other_is_not_faked() -> None:
         assert not harness.host_calls
 
 
-def test_an_import_that_is_no_function_is_still_missing() -> None:
+def test_non_function_import_stays_missing() -> None:
+    """An import that is no function is still missing."""
     with (
         Harness('(module (import "app" "memory" (memory 1)))', fake_missing=True) as harness,
         pytest.raises(plugwasm.MissingImportError),
@@ -303,7 +319,8 @@ def test_an_import_that_is_no_function_is_still_missing() -> None:
         harness.plugin()
 
 
-def test_everything_expected_must_have_been_used() -> None:
+def test_everything_expected_is_used() -> None:
+    """Everything expected must have been used."""
     with Harness(ASKS) as harness:
         harness.assert_all_called()
         harness.host("ask")
@@ -318,6 +335,7 @@ def test_everything_expected_must_have_been_used() -> None:
             harness.assert_all_called()
 
 
-def test_a_harness_wants_what_it_can_link_itself() -> None:
+def test_harness_links_for_itself() -> None:
+    """A harness wants what it can link itself."""
     with pytest.raises(TypeError, match="it links the plugin itself"):
         Harness(plugwasm.CompiledPlugin(REMEMBERS))  # type: ignore[arg-type]

@@ -28,7 +28,8 @@ def request(url: str = URL, method: str = "POST", headers: str = "{}") -> str:
     return f'{{"url": "{url}", "method": "{method}", "headers": {headers}}}'
 
 
-def test_requests_are_answered_as_the_test_says() -> None:
+def test_fake_answers() -> None:
+    """Requests are answered as the test says."""
     with Harness(fetcher(), http_response_headers=True) as harness:
         route = (
             harness.http.post("https://API.example.com:443/user/1")
@@ -53,7 +54,8 @@ def test_requests_are_answered_as_the_test_says() -> None:
         assert route.requests[1].status == 404
 
 
-def test_of_several_routes_the_last_that_fits_counts() -> None:
+def test_last_matching_route_counts() -> None:
+    """Of several routes, the last that fits counts."""
     with Harness(fetcher()) as harness:
         harness.http.route(None, re.compile(r"https://.*\.example\.com/.*")).respond(body=b"any")
         harness.http.post(URL).respond(body=b"one")
@@ -75,7 +77,8 @@ def test_each_method_has_its_route(method: str) -> None:
         assert harness.http.requests[0].method == method.upper()
 
 
-def test_an_answer_can_be_made_of_the_request_and_be_a_redirect() -> None:
+def test_computed_answer_and_redirect() -> None:
+    """An answer can be made of the request and be a redirect."""
     with Harness(fetcher()) as harness:
         harness.http.post(URL).respond(307, headers={"Location": "/there"})
         harness.http.post("https://api.example.com/there").respond_with(
@@ -85,7 +88,8 @@ def test_an_answer_can_be_made_of_the_request_and_be_a_redirect() -> None:
     assert [it.url for it in harness.http.requests] == [URL, "https://api.example.com/there"]
 
 
-def test_a_failure_can_stand_for_an_answer() -> None:
+def test_failure_as_answer() -> None:
+    """A failure can stand for an answer."""
     with Harness(fetcher()) as harness:
         harness.http.post(URL).fail(ConnectionRefusedError(111, "Connection refused"))
         with pytest.raises(plugwasm.EgressError, match="Connection refused"):
@@ -93,7 +97,8 @@ def test_a_failure_can_stand_for_an_answer() -> None:
     assert isinstance(harness.http.requests[0].error, ConnectionRefusedError)
 
 
-def test_a_request_that_nobody_expects_fails_the_test_and_says_what_was_expected() -> None:
+def test_unexpected_request_fails_test() -> None:
+    """A request that nobody expects fails the test and says what was expected."""
     with Harness(fetcher(), name="my") as harness:
         with pytest.raises(UnexpectedRequestError) as raised:
             harness.plugin().call("fetch", request())
@@ -113,7 +118,8 @@ def test_a_request_that_nobody_expects_fails_the_test_and_says_what_was_expected
     assert pickle.loads(pickle.dumps(raised.value)).message == raised.value.message
 
 
-def test_the_manifest_and_the_policy_judge_before_the_test_answers() -> None:
+def test_manifest_and_policy_apply() -> None:
+    """The manifest and the policy judge before the test answers."""
     granted = manifest(fetcher(), allowed_hosts=["api.example.com"])
     with Harness(granted) as harness:
         harness.http.post("https://elsewhere.example.com/")
@@ -140,7 +146,8 @@ def test_the_manifest_and_the_policy_judge_before_the_test_answers() -> None:
         assert harness.http.requests[0].headers["authorization"] == "Bearer x"
 
 
-def test_addresses_of_ones_own_machine_can_be_faked_too() -> None:
+def test_loopback_address_can_be_faked() -> None:
+    """Addresses of one's own machine can be faked too."""
     with Harness(fetcher()) as harness:
         for url in (
             "http://localhost:8080/",
@@ -152,7 +159,8 @@ def test_addresses_of_ones_own_machine_can_be_faked_too() -> None:
             assert harness.plugin().call("fetch", request(url)) == url.encode()
 
 
-def test_a_route_that_no_plugin_could_take_is_refused_at_once() -> None:
+def test_impossible_route_is_refused() -> None:
+    """A route that no plugin could take is refused at once."""
     with Harness(fetcher()) as harness:
         with pytest.raises(plugwasm.EgressDeniedError, match="does not begin with http"):
             harness.http.get("ftp://example.com/")

@@ -19,7 +19,8 @@ from tests.support.paths import EXAMPLES
 # ---- vars of a plugin, from outside ------------------------------------------------------------------------------------------------------
 
 
-def test_a_plugin_begins_with_the_vars_it_is_given_and_shows_those_it_has() -> None:
+def test_initial_and_final_vars() -> None:
+    """A plugin begins with the vars it is given and shows those it has."""
     with plugwasm.Plugin(REMEMBERS, vars={"k": b"old", "other": b""}) as plugin:
         assert plugin.vars == {"k": b"old", "other": b""}
         assert plugin.call("swap") == b"old"
@@ -31,7 +32,8 @@ def test_a_plugin_begins_with_the_vars_it_is_given_and_shows_those_it_has() -> N
         assert plugin.call("swap") == b"old"
 
 
-def test_vars_outlive_an_instance_that_was_lost_and_begin_again_after_a_reset() -> None:
+def test_vars_outlive_instance() -> None:
+    """Vars outlive an instance that was lost and begin again after a reset."""
     with plugwasm.Plugin(REMEMBERS, vars={"k": b"old"}) as plugin:
         with pytest.raises(plugwasm.TrapError):
             plugin.call("die")
@@ -42,14 +44,16 @@ def test_vars_outlive_an_instance_that_was_lost_and_begin_again_after_a_reset() 
         assert plugin.call("swap") == b"old"
 
 
-def test_an_isolated_plugin_has_vars_in_the_same_way() -> None:
+def test_vars_of_isolated_plugin() -> None:
+    """An isolated plugin has vars in the same way."""
     with plugwasm.IsolatedPlugin(REMEMBERS, vars={"k": b"old"}) as plugin:
         assert plugin.vars == {"k": b"old"}
         assert plugin.call("swap") == b"old"
         assert plugin.vars == {"k": b"new"}
 
 
-def test_vars_to_begin_with_count_towards_the_limits() -> None:
+def test_vars_count_towards_limits() -> None:
+    """Vars to begin with count towards the limits."""
     limits = plugwasm.Limits(var_bytes=6, vars=2)
     with plugwasm.Plugin(REMEMBERS, vars={"k": b"12345"}, limits=limits) as plugin:
         assert plugin.call("swap") == b"12345"
@@ -67,7 +71,8 @@ def test_vars_to_begin_with_count_towards_the_limits() -> None:
 
 
 @pytest.mark.parametrize("vars", [{"k": "text"}, {"k": None}, {1: b""}])
-def test_vars_that_are_not_bytes_by_name_are_refused(vars: Any) -> None:
+def test_vars_are_validated(vars: Any) -> None:
+    """Vars that are not bytes by name are refused."""
     with pytest.raises(
         plugwasm.OptionError, match="vars: names must be text and values bytes, but `"
     ):
@@ -77,7 +82,8 @@ def test_vars_that_are_not_bytes_by_name_are_refused(vars: Any) -> None:
 # ---- what happened -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_harness_runs_a_plugin_and_keeps_its_calls() -> None:
+def test_harness_keeps_calls() -> None:
+    """A harness runs a plugin and keeps its calls."""
     harness = Harness(
         EXAMPLES / "count_vowels.wasm",
         config={"vowels": "a"},
@@ -104,7 +110,8 @@ def test_a_harness_runs_a_plugin_and_keeps_its_calls() -> None:
     assert harness.vars == {"total": (8).to_bytes(8, "little")}
 
 
-def test_vars_are_seen_before_during_and_after_a_plugin() -> None:
+def test_vars_before_during_and_after() -> None:
+    """Vars are seen before during and after a plugin."""
     with Harness(REMEMBERS, vars={"k": b"old"}) as harness:
         assert harness.vars == {"k": b"old"}
         plugin = harness.plugin()
@@ -116,9 +123,8 @@ def test_vars_are_seen_before_during_and_after_a_plugin() -> None:
         plugin.call("swap")
 
 
-def test_logs_are_kept_by_level_and_still_reach_the_application(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_logs_by_level(caplog: pytest.LogCaptureFixture) -> None:
+    """Logs are kept by level and still reach the application."""
     logger = logging.getLogger("plugwasm.plugin.talker")
     before = logger.level, list(logger.handlers)
     with Harness(LOGS, name="talker") as harness:
@@ -140,7 +146,8 @@ def test_logs_are_kept_by_level_and_still_reach_the_application(
         harness.logs.messages("warning")
 
 
-def test_the_log_level_is_what_the_plugin_sees() -> None:
+def test_log_level_reaches_plugin() -> None:
+    """The log level is what the plugin sees."""
     with Harness(LOGS, log_level="warn") as harness:
         assert number(harness.plugin().call("say")) == 3
     assert harness.logs.messages() == ["warn line", "error line"]
@@ -148,13 +155,15 @@ def test_the_log_level_is_what_the_plugin_sees() -> None:
         Harness(LOGS, log_level="loud")
 
 
-def test_two_harnesses_of_one_name_do_not_mix_their_logs() -> None:
+def test_logs_of_same_name_do_not_mix() -> None:
+    """Two harnesses of one name do not mix their logs."""
     with Harness(LOGS) as one, Harness(LOGS) as other:
         one.plugin().call("say")
         assert (len(one.logs), len(other.logs)) == (5, 0)
 
 
-def test_the_transcript_tells_what_happened_in_order() -> None:
+def test_transcript_is_in_order() -> None:
+    """The transcript tells what happened in order."""
     with Harness(EXAMPLES / "host_functions.wasm", config={"times": "2"}) as harness:
         harness.host("greet", str, returns=lambda who: f"Hi {who[:3]}")
         harness.host("add", raises=ValueError("too much"))
@@ -181,7 +190,8 @@ def test_the_transcript_tells_what_happened_in_order() -> None:
     ]
 
 
-def test_of_a_long_transcript_the_end_is_shown() -> None:
+def test_transcript_is_shortened() -> None:
+    """Of a long transcript, the end is shown."""
     with Harness(ASKS) as harness:
         plugin = harness.plugin()
         for number in range(203):
@@ -196,7 +206,8 @@ def test_of_a_long_transcript_the_end_is_shown() -> None:
 # ---- limits ------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_block_of_calls_takes_can_be_bounded() -> None:
+def test_bounds_of_block_of_calls() -> None:
+    """What a block of calls takes can be bounded."""
     grows = guest(
         export("grow", "(drop (memory.grow (i32.const 4)))") + export("idle", ""), memory=MEMORY
     )
@@ -246,7 +257,8 @@ def test_a_bound_on_nothing_is_an_error() -> None:
             pass
 
 
-def test_an_error_in_a_bounded_block_is_that_error() -> None:
+def test_bounds_keep_error_of_block() -> None:
+    """An error in a bounded block is that error."""
     with (
         Harness(guest(export("trap", "unreachable"))) as harness,
         pytest.raises(plugwasm.TrapError),
@@ -255,7 +267,8 @@ def test_an_error_in_a_bounded_block_is_that_error() -> None:
         harness.plugin().call("trap")
 
 
-def test_memory_that_cannot_be_seen_cannot_be_bounded() -> None:
+def test_bounds_need_visible_memory() -> None:
+    """Memory that cannot be seen cannot be bounded."""
     hidden = guest(export("idle", ""), memory="(memory 1)")
     with (
         Harness(hidden) as harness,
@@ -265,7 +278,8 @@ def test_memory_that_cannot_be_seen_cannot_be_bounded() -> None:
         harness.plugin().call("idle")
 
 
-def test_limits_hold_as_they_would_in_an_application() -> None:
+def test_limits_hold() -> None:
+    """Limits hold as they would in an application."""
     spins = guest(export("spin", LOOP))
     with Harness(spins, limits=plugwasm.Limits(timeout=0.05)) as harness:
         with pytest.raises(plugwasm.TimeoutError):
@@ -301,7 +315,8 @@ def wasi_guest() -> str:
     )
 
 
-def test_time_stands_until_the_test_moves_it() -> None:
+def test_time_stands_still() -> None:
+    """Time stands until the test moves it."""
     with Harness(wasi_guest(), wasi=True) as harness:
         plugin, other = harness.plugin(), harness.plugin()
 
@@ -337,7 +352,9 @@ def test_time_is_told_without_doubt() -> None:
     assert (clock.realtime(), clock.monotonic()) == (1, 1)
 
 
-def test_random_bytes_follow_from_the_seed() -> None:
+def test_random_follows_seed() -> None:
+    """Random bytes follow from the seed."""
+
     def chance(**settings: Any) -> int:
         with Harness(wasi_guest(), **settings) as harness:
             return number(harness.plugin().call("chance"))

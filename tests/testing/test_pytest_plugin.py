@@ -51,7 +51,8 @@ def says(text: str) -> str:
     return guest(export("say", f"(call $give <<{text}>>)"))
 
 
-def test_a_marker_says_which_plugin_is_under_test_and_what_is_around_it(project: Project) -> None:
+def test_marker(project: Project) -> None:
+    """A marker says which plugin is under test and what is around it."""
     project.build("build/my.wat")
     result = project.test(
         """
@@ -80,7 +81,8 @@ class TestClosed:
     result.assert_outcomes(passed=4)
 
 
-def test_settings_and_the_command_line_say_it_too(project: Project) -> None:
+def test_settings_and_command_line(project: Project) -> None:
+    """Settings and the command line say it too."""
     project.build("build/my.wat", says("settings"))
     project.build("other/your.wat", says("option"))
     project.pytester.makeini("[pytest]\nplugwasm_plugin = build/*.wat\nplugwasm_wasi = true\n")
@@ -109,7 +111,8 @@ def test_it(wasm_plugin):
         ).assert_outcomes(passed=1)
 
 
-def test_a_file_beside_the_test_comes_before_one_in_the_root(project: Project) -> None:
+def test_file_beside_test_over_root(project: Project) -> None:
+    """A file beside the test comes before one in the root."""
     project.build("my.wat", says("root"))
     project.build("tests/my.wat", says("beside"))
     project.test(
@@ -117,7 +120,8 @@ def test_a_file_beside_the_test_comes_before_one_in_the_root(project: Project) -
     ).assert_outcomes(passed=1)
 
 
-def test_a_harness_that_a_test_makes_finds_files_in_the_same_way(project: Project) -> None:
+def test_harness_finds_files_alike(project: Project) -> None:
+    """A harness that a test makes finds files in the same way."""
     project.build("build/my.wat", says("build"))
     project.build("tests/data/my.wat", says("data"))
     project.build("data/my.wat", says("not this one"))
@@ -133,7 +137,8 @@ def test(make_wasm_harness):
     result.assert_outcomes(passed=1)
 
 
-def test_a_module_or_a_manifest_can_be_given_itself(project: Project) -> None:
+def test_module_or_manifest_given(project: Project) -> None:
+    """A module or a manifest can be given itself."""
     result = project.test(f"""
 WAT = {says("here")!r}.encode()
 @pytest.mark.plugwasm(WAT)
@@ -152,9 +157,10 @@ def test_manifest(wasm_plugin): assert wasm_plugin.call("say") == b"here"
         (["build/a.wat", "b.wat"], '"build/a.wat", "b.wat"', ["build/a", "b"]),
     ],
 )
-def test_a_test_runs_once_for_each_build(
+def test_test_runs_for_each_build(
     project: Project, builds: list[str], marker: str, ids: list[str]
 ) -> None:
+    """A test runs once for each build."""
     for build in builds:
         project.build(build, says("x"))
     code = f'@pytest.mark.plugwasm({marker})\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"x"'
@@ -163,9 +169,8 @@ def test_a_test_runs_once_for_each_build(
     result.stdout.fnmatch_lines([f"*test_it.py::test[[]{name}[]] PASSED*" for name in ids])
 
 
-def test_a_plugin_that_is_not_there_fails_the_test_and_says_where_it_was_looked_for(
-    project: Project,
-) -> None:
+def test_missing_plugin_fails_test(project: Project) -> None:
+    """A plugin that is not there fails the test and says where it was looked for."""
     result = project.test(
         '@pytest.mark.plugwasm("build/*.wasm")\ndef test_marked(wasm_plugin): pass\ndef test_unsaid(wasm_plugin): pass\n'
         "def test_unrelated(): pass"
@@ -179,7 +184,8 @@ def test_a_plugin_that_is_not_there_fails_the_test_and_says_where_it_was_looked_
     )
 
 
-def test_a_failing_test_shows_what_the_plugin_did(project: Project) -> None:
+def test_failing_test_shows_transcript(project: Project) -> None:
+    """A failing test shows what the plugin did."""
     project.build("my.wat", LOGS)
     result = project.test(
         """
@@ -209,7 +215,8 @@ def test_passes(wasm_plugin):
     result.stdout.no_fnmatch_line("*quiet*")
 
 
-def test_what_is_not_expected_is_told_in_one_failure(project: Project) -> None:
+def test_unexpected_in_one_failure(project: Project) -> None:
+    """What is not expected is told in one failure."""
     project.build("my.wat", ASKS)
     result = project.test(
         "@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin):\n    wasm_plugin.call('ask')"
@@ -225,7 +232,8 @@ def test_what_is_not_expected_is_told_in_one_failure(project: Project) -> None:
     result.stdout.no_fnmatch_line("*plugwasm/*.py:*")
 
 
-def test_the_marker_is_known_and_the_fixtures_are_listed(project: Project) -> None:
+def test_marker_and_fixtures_are_listed(project: Project) -> None:
+    """The marker is known and the fixtures are listed."""
     project.test(
         "@pytest.mark.plugwasm\ndef test(): pass", "tests/test_it.py", "--strict-markers"
     ).assert_outcomes(passed=1)
@@ -234,9 +242,8 @@ def test_the_marker_is_known_and_the_fixtures_are_listed(project: Project) -> No
         result.stdout.fnmatch_lines([f"{name} -- *"])
 
 
-def test_a_run_without_plugins_imports_nothing_of_plugwasm_but_the_fixtures(
-    project: Project,
-) -> None:
+def test_run_without_plugins_is_light(project: Project) -> None:
+    """A run without plugins imports nothing of plugwasm but the fixtures."""
     (project.root / "test_it.py").write_text(
         "import sys\ndef test():\n    assert {m for m in sys.modules if m.startswith('plugwasm')} == {'plugwasm', 'plugwasm._pytest_plugin'}\n"
         "    assert not {'wasmtime', 'msgspec', 'urllib3'} & set(sys.modules)"
@@ -260,7 +267,8 @@ def test_a_run_without_plugins_imports_nothing_of_plugwasm_but_the_fixtures(
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_importing_the_harness_does_not_import_pytest() -> None:
+def test_harness_without_pytest() -> None:
+    """Importing the harness does not import pytest."""
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import plugwasm.testing; assert 'pytest' not in sys.modules"
     subprocess.run([sys.executable, "-I", "-c", program], check=True, timeout=60)
 
@@ -286,7 +294,8 @@ def test_it_is_found_by_its_entry_point(project: Project) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_example_of_an_authors_tests_passes(project: Project) -> None:
+def test_example_of_author_tests(project: Project) -> None:
+    """The example of an author's tests passes."""
     for name in (
         "test_count_vowels.py",
         "count_vowels.wasm",

@@ -195,7 +195,8 @@ def by_kind(function: str, kind: str, folder: Path) -> str:
     )
 
 
-def test_each_function_that_takes_a_descriptor_is_in_the_table() -> None:
+def test_descriptor_functions_in_table() -> None:
+    """Each function that takes a descriptor is in the table."""
     others = ("args_", "environ_", "clock_", "poll_", "proc_", "random_", "sched_")
     assert {name for name in SIGNATURES if not name.startswith(others)} == {
         function.partition(" ")[0] for function in BY_KIND
@@ -543,25 +544,27 @@ ON_FD = struct.Struct("<QB7xI28x")
         (ON_FD.pack(7, 1, 99), "BADF"),
     ],
 )
-def test_an_event_carries_the_error_of_its_subscription(
-    guest: Guest, subscription: bytes, expected: str
-) -> None:
-    """As wasi-libc has it: one bad descriptor in `poll` is POLLNVAL of that one, and no failure of all."""
+def test_event_carries_error(guest: Guest, subscription: bytes, expected: str) -> None:
+    """An event carries the error of its subscription.
+
+    As wasi-libc has it: one bad descriptor in `poll` is POLLNVAL of that one, and no failure of
+    all.
+    """
     assert call(guest, "poll_oneoff", subscription, DATA, 1, RESULT) == "ok"
     userdata, error, kind, _, _ = abi.EVENT.unpack(guest.memory.read(DATA, 32))
     assert (userdata, name_of(error), kind) == (7, expected, subscription[8])
 
 
-def test_a_name_that_must_be_new_is_not_looked_for_behind_a_link(
-    guest: Guest, tmp_path: Path
-) -> None:
+def test_new_name_is_not_followed(guest: Guest, tmp_path: Path) -> None:
+    """A name that must be new is not looked for behind a link."""
     assert guest.open("broken", BOTH, abi.O_CREAT | abi.O_EXCL)[0] == abi.EXIST
     assert not (tmp_path / "root" / "nowhere").exists()
     assert guest.opened("broken", BOTH, abi.O_CREAT) > 3
     assert (tmp_path / "root" / "nowhere").exists()
 
 
-def test_a_directory_of_a_read_only_tree_is_not_opened_for_writing_either(tmp_path: Path) -> None:
+def test_read_only_directory_not_writable(tmp_path: Path) -> None:
+    """A directory of a read only tree is not opened for writing either."""
     (tmp_path / "sub").mkdir()
     guest = Guest(Preopen(tmp_path, "/", read_only=True))
     assert guest.open("sub", BOTH, abi.O_DIRECTORY)[0] == abi.ISDIR
@@ -569,7 +572,8 @@ def test_a_directory_of_a_read_only_tree_is_not_opened_for_writing_either(tmp_pa
     assert guest.open("sub", READ, abi.O_DIRECTORY)[0] == 0
 
 
-def test_a_truncated_listing_is_gone_on_with_from_its_cookies(guest: Guest) -> None:
+def test_truncated_listing_continues(guest: Guest) -> None:
+    """A truncated listing is gone on with from its cookies."""
     everything = guest.names(3)
     assert len(everything) == len(set(everything)) == 10
     for length in (24, 30, 45, 70):

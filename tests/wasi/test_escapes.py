@@ -49,13 +49,15 @@ def test_no_path_leads_out(guest: Guest, base: Path, path: str) -> None:
     assert snapshot(base) == before
 
 
-def test_an_opened_directory_is_a_root_of_its_own(guest: Guest) -> None:
+def test_opened_directory_is_a_root(guest: Guest) -> None:
+    """An opened directory is a root of its own."""
     fd = guest.opened("sub")
     assert guest.open("../file", fd=fd)[0] == abi.PERM
     assert guest.read(guest.opened("inner", fd=fd)) == (0, b"inner")
 
 
-def test_links_that_the_guest_makes_lead_nowhere_outside(guest: Guest, base: Path) -> None:
+def test_guest_links_lead_nowhere_outside(guest: Guest, base: Path) -> None:
+    """Links that the guest makes lead nowhere outside."""
     assert guest.symlink("/etc/passwd", "made") == abi.PERM
     assert guest.symlink("../outside/secret", "made") == 0
     assert guest.open("made")[0] == abi.PERM
@@ -63,9 +65,8 @@ def test_links_that_the_guest_makes_lead_nowhere_outside(guest: Guest, base: Pat
     assert (base / "outside" / "secret").read_bytes() == SECRET
 
 
-def test_a_link_is_renamed_and_unlinked_itself_never_what_it_names(
-    guest: Guest, base: Path
-) -> None:
+def test_link_itself_renamed_and_unlinked(guest: Guest, base: Path) -> None:
+    """A link is renamed and unlinked itself never what it names."""
     plant_escapes(base)
     before = snapshot(base / "outside")
     assert guest.rename("abs", "renamed") == 0
@@ -78,13 +79,15 @@ def test_a_link_is_renamed_and_unlinked_itself_never_what_it_names(
     assert snapshot(base / "outside") == before
 
 
-def test_a_directory_moved_while_it_is_open_gives_no_way_up(guest: Guest, base: Path) -> None:
+def test_moved_directory_is_no_way_up(guest: Guest, base: Path) -> None:
+    """A directory moved while it is open gives no way up."""
     fd = guest.opened("sub/deep")
     shutil.move(base / "root" / "sub" / "deep", base / "outside" / "deep")
     assert guest.open("../secret", fd=fd)[0] == abi.PERM
 
 
-def test_swapping_a_directory_for_a_link_during_walks_never_shows_the_outside(base: Path) -> None:
+def test_directory_swapped_for_link(base: Path) -> None:
+    """Swapping a directory for a link during walks never shows the outside."""
     root = base / "root"
     guest = Guest(Preopen(root, "/data"))
     (root / "swap").mkdir()
@@ -119,9 +122,10 @@ def test_swapping_a_directory_for_a_link_during_walks_never_shows_the_outside(ba
 
 
 @pytest.mark.parametrize("rights", [READ, WRITE, BOTH, 0])
-def test_a_pipe_or_a_socket_is_refused_without_blocking(
+def test_pipe_or_socket_is_refused(
     guest: Guest, base: Path, rights: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A pipe or a socket is refused without blocking."""
     os.mkfifo(base / "root" / "pipe")
     assert guest.open("pipe", rights)[0] == abi.ACCES
     assert guest.open("pipe", rights, abi.O_CREAT | abi.O_TRUNC)[0] == abi.ACCES
@@ -131,9 +135,8 @@ def test_a_pipe_or_a_socket_is_refused_without_blocking(
         assert guest.open("socket", rights)[0] == abi.ACCES
 
 
-def test_a_pipe_swapped_in_at_the_last_moment_neither_blocks_nor_opens(
-    guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pipe_swapped_in(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe swapped in at the last moment neither blocks nor opens."""
     os.mkfifo(base / "root" / "pipe")
     as_it_was = os.stat(base / "root" / "file")
     real = path_resolution._lstat
@@ -146,9 +149,8 @@ def test_a_pipe_swapped_in_at_the_last_moment_neither_blocks_nor_opens(
     assert open_host_descriptors() == before
 
 
-def test_a_link_swapped_in_at_the_last_moment_is_not_followed(
-    guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_link_swapped_in(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link swapped in at the last moment is not followed."""
     root = base / "root"
     (root / "as_file").symlink_to("../outside/secret")
     (root / "as_directory").symlink_to("../outside")
@@ -172,9 +174,8 @@ def test_a_link_swapped_in_at_the_last_moment_is_not_followed(
     assert snapshot(base / "outside") == before
 
 
-def test_exclusive_creation_loses_to_a_file_that_appears_at_the_last_moment(
-    guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exclusive_creation_race(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exclusive creation loses to a file that appears at the last moment."""
     monkeypatch.setattr(path_resolution, "_lstat", lambda name, fd: None)
     assert guest.open("file", WRITE, abi.O_CREAT | abi.O_EXCL | abi.O_TRUNC)[0] == abi.EXIST
     assert (base / "root" / "file").read_bytes() == b"0123456789"
@@ -257,9 +258,8 @@ def perform(guest: Guest, operation: tuple[object, ...]) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(OPERATIONS, min_size=1, max_size=30))
-def test_no_sequence_of_calls_touches_anything_outside(
-    operations: list[tuple[object, ...]],
-) -> None:
+def test_random_calls_stay_inside(operations: list[tuple[object, ...]]) -> None:
+    """No sequence of calls touches anything outside."""
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         (base / "root" / "sub" / "deep").mkdir(parents=True)

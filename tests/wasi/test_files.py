@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(
 # What is granted works
 
 
-def test_a_file_is_written_and_read_back(guest: Guest, base: Path) -> None:
+def test_write_and_read_back(guest: Guest, base: Path) -> None:
+    """A file is written and read back."""
     fd = guest.opened("new", BOTH, abi.O_CREAT)
     assert guest.write(fd, b"hello") == (0, 5)
     assert guest.seek(fd, 0, 0) == (0, 0)
@@ -31,7 +32,8 @@ def test_a_file_is_written_and_read_back(guest: Guest, base: Path) -> None:
     assert (base / "root" / "new").read_bytes() == b"hello"
 
 
-def test_seek_and_tell_agree_from_every_origin(guest: Guest) -> None:
+def test_seek_and_tell(guest: Guest) -> None:
+    """Seek and tell agree from every origin."""
     fd = guest.opened("file")
     assert guest.seek(fd, 4, 0) == (0, 4)
     assert guest.seek(fd, -1, 1) == (0, 3)
@@ -45,7 +47,8 @@ def test_seek_and_tell_agree_from_every_origin(guest: Guest) -> None:
     assert guest.memory.u64(RESULT) == 10
 
 
-def test_positioned_reads_and_writes_leave_the_position_alone(guest: Guest, base: Path) -> None:
+def test_positioned_reads_and_writes(guest: Guest, base: Path) -> None:
+    """Positioned reads and writes leave the position alone."""
     fd = guest.opened("file", BOTH)
     assert guest.pread(fd, 3, 5) == (0, b"567")
     assert guest.pwrite(fd, b"AB", 1) == 0
@@ -53,7 +56,8 @@ def test_positioned_reads_and_writes_leave_the_position_alone(guest: Guest, base
     assert guest.pread(fd, 1, 1 << 63)[0] == abi.INVAL
 
 
-def test_append_goes_to_the_end_whatever_the_position(guest: Guest, base: Path) -> None:
+def test_append_ignores_position(guest: Guest, base: Path) -> None:
+    """Append goes to the end whatever the position."""
     fd = guest.opened("file", WRITE, fdflags=abi.FDFLAG_APPEND)
     assert guest.fdstat(fd)[1] == abi.FDFLAG_APPEND
     guest.seek(fd, 0, 0)
@@ -65,7 +69,8 @@ def test_append_goes_to_the_end_whatever_the_position(guest: Guest, base: Path) 
     assert guest.call("fd_fdstat_set_flags", fd, abi.FDFLAG_SYNC) == abi.INVAL
 
 
-def test_truncate_exclusive_and_directory_flags_do_what_they_say(guest: Guest, base: Path) -> None:
+def test_open_flags(guest: Guest, base: Path) -> None:
+    """Truncate exclusive and directory flags do what they say."""
     assert guest.open("file", WRITE, abi.O_CREAT | abi.O_EXCL)[0] == abi.EXIST
     assert guest.open("file", READ, abi.O_DIRECTORY)[0] == abi.NOTDIR
     assert guest.open("sub", WRITE)[0] == abi.ISDIR
@@ -95,7 +100,8 @@ def test_sizes_and_times_can_be_set(guest: Guest, base: Path) -> None:
     )
 
 
-def test_setting_a_time_to_now_uses_the_applications_clock(base: Path) -> None:
+def test_time_set_to_application_clock(base: Path) -> None:
+    """Setting a time to now uses the application's clock."""
     guest = Guest(Preopen(base / "root", "/data"), now=lambda: 123_000_000_456)
     assert (
         guest.call("path_filestat_set_times", 3, 1, *guest.path("file"), 0, 0, abi.SET_MTIM_NOW)
@@ -105,7 +111,8 @@ def test_setting_a_time_to_now_uses_the_applications_clock(base: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve space")
-def test_allocate_grows_a_file_and_has_a_limit_for_each_call(guest: Guest) -> None:
+def test_allocate_grows_up_to_limit(guest: Guest) -> None:
+    """Allocate grows a file and has a limit for each call."""
     fd = guest.opened("file", BOTH)
     assert guest.call("fd_allocate", fd, 5, 100) == 0
     assert guest.stat("file")[1][4] == 105
@@ -114,7 +121,8 @@ def test_allocate_grows_a_file_and_has_a_limit_for_each_call(guest: Guest) -> No
     assert guest.stat("file")[1][4] == 105
 
 
-def test_directories_are_made_renamed_and_removed(guest: Guest, base: Path) -> None:
+def test_make_rename_remove_directory(guest: Guest, base: Path) -> None:
+    """Directories are made renamed and removed."""
     assert guest.on_path("path_create_directory", "made/") == 0
     assert guest.on_path("path_create_directory", "made") == abi.EXIST
     assert guest.rename("made", "sub/moved/") == 0
@@ -126,7 +134,8 @@ def test_directories_are_made_renamed_and_removed(guest: Guest, base: Path) -> N
     assert sorted(os.listdir(base / "root")) == ["sub"]
 
 
-def test_links_inside_the_tree_are_followed_when_asked(guest: Guest, base: Path) -> None:
+def test_links_inside_are_followed(guest: Guest, base: Path) -> None:
+    """Links inside the tree are followed when asked."""
     assert guest.symlink("../file", "sub/up") == 0
     assert guest.symlink("sub/up", "twice") == 0
     assert guest.read(guest.opened("twice")) == (0, b"0123456789")
@@ -138,16 +147,16 @@ def test_links_inside_the_tree_are_followed_when_asked(guest: Guest, base: Path)
     assert guest.readlink("file")[0] == abi.INVAL
 
 
-def test_a_link_on_the_way_may_end_with_a_slash(guest: Guest) -> None:
+def test_link_with_trailing_slash_on_way(guest: Guest) -> None:
+    """A link on the way may end with a slash."""
     guest.symlink("sub/", "slashed")
     assert guest.read(guest.opened("slashed/inner")) == (0, b"inner")
     guest.symlink("file/", "wrong")
     assert guest.open("wrong")[0] == abi.NOTDIR
 
 
-def test_creating_through_a_dangling_link_makes_its_target_in_the_tree(
-    guest: Guest, base: Path
-) -> None:
+def test_create_through_dangling_link(guest: Guest, base: Path) -> None:
+    """Creating through a dangling link makes its target in the tree."""
     assert guest.symlink("sub/target", "dangling") == 0
     guest.opened("dangling", WRITE, abi.O_CREAT)
     assert (base / "root" / "sub" / "target").is_file()
@@ -162,7 +171,8 @@ def test_hard_links_never_follow(guest: Guest, base: Path) -> None:
     assert guest.stat("file")[1][3] == 2
 
 
-def test_dot_dot_goes_back_the_way_the_walk_came(guest: Guest) -> None:
+def test_dot_dot_goes_back(guest: Guest) -> None:
+    """`..` goes back the way the walk came."""
     assert guest.read(guest.opened("sub/deep/../../sub/./inner")) == (0, b"inner")
     assert guest.stat("sub/..")[1][2] == abi.DIRECTORY
     assert guest.stat(".")[0] == 0
@@ -177,7 +187,8 @@ def test_a_file_is_no_directory(guest: Guest, path: str) -> None:
     assert guest.on_path("path_unlink_file", path) in (abi.NOTDIR, abi.ISDIR)
 
 
-def test_a_slash_at_the_end_means_the_directory_behind_a_link(guest: Guest) -> None:
+def test_trailing_slash_means_directory(guest: Guest) -> None:
+    """A slash at the end means the directory behind a link."""
     guest.symlink("sub", "link")
     assert guest.stat("link", follow=0)[1][2] == abi.SYMBOLIC_LINK
     assert guest.stat("link/", follow=0)[1][2] == abi.DIRECTORY
@@ -221,7 +232,8 @@ def test_a_walk_is_bounded_in_depth(guest: Guest, base: Path) -> None:
     )
 
 
-def test_a_walk_is_bounded_in_links_and_in_steps(guest: Guest, base: Path) -> None:
+def test_walk_is_bounded(guest: Guest, base: Path) -> None:
+    """A walk is bounded in links and in steps."""
     guest.symlink("file", "l1")
     for i in range(2, 42):
         guest.symlink(f"l{i - 1}", f"l{i}")
@@ -235,7 +247,8 @@ def test_a_walk_is_bounded_in_links_and_in_steps(guest: Guest, base: Path) -> No
     assert guest.stat("long/" * 3 + ".")[0] == abi.NAMETOOLONG
 
 
-def test_descriptors_are_numbered_lowest_first_and_can_be_renumbered(guest: Guest) -> None:
+def test_descriptor_numbers(guest: Guest) -> None:
+    """Descriptors are numbered lowest first and can be renumbered."""
     a, b, c = (guest.opened("file") for _ in range(3))
     assert (a, b, c) == (4, 5, 6)
     guest.call("fd_close", b)
@@ -248,7 +261,8 @@ def test_descriptors_are_numbered_lowest_first_and_can_be_renumbered(guest: Gues
     assert guest.call("fd_close", 99) == abi.BADF
 
 
-def test_preopens_are_announced_with_their_names(base: Path) -> None:
+def test_preopen_names(base: Path) -> None:
+    """Preopens are announced with their names."""
     guest = Guest(Preopen(base / "root", "/data"), Preopen(base / "root" / "sub", "/ü", True))
     for fd, name in ((3, b"/data"), (4, "/ü".encode())):
         assert guest.call("fd_prestat_get", fd, RESULT) == 0
@@ -264,9 +278,8 @@ def test_preopens_are_announced_with_their_names(base: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [40, 64, 100, 4096, 100_000])
-def test_a_directory_is_read_whole_through_a_buffer_of_any_size(
-    guest: Guest, base: Path, length: int
-) -> None:
+def test_readdir_with_any_buffer(guest: Guest, base: Path, length: int) -> None:
+    """A directory is read whole through a buffer of any size."""
     expected = {b".", b".."}
     for i in range(120):
         (base / "root" / "sub" / "deep" / f"n{i}").touch()
@@ -276,7 +289,8 @@ def test_a_directory_is_read_whole_through_a_buffer_of_any_size(
     assert set(names) == expected
 
 
-def test_a_cookie_stays_good_while_the_directory_changes(guest: Guest, base: Path) -> None:
+def test_readdir_cookie_stays_valid(guest: Guest, base: Path) -> None:
+    """A cookie stays good while the directory changes."""
     for i in range(50):
         (base / "root" / "sub" / "deep" / f"n{i:02}").touch()
     fd = guest.opened("sub/deep")
@@ -290,9 +304,8 @@ def test_a_cookie_stays_good_while_the_directory_changes(guest: Guest, base: Pat
     assert guest.readdir(fd, 1 << 63, 100) == (0, b"")
 
 
-def test_entries_tell_their_kind_and_names_that_are_not_utf8_are_left_out(
-    guest: Guest, base: Path
-) -> None:
+def test_readdir_kinds_and_names(guest: Guest, base: Path) -> None:
+    """Entries tell their kind and names that are not UTF-8 are left out."""
     root = base / "root"
     (root / "link").symlink_to("file")
     os.mkfifo(root / "pipe")
@@ -370,7 +383,8 @@ def writing_calls(guest: Guest, ro: int, rw: int) -> dict[str, int]:
     }
 
 
-def test_nothing_that_writes_works_in_a_read_only_directory(base: Path) -> None:
+def test_read_only_directory(base: Path) -> None:
+    """Nothing that writes works in a read only directory."""
     shutil.copytree(base / "root", base / "other")
     guest = Guest(Preopen(base / "root", "/ro", read_only=True), Preopen(base / "other", "/rw"))
     before = snapshot(base)
@@ -380,7 +394,8 @@ def test_nothing_that_writes_works_in_a_read_only_directory(base: Path) -> None:
     assert guest.read(guest.opened("sub/inner")) == (0, b"inner")
 
 
-def test_the_same_calls_write_in_a_directory_that_is_not_read_only(base: Path) -> None:
+def test_writable_directory(base: Path) -> None:
+    """The calls that fail in a read-only directory write in one that is not."""
     shutil.copytree(base / "root", base / "other")
     guest = Guest(Preopen(base / "root", "/rw"), Preopen(base / "other", "/rw2"))
     assert abi.ROFS not in writing_calls(guest, 3, 4).values()
@@ -389,7 +404,8 @@ def test_the_same_calls_write_in_a_directory_that_is_not_read_only(base: Path) -
 # Rights
 
 
-def test_a_file_can_be_used_only_as_it_was_opened(guest: Guest) -> None:
+def test_file_used_as_opened(guest: Guest) -> None:
+    """A file can be used only as it was opened."""
     reader, writer = guest.opened("file", READ), guest.opened("file", WRITE)
     assert guest.write(reader, b"x")[0] == abi.BADF
     assert guest.call("fd_filestat_set_size", reader, 0) == abi.INVAL
@@ -401,7 +417,8 @@ def test_a_file_can_be_used_only_as_it_was_opened(guest: Guest) -> None:
     assert guest.open("x", fd=reader)[0] == abi.NOTDIR
 
 
-def test_rights_can_be_dropped_and_are_not_gained_again(guest: Guest) -> None:
+def test_rights_can_only_be_dropped(guest: Guest) -> None:
+    """Rights can be dropped and are not gained again."""
     fd = guest.opened("file", BOTH)
     _, _, rights, inheriting = guest.fdstat(fd)
     assert guest.call("fd_fdstat_set_rights", fd, rights & ~abi.FD_SEEK, 0) == 0
@@ -419,7 +436,8 @@ def test_rights_can_be_dropped_and_are_not_gained_again(guest: Guest) -> None:
 # The host's descriptors
 
 
-def test_open_files_are_capped_and_closing_makes_room(base: Path) -> None:
+def test_open_files_limit(base: Path) -> None:
+    """Open files are capped and closing makes room."""
     preopen = Preopen(base / "root", "/data")
     guest = Guest(preopen, max_descriptors=5)
     before = open_host_descriptors()
@@ -435,7 +453,8 @@ def test_open_files_are_capped_and_closing_makes_room(base: Path) -> None:
     assert guest.open("file")[0] == abi.BADF
 
 
-def test_no_call_leaves_a_descriptor_of_the_host_open(guest: Guest, base: Path) -> None:
+def test_no_host_descriptor_leaks(guest: Guest, base: Path) -> None:
+    """No call leaves a descriptor of the host open."""
     plant_escapes(base)
     before = open_host_descriptors()
     for path in [*ESCAPES, "sub/deep/../inner", "file/x", "sub/none", "sub/deep/n/n"]:
@@ -446,7 +465,8 @@ def test_no_call_leaves_a_descriptor_of_the_host_open(guest: Guest, base: Path) 
     assert open_host_descriptors() == before
 
 
-def test_a_bad_result_pointer_opens_nothing(guest: Guest, base: Path) -> None:
+def test_bad_result_pointer(guest: Guest, base: Path) -> None:
+    """A bad result pointer opens nothing."""
     before = open_host_descriptors()
     assert (
         guest.call("path_open", 3, 0, *guest.path("new"), abi.O_CREAT, BOTH, 0, 0, 0xFFFF_FFFF)
@@ -456,7 +476,8 @@ def test_a_bad_result_pointer_opens_nothing(guest: Guest, base: Path) -> None:
     assert not (base / "root" / "new").exists()
 
 
-def test_a_directory_that_cannot_be_granted_is_a_manifest_error(base: Path) -> None:
+def test_ungrantable_directory_is_error(base: Path) -> None:
+    """A directory that cannot be granted is a manifest error."""
     for path in ("missing", "root/file"):
         with pytest.raises(ManifestError, match=r"allowed_paths grants .*(missing|file)"):
             Preopen(base / path, "/x")
@@ -466,15 +487,15 @@ def test_a_directory_that_cannot_be_granted_is_a_manifest_error(base: Path) -> N
         Preopen(base, "\ud800")
 
 
-def test_a_system_that_cannot_confine_gets_a_clear_error(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_system_without_confinement(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that cannot confine gets a clear error."""
     monkeypatch.setattr(files, "_CONFINED", False)
     with pytest.raises(LinkError, match="POSIX systems only"):
         Preopen(base, "/x")
 
 
-def test_a_closed_preopen_is_a_bad_descriptor(base: Path) -> None:
+def test_closed_preopen(base: Path) -> None:
+    """A closed preopen is a bad descriptor."""
     preopen = Preopen(base / "root", "/data")
     guest = Guest(preopen)
     preopen.close()
@@ -482,6 +503,7 @@ def test_a_closed_preopen_is_a_bad_descriptor(base: Path) -> None:
     assert guest.open("file")[0] == abi.BADF
 
 
-def test_the_memory_of_a_path_is_checked_before_its_length_is_believed(guest: Guest) -> None:
+def test_path_memory_checked_before_length(guest: Guest) -> None:
+    """The memory of a path is checked before its length is believed."""
     assert guest.call("path_create_directory", 3, PATH, 0xFFFF_FFFF) == abi.NAMETOOLONG
     assert guest.call("path_create_directory", 3, 0xFFFF_FFF0, 4096) == abi.FAULT

@@ -77,7 +77,8 @@ def nanoseconds(count: int) -> bytes:
     return count.to_bytes(8, "little")
 
 
-def test_without_options_a_plugin_sees_the_system_s_clocks() -> None:
+def test_default_is_system_clock() -> None:
+    """Without options, a plugin sees the system's clocks."""
     with Plugin(TIMES, wasi=True) as ours:
         before = time.time_ns()
         assert before <= number(ours.call("realtime")) <= time.time_ns()
@@ -92,7 +93,8 @@ def test_a_frozen_clock_stands_still() -> None:
         assert {number(ours.call("monotonic")) for _ in range(3)} == {5}
 
 
-def test_with_a_frozen_clock_a_sleep_takes_no_time_and_moves_the_clock() -> None:
+def test_frozen_clock_moves_by_sleep() -> None:
+    """With a frozen clock, a sleep takes no time and moves the clock."""
     with plugin(clock=FrozenClock(10**18)) as ours:
         start = time.monotonic()
         ours.call("sleep", nanoseconds(3600 * 10**9))
@@ -101,7 +103,8 @@ def test_with_a_frozen_clock_a_sleep_takes_no_time_and_moves_the_clock() -> None
         assert number(ours.call("realtime")) == 10**18 + 7200 * 10**9
 
 
-def test_each_instance_starts_where_the_clock_was_frozen() -> None:
+def test_frozen_clock_per_instance() -> None:
+    """Each instance starts where the clock was frozen."""
     clock = FrozenClock(100)
     for _ in range(2):
         with plugin(clock=clock) as ours:
@@ -111,7 +114,8 @@ def test_each_instance_starts_where_the_clock_was_frozen() -> None:
             assert number(ours.call("realtime")) == 100
 
 
-def test_sleeps_that_take_no_time_end_with_the_deadline_all_the_same() -> None:
+def test_frozen_sleep_ends_at_deadline() -> None:
+    """Sleeps that take no time end with the deadline all the same."""
     with (
         Plugin(TIMES, wasi=WasiOptions(clock=FrozenClock()), limits=Limits(timeout=0.2)) as ours,
         pytest.raises(TimeoutError),
@@ -119,7 +123,8 @@ def test_sleeps_that_take_no_time_end_with_the_deadline_all_the_same() -> None:
         ours.call("sleep_forever")
 
 
-def test_a_coarse_clock_ticks_in_steps_and_says_so() -> None:
+def test_clock_resolution() -> None:
+    """A coarse clock ticks in steps and says so."""
     step = 10**9
     with plugin(clock=CoarseClock(step)) as ours:
         assert number(ours.call("realtime")) % step == number(ours.call("monotonic")) % step == 0
@@ -127,7 +132,9 @@ def test_a_coarse_clock_ticks_in_steps_and_says_so() -> None:
         assert number(ours.call("resolution")) == step
 
 
-def test_a_clock_of_the_application_is_asked_and_what_it_raises_ends_the_call() -> None:
+def test_clock_of_application() -> None:
+    """A clock of the application is asked and what it raises ends the call."""
+
     class Mine(Clock):
         def realtime(self) -> int:
             return 42
@@ -148,7 +155,9 @@ def test_a_clock_of_the_application_is_asked_and_what_it_raises_ends_the_call() 
         assert number(ours.call("realtime")) == 42
 
 
-def test_seeded_bytes_follow_from_the_seed_and_start_anew_with_each_instance() -> None:
+def test_random_seed_per_instance() -> None:
+    """Seeded bytes follow from the seed and start anew with each instance."""
+
     def outputs(seed: int | str) -> list[bytes]:
         with plugin(random=SeededRandom(seed)) as ours:
             first = [ours.call("random") for _ in range(3)]
@@ -161,17 +170,20 @@ def test_seeded_bytes_follow_from_the_seed_and_start_anew_with_each_instance() -
     assert len(set(outputs(7))) == 3
 
 
-def test_without_a_seed_two_instances_get_different_bytes() -> None:
+def test_random_without_seed() -> None:
+    """Without a seed, two instances get different bytes."""
     with Plugin(TIMES, wasi=True) as one, Plugin(TIMES, wasi=True) as other:
         assert one.call("many_random") != other.call("many_random")
 
 
-def test_a_source_of_the_application_is_asked_for_as_many_bytes_as_are_needed() -> None:
+def test_random_source_of_application() -> None:
+    """A source of the application is asked for as many bytes as are needed."""
     with plugin(random=lambda count: b"x" * count) as ours:
         assert ours.call("many_random") == b"x" * 60000
 
 
-def test_a_source_that_gives_another_number_of_bytes_is_an_error() -> None:
+def test_random_source_length_is_checked() -> None:
+    """A source that gives another number of bytes is an error."""
     with (
         plugin(random=lambda count: b"x") as ours,
         pytest.raises(ValueError, match="gave 1 of them where 8 were asked for"),
@@ -180,12 +192,14 @@ def test_a_source_that_gives_another_number_of_bytes_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("options", [{"clock": time.time}, {"random": 7}])
-def test_options_of_another_kind_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_option_type_is_refused(options: dict[str, Any]) -> None:
+    """Options of another kind are refused."""
     with pytest.raises(OptionError, match=f"WasiOptions.{next(iter(options))}"):
         WasiOptions(**options)
 
 
-def test_a_resolution_below_a_nanosecond_is_refused() -> None:
+def test_resolution_below_ns_is_refused() -> None:
+    """A resolution below a nanosecond is refused."""
     with pytest.raises(OptionError, match="at least 1"):
         CoarseClock(0)
 

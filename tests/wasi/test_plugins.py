@@ -60,7 +60,8 @@ def test_wasi_is_off_unless_asked_for() -> None:
         assert plugin.call("f") == b""
 
 
-def test_a_plugin_of_a_compiled_plugin_has_its_setting() -> None:
+def test_compiled_plugin_setting() -> None:
+    """A plugin of a compiled plugin has its setting."""
     compiled = plugwasm.CompiledPlugin(wasi_guest(export("f", exits(0))), wasi=True)
     with Plugin(compiled, wasi=True) as plugin:
         assert plugin.call("f") == b""
@@ -68,12 +69,14 @@ def test_a_plugin_of_a_compiled_plugin_has_its_setting() -> None:
         Plugin(compiled, wasi=False)
 
 
-def test_a_plugin_that_does_not_import_wasi_runs_with_it_as_well() -> None:
+def test_plugin_that_does_not_import_wasi() -> None:
+    """A plugin that does not import WASI runs with it as well."""
     with Plugin(guest(export("echo", "(call $echo)")), wasi=True) as plugin:
         assert plugin.call("echo", b"x") == b"x"
 
 
-def test_there_are_no_arguments_no_variables_and_no_input_but_clocks_and_randomness() -> None:
+def test_default_environment() -> None:
+    """There are no arguments, no variables, and no input but clocks and randomness."""
     source = wasi_guest(
         export(
             "look",
@@ -124,7 +127,8 @@ EXITS = wasi_guest(
 )
 
 
-def test_an_exit_with_zero_is_success_with_the_output_so_far() -> None:
+def test_exit_zero_is_success() -> None:
+    """An exit with zero is success with the output so far."""
     with Plugin(EXITS, wasi=True) as plugin:
         assert plugin.call("zero") == b"before the exit"
         assert plugin.call("zero", parse=None) == b"before the exit"
@@ -132,7 +136,8 @@ def test_an_exit_with_zero_is_success_with_the_output_so_far() -> None:
 
 
 @pytest.mark.parametrize(("function", "code"), [("three", 3), ("large", 2**32 - 1), ("deep", 4)])
-def test_an_exit_with_another_code_is_an_error_that_carries_it(function: str, code: int) -> None:
+def test_exit_code_is_error(function: str, code: int) -> None:
+    """An exit with another code is an error that carries it."""
     with Plugin(EXITS, wasi=True, name="exits") as plugin:
         with pytest.raises(ExitError) as caught:
             plugin.call(function)
@@ -144,20 +149,23 @@ def test_an_exit_with_another_code_is_an_error_that_carries_it(function: str, co
 
 
 @pytest.mark.parametrize(("function", "code"), [("message_and_zero", 0), ("message_and_three", 3)])
-def test_a_message_goes_before_the_exit_and_the_code_is_kept(function: str, code: int) -> None:
+def test_exit_after_message(function: str, code: int) -> None:
+    """A message goes before the exit and the code is kept."""
     with Plugin(EXITS, wasi=True) as plugin, pytest.raises(GuestError) as caught:
         plugin.call(function)
     assert (caught.value.guest_message, caught.value.code) == ("said", code)
 
 
 @pytest.mark.parametrize("function", ["bad_output_and_zero", "bad_error_and_zero"])
-def test_an_exit_with_zero_does_not_excuse_a_bad_handle(function: str) -> None:
+def test_exit_zero_with_bad_handle(function: str) -> None:
+    """An exit with zero does not excuse a bad handle."""
     with Plugin(EXITS, wasi=True) as plugin, pytest.raises(plugwasm.BadHandleError):
         plugin.call(function)
 
 
 @pytest.mark.parametrize("function", ["zero", "three", "_start"])
-def test_after_an_exit_the_instance_is_replaced(function: str) -> None:
+def test_exit_replaces_instance(function: str) -> None:
+    """After an exit, the instance is replaced."""
     with Plugin(EXITS, wasi=True) as plugin:
         assert number(plugin.call("count")) == 1
         assert number(plugin.call("count")) == 2
@@ -169,7 +177,8 @@ def test_after_an_exit_the_instance_is_replaced(function: str) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 5])
-def test_an_exit_while_the_plugin_is_started_is_an_error(code: int) -> None:
+def test_exit_during_start(code: int) -> None:
+    """An exit while the plugin is started is an error."""
     source = wasi_guest(export("_initialize", exits(code)) + export("f", ""))
     with Plugin(source, wasi=True) as plugin:
         for _ in range(2):
@@ -178,7 +187,8 @@ def test_an_exit_while_the_plugin_is_started_is_an_error(code: int) -> None:
             assert caught.value.code == (code or None)
 
 
-def test_an_exit_in_a_linked_module_ends_the_call() -> None:
+def test_exit_in_linked_module() -> None:
+    """An exit in a linked module ends the call."""
     lib = wasi_guest(f'(func (export "f") {exits(6)})')
     main = guest(export("run", "(call $f)"), '(import "lib" "f" (func $f))')
     for extra in ("", '(func (export "_start"))'):
@@ -222,9 +232,10 @@ def lines(logged: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
     return [(record.name, record.levelno, record.getMessage()) for record in logged.records]
 
 
-def test_lines_go_to_the_plugins_logger_and_not_to_the_process(
+def test_lines_are_logged(
     logged: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Lines go to the plugin's logger and not to the process."""
     output((1, b"one\ntw"), (2, b"careful\r\n"), (1, b"o\nthree"))
     name = "plugwasm.plugin.writer"
     assert lines(logged) == [
@@ -236,7 +247,8 @@ def test_lines_go_to_the_plugins_logger_and_not_to_the_process(
     assert capfd.readouterr() == ("", "")
 
 
-def test_control_characters_in_a_line_are_escaped(logged: pytest.LogCaptureFixture) -> None:
+def test_lines_are_escaped(logged: pytest.LogCaptureFixture) -> None:
+    """Control characters in a line are escaped."""
     output((1, b"a\x1b[2Jb\x00\xff\n"))
     assert [line for _, _, line in lines(logged)] == ["a\\x1b[2Jb\\x00\ufffd"]
 
@@ -257,9 +269,8 @@ def test_a_long_line_is_cut_and_says_so(logged: pytest.LogCaptureFixture, length
         "(call $output_set (i64.const 9) (i64.const 9))",
     ],
 )
-def test_what_a_call_wrote_before_it_failed_is_logged(
-    logged: pytest.LogCaptureFixture, ending: str
-) -> None:
+def test_lines_of_failed_call(logged: pytest.LogCaptureFixture, ending: str) -> None:
+    """What a call wrote before it failed is logged."""
     more = (
         export("fails", f"(call $write) {ending}")
         + "(func $write (drop (call $fd_write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 8))))"
@@ -273,7 +284,8 @@ def test_what_a_call_wrote_before_it_failed_is_logged(
     assert [line for _, _, line in lines(logged)] == ["panicked at line 1"]
 
 
-def test_what_the_start_wrote_before_it_failed_is_logged(logged: pytest.LogCaptureFixture) -> None:
+def test_lines_of_failed_start(logged: pytest.LogCaptureFixture) -> None:
+    """What the start wrote before it failed is logged."""
     more = export(
         "_initialize",
         "(drop (call $fd_write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 8))) unreachable",
@@ -287,7 +299,8 @@ def test_what_the_start_wrote_before_it_failed_is_logged(logged: pytest.LogCaptu
     assert [line for _, _, line in lines(logged)] == ["cannot start"]
 
 
-def test_output_that_is_not_kept_costs_no_record(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_not_kept_cost_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Output that is not kept costs no record."""
     caplog.set_level(logging.ERROR, "plugwasm")
     output((1, b"one\n"), (2, b"two\n"))
     assert not caplog.records
@@ -302,7 +315,8 @@ def files(allowed: dict[str, str] | None, **options: Any) -> Plugin:
     return Plugin({"wasm": [{"path": FILES}], "allowed_paths": allowed}, wasi=True, **options)
 
 
-def test_a_granted_directory_can_be_read_and_written(tmp_path: Path) -> None:
+def test_granted_directory(tmp_path: Path) -> None:
+    """A granted directory can be read and written."""
     (tmp_path / "a.txt").write_bytes(b"content")
     with files({str(tmp_path): "/data"}) as plugin:
         assert plugin.call("cat", "/data/a.txt") == b"content"
@@ -310,7 +324,8 @@ def test_a_granted_directory_can_be_read_and_written(tmp_path: Path) -> None:
     assert (tmp_path / "b.txt").read_bytes() == b"new"
 
 
-def test_a_read_only_directory_can_only_be_read(tmp_path: Path) -> None:
+def test_granted_directory_read_only(tmp_path: Path) -> None:
+    """A read only directory can only be read."""
     (tmp_path / "a.txt").write_bytes(b"content")
     with files({f"ro:{tmp_path}": "/data"}) as plugin:
         assert plugin.call("cat", "/data/a.txt") == b"content"
@@ -321,7 +336,8 @@ def test_a_read_only_directory_can_only_be_read(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_several_directories_can_be_granted_each_in_its_way(tmp_path: Path) -> None:
+def test_granted_directories(tmp_path: Path) -> None:
+    """Several directories can be granted each in its way."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "f").write_text(name)
@@ -335,7 +351,8 @@ def test_several_directories_can_be_granted_each_in_its_way(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("allowed", [None, {}], ids=repr)
-def test_without_a_grant_there_are_no_files(allowed: dict[str, str] | None) -> None:
+def test_no_files_without_grant(allowed: dict[str, str] | None) -> None:
+    """Without a grant, there are no files."""
     with files(allowed) as plugin:
         for path in ("/etc/passwd", "etc/passwd", "."):
             with pytest.raises(GuestError):
@@ -350,7 +367,8 @@ def test_without_a_grant_there_are_no_files(allowed: dict[str, str] | None) -> N
         assert number(plugin.call("f")) == 8
 
 
-def test_a_directory_that_does_not_exist_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_missing_directory_is_error(tmp_path: Path) -> None:
+    """A directory that does not exist is an error that names it."""
     missing = tmp_path / "missing"
     with (
         pytest.raises((plugwasm.Error, OSError), match="missing"),
@@ -375,9 +393,8 @@ def open_descriptors() -> int:
 
 
 @pytest.mark.parametrize("end", ["close", "drop", "reset", "trap"])
-def test_files_that_a_guest_left_open_are_closed_with_its_instance(
-    tmp_path: Path, end: str
-) -> None:
+def test_open_files_closed_with_instance(tmp_path: Path, end: str) -> None:
+    """Files that a guest left open are closed with its instance."""
     (tmp_path / "f").write_text("x")
     compiled = plugwasm.CompiledPlugin(
         manifest(OPENS, allowed_paths={str(tmp_path): "/data"}), wasi=True
@@ -404,7 +421,8 @@ def test_files_that_a_guest_left_open_are_closed_with_its_instance(
         gc.enable()
 
 
-def test_an_instance_that_used_wasi_is_freed_without_the_garbage_collector() -> None:
+def test_instance_freed_without_gc() -> None:
+    """An instance that used WASI is freed without the garbage collector."""
     source = wasi_guest(
         export("clock", "(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0)))")
     )
@@ -423,7 +441,8 @@ def test_an_instance_that_used_wasi_is_freed_without_the_garbage_collector() -> 
         gc.enable()
 
 
-def test_pointers_of_a_guest_that_lie_outside_its_memory_are_an_error_number() -> None:
+def test_pointers_outside_memory() -> None:
+    """Pointers of a guest that lie outside its memory are an error number."""
     source = wasi_guest(
         export(
             "f",
@@ -434,7 +453,8 @@ def test_pointers_of_a_guest_that_lie_outside_its_memory_are_an_error_number() -
         assert number(plugin.call("f")) == 21
 
 
-def test_a_module_without_an_exported_memory_gets_an_error_number() -> None:
+def test_module_without_exported_memory() -> None:
+    """A module without an exported memory gets an error number."""
     source = wasi_guest(
         export(
             "f", "(call $answer (i64.extend_i32_u (call $random_get (i32.const 0) (i32.const 8))))"
@@ -445,7 +465,8 @@ def test_a_module_without_an_exported_memory_gets_an_error_number() -> None:
         assert number(plugin.call("f")) == 21
 
 
-def test_each_module_is_served_in_its_own_memory() -> None:
+def test_memory_of_calling_module() -> None:
+    """Each module is served in its own memory."""
     lib = wasi_guest(
         '(func (export "f") (result i64) (drop (call $random_get (i32.const 0) (i32.const 8))) (i64.load (i32.const 0)))'
     )

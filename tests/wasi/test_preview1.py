@@ -41,7 +41,8 @@ posix = pytest.mark.skipif(
 # The specification's numbers
 
 
-def test_all_functions_of_preview_1_are_there_with_their_parameters() -> None:
+def test_all_functions_are_there() -> None:
+    """All functions of Preview 1 are there with their parameters."""
     assert len(SIGNATURES) == 46
     assert SIGNATURES["path_open"] == (
         "i32",
@@ -60,7 +61,8 @@ def test_all_functions_of_preview_1_are_there_with_their_parameters() -> None:
         assert getattr(Wasi, name).__name__ == name
 
 
-def test_named_error_numbers_are_at_their_place_in_the_table() -> None:
+def test_error_numbers() -> None:
+    """Named error numbers are at their place in the table."""
     assert len(abi.ERRNO_NAMES) == 77
     named = [name for name in abi.ERRNO_NAMES if hasattr(abi, name)]
     assert len(named) > 15
@@ -81,16 +83,19 @@ def test_named_error_numbers_are_at_their_place_in_the_table() -> None:
         ("ELOOP", 32),
     ],
 )
-def test_host_errors_have_their_wasi_number(host: str, number: int) -> None:
+def test_host_errors_have_numbers(host: str, number: int) -> None:
+    """Host errors have their WASI number."""
     assert abi.errno_of(OSError(getattr(host_errno, host), "")) == number
 
 
-def test_a_host_error_without_a_wasi_number_is_io() -> None:
+def test_unknown_host_error_is_io() -> None:
+    """A host error without a WASI number is `EIO`."""
     assert abi.errno_of(OSError(99999, "")) == abi.IO
     assert abi.errno_of(OSError("no number")) == abi.IO
 
 
-def test_records_have_the_sizes_of_the_specification() -> None:
+def test_record_sizes() -> None:
+    """Records have the sizes of the specification."""
     sizes = {
         record: getattr(abi, record).size
         for record in ("FDSTAT", "FILESTAT", "PRESTAT", "DIRENT", "EVENT")
@@ -102,7 +107,8 @@ def test_records_have_the_sizes_of_the_specification() -> None:
 # Arguments, environment, the process, sockets
 
 
-def test_there_are_no_arguments_and_no_environment() -> None:
+def test_no_arguments_and_no_environment() -> None:
+    """There are no arguments and no environment."""
     guest = Guest()
     for name in ("args", "environ"):
         guest.memory.write(RESULT, b"\xff" * 8)
@@ -135,7 +141,8 @@ def test_what_does_not_exist_says_so() -> None:
 # Streams
 
 
-def test_output_goes_to_the_application_with_its_descriptor() -> None:
+def test_output_by_descriptor() -> None:
+    """Output goes to the application with its descriptor."""
     guest = Guest()
     guest.memory.write(DATA, b"hello, world")
     guest.memory.write(
@@ -148,7 +155,8 @@ def test_output_goes_to_the_application_with_its_descriptor() -> None:
     assert guest.output == [(1, b"hello, world"), (2, b"oops")]
 
 
-def test_stdin_is_at_its_end_and_streams_go_one_way() -> None:
+def test_stream_directions() -> None:
+    """Stdin is at its end and streams go one way."""
     guest = Guest()
     assert guest.read(0) == (0, b"")
     assert guest.read(1)[0] == abi.BADF
@@ -159,7 +167,8 @@ def test_stdin_is_at_its_end_and_streams_go_one_way() -> None:
 
 
 @pytest.mark.parametrize("fd", [0, 1, 2])
-def test_a_stream_looks_like_a_terminal_so_that_a_libc_buffers_by_lines(fd: int) -> None:
+def test_stream_looks_like_terminal(fd: int) -> None:
+    """A stream looks like a terminal so that a libc buffers by lines."""
     guest = Guest()
     filetype, _, rights, _ = guest.fdstat(fd)
     assert filetype == abi.CHARACTER_DEVICE
@@ -170,7 +179,8 @@ def test_a_stream_looks_like_a_terminal_so_that_a_libc_buffers_by_lines(fd: int)
     assert guest.fdstat(fd)[1] == abi.FDFLAG_NONBLOCK
 
 
-def test_a_closed_stream_is_gone_and_its_number_is_not_given_out() -> None:
+def test_closed_stream_number_is_not_reused() -> None:
+    """A closed stream is gone and its number is not given out."""
     guest = Guest()
     assert guest.call("fd_close", 1) == 0
     assert guest.write(1, b"x")[0] == abi.BADF
@@ -178,7 +188,8 @@ def test_a_closed_stream_is_gone_and_its_number_is_not_given_out() -> None:
 
 
 @posix
-def test_stdout_can_be_replaced_by_a_file(tmp_path: Path) -> None:
+def test_stdout_replaced_by_file(tmp_path: Path) -> None:
+    """Stdout can be replaced by a file."""
     guest = Guest(Preopen(tmp_path, "/"))
     assert guest.call("fd_renumber", guest.opened("log", BOTH, abi.O_CREAT), 1) == 0
     assert guest.write(1, b"to the file") == (0, 11)
@@ -186,7 +197,8 @@ def test_stdout_can_be_replaced_by_a_file(tmp_path: Path) -> None:
     assert guest.output == []
 
 
-def test_one_write_to_a_stream_is_capped_and_says_how_much_it_took() -> None:
+def test_stream_write_is_capped() -> None:
+    """One write to a stream is capped and says how much it took."""
     guest = Guest()
     guest.memory.write(IOV, abi.IOVEC.pack(DATA, MAX_OUTPUT - 1) + abi.IOVEC.pack(DATA, 1000))
     assert guest.call("fd_write", 1, IOV, 2, RESULT) == 0
@@ -195,7 +207,8 @@ def test_one_write_to_a_stream_is_capped_and_says_how_much_it_took() -> None:
 
 
 @posix
-def test_the_lengths_of_many_buffers_add_up_to_no_more_than_the_cap(tmp_path: Path) -> None:
+def test_buffers_together_are_capped(tmp_path: Path) -> None:
+    """The lengths of many buffers add up to no more than the cap."""
     with open(tmp_path / "big", "wb") as file:
         file.truncate(4 * MAX_TRANSFER)
     guest = Guest(Preopen(tmp_path, "/"))
@@ -213,7 +226,9 @@ def test_the_lengths_of_many_buffers_add_up_to_no_more_than_the_cap(tmp_path: Pa
     "error",
     [BrokenPipeError(), plugwasm.errors.TimeoutError("late"), KeyboardInterrupt(), ValueError()],
 )
-def test_what_the_applications_callables_raise_reaches_the_caller(error: BaseException) -> None:
+def test_callable_exception_reaches_caller(error: BaseException) -> None:
+    """What the application's callables raise reaches the caller."""
+
     def fail(*args: object) -> Any:
         raise error
 
@@ -255,7 +270,8 @@ def test_chunks_become_lines() -> None:
     assert split([]) == []
 
 
-def test_a_line_is_cut_at_the_limit_and_the_rest_of_it_counted() -> None:
+def test_long_line_is_cut() -> None:
+    """A line is cut at the limit and the rest of it counted."""
     assert split([b"1234\n12345\n", b"123", b"456789", b"0\nx"], 4) == [
         (b"1234", 0),
         (b"1234", 1),
@@ -266,9 +282,8 @@ def test_a_line_is_cut_at_the_limit_and_the_rest_of_it_counted() -> None:
 
 
 @given(st.lists(st.text("ab\n").map(str.encode)), st.integers(1, 5))
-def test_lines_do_not_depend_on_how_the_stream_was_cut_into_chunks(
-    chunks: list[bytes], limit: int
-) -> None:
+def test_lines_do_not_depend_on_chunks(chunks: list[bytes], limit: int) -> None:
+    """Lines do not depend on how the stream was cut into chunks."""
     whole = b"".join(chunks)
     lines = whole.split(b"\n")
     if not lines[-1]:
@@ -292,13 +307,15 @@ def test_clocks_are_the_applications() -> None:
         assert guest.call("clock_res_get", clock_id, RESULT) == abi.INVAL
 
 
-def test_a_clock_before_1970_wraps_instead_of_failing() -> None:
+def test_clock_before_1970() -> None:
+    """A clock before 1970 wraps instead of failing."""
     guest = Guest(now=lambda: -1)
     assert guest.call("clock_time_get", 0, 0, RESULT) == 0
     assert guest.memory.u64(RESULT) == (1 << 64) - 1
 
 
-def test_random_bytes_fill_exactly_what_was_asked_for() -> None:
+def test_random_length() -> None:
+    """Random bytes fill exactly what was asked for."""
     guest = Guest(random=lambda n: b"\xaa" * n)
     assert guest.call("random_get", DATA, 5) == 0
     assert guest.memory.read(DATA - 1, 7) == b"\0" + b"\xaa" * 5 + b"\0"
@@ -306,7 +323,8 @@ def test_random_bytes_fill_exactly_what_was_asked_for() -> None:
     assert guest.call("random_get", DATA, SIZE) == abi.FAULT
 
 
-def test_much_randomness_looks_at_the_deadline_on_the_way() -> None:
+def test_random_checks_deadline() -> None:
+    """Much randomness looks at the deadline on the way."""
     guest = Guest(random=lambda n: b"\xaa" * n)
     guest.memory.bytes = bytearray(3 * RANDOM_CHUNK)
     assert guest.call("random_get", 0, 3 * RANDOM_CHUNK) == 0
@@ -338,13 +356,15 @@ def poll(guest: Guest, *records: bytes) -> list[tuple[int, ...]]:
     return [abi.EVENT.unpack(guest.memory.read(DATA + 4096 + i * 32, 32)) for i in range(count)]
 
 
-def test_a_wait_goes_through_the_sleep_of_the_application() -> None:
+def test_poll_uses_application_sleep() -> None:
+    """A wait goes through the sleep of the application."""
     guest = Guest()
     assert poll(guest, clock(7, timeout=4_000_000_000)) == [(7, 0, 0, 0, 0)]
     assert guest.slept == [4.0]
 
 
-def test_the_first_of_several_clocks_ends_the_wait() -> None:
+def test_poll_first_clock_wins() -> None:
+    """The first of several clocks ends the wait."""
     guest = Guest(now=lambda: 1000, monotonic=lambda: 5_000_000)
     events = poll(
         guest,
@@ -357,7 +377,8 @@ def test_the_first_of_several_clocks_ends_the_wait() -> None:
     assert guest.slept == [0.002]
 
 
-def test_a_time_that_has_passed_is_not_waited_for() -> None:
+def test_poll_past_time() -> None:
+    """A time that has passed is not waited for."""
     guest = Guest(monotonic=lambda: 100)
     assert [
         e[0]
@@ -366,7 +387,8 @@ def test_a_time_that_has_passed_is_not_waited_for() -> None:
     assert guest.slept == []
 
 
-def test_a_wait_of_centuries_is_made_of_parts_that_python_can_wait_for() -> None:
+def test_poll_for_centuries() -> None:
+    """A wait of centuries is made of parts that Python can wait for."""
     guest = Guest()
     poll(guest, clock(1, timeout=3 * 3_600_000_000_000 + 1))
     assert guest.slept == [3600.0] * 3 + [1e-9]
@@ -383,7 +405,8 @@ def test_a_wait_of_centuries_is_made_of_parts_that_python_can_wait_for() -> None
 
 
 @posix
-def test_streams_and_files_are_ready_at_once(tmp_path: Path) -> None:
+def test_poll_streams_and_files(tmp_path: Path) -> None:
+    """Streams and files are ready at once."""
     guest = Guest(Preopen(tmp_path, "/"))
     fd = guest.opened("f", BOTH, abi.O_CREAT)
     events = poll(
@@ -405,7 +428,8 @@ def test_streams_and_files_are_ready_at_once(tmp_path: Path) -> None:
     assert guest.slept == []
 
 
-def test_subscriptions_that_make_no_sense_are_refused() -> None:
+def test_poll_invalid_subscriptions() -> None:
+    """Subscriptions that make no sense are refused."""
     guest = Guest()
     assert guest.call("poll_oneoff", DATA, DATA, 0, RESULT) == abi.INVAL
     assert guest.call("poll_oneoff", DATA, DATA, MAX_SUBSCRIPTIONS + 1, RESULT) == abi.INVAL
@@ -420,7 +444,8 @@ def test_subscriptions_that_make_no_sense_are_refused() -> None:
     assert guest.slept == []
 
 
-def test_nothing_is_waited_for_when_the_result_has_no_place() -> None:
+def test_poll_without_result_memory() -> None:
+    """Nothing is waited for when the result has no place."""
     guest = Guest()
     count = subscribe(guest, clock(1, timeout=10**9))
     assert guest.call("poll_oneoff", DATA, OUT_OF_RANGE, count, RESULT) == abi.FAULT
@@ -485,14 +510,16 @@ def furnished(root: Path) -> Guest:
     return guest
 
 
-def test_each_function_is_known_to_take_pointers_or_not() -> None:
+def test_functions_with_pointers() -> None:
+    """Each function is known to take pointers or not."""
     assert POINTERS.keys() | NO_POINTERS == SIGNATURES.keys()
     assert not POINTERS.keys() & NO_POINTERS
 
 
 @posix
 @pytest.mark.parametrize("name", POINTERS)
-def test_a_pointer_outside_of_the_memory_is_a_fault(name: str, tmp_path: Path) -> None:
+def test_pointer_outside_memory(name: str, tmp_path: Path) -> None:
+    """A pointer outside of the memory is a fault."""
     args, positions = POINTERS[name]
     guest = furnished(tmp_path)
     before = sorted(os.listdir(tmp_path)), (tmp_path / "file").read_bytes()
@@ -506,7 +533,8 @@ def test_a_pointer_outside_of_the_memory_is_a_fault(name: str, tmp_path: Path) -
 
 @posix
 @pytest.mark.parametrize("name", ["fd_read", "fd_write", "fd_pread", "fd_pwrite"])
-def test_a_buffer_outside_of_the_memory_is_a_fault(name: str, tmp_path: Path) -> None:
+def test_buffer_outside_memory(name: str, tmp_path: Path) -> None:
+    """A buffer outside of the memory is a fault."""
     guest = furnished(tmp_path)
     args = POINTERS[name][0]
     for offset, length in (
@@ -545,7 +573,8 @@ CALLS = st.sampled_from(sorted(SIGNATURES)).flatmap(
 @posix
 @settings(max_examples=300, deadline=None)
 @given(st.lists(CALLS, min_size=1, max_size=40))
-def test_no_arguments_make_a_function_raise(calls: list[tuple[str, tuple[int, ...]]]) -> None:
+def test_random_arguments(calls: list[tuple[str, tuple[int, ...]]]) -> None:
+    """No arguments make a function raise."""
     with tempfile.TemporaryDirectory() as name:
         guest = furnished(Path(name))
         for function, args in calls:
@@ -561,7 +590,8 @@ def test_no_arguments_make_a_function_raise(calls: list[tuple[str, tuple[int, ..
 
 
 @posix
-def test_what_a_guest_left_open_is_closed_when_it_is_collected(tmp_path: Path) -> None:
+def test_collected_guest_closes_files(tmp_path: Path) -> None:
+    """What a guest left open is closed when it is collected."""
     (tmp_path / "file").touch()
     guest = Guest(Preopen(tmp_path, "/"))
     opened = [guest.wasi._table[guest.opened(path)].fd for path in ("file", ".")]
@@ -575,7 +605,8 @@ def test_what_a_guest_left_open_is_closed_when_it_is_collected(tmp_path: Path) -
 
 
 @posix
-def test_instances_share_a_preopen_and_none_can_close_it_for_another(tmp_path: Path) -> None:
+def test_instances_share_preopen(tmp_path: Path) -> None:
+    """Instances share a preopen and none can close it for another."""
     (tmp_path / "file").touch()
     preopen = Preopen(tmp_path, "/")
     first, second = Guest(preopen), Guest(preopen)
@@ -586,7 +617,8 @@ def test_instances_share_a_preopen_and_none_can_close_it_for_another(tmp_path: P
 
 
 @posix
-def test_a_forked_child_goes_on_using_it(tmp_path: Path) -> None:
+def test_forked_child(tmp_path: Path) -> None:
+    """A forked child goes on using it."""
     (tmp_path / "file").write_bytes(b"0123456789")
     guest = Guest(Preopen(tmp_path, "/"))
     fd = guest.opened("file")
@@ -638,6 +670,7 @@ def test_importing_it_stays_lean() -> None:
     assert (result.stdout.strip(), result.stderr) == ("[]", "")
 
 
-def test_a_deadline_is_an_os_error_so_the_test_above_means_something() -> None:
+def test_deadline_is_os_error() -> None:
+    """A deadline is an OS error so the test above means something."""
     assert issubclass(plugwasm.errors.TimeoutError, builtins.TimeoutError)
     assert issubclass(builtins.TimeoutError, OSError)

@@ -1,8 +1,10 @@
-"""The host's view of the kernel: the Wasm module that serves the functions plugins call most (see kernel.wat).
+"""The host's view of the kernel: the Wasm module that serves the functions plugins call most (see
+kernel.wat).
 
-A call of a plugin is one crossing: the host writes the input where the kernel will find it and calls the kernel, which makes everything as
-new, calls the plugin's export, and returns status, offset and length of the output. Only what a host function needs in between
-(the length of a block, a new block) is looked up or called one by one.
+A call of a plugin enters Wasm once. The host writes the input where the kernel will find it and
+calls the kernel, which resets its state, calls the plugin's export, and returns status, offset and
+length of the output. Only what a host function needs in between (the length of a block, a new
+block) is looked up or called one by one.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ KERNEL_FUNCTIONS = frozenset(
         ),
     )
 )
-"""The functions of `extism:host/env` that the kernel serves. Its other exports are the host's and no plugin can import them."""
+"""The functions of `extism:host/env` that the kernel serves. Its other exports are for the host,
+and no plugin can import them.
+"""
 
 INPUT_OFFSET = 512
 """Where the input starts: the first block."""
@@ -48,11 +52,13 @@ INPUT_OFFSET = 512
 FAULT_ERROR, FAULT_OUTPUT, FAULT_ERROR_HANDLE, FAULT_INPUT = 1, 2, 4, 8
 
 MAX_ERROR = 2**20
-"""Bytes of what a guest reports as its error that are kept."""
+"""Bytes that are kept of a guest's error message."""
 
 _PAGE = 65536
 _RECORD_SHIFT = 3
-"""From an offset to the index of its record in the book, seen as numbers of 32 bits: 32 bytes a granule, 4 numbers a record."""
+"""From an offset to the index of its record in the book, as 32-bit numbers: 32 bytes a granule, 4
+numbers a record.
+"""
 _LIVE = 0x80000000
 
 
@@ -60,7 +66,7 @@ _source: bytes | None = None
 
 
 def read_source() -> bytes:
-    """The kernel in the Wasm text format."""
+    """Return the kernel in the Wasm text format."""
     global _source
     if _source is None:
         path = os.path.join(os.path.dirname(__file__), "kernel.wat")
@@ -84,8 +90,8 @@ _CALL_RETURNING_CODE, _CALL_RETURNING_NOTHING = (
 class Kernel:
     """One instance of the kernel.
 
-    `heap` is a view of the memory that plugins reach; `refresh` widens it after that has grown. `capacity` is the size of the largest
-    input that fits without growing.
+    `heap` is a view of the memory that plugins reach; `refresh` widens it after that has grown.
+    `capacity` is the size of the largest input that fits without growing.
     """
 
     __slots__ = (
@@ -100,39 +106,44 @@ class Kernel:
     )
 
     def __init__(self, instance: Instance, pending: PendingException) -> None:
-        self.instance = instance
+        self.instance: Instance = instance
         self._pending = pending
         self._heap_memory = instance.memory(_MEMORY)
         self._book: memoryview | None = None
         self._alloc: WasmFunction | None = None
         self._functions: dict[ExportName, WasmFunction] = {}
-        self.heap = self._heap_memory.view(INITIAL_PAGES * _PAGE)
-        self.capacity = len(self.heap) - INPUT_OFFSET
+        self.heap: memoryview = self._heap_memory.view(INITIAL_PAGES * _PAGE)
+        self.capacity: int = len(self.heap) - INPUT_OFFSET
 
     def refresh(self) -> None:
-        """Looks at the size of the memories again; needed after anything that may have made them grow."""
+        """Look at the size of the memories again. Call it after anything that may have made them
+        grow.
+        """
         self.heap = self._heap_memory.view()
         self.capacity = len(self.heap) - INPUT_OFFSET
         self._book = None
 
     def entry(self, returns_code: bool) -> WasmFunction:
-        """The kernel's function that runs an export. Parameters: the export, the input's length. Results: status, offset, length."""
+        """Return the kernel's function that runs an export.
+
+        Parameters: the export, the input's length. Results: status, offset, length.
+        """
         return self.instance.function(
             _CALL_RETURNING_CODE if returns_code else _CALL_RETURNING_NOTHING, 3
         )
 
     def pages(self) -> int:
-        """How many pages of 64 KiB plugins can reach now."""
+        """Return how many pages of 64 KiB plugins can reach now."""
         return self._heap_memory.size() // _PAGE
 
     def reserve(self, length: int) -> bool:
-        """Makes room for an input of that many bytes. False when the limits do not allow it."""
+        """Make room for an input of that many bytes. Return False if the limits forbid it."""
         granted = self._call(_RESERVE, length)
         self.refresh()
         return bool(granted)
 
     def alloc(self, length: int) -> int:
-        """A new block; 0 when `length` is 0 or the limits do not allow it."""
+        """Allocate a block and return its offset; 0 if `length` is 0 or the limits forbid it."""
         function = self._alloc
         if function is None:
             function = self._alloc = self.instance.function(_ALLOC, 1)
@@ -145,16 +156,19 @@ class Kernel:
         return offset
 
     def free(self, offset: int) -> None:
-        """Frees the block that starts there; nothing happens when none does, nor when the guest frees it again (`take` in kernel.wat)."""
+        """Free the block that starts there.
+
+        Nothing happens if none does, nor if the guest frees it again (`take` in kernel.wat).
+        """
         self._call(_TAKE, offset)
 
     def length(self, offset: int) -> int:
-        """The length of the live block that starts at the offset; 0 when none does."""
+        """Return the length of the live block that starts at the offset; 0 if none does."""
         block = self.block(offset)
         return 0 if block is None else len(block)
 
     def block(self, offset: int) -> memoryview | None:
-        """The bytes of the live block that starts at the offset, or None when none does."""
+        """Return the bytes of the live block that starts at the offset, or None if none does."""
         if offset & 31:
             return None
         book, record = self._book, offset >> _RECORD_SHIFT
@@ -172,26 +186,31 @@ class Kernel:
         return heap[offset:end]
 
     def new_block(self, data: bytes) -> int:
-        """A new block with that content; 0 when it is empty or the limits do not allow it."""
+        """Copy bytes into a new block and return its offset; 0 if they are empty or the limits do
+        not allow it.
+        """
         offset = self.alloc(len(data))
         if offset:
             self.heap[offset : offset + len(data)] = data
         return offset
 
     def view(self, offset: int, length: int) -> memoryview:
-        """Bytes of the heap that the kernel itself vouches for."""
+        """Return bytes of the heap whose bounds the kernel itself has checked."""
         end = offset + length
         if end > len(self.heap):
             self.refresh()
         return self.heap[offset:end]
 
     def set_error(self, handle: int) -> None:
-        """Sets the error, as the guest would."""
+        """Set the error, as the guest would."""
         self._call(_ERROR_SET, handle)
 
     def read_failure(self) -> tuple[int, int, bytes, int, int, int]:
-        """After a call that failed: the fault bits, the error's handle and text, the output's offset and length, and how many bytes were
-        last asked for in vain.
+        """Return the kernel's state after a call that failed.
+
+        Returns:
+            The fault bits, the error's handle and text, the output's offset and length, and how
+            many bytes the last denied allocation asked for.
         """
         function = self.instance.function(_FAILURE, 6)
         function.call(self._pending)

@@ -1,26 +1,35 @@
-;; The kernel: the part of the plugin contract that plugins call most, as a Wasm module of its own.
+;; The kernel: the functions of `extism:host/env` that plugins call most, as a Wasm module.
 ;;
-;; It owns two memories. Plugins reach the first, $heap, only through the load and store functions below; handles are byte offsets
-;; into it. The second, $book, holds the bookkeeping and no plugin can address it, so whatever a plugin writes it can only damage its
-;; own data: sizes, free lists, input, output and error are out of its reach.
+;; It owns two memories. Plugins reach the first, $heap, only through the load and store functions
+;; below; handles are byte offsets into it. The second, $book, holds the bookkeeping. No plugin can
+;; address it, so a plugin that writes anywhere can damage only its own data: sizes, free lists,
+;; input, output and error are out of its reach.
 ;;
-;; $heap is cut into granules of 32 bytes, $book has a record of 16 bytes for each granule at which a block starts:
+;; $heap is divided into granules of 32 bytes. $book has a record of 16 bytes for each granule at
+;; which a block starts:
 ;;
-;;      +0  size of the block in granules, with the top bit set while it is live, the next one while it is taken; 0 where no block starts
+;;      +0  size of the block in granules, with the top bit set while it is live, the next bit while
+;;          it is taken; 0 where no block starts
 ;;      +4  size in granules of the block just before it in $heap; 0 for the first
-;;      +8  live: its length in bytes          free: the next block in its bin, as a granule number, or 0
-;;     +12  taken: the one taken next, or 0    free: the one before it in its bin, or 0
+;;      +8  live: its length in bytes
+;;          free: the next block in its bin, as a granule number, or 0
+;;     +12  taken: the block that was taken next, or 0
+;;          free: the previous block in its bin, or 0
 ;;
-;; Free blocks hang in bins, two for each power of two, and $bins has a bit for each bin that is not empty; so allocating is: the first
-;; block of the request's own bin if that is large enough, else the first one of any later bin, else new space at $top. Freeing merges
-;; with both neighbours at once. All of it takes constant time, except `reset`, which visits each block once.
+;; Free blocks are linked in bins, two for each power of two, and $bins has a bit for each bin that
+;; is not empty. To allocate, use the first block of the request's own bin if it is large enough,
+;; else the first block of any later bin, else new space at $top. To free, merge with both
+;; neighbours at once. All of this takes constant time, except `reset`, which visits each block once.
 ;;
-;; What the host frees is taken. Many kits free it again, and that must not hit a block that was made there since; so of a taken block the
-;; first granule stays as it is for a while: 1,024 are kept, and when there is no room the last 4, or none if the limits say so.
+;; A block that the host frees is taken. Many PDKs free it again, and that must not hit a block that
+;; was made there since. So the first granule of a taken block stays allocated for a while: 1,024 of
+;; them are kept; if there is no room, the last 4; and none if the limits require it.
 ;;
-;; The first 16 granules hold no block: their place in $book keeps the heads of the bins, and offset 0 stays the null handle.
+;; The first 16 granules hold no block: their place in $book keeps the heads of the bins, and offset
+;; 0 stays the null handle.
 (module $extism:host/env
-  ;; Whether $heap may have so many pages; 0 says that growing is over, and the top bit that fewer would do.
+  ;; Ask the host whether $heap may have so many pages. 0 means that growing is over; the top bit
+  ;; means that fewer pages would do.
   (import "host" "may_grow" (func $may_grow (param i32) (result i32)))
 
   (memory $heap (export "memory") 2)
@@ -34,11 +43,11 @@
   (global $last (mut i32) (i32.const 0))       ;; size of the block that ends at $top
   (global $bins (mut i64) (i64.const 0))
 
-  ;; The blocks that were taken: how many, the first and the last one.
+  ;; Taken blocks: how many, the first, and the last.
   (global $taken (mut i32) (i32.const 0))
   (global $first_taken (mut i32) (i32.const 0))
   (global $last_taken (mut i32) (i32.const 0))
-  (global $denied (mut i64) (i64.const 0))     ;; bytes of what was last asked for in vain in this call
+  (global $denied (mut i64) (i64.const 0))     ;; bytes of the last denied allocation in this call
 
   (global $input (mut i64) (i64.const 0))
   (global $input_length (mut i64) (i64.const 0))
@@ -46,10 +55,11 @@
   (global $output_length (mut i64) (i64.const 0))
   (global $error (mut i64) (i64.const 0))
   (global $error_length (mut i64) (i64.const 0))
-  ;; What went wrong, in bits: 1 an error is set, 2 output_set, 4 error_set, 8 input_set was given memory that is no live block.
+  ;; Fault bits: 1 an error is set; 2 output_set, 4 error_set, 8 input_set got memory that is no live
+  ;; block.
   (global $fault (mut i32) (i32.const 0))
 
-  ;; ---- records and bins ---------------------------------------------------------------------------------------------------------
+  ;; ---- records and bins -------------------------------------------------------------------------
 
   (func $record (param $block i32) (result i32)
     (i32.shl (local.get $block) (i32.const 4)))
@@ -70,7 +80,8 @@
       (i32.shl (local.get $log) (i32.const 1))
       (i32.and (i32.shr_u (i32.shl (local.get $size) (i32.const 1)) (local.get $log)) (i32.const 1))))
 
-  ;; The first block of a bin, or 0. A head is only valid while the bin's bit is set, so that emptying all bins is one assignment.
+  ;; Return the first block of a bin, or 0. A head is valid only while the bin's bit is set, so that
+  ;; one assignment empties all bins.
   (func $head (param $bin i32) (result i32)
     (if (result i32)
       (i32.wrap_i64 (i64.and (i64.shr_u (global.get $bins) (i64.extend_i32_u (local.get $bin))) (i64.const 1)))
@@ -119,7 +130,7 @@
       (then (i32.store $book offset=4 (call $record (local.get $block)) (local.get $size)))
       (else (global.set $last (local.get $size)))))
 
-  ;; ---- growing ------------------------------------------------------------------------------------------------------------------
+  ;; ---- growing ----------------------------------------------------------------------------------
 
   (func $granules (param $length i64) (result i32)
     (i32.wrap_i64 (i64.shr_u (i64.add (local.get $length) (i64.const 31)) (i64.const 5))))
@@ -143,7 +154,8 @@
     (global.set $end (i64.shl (i64.extend_i32_u (local.get $pages)) (i64.const 16)))
     (i32.const 1))
 
-  ;; Makes room up to the granule $need, with a quarter to spare when that is granted. 1 when it worked.
+  ;; Make room up to the granule $need, with a quarter to spare if that is granted. Return 1 if it
+  ;; worked.
   (func $ensure (param $need i64) (result i32)
     (local $pages i32) (local $roomy i32)
     (if (i64.le_u (i64.shl (local.get $need) (i64.const 5)) (global.get $end)) (then (return (i32.const 1))))
@@ -154,7 +166,7 @@
       (then (if (call $grow_to (local.get $roomy) (i32.const 0x80000000)) (then (return (i32.const 1))))))
     (call $grow_to (local.get $pages) (i32.const 0)))
 
-  ;; ---- blocks -------------------------------------------------------------------------------------------------------------------
+  ;; ---- blocks -----------------------------------------------------------------------------------
 
   (func $alloc (export "alloc") (param $length i64) (result i64)
     (local $size i32) (local $bin i32) (local $block i32) (local $found i32) (local $rest i32) (local $later i64)
@@ -197,7 +209,8 @@
           (call $push (local.get $size) (local.get $length)))))
     (i64.shl (i64.extend_i32_u (local.get $block)) (i64.const 5)))
 
-  ;; Changes something so that a block of that size may find a place. 0 when there is nothing left to be done.
+  ;; Make room for a block of that size by one step: free taken blocks, or grow. Return 0 if no step
+  ;; is left.
   (func $make_room (param $size i32) (result i32)
     (if (i32.gt_u (global.get $taken) (i32.const 4))
       (then (call $release_taken (i32.const 4)) (return (i32.const 1))))
@@ -207,14 +220,14 @@
     (call $release_taken (i32.const 0))
     (i32.const 1))
 
-  ;; A new live block at $top; there is room for it.
+  ;; Add a live block at $top, where there must be room for it.
   (func $push (param $size i32) (param $length i64)
     (call $make_live (global.get $top) (local.get $size) (local.get $length))
     (i32.store $book offset=4 (call $record (global.get $top)) (global.get $last))
     (global.set $last (local.get $size))
     (global.set $top (i32.add (global.get $top) (local.get $size))))
 
-  ;; The granule number of the live block that starts at the offset, or 0.
+  ;; Return the granule number of the live block that starts at the offset, or 0.
   (func $block_at (param $offset i64) (result i32)
     (local $block i32)
     (if (i64.ne (i64.and (local.get $offset) (i64.const 31)) (i64.const 0)) (then (return (i32.const 0))))
@@ -239,7 +252,7 @@
     (local.set $block (call $block_at (local.get $offset)))
     (if (local.get $block) (then (call $release (local.get $block)))))
 
-  ;; Frees a block that is live or taken.
+  ;; Free a block that is live or taken.
   (func $release (param $block i32)
     (local $size i32) (local $next i32) (local $previous i32)
     (local.set $size (call $size (local.get $block)))
@@ -269,7 +282,7 @@
         (call $set_previous_size (i32.add (local.get $block) (local.get $size)) (local.get $size))
         (call $link_free (local.get $block) (local.get $size)))))
 
-  ;; Frees what the guest has given to the host, but for the first granule.
+  ;; Free a block that the guest gave to the host, except for its first granule.
   (func (export "take") (param $offset i64)
     (local $block i32) (local $record i32) (local $rest i32) (local $tail i32)
     (local.set $block (call $block_at (local.get $offset)))
@@ -291,7 +304,7 @@
     (global.set $taken (i32.add (global.get $taken) (i32.const 1)))
     (if (i32.gt_u (global.get $taken) (i32.const 1024)) (then (call $release_taken (i32.const 1024)))))
 
-  ;; Frees the blocks that were taken first, up to the last $kept.
+  ;; Free the blocks that were taken first. The last $kept stay.
   (func $release_taken (param $kept i32)
     (local $block i32)
     (block $done
@@ -326,7 +339,8 @@
     (global.set $error_length (i64.const 0))
     (global.set $fault (i32.const 0)))
 
-  ;; 1 when the range lies inside one live block. The start of a block is found at once, an inner offset by visiting the blocks.
+  ;; Return 1 if the range lies inside one live block. The start of a block is found at once, an
+  ;; inner offset by visiting the blocks.
   (func $is_owned (param $offset i64) (param $length i64) (result i32)
     (local $block i32) (local $start i64)
     (local.set $block (call $block_at (local.get $offset)))
@@ -345,7 +359,7 @@
         (br $next)))
     (i32.const 0))
 
-  ;; ---- memory -------------------------------------------------------------------------------------------------------------------
+  ;; ---- memory -----------------------------------------------------------------------------------
 
   (func (export "load_u8") (param $offset i64) (result i32)
     (if (i64.ge_u (local.get $offset) (global.get $end)) (then (return (i32.const 0))))
@@ -365,7 +379,7 @@
 
   (func (export "memory_bytes") (result i64) (global.get $end))
 
-  ;; ---- input, output, error -----------------------------------------------------------------------------------------------------
+  ;; ---- input, output, error ---------------------------------------------------------------------
 
   (func (export "input_load_u8") (param $index i64) (result i32)
     (if (i64.ge_u (local.get $index) (global.get $input_length)) (then (return (i32.const 0))))
@@ -407,14 +421,15 @@
 
   (func (export "error_get") (result i64) (global.get $error))
 
-  ;; ---- for the host -------------------------------------------------------------------------------------------------------------
+  ;; ---- for the host -----------------------------------------------------------------------------
 
-  ;; 1 when the input area, which starts right at the first block, can take so many bytes.
+  ;; Return 1 if the input area, which starts at the first block, has room for so many bytes, or can
+  ;; be given it.
   (func (export "reserve") (param $length i64) (result i32)
     (if (i64.gt_u (local.get $length) (i64.const 0xffff0000)) (then (return (i32.const 0))))
     (call $ensure (i64.add (i64.const 16) (i64.extend_i32_u (call $granules (local.get $length))))))
 
-  ;; Everything is as new, and the first block is the input, which the host has written already.
+  ;; Reset everything, and make the input, which the host has written already, the first block.
   (func $begin (param $length i64)
     (call $reset)
     (if (i64.eqz (local.get $length)) (then (return)))
@@ -423,11 +438,11 @@
     (global.set $input (i64.const 512))
     (global.set $input_length (local.get $length)))
 
-  ;; What the guest returned in the lower half, $fault in the upper one; 0 is success.
+  ;; Combine what the guest returned, in the lower half, and $fault, in the upper half. 0 is success.
   (func $status (param $code i32) (result i64)
     (i64.or (i64.extend_i32_u (local.get $code)) (i64.shl (i64.extend_i32_u (global.get $fault)) (i64.const 32))))
 
-  ;; One call of a plugin: status, offset and length of the output.
+  ;; Call an export of a plugin. Return status, and offset and length of the output.
   (func (export "call_returning_code") (param $function funcref) (param $input_length i64) (result i64 i64 i64)
     (call $begin (local.get $input_length))
     (table.set $callee (i32.const 0) (local.get $function))
@@ -443,7 +458,8 @@
     (global.get $output)
     (global.get $output_length))
 
-  ;; After a call that failed: $fault, the error's offset and length, the output's offset and length, $denied.
+  ;; Return, after a failed call: $fault, offset and length of the error, offset and length of the
+  ;; output, $denied.
   (func (export "failure") (result i64 i64 i64 i64 i64 i64)
     (i64.extend_i32_u (global.get $fault))
     (global.get $error) (global.get $error_length)

@@ -9,7 +9,7 @@ import typer
 from ..parameters import MARKUP
 from ..terminal import USAGE, escape, print_error, report_errors, write_stdout
 
-app = typer.Typer(help="The cache of compiled code.", rich_markup_mode=MARKUP)
+app: typer.Typer = typer.Typer(help="The cache of compiled code.", rich_markup_mode=MARKUP)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,6 +9,11 @@ import typer
 from ..parameters import HTTP, IO, LIMITS, OTHER, PERMISSIONS, PluginArgument, TracebackOption
 from ..terminal import log_to_stderr, report_errors
 
+HELP = (
+    "Call a function of a plugin, and write its output.\n\n"
+    "Options add to what a manifest grants, and replace its limits. "
+    "What plugins log or print goes to stderr."
+)
 EPILOG = "Exit codes: 1 the plugin failed, 2 wrong usage or no such file, 3 a limit was reached."
 
 
@@ -266,10 +271,7 @@ def call(
     ] = "info",
     traceback: TracebackOption = False,
 ) -> None:
-    """Call a function of a plugin, and write its output.
-
-    Options add to what a manifest grants, and replace its limits. What plugins log or print goes to stderr.
-    """
+    """Call a function of a plugin, and write its output."""
     with report_errors(context.command_path, traceback=traceback):
         from .. import invocation as run
         from .. import streams

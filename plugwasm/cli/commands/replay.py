@@ -9,6 +9,11 @@ import typer
 from ..parameters import TracebackOption
 from ..terminal import escape, report_errors
 
+HELP = (
+    "Run the calls of a recording again, and check that the plugin does the same.\n\n"
+    "The plugin gets what the host answered then: "
+    "nothing is asked of the network, of files or of the clock."
+)
 EPILOG = "Exit codes: 1 the plugin does something else, 2 wrong usage or no such file."
 
 
@@ -31,15 +36,13 @@ def replay(
         typer.Option(
             "--timeout",
             metavar="MS",
-            help="Milliseconds that a call may take (500; or 500ms, 2s), and all together ten times that; 60s if not given.",
+            help="Milliseconds that a call may take (500; or 500ms, 2s), "
+            "and all together ten times that; 60s if not given.",
         ),
     ] = None,
     traceback: TracebackOption = False,
 ) -> None:
-    """Run the calls of a recording again, and check that the plugin does the same.
-
-    The plugin gets what the host answered then: nothing is asked of the network, of files or of the clock.
-    """
+    """Run the calls of a recording again, and check that the plugin does the same."""
     with report_errors(context.command_path, traceback=traceback):
         from ..._manifest.limits import Limits
         from ..._recording.recording import load

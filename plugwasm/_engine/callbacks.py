@@ -1,0 +1,238 @@
+"""Host callbacks: the way from a guest back into Python.
+
+A host callback gets the environment that its store was made with as a Python object, not as a key
+to look it up: the C API passes a pointer through, and the pointer is the object. The store does not
+own the environment; whoever owns the store must own the environment as well, and longer.
+
+An exception of a callback is kept in the environment (`pending`) while the guest is unwound, and
+raised again where the call was made.
+
+Decisions: docs/decisions.md, 14.
+"""
+
+from __future__ import annotations
+
+import sys
+from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
+from types import FunctionType as PythonFunction
+
+from .._platform.finalizer import Finalizable
+from .ffi import EPOCH_CALLBACK, HOST_CALLBACK, lib
+from .signal_safety import signal_safe
+from .traps import HostRaised, take_error, take_trap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType
+    from typing import Any
+
+    from .traps import EngineFailure
+    from .types import FunctionType
+
+    Body = Callable[["Environment", int, Any], None]
+
+_INTERRUPTED = b"ended by the host"
+
+
+class PendingException(Finalizable):
+    """The exception of a host callback while the guest is unwound.
+
+    It is separate from the environment, so that no one has to keep a reference to that.
+
+    It also keeps a trap and an error ready (`ready`), one of which a callback returns. To make one
+    there would be a call, and after a call CPython may run a signal handler; what that raises would
+    leave the callback, ctypes would drop it and return what the stack holds, and the engine would
+    take that for a pointer. What is left of them when this is freed goes to the next one.
+    """
+
+    __slots__ = ("exception", "ready")
+
+    def __init__(self) -> None:
+        self.exception: BaseException | None = None
+        try:
+            self.ready = _spare_results.pop()
+        except IndexError:
+            self.ready = [0, 0]
+        self.__del__ = partial(_spare_results.append, self.ready)
+        self.replenish()
+
+    def replenish(self) -> None:
+        """Make a new trap or error in place of one that was used."""
+        ready = self.ready
+        if not ready[_TRAP]:
+            ready[_TRAP] = lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+        if not ready[_ERROR]:
+            ready[_ERROR] = lib.wasmtime_error_new(_INTERRUPTED)
+
+
+_TRAP, _ERROR = 0, 1
+_spare_results: list[list[int]] = []
+"""Traps and errors of freed objects: as many as there were at a time, some hundred bytes each."""
+
+
+class Environment:
+    """What the host callbacks of one store get. Subclass it.
+
+    `on_epoch` is called soon after each tick, and ends the guest by raising. `call_host_function`
+    is called in place of the bodies of host functions that are intercepted.
+    """
+
+    __slots__ = ("pending",)
+
+    def __init__(self) -> None:
+        self.pending = PendingException()
+
+    def on_epoch(self) -> bool | None:
+        """Called while a guest runs, after the engine's epoch was incremented.
+
+        Returns:
+            Whether to call it again at the next turn of a loop, without a tick.
+        """
+        return False
+
+    def call_host_function(self, function: HostFunction, caller: int, values: Any) -> None:
+        """Run the body of a host function, or what replaces it."""
+        function.body(self, caller, values)
+
+
+def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
+    try:
+        delta[0] = not environment.on_epoch()
+        return None
+    except BaseException as exception:
+        pending = environment.pending
+        pending.exception = exception
+        error, pending.ready[_ERROR] = pending.ready[_ERROR], 0
+        if error:
+            return error
+        try:
+            return lib.wasmtime_error_new(_INTERRUPTED)
+        except BaseException as another:
+            pending.exception = another
+            return lib.wasmtime_error_new(_INTERRUPTED)
+
+
+EPOCH_DEADLINE = EPOCH_CALLBACK(signal_safe(_on_epoch))
+
+
+def _inner() -> None:
+    pass
+
+
+def _outer() -> None:
+    _inner()
+
+
+check_recursion_depth: Callable[[], object] = (
+    partial(isinstance, None, ((((((((((((((str,),),),),),),),),),),),),),))
+    if sys.version_info < (3, 12)
+    else _outer
+)
+"""Call it before any way into Wasm. It raises `RecursionError` if Python could not enter a
+callback, or could not call C from there.
+
+ctypes would print that error, drop it, and return whatever the stack holds to the engine, which
+takes it for the pointer to a trap. From Python 3.12 on, a callback takes two frames. Before, calls
+of C count as well (the way in, the callback, its way out); a check against nested tuples descends
+as many levels, seven with two to spare, at an eighth of the price of as many Python functions (25
+ns).
+"""
+
+
+_LEVELS_TO_START = 12
+
+
+def check_recursion_depth_to_start(levels: int = _LEVELS_TO_START) -> None:
+    """Raise `RecursionError` if an instance could not be made safely.
+
+    Near the end of Python's stack, ctypes would report a `RecursionError` as something else.
+    """
+    if levels:
+        check_recursion_depth_to_start(levels - 1)
+
+
+class HostFunction:
+    """A Python function that guests can import, shared by any number of stores, each of which holds
+    it.
+
+    Args:
+        type: The Wasm type.
+        body: Called with the environment, the caller (for `CallerMemory` and `caller_context`), and
+            the values: `values[2 * i]` is parameter i as a signed 64-bit integer (of an i32 only
+            the lower half counts), and where result i goes.
+        name: The module and the name that guests import it by; None for functions that the linker
+            makes for itself.
+        python_types: The Python types of its parameters and then of its results, for observers.
+            There may be fewer.
+    """
+
+    __slots__ = ("_interceptable", "body", "callback", "name", "python_types", "type")
+
+    def __init__(
+        self,
+        type: FunctionType,
+        body: Body,
+        name: tuple[str, str] | None = None,
+        python_types: tuple[Any, ...] = (),
+    ) -> None:
+        self.type = type
+        self.body = body
+        self.name = name
+        self.python_types = python_types
+        self._interceptable: HostFunction | None = None
+        self.callback = HOST_CALLBACK(_make_callback(body))
+
+    def make_interceptable(self) -> HostFunction:
+        """Return the variant whose calls go to the environment (`Environment.call_host_function`).
+
+        Stores that intercept nothing use the function itself and pay nothing.
+        """
+        interceptable = self._interceptable
+        if interceptable is None:
+            function = self
+
+            def pass_on(environment: Environment, caller: int, values: Any) -> None:
+                environment.call_host_function(function, caller, values)
+
+            # If two threads make one each, either will do: a store holds the one that it got.
+            interceptable = self._interceptable = HostFunction(self.type, pass_on)
+        return interceptable
+
+
+# `body` is bound as a default, because `signal_safe` takes no closure.
+@signal_safe
+def callback(environment: Any, caller: int, values: Any, count: int, body: Body) -> Any:
+    try:
+        body(environment, caller, values)
+        return None
+    except BaseException as exception:
+        pending = environment.pending
+        pending.exception = exception
+        trap, pending.ready[_TRAP] = pending.ready[_TRAP], 0
+        if trap:
+            return trap
+        try:
+            return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+        except BaseException as another:
+            pending.exception = another
+            return lib.wasmtime_trap_new(_INTERRUPTED, len(_INTERRUPTED))
+
+
+def _make_callback(body: Body) -> Callable[..., Any]:
+    return PythonFunction(callback.__code__, globals(), None, (body,))
+
+
+CALLBACK_CODE: CodeType = callback.__code__
+"""The code of all host callbacks. Its variable `environment` is the guest."""
+
+
+def take_failure(error: int | None, trap: int | None, pending: PendingException) -> EngineFailure:
+    """Return what ended a call: what a host callback raised, else what the engine reports."""
+    failure = take_error(error) if error else take_trap(trap or 0)
+    exception = pending.exception
+    if exception is None:
+        return failure
+    pending.exception = None
+    pending.replenish()
+    return HostRaised(exception, failure.frames)

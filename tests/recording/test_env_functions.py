@@ -1,0 +1,59 @@
+"""What a recording keeps of `extism:host/env` follows from the table of its functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plugwasm import ReplayError
+from plugwasm._host import env
+from plugwasm.recording import Recording
+from tests.support.recordings import outputs, recorded
+
+ROLL = """
+(module
+  (import "extism:host/env" "roll" (func $roll (result i32)))
+  (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
+  (import "extism:host/env" "store_u8" (func $store (param i64 i32)))
+  (import "extism:host/env" "output_set" (func $output (param i64 i64)))
+  (memory 1)
+  (func (export "run") (local $block i64)
+    (local.set $block (call $alloc (i64.const 1)))
+    (call $store (local.get $block) (call $roll))
+    (call $output (local.get $block) (i64.const 1))))
+"""
+
+
+def record_rolls(replay: str, monkeypatch: pytest.MonkeyPatch) -> Recording:
+    numbers = iter(range(1, 9))
+
+    def roll(guest: Any, caller: int, values: Any) -> None:
+        values[0] = next(numbers)
+
+    function = env.EnvFunction("roll", roll, (), "i32", replay=replay)
+    monkeypatch.setitem(env.FUNCTIONS, "roll", function)
+    return recorded(ROLL, ("run", ""), ("run", ""))
+
+
+def test_calls_of_a_new_row_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that is added to the table is linked, and with `ANSWER` a replay does not run it."""
+    recording = record_rolls(env.ANSWER, monkeypatch)
+    assert [len(call.host_calls) for call in recording.calls] == [1, 1]
+    assert outputs(recording.replay(ROLL)) == [b"\1", b"\2"]
+
+
+def test_a_row_may_say_that_it_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `RERUN` nothing is kept, and a result that does not follow from the recording is found out."""
+    recording = record_rolls(env.RERUN, monkeypatch)
+    assert [len(call.host_calls) for call in recording.calls] == [0, 0]
+    with pytest.raises(ReplayError, match=r"recorded: returned '\\x01'\n.*now: .*'\\x03'"):
+        recording.replay(ROLL)
+
+
+def test_every_row_says_how_it_replays() -> None:
+    """Only what asks the outside is kept: the request of a guest."""
+    rows = {name: function.replay for name, function in env.FUNCTIONS.items()}
+    assert set(rows.values()) == {env.RERUN, env.RESPONSE, env.LOG_LEVEL}
+    assert [name for name, replay in rows.items() if replay == env.RESPONSE] == ["http_request"]
+    assert [name for name, replay in rows.items() if replay == env.LOG_LEVEL] == ["get_log_level"]
