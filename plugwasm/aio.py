@@ -11,6 +11,8 @@ leaving an `async with` block closes it in one. A cancelled task does not wait: 
 makes after that is closed.
 
 Everything here works in tasks of asyncio and of trio.
+
+Decisions: docs/decisions.md, 37.3.
 """
 
 from __future__ import annotations

@@ -95,12 +95,18 @@ __all__ = [
 
 
 def escape_line(text: str) -> str:
-    """Text from outside as one line: line ends, control characters, what turns the direction, and lone surrogates are escaped."""
+    """Return text from outside as one line.
+
+    Line ends, control characters, direction overrides and lone surrogates are escaped.
+    """
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def truncate(text: str, most: int = 200) -> str:
-    """Text that somebody else chose (a name, a path, what an exception says) for a message: `escape_line`, cut after `most` characters."""
+    """Return text that somebody else chose (a name, a path, an exception's text) for a message.
+
+    It is cut after `most` characters and escaped like `escape_line`.
+    """
     return escape_line(text if len(text) <= most else f"{text[:most]}…")
 
 
@@ -114,8 +120,8 @@ class Error(Exception):
     """The root of the tree. ``except plugwasm.Error`` catches every error of plugwasm.
 
     Messages are often logged, and contain names chosen by strangers. So a message is one line, with
-    control characters escaped. Only `GuestError`, `ReplayError`, `BatchError` and `WorkerError` keep
-    line ends: they repeat text of a guest, a recording, a schema or a process.
+    control characters escaped. Only `GuestError`, `ReplayError`, `BatchError` and `WorkerError`
+    keep line ends: they repeat text of a guest, a recording, a schema or a process.
 
     Attributes:
         message: What failed and what to do about it, in one or two sentences.
@@ -156,7 +162,8 @@ class Error(Exception):
         return f"{self.message}\nwasm backtrace:\n{frames}"
 
     def __reduce__(self) -> tuple[Callable[..., Error], tuple[Any, ...]]:
-        # Python leaves causes behind. Ours are listed and not nested, so that each is looked at once, however many there are.
+        # Pickling an exception drops its causes. Ours are listed and not nested, so that each is
+        # checked once, however many there are.
         ours: list[_Parts] = []
         cause = self.__cause__
         while (
@@ -190,7 +197,10 @@ def _rebuilt(parts: _Parts, ours: Sequence[_Parts], last: BaseException | None) 
 
 
 def _can_travel(value: object) -> bool:
-    """Whether it can be pickled and read again: exceptions of applications often cannot, and must not take ours with them."""
+    """Return whether a value can be pickled and unpickled.
+
+    Exceptions of applications often cannot, and must not keep ours from being pickled.
+    """
     if value is None:
         return True
     import pickle
@@ -272,10 +282,17 @@ class ModuleError(Error):
     """The bytes are not a valid Wasm module, use a feature that is off, or exceed a limit for
     modules.
 
+    Attributes:
+        limit: ``"compile_seconds"`` if compiling took too long; None for other reasons.
+
     What to do:
         Rebuild the plugin. If a feature is off or a limit is exceeded, the message names the field
         of `Limits`, where there is one.
     """
+
+    def __init__(self, message: str = "", *, limit: str | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.limit = limit
 
 
 class LinkError(Error):
@@ -291,10 +308,17 @@ class MissingImportError(LinkError):
     """A module imports something that neither the plugin contract, WASI, the application nor
     another module provides.
 
+    Attributes:
+        hint: The end of the message that says what to pass, or empty.
+
     What to do:
         Pass the host function in ``functions``, add the module to the manifest, or pass
         ``wasi=True``.
     """
+
+    def __init__(self, message: str = "", *, hint: str = "", **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.hint = hint
 
 
 class InterfaceError(LinkError):
@@ -558,9 +582,8 @@ class OutOfMemoryError(CallError, MemoryError):
     """
 
     if not TYPE_CHECKING:
-        __new__ = (
-            Exception.__new__
-        )  # that of `MemoryError` refuses to make what is not laid out by it
+        # The one of `MemoryError` refuses classes with another layout.
+        __new__ = Exception.__new__
 
 
 class StackError(CallError):

@@ -5,6 +5,8 @@ pyelftools reads the formats. The data was written by whoever made the module, s
 one by one, forward only and up to a limit, instead of along the references between them. Tables can
 refer to each other so that reading them takes any time: everything that is read of a module counts
 towards one `ReadBudget`, and when that is spent, the module's frames have no lines.
+
+Decisions: docs/decisions.md, 23 and 31.6.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ of one callback for each tick.
 A sample stands for the time since the previous one. No sample can be taken while the guest waits
 for a host function. Then the thread reads Python's own stack, and the time goes to the host
 function, below the export that was called: which function of the guest called it is not known.
+
+Decisions: docs/decisions.md, 33.9.
 """
 
 from __future__ import annotations

@@ -31,6 +31,14 @@ from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.plugin import Plugin
 from .._runtime.settings import validate_name
 from ..errors import ManifestError, OptionError, truncate
+from .objects import (
+    check_object_name,
+    deserialize,
+    function_name,
+    import_function,
+    import_object,
+    serialize,
+)
 from .pinned_manifest import (
     FromEnvironment,
     absolute_paths,
@@ -184,7 +192,7 @@ class PluginRef:
         if isinstance(egress, str) and any(
             source.url is not None and (embed or source.hash is None) for source in manifest.wasm
         ):
-            policy = _import_object(_check_object_name(egress, "egress"), "egress")
+            policy = import_object(check_object_name(egress, "egress"), "egress")
         check_option_types(False, None, None if isinstance(policy, str) else policy)
         reader = ModuleReader(
             (limits or DEFAULT_LIMITS).module_bytes, None if isinstance(policy, str) else policy
@@ -206,16 +214,16 @@ class PluginRef:
             "_config": tuple(
                 sorted((key, value) for key, value in merged.items() if value is not None)
             ),
-            "_egress": None if egress is None else _serialize(egress, "egress"),
+            "_egress": None if egress is None else serialize(egress, "egress"),
             "_headers": () if embed else headers,
             "_manifest": encoded,
             "_observe": bool(observe)
             if observe is None or isinstance(observe, bool)
-            else _serialize(observe, "observe"),
-            "_wasi": wasi if isinstance(wasi, bool) else _serialize(wasi, "wasi"),
+            else serialize(observe, "observe"),
+            "_wasi": wasi if isinstance(wasi, bool) else serialize(wasi, "wasi"),
             "digests": tuple(source.hash for source in sources),
             "fuel_limit": fuel_limit,
-            "functions": tuple(_name_of(function) for function in functions),
+            "functions": tuple(function_name(function) for function in functions),
             "http_response_headers": http_response_headers,
             "limits": limits,
             "name": validate_name(name) or truncate(label_of(manifest.wasm)),
@@ -277,19 +285,19 @@ class PluginRef:
             key: value if isinstance(value, str) else value.value(f"config.{key}")
             for key, value in self._config
         }
-        wasi: Any = self._wasi if isinstance(self._wasi, bool) else _deserialize(self._wasi, "wasi")
+        wasi: Any = self._wasi if isinstance(self._wasi, bool) else deserialize(self._wasi, "wasi")
         return kind(
             msgspec.structs.replace(manifest, wasm=sources, config=config),
             wasi,
-            [_import_function(name) for name in self.functions],
+            [import_function(name) for name in self.functions],
             name=self.name,
             fuel_limit=self.fuel_limit,
             http_response_headers=self.http_response_headers,
             limits=self.limits,
-            egress=None if self._egress is None else _deserialize(self._egress, "egress"),
+            egress=None if self._egress is None else deserialize(self._egress, "egress"),
             observe=self._observe
             if isinstance(self._observe, bool)
-            else _deserialize(self._observe, "observe"),
+            else deserialize(self._observe, "observe"),
         )
 
     def _state(self) -> tuple[Any, ...]:
@@ -353,107 +361,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-# ---- objects, by name or as pickles --------------------------------------------------------------
-
-
-def _serialize(value: object, field: str) -> str | bytes:
-    """Return the name of an object, or its pickle.
-
-    Objects without an equality of their own are equal when their pickles are.
-    """
-    if isinstance(value, str):
-        return _check_object_name(value, field)
-    import pickle
-
-    check_option_types(
-        value if field == "wasi" else False, None, value if field == "egress" else None
-    )
-    if field == "observe":
-        from .._runtime.observers import resolve_observers
-
-        resolve_observers(value)  # type: ignore[arg-type]
-    try:
-        return pickle.dumps(value)
-    except Exception as error:
-        raise OptionError(
-            f"{field}: it cannot be pickled ({error}); put it into a module, and name it: "
-            f"{field}='package.module:name'",
-            field=field,
-        ) from None
-
-
-def _deserialize(sent: str | bytes, field: str) -> Any:
-    if isinstance(sent, str):
-        return _import_object(sent, field)
-    import pickle
-
-    return pickle.loads(sent)
-
-
-def _check_object_name(text: str, field: str) -> str:
-    module, colon, name = text.partition(":")
-    if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
-        raise OptionError(
-            f"{field}: expected a name such as 'package.module:name', got {text!r}", field=field
-        )
-    return text
-
-
-def _import_object(text: str, field: str) -> Any:
-    from importlib import import_module
-
-    module, _, name = text.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise OptionError(
-            f"{field}: cannot import `{text}` in this process: {error}", field=field
-        ) from error
-    return found
-
-
-def _name_of(function: Any) -> str:
-    """Return the name by which the other process finds a host function."""
-    if isinstance(function, str):
-        return _check_object_name(function, "functions")
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    if not (callable(function) and module and name):
-        raise OptionError(
-            f"functions: expected host functions or their names, got {type(function).__name__}",
-            field="functions",
-        )
-    hint = (
-        "move it to the top of a module that the other side can import, "
-        "or name it: 'package.module:name'"
-    )
-    if module == "__main__":
-        raise OptionError(
-            f"functions: `{name}` belongs to the program that was started, which is another one "
-            f"elsewhere; {hint}"
-        )
-    try:
-        found = _import_object(_check_object_name(f"{module}:{name}", "functions"), "functions")
-    except OptionError:
-        found = None
-    if found is not function:
-        raise OptionError(
-            f"functions: `{module}:{name}` is not what was given; {hint}", field="functions"
-        )
-    return f"{module}:{name}"
-
-
-def _import_function(name: str) -> Function:
-    from .._host.functions import Function, InferredFunction
-
-    found = _import_object(name, "functions")
-    if isinstance(found, Function):
-        return found
-    if not callable(found):
-        raise OptionError(
-            f"functions: `{name}` is no function, but {type(found).__name__}", field="functions"
-        )
-    return InferredFunction(None, name.rpartition(":")[2].rpartition(".")[2], found, ())

@@ -13,7 +13,6 @@ Decisions: docs/decisions.md, 14.
 from __future__ import annotations
 
 import sys
-from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from types import FunctionType as PythonFunction
 
 from .._platform.finalizer import Finalizable
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from .types import FunctionType
 
     Body = Callable[["Environment", int, Any], None]
+    from functools import partial
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 _INTERRUPTED = b"ended by the host"
 
@@ -51,10 +53,10 @@ class PendingException(Finalizable):
     def __init__(self) -> None:
         self.exception: BaseException | None = None
         try:
-            self.ready = _spare_results.pop()
+            self.ready: list[int] = _spare_results.pop()
         except IndexError:
             self.ready = [0, 0]
-        self.__del__ = partial(_spare_results.append, self.ready)
+        self.__del__: Callable[[], object] = partial(_spare_results.append, self.ready)
         self.replenish()
 
     def replenish(self) -> None:
@@ -72,7 +74,7 @@ _spare_results: list[list[int]] = []
 
 
 class Environment:
-    """What the host callbacks of one store get. Subclass it.
+    """The object that the host callbacks of one store get. Subclass it.
 
     `on_epoch` is called soon after each tick, and ends the guest by raising. `call_host_function`
     is called in place of the bodies of host functions that are intercepted.
@@ -81,7 +83,7 @@ class Environment:
     __slots__ = ("pending",)
 
     def __init__(self) -> None:
-        self.pending = PendingException()
+        self.pending: PendingException = PendingException()
 
     def on_epoch(self) -> bool | None:
         """Called while a guest runs, after the engine's epoch was incremented.
@@ -176,12 +178,12 @@ class HostFunction:
         name: tuple[str, str] | None = None,
         python_types: tuple[Any, ...] = (),
     ) -> None:
-        self.type = type
-        self.body = body
-        self.name = name
-        self.python_types = python_types
+        self.type: FunctionType = type
+        self.body: Body = body
+        self.name: tuple[str, str] | None = name
+        self.python_types: tuple[Any, ...] = python_types
         self._interceptable: HostFunction | None = None
-        self.callback = HOST_CALLBACK(_make_callback(body))
+        self.callback: Any = HOST_CALLBACK(_make_callback(body))
 
     def make_interceptable(self) -> HostFunction:
         """Return the variant whose calls go to the environment (`Environment.call_host_function`).

@@ -6,6 +6,8 @@ module is heavy if a block of it has parameters or several results (a type by in
 instruction, a value type or a form of a section is not listed below; or if anything is not as the
 format has it. In what is left, each function costs its instructions, with calls priced as if all
 were of the widest type, and its locals once for each place where control splits or meets.
+
+Decisions: docs/decisions.md, 28.1.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ many times what the call itself does, and importing them takes longer than loadi
 Hot functions have no `argtypes`: they are called with ctypes instances that were made once, which
 is faster than converting. The rest declare theirs, so that a wrong argument is an exception instead
 of a crash.
+
+Decisions: docs/decisions.md, 1.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ Invariant: when a fork begins, each thread that runs a guest is blocked, as far 
 (Linux): it waits for Python's lock, or for something outside. This is tried for `WAIT_SECONDS`
 seconds without giving up Python's lock, because a running guest comes to its epoch callback, which
 needs the lock. Calls pay nothing for this.
+
+Decisions: docs/decisions.md, 33.2 and 33.3.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import c_void_p
 
 from .._platform import fork
@@ -27,10 +26,13 @@ from .wasm_binary import read_facts, shares_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from functools import partial
     from typing import Any
 
     from .wasm_binary import Facts
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 _VALUE_TYPES = [(name, lib.wasm_valtype_new(code)) for name, code in VALUE_CODES.items()]
 _VALUE_TYPES.append(("v128", lib.wasmtime_wasm_valtype_v128()))
@@ -109,9 +111,9 @@ class Engine:
         self.parallel = parallel
         self.pooled = pooled
         self.stack_bytes = stack_bytes
-        self.reservation = memory_reservation() if reservation is None else reservation
+        self.reservation: int = memory_reservation() if reservation is None else reservation
         self.images = images
-        self.features = {
+        self.features: dict[str, bool | int] = {
             "fuel": fuel,
             "stack_bytes": stack_bytes,
             "images": images,
@@ -119,9 +121,9 @@ class Engine:
             "atomics": atomics,
         }
         """The settings that tell it from other engines of the process, besides the pool."""
-        self.settings = {**self.features, "reservation": self.reservation}
+        self.settings: dict[str, bool | int] = {**self.features, "reservation": self.reservation}
         """The arguments of engines that load what this one compiles, and the reverse."""
-        self.key = (
+        self.key: str = (
             f"epoch=1;fuel={int(fuel)};stack={stack_bytes};cow={int(images)};may_move=0;"
             f"threads={int(atomics)};signals=0;gc={int(gc)}"
         )
@@ -154,7 +156,7 @@ class Engine:
             _configure_pool(config)
         self.pointer: int = lib.wasm_engine_new_with_config(config)
         engines.add(self)
-        self.stack = ThreadStack(self)
+        self.stack: ThreadStack = ThreadStack(self)
         """The stack of the calling thread."""
 
     def increment_epoch(self) -> None:
@@ -262,18 +264,20 @@ class Module(Finalizable):
             raise EngineFailure("the engine gave no module")
         self.engine = engine
         self.pointer: int = pointer
-        self.__del__ = partial(lib.wasmtime_module_delete, pointer)
+        self.__del__: Callable[[], object] = partial(lib.wasmtime_module_delete, pointer)
         vec = PointerVec()
         lib.wasmtime_module_imports(pointer, ctypes.byref(vec))
         try:
             _check_number(vec, MAX_IMPORTS, "imports")
-            self.imports = tuple(_check_values(_read_import(vec.data[i]) for i in range(vec.size)))
+            self.imports: tuple[Item, ...] = tuple(
+                _check_values(_read_import(vec.data[i]) for i in range(vec.size))
+            )
         finally:
             lib.wasm_importtype_vec_delete(ctypes.byref(vec))
         lib.wasmtime_module_exports(pointer, ctypes.byref(vec))
         try:
             _check_number(vec, MAX_EXPORTS, "exports")
-            self.exports = {
+            self.exports: dict[str, Item] = {
                 item.name: item
                 for item in _check_values(_read_export(vec.data[i]) for i in range(vec.size))
             }
@@ -284,7 +288,7 @@ class Module(Finalizable):
     def with_facts(self, facts: Facts) -> Module:
         """Set what `_engine.wasm_binary.read_facts` says of the module, and return the module."""
         self.facts = facts
-        self.has_start = bool(facts[3] & 1)
+        self.has_start: bool = bool(facts[3] & 1)
         """Whether it has a function that runs when it is instantiated."""
         return self
 

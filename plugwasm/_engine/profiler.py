@@ -11,7 +11,7 @@ from .traps import take_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from functools import partial
 
     from .module import Engine, Module
@@ -57,7 +57,9 @@ class GuestProfiler(Finalizable):
             ctypes.addressof(named),
             len(modules),
         )
-        self.__del__ = partial(lib.wasmtime_guestprofiler_delete, self._pointer)
+        self.__del__: Callable[[], object] = partial(
+            lib.wasmtime_guestprofiler_delete, self._pointer
+        )
 
     def sample(self, store: Store, seconds: float) -> None:
         """Add the stack of the guest that runs now, and how much of its time it stands for."""

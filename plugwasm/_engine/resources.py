@@ -1,9 +1,11 @@
-"""What the system has left for the engine: address space for its memories, and threads that
-compile.
+"""Resources that the system has left for the engine: address space for its memories, and threads
+that compile.
 
 The engine takes both for granted. It ends the process when it cannot start the threads that compile
 in parallel, and reserves four gigabytes for each memory, which a process with a limited address
 space (`ulimit -v`) does not have.
+
+Decisions: docs/decisions.md, 28.5.
 """
 
 from __future__ import annotations

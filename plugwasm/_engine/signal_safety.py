@@ -16,6 +16,8 @@ the entry is before the code; so there the code begins with an instruction that 
 that follows; 3.11 leaves no way to catch that.
 
 The format of the table: Objects/exception_handling_notes.txt in CPython's sources.
+
+Decisions: docs/decisions.md, 6 and 32.4.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ the whole process, no look is needed.
 
 Where the stack of a thread cannot be found (for the main thread the system reads a file, and there
 may be no descriptor left) no guest is entered, and the next call looks again.
+
+Decisions: docs/decisions.md, 19 and 34.5.
 """
 
 from __future__ import annotations
@@ -35,8 +37,10 @@ MARGIN = 256 * 1024
 are called at the end of the guest's stack.
 """
 PYTHON_NEEDS = 96 * 1024 if sys.version_info >= (3, 14) else 0
-"""Bytes that must be left for Python itself. From 3.14 on it keeps 48 KiB free: with less than that, `except` clauses of several classes,
-and library functions that have them, raise RecursionError or let pass what they should catch."""
+"""Bytes that must be left for Python itself. From 3.14 on it keeps 48 KiB free. With less than
+that, `except` clauses of several classes, and library functions that have them, raise
+RecursionError or let pass what they should catch.
+"""
 _PYTHON_LEVEL = 5 * 1024
 """The most bytes that a level of Python's recursion takes where each level passes through C."""
 
@@ -103,7 +107,10 @@ class ThreadStack(local):
         return room is not None and room >= self.need
 
     def has_room_for_python(self) -> bool:
-        """Return whether ordinary Python code can run from here. It can where the stack cannot be found: no guest is entered there."""
+        """Return whether ordinary Python code can run from here.
+
+        It can where the stack cannot be found, because no guest is entered there.
+        """
         room = self.room()
         return room is None or room >= PYTHON_NEEDS
 

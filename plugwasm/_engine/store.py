@@ -1,9 +1,11 @@
-"""Stores: where instances live and calls run."""
+"""Stores: where instances live and calls run.
+
+Decisions: docs/decisions.md, 4, 13, 14 and 34.3.
+"""
 
 from __future__ import annotations
 
 import ctypes
-from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import addressof, c_char, c_size_t, c_ubyte, c_uint64, c_void_p
 
 from .._platform.finalizer import Finalizable
@@ -25,10 +27,13 @@ from .traps import EngineFailure, take_error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from functools import partial
     from typing import Any, NoReturn
 
     from .callbacks import Environment, HostFunction, PendingException
     from .module import Engine, Module
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 
 class LinearMemory:
@@ -64,9 +69,9 @@ class ExportName:
     __slots__ = ("encoded", "length", "text")
 
     def __init__(self, text: str) -> None:
-        self.text = text
-        self.encoded = text.encode()
-        self.length = c_size_t(len(self.encoded))
+        self.text: str = text
+        self.encoded: bytes = text.encode()
+        self.length: c_size_t = c_size_t(len(self.encoded))
 
 
 class WasmFunction:
@@ -90,7 +95,7 @@ class WasmFunction:
         view = memoryview(words).cast("B").cast("Q")
         self._store = store
         self._trap = view[2:3]
-        self.values = view[4:]
+        self.values: memoryview = view[4:]
         self.invoke: Callable[[], int | None] = partial(
             call_unchecked,
             store.context_pointer,
@@ -143,9 +148,9 @@ class Store(Finalizable):
         self.engine = engine
         self._functions: set[HostFunction] = set()
         self.pointer: int = lib.wasmtime_store_new(engine.pointer, None, None)
-        self.__del__ = partial(lib.wasmtime_store_delete, self.pointer)
+        self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
         self.context: int = lib.wasmtime_store_context(self.pointer)
-        self.context_pointer = c_void_p(self.context)
+        self.context_pointer: c_void_p = c_void_p(self.context)
         lib.wasmtime_context_set_epoch_deadline(self.context, 1)
         lib.wasmtime_store_epoch_deadline_callback(self.pointer, EPOCH_DEADLINE, environment, None)
 

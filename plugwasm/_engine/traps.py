@@ -1,6 +1,8 @@
 """Turn what the C API reports when something fails into exceptions of this package.
 
 The layers above know what was being done, and turn each of these into one of `plugwasm.errors`.
+
+Decisions: docs/decisions.md, 20.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ KERNEL_NAME = "extism:host/env"
 """The name of the kernel module. Its frames are left out of backtraces."""
 
 ArgumentError = ctypes.ArgumentError
-"""What ctypes raises for a `RecursionError` while it converts an argument at the end of Python's
-own C stack.
+"""The exception that ctypes raises for a `RecursionError` while it converts an argument, at the end
+of Python's own C stack.
 """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from _functools import partial  # type: ignore[import-not-found]  # `functools` itself would import much more
 from ctypes import c_void_p
 
 from .._platform.finalizer import Finalizable
@@ -13,6 +12,7 @@ from .traps import EngineFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from functools import partial
 
     from .module import Engine
@@ -68,7 +68,7 @@ class _TypePointer(Finalizable):
         self.pointer: int = lib.wasm_functype_new(
             ctypes.byref(_value_types(type.params)), ctypes.byref(_value_types(type.results))
         )
-        self.__del__ = partial(lib.wasm_functype_delete, self.pointer)
+        self.__del__: Callable[[], object] = partial(lib.wasm_functype_delete, self.pointer)
 
 
 class Item:

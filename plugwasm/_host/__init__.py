@@ -17,6 +17,7 @@ wasm_values       types of Wasm values, and their 64 bits
 observed_values   values of calls as observers see them
 codecs            values to bytes and back: JSON, MessagePack
 conversion        bytes to typed values, by msgspec and pydantic
+decode_errors     what was wrong with such bytes, and where
 hashing           limits on values from outside that go into sets and dicts
 error_location    the key of a value that could not be read
 options           checks of options that applications pass

@@ -22,9 +22,6 @@ from .._manifest.limits import DEFAULT_LIMITS
 from ..errors import OptionError, OutputError, truncate
 from .conversion import (
     NONE,
-    DecodeError,
-    describe_error,
-    describe_start,
     get_reader,
     ignore_limits,
     is_pydantic,
@@ -35,8 +32,8 @@ from .conversion import (
     msgpack_encoder,
     read_none,
     type_name,
-    with_path,
 )
+from .decode_errors import DecodeError, describe_error, describe_start, with_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

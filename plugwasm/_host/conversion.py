@@ -17,10 +17,10 @@ from functools import lru_cache
 from typing import Any
 
 from .._manifest.limits import DEFAULT_LIMITS
-from .._manifest.messages import truncate
 from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep, is_msgpack_too_deep
 from .._payload_bounds.value_count import json_exceeds, max_json_values, msgpack_exceeds
 from .._platform.native_threads import RLock
+from .decode_errors import DecodeError, describe_error, from_msgspec
 from .error_location import ANY_KEY, MOST_BYTES, locate_keys
 from .hashing import (
     HashedParts,
@@ -45,29 +45,6 @@ if TYPE_CHECKING:
     Plain = Callable[[bytes], Any]
 
 NONE = type(None)
-SHOWN_BYTES = 60
-_MAX_COMPLAINTS = 1000
-"""Complaints of pydantic, of which no list is made."""
-"""Of what could not be read, in a message."""
-
-
-class DecodeError(ValueError):
-    """Bytes that are no value of the requested type.
-
-    Attributes:
-        reason: What was expected and what was found.
-        path: Where, e.g. ``"$.items[3].name"``; ``"$"`` is the whole.
-    """
-
-    __module__ = "plugwasm.codecs"
-
-    def __init__(self, reason: str, path: str = "$") -> None:
-        super().__init__(reason, path)
-        self.reason = reason
-        self.path = path
-
-    def __str__(self) -> str:
-        return self.reason if self.path == "$" else f"{self.reason} at `{self.path}`"
 
 
 # ---- text and bytes ------------------------------------------------------------------------------
@@ -95,7 +72,7 @@ def make_raw_reader(kind: Any) -> Plain | None:
             try:
                 return msgspec.convert(plain_read(data), kind)
             except msgspec.ValidationError as error:
-                raise _from_msgspec(error) from error
+                raise from_msgspec(error) from error
 
         plain_read, read = read, checked
     return read
@@ -190,7 +167,7 @@ def _make_bounded_reader(
         try:
             decode(data)
         except msgspec.DecodeError as error:
-            found = _from_msgspec(error)
+            found = from_msgspec(error)
             return found.reason, found.path
         return None
 
@@ -214,7 +191,7 @@ def _make_bounded_reader(
         try:
             return decode(data)
         except msgspec.DecodeError as error:
-            told_of = _from_msgspec(error)
+            told_of = from_msgspec(error)
             if ANY_KEY in told_of.path and len(data) <= MOST_BYTES[format]:
                 told_of.path = locate_keys(
                     data, (told_of.reason, told_of.path), complaint, plain.decode, plain.encode
@@ -390,59 +367,6 @@ def _validate(validate: Callable[[Any], Any], value: Any) -> Any:
     except ValueError as error:
         # msgspec will put the path of the model in front.
         raise DecodeError(*describe_error(error)) from None
-
-
-# ---- what was wrong, and where -------------------------------------------------------------------
-
-
-def _from_msgspec(error: Exception) -> DecodeError:
-    """Turn an error of msgspec, e.g. "Expected `int`, got `str` - at `$.a[0]`", into a
-    `DecodeError`.
-    """
-    reason, _, place = str(error).rpartition(" - at `")
-    if not reason:
-        reason, place = str(error), "$"
-    place = place.removesuffix("`")
-    if place.startswith("key` in `"):
-        reason, place = f"{reason} as a key", place.removeprefix("key` in `")
-    inner = error.__cause__
-    if isinstance(inner, DecodeError):
-        reason, place = inner.reason, place + inner.path.removeprefix("$")
-    return DecodeError(_as_clause(reason), place)
-
-
-def describe_error(error: Exception) -> tuple[str, str]:
-    """Return the reason and the path of whatever a codec raised."""
-    if isinstance(error, DecodeError):
-        return truncate(error.reason), truncate(error.path)
-    complaints = getattr(error, "errors", None)
-    if callable(complaints) and _is_pydantic_error(error):
-        if (count := error.error_count()) > _MAX_COMPLAINTS:  # type: ignore[attr-defined]
-            return f"{count} values of it are not valid", "$"
-        first = complaints(include_url=False, include_context=False, include_input=False)[0]
-        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
-        return truncate(_as_clause(first["msg"])), truncate("$" + "".join(steps))
-    return truncate(f"{type(error).__name__}: {error}"), "$"
-
-
-def _as_clause(reason: str) -> str:
-    """Turn a sentence into the rest of one."""
-    return reason if reason[:2].isupper() else reason[:1].lower() + reason[1:]
-
-
-def _is_pydantic_error(error: Exception) -> bool:
-    return type(error).__module__.partition(".")[0] in ("pydantic", "pydantic_core")
-
-
-def with_path(reason: str, path: str) -> str:
-    return reason if path == "$" else f"{reason} at `{path}`"
-
-
-def describe_start(data: bytes) -> str:
-    """Return the first bytes, for a message."""
-    if not data:
-        return "is empty"
-    return f"is {data!r}" if len(data) <= SHOWN_BYTES else f"begins with {data[:SHOWN_BYTES]!r}"
 
 
 # ---- types ---------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from .._platform.native_threads import get_ident
 from ..errors import BadHandleError, BusyError, ClosedError, OptionError, OutOfMemoryError
 from .greenlets import current_greenlet
 from .guest import HANDLE_MASK
-from .vars import encode_name
+from .vars import encode_name, limit_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,11 +172,7 @@ class CurrentPlugin:
         if value is None:
             guest.vars.delete(name)
         elif not guest.vars.set(name, bytes(value)):
-            limits = guest.limits
-            raise OutOfMemoryError(
-                f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes, or of "
-                f"{limits.vars} names"
-            )
+            raise limit_error(guest.limits, OutOfMemoryError)
 
     def set_error(self, message: str) -> None:
         """Make the call under way end with that error message, as if the plugin had set it."""

@@ -13,6 +13,8 @@ the child starts its own.
 Where no thread can be started (a limit of threads, an interpreter that ends, a subinterpreter that
 may have none), guests tick themselves: they look at the clock at each turn of their loops. They are
 far slower then, but each ends at its deadline, and can be cancelled.
+
+Decisions: docs/decisions.md, 7, 32.1, 33.5 and 39.4.
 """
 
 from __future__ import annotations

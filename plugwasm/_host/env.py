@@ -17,6 +17,7 @@ from __future__ import annotations
 from .._engine import FunctionType, HostFunction
 from ..errors import GuestError
 from .guest import MAX_TEXT
+from .vars import limit_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,10 +107,7 @@ def _var_set(guest: Guest, caller: int, values: Any) -> None:
     elif guest.block_length(handle) > limits.var_bytes or not guest.vars.set(
         key, guest.read_block(handle, "var_set")
     ):
-        raise GuestError(
-            f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes "
-            f"(`memory.max_var_bytes`), or of {limits.vars} names"
-        )
+        raise limit_error(limits, GuestError)
     guest.free(name, handle)
 
 

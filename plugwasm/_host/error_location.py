@@ -3,6 +3,8 @@ them.
 
 The key is found by bisection: a document with only some of the mapping's entries is read again, and
 either fails as the whole did or does not.
+
+Decisions: docs/decisions.md, 41.5.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ thread has left it.
 
     task     submits the call · waits · runs a coroutine · waits · …            · returns
     thread             runs the guest · waits for the answer · runs the guest · …   · ends
+
+Decisions: docs/decisions.md, 22.
 """
 
 from __future__ import annotations
@@ -430,8 +432,8 @@ _thread_call: ContextVar[ThreadCall | None] = ContextVar("plugwasm_thread_call",
 context_factory: ContextVar[Callable[[], AbstractContextManager[object]] | None] = ContextVar(
     "plugwasm_context_factory", default=None
 )
-"""Makes the context manager that coroutines of host functions run in, in the task. An observer sets
-it in the thread.
+"""A function that makes the context manager in which coroutines of host functions run, in the task.
+An observer sets it in the thread.
 """
 call_waits: ContextVar[bool] = ContextVar("plugwasm_is_nested", default=False)
 """Whether a call waits for what runs here. If that had to wait for a thread as well, the calls

@@ -1,4 +1,4 @@
-"""What was granted to a plugin, and where its log goes: made once per compiled plugin, and shared
+"""The grants of a plugin, and where its log goes: made once per compiled plugin, and shared
 by its instances.
 """
 

@@ -9,6 +9,8 @@ determines in which order they continue.
 So while the package `greenlet` is loaded, each call notes on its guest where it was made
 (`Guest.greenlet`), and none is made while another greenlet of its thread is in the middle of one.
 Without the package nothing is noted.
+
+Decisions: docs/decisions.md, 40.5.
 """
 
 from __future__ import annotations

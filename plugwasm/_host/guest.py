@@ -3,6 +3,8 @@ under way.
 
 Host callbacks get it as their environment. It knows nothing of the plugin object that owns it, so
 that dropping the plugin frees everything at once, without waiting for the garbage collector.
+
+Decisions: docs/decisions.md, 34.2 and 35.1.
 """
 
 from __future__ import annotations

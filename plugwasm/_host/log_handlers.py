@@ -2,6 +2,8 @@
 
 Plugins log to loggers below `plugwasm.plugin`; an application that uses `logging` need not call
 anything here.
+
+Decisions: docs/decisions.md, 35.4.
 """
 
 from __future__ import annotations

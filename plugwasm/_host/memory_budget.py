@@ -12,6 +12,8 @@ The engine has one limit, for each memory by itself, not one for their sum. So:
    because no one sees how much the others have grown.
 5. What is not in memories is bounded beside them: tables together, and all else together, take no
    more than memories may.
+
+Decisions: docs/decisions.md, 8 and 38.1.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Checks of the options that applications pass. Each complaint names the argument and says what to
 write instead.
+
+Decisions: docs/decisions.md, 41.1 and 41.2.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ follows a flood says how much was lost.
 A message keeps its lines, and each but the first is indented. So it can be read, and none of its
 lines can pass for a record. `strip_indentation` reverts that for those who tell records apart by
 other means.
+
+Decisions: docs/decisions.md, 35.3.
 """
 
 from __future__ import annotations

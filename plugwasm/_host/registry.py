@@ -2,6 +2,8 @@
 
 All threads share them, and they are only appended to. Any such plugin can import what any module of
 the process registered. So what is imported that way is logged, once for each plugin.
+
+Decisions: docs/decisions.md, 41.3.
 """
 
 from __future__ import annotations

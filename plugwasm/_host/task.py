@@ -1,4 +1,7 @@
-"""The running task of asyncio or trio: whether it is being cancelled, and whether it still runs."""
+"""The running task of asyncio or trio: whether it is being cancelled, and whether it still runs.
+
+Decisions: docs/decisions.md, 30.5.
+"""
 
 from __future__ import annotations
 

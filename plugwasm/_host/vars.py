@@ -4,11 +4,13 @@ within limits on number and size.
 A name is bytes, as the guest has it: two names are equal only if all of their bytes are. Most are
 UTF-8, so for the application a name is a str; bytes that are not UTF-8 appear in it as the lone
 surrogates U+DC80 to U+DCFF (Python's `surrogateescape`), from which they can be restored.
+
+Decisions: docs/decisions.md, 30.3 and 35.2.
 """
 
 from __future__ import annotations
 
-from ..errors import OptionError
+from ..errors import Error, GuestError, OptionError, OutOfMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +107,25 @@ class Vars:
         return 0 if value is None else len(name) + len(value)
 
 
+def limit_error(limits: Limits, kind: type[GuestError | OutOfMemoryError | OptionError]) -> Error:
+    """Return the error for vars beyond the limits.
+
+    Args:
+        limits: Those of the plugin.
+        kind: `GuestError` if the guest set the var, `OutOfMemoryError` if a host function did,
+            `OptionError` if the application passed it to a new plugin.
+    """
+    if kind is OptionError:
+        return OptionError(
+            f"vars: more than the limits allow: {limits.var_bytes} bytes, {limits.vars} names"
+        )
+    field = " (`memory.max_var_bytes`)" if kind is GuestError else ""
+    return kind(
+        f"the plugin's vars would exceed their limit of {limits.var_bytes} bytes{field}, "
+        f"or of {limits.vars} names"
+    )
+
+
 def check_initial_vars(given: VarsByName | None, limits: Limits) -> Mapping[bytes, bytes]:
     """Check the vars that the application gives a plugin to begin with, and return them.
 
@@ -128,9 +149,7 @@ def check_initial_vars(given: VarsByName | None, limits: Limits) -> Mapping[byte
                 f"vars: {name!a:.100} names a var that is there already, as text or as bytes"
             )
         if not vars.set(key, value):
-            raise OptionError(
-                f"vars: more than the limits allow: {limits.var_bytes} bytes, {limits.vars} names"
-            )
+            raise limit_error(limits, OptionError)
     return vars.snapshot()
 
 

@@ -8,6 +8,8 @@ is past its deadline.
 
 Nothing is noted when a host function is called, since every call would pay for that. Whoever has to
 wait reads it from the stack.
+
+Decisions: docs/decisions.md, 33.4 and 40.3.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
-"""HTTP requests on behalf of guests: which are allowed, and how they are sent.
+"""HTTP requests on behalf of guests: their policy, and the client that sends them.
 
-egress            `Egress`: hosts, ports, methods, sizes and rates that are granted
+egress            `Egress`: the application's settings, a value
+policy            which requests are allowed: `allowed_hosts`, ports, methods, sizes, addresses
 policy            decisions about requests, by an `Egress` and a manifest
-client            one request: checked, sent, led by redirects, read within limits
+client            sends a request, follows redirects, reads the response within limits
 url               URLs and host names in one canonical form
 addresses         which addresses are public
 headers           headers that a guest may set, and those that the application adds
-rate_limit        requests at a time and in a second
-request_owner     the plugin that a request belongs to
+rate_limit        limits on requests at a time and in a second
+request_owner     the plugin or download that a request belongs to
 transport         the interface of transports
 body              types of a response's body
 socket_transport  HTTP/1.1 over a socket
 connection        connections and name lookups that respect the deadline
-lookups           how many names are looked up at a time
+lookups           limits on name lookups at a time
 proxy             requests by way of an HTTP proxy
 tls               TLS over a socket that does not block
 """

@@ -1,13 +1,13 @@
 """Which addresses are public, and which of the others an application grants.
 
-An address with an IPv4 address inside (IPv4-mapped, NAT64, 6to4) leads to that one, so it is granted only where both are. The addresses of
-metadata services hand out credentials to whoever can reach them, so no network grants them, unless it is that address alone.
+An address with an IPv4 address inside (IPv4-mapped, NAT64, 6to4) leads to that one, so it is
+granted only if both are. The addresses of metadata services hand out credentials to whoever can
+reach them, so no network grants them, unless it is that address alone.
 """
 
 from __future__ import annotations
 
-from ..errors import OptionError
-from .url import check_list
+from .url import check_list, setting_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Networks", "why_not_public"]
 
-# Not public although `ipaddress` calls them global: IETF protocol assignments, 6to4 relays, Azure's metadata service;
-# Teredo and other assignments, documentation, 6to4.
+# Not public although `ipaddress` calls them global: IETF protocol assignments, 6to4 relays, Azure's
+# metadata service; Teredo and other assignments, documentation, 6to4.
 _NOT_PUBLIC = (
     ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32"),
     ("2001::/23", "2001:db8::/32", "3fff::/20", "2002::/16"),
 )
 
-# Link-local addresses (AWS, Azure, Google, most others), and what they have beside: AWS, Google; Alibaba, Azure, Oracle. With them the
-# addresses whose inner IPv4 address cannot be told (NAT64 of one's own, Teredo).
+# Link-local addresses (AWS, Azure, Google, most others), and what they have beside: AWS, Google;
+# Alibaba, Azure, Oracle. With them the addresses whose inner IPv4 address cannot be told (NAT64 of
+# one's own, Teredo).
 _NEEDS_ITS_OWN_GRANT = (
     ("169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"),
     ("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "64:ff9b:1::/48", "2001::/32"),
@@ -34,13 +35,13 @@ _NEEDS_ITS_OWN_GRANT = (
 
 
 def why_not_public(address: Address) -> str | None:
-    """What is wrong with an address that is not one of the Internet at large, in words; None when it is."""
+    """Return why an address is not public, in words; None if it is public."""
     from ipaddress import ip_network
 
     if address.version == 6:
         if address.scope_id is not None:
             return "an address with a zone"
-        # What they lead to is an IPv4 address that these checks would not see.
+        # They lead to an IPv4 address that these checks would not see.
         if (
             address.ipv4_mapped
             or address in ip_network("64:ff9b::/96")
@@ -65,7 +66,7 @@ def why_not_public(address: Address) -> str | None:
 
 
 class Networks:
-    """The networks whose addresses may be reached although they are not public.
+    """Networks whose addresses may be reached although they are not public.
 
     Attributes:
         entries: In canonical form.
@@ -74,13 +75,14 @@ class Networks:
     __slots__ = ("_networks", "entries")
 
     def __init__(self, entries: Iterable[str], setting: str) -> None:
-        """Raises OptionError, naming the setting, when an entry is none."""
+        """Raise `OptionError`, naming the setting, if an entry is not valid."""
         self._networks = tuple(
             _network(entry, setting) for entry in check_list(entries, setting, "networks")
         )
         self.entries: tuple[str, ...] = tuple(map(str, self._networks))
 
     def allows(self, address: Address) -> bool:
+        """Return whether an address may be reached."""
         from ipaddress import ip_network
 
         if address.version == 6 and address.scope_id is not None:
@@ -102,16 +104,16 @@ def _network(entry: str, setting: str) -> IPv4Network | IPv6Network:
     try:
         if isinstance(entry, str) and "%" not in entry:
             return ip_network(entry)
-    except ValueError as exc:
-        if "host bits" in str(exc):
-            raise OptionError(
-                f"{setting}: {entry!r} has bits set to the right of its prefix"
+    except ValueError as error:
+        if "host bits" in str(error):
+            raise setting_error(
+                setting, f"{entry!r} has bits set to the right of its prefix"
             ) from None
-    raise OptionError(f"{setting}: {entry!r} is not a network such as '10.0.0.0/8', nor an address")
+    raise setting_error(setting, f"{entry!r} is not a network such as '10.0.0.0/8', nor an address")
 
 
 def _inner(address: Address) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 one leads to."""
+    """Return the IPv4 address that an IPv6 address leads to."""
     from ipaddress import IPv4Address, ip_network
 
     if address.version == 4:

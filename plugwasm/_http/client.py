@@ -1,14 +1,16 @@
-"""Sends the HTTP requests of guests: from the parts of a request to the response.
+"""The HTTP client of guests: from the parts of a request to the response.
 
-A request goes only where the policy (`policy`, rules 1 to 3) lets it, carried by a transport (`transport`),
-one hop at a time.
+A request goes only where the policy (`policy`, rules 1 to 3) lets it, carried by a transport
+(`transport`), one hop at a time.
 
-4. Every redirect is checked like a first request; none goes from https to http. A guest's credentials and
-   the headers that the application adds stay with their origin.
-5. No wait is longer than one slice before the deadline is checked: the queue, resolving, connecting, TLS,
-   sending, reading (`connection`).
-6. Sizes are counted as bytes arrive, on what a body decodes to; what a peer, a guest or a transport announces
-   is only a claim.
+4. Every redirect is checked like a first request; none goes from https to http. A guest's
+   credentials and the headers that the application adds stay with their origin.
+5. No wait is longer than one slice before the deadline is checked: the queue, resolving,
+   connecting, TLS, sending, reading (`connection`).
+6. Sizes are counted as bytes arrive, on what a body decodes to; what a peer, a guest or a transport
+   announces is only a claim.
+
+Decisions: docs/decisions.md, 9.1.
 """
 
 from __future__ import annotations
@@ -35,17 +37,17 @@ __all__ = ["HttpClient", "Response", "check_redirect"]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 """zlib stops where it is told to; other decoders may not."""
-_MAX_HEADERS = 1000  # of an answer; `HttpTransport` takes a hundred
+_MAX_HEADERS = 1000  # of a response; `HttpTransport` accepts a hundred
 _CHUNK = 64 << 10
 
 
 class Response:
-    """What a guest is given of an HTTP response.
+    """An HTTP response as a guest gets it.
 
     Attributes:
         status: The status code.
-        headers: By lower-case name; repeated ones joined by ", ". When the body was decoded, without the
-            `content-encoding` and `content-length` that described the encoded one.
+        headers: By lower-case name; repeated ones joined by ", ". When the body was decoded,
+            without the `content-encoding` and `content-length` that described the encoded one.
         body: The body, decoded.
     """
 
@@ -63,7 +65,8 @@ class Response:
 class HttpClient:
     """Sends the requests of one plugin, or of one download, within its policy.
 
-    It has what lives: the transport, and the limiter that it shares with all who have the same `Egress`.
+    It has the parts with state: the transport, and the limiter that all clients with the same
+    `Egress` share.
 
     Attributes:
         policy: What the requests may be.
@@ -75,7 +78,7 @@ class HttpClient:
     def __init__(self, egress: Egress, policy: RequestPolicy, owner: RequestOwner) -> None:
         self.policy: RequestPolicy = policy
         self.owner: RequestOwner = owner
-        self._egress = egress  # kept, for the limiter is shared while it lives
+        self._egress = egress  # kept alive: the limiter is shared as long
         self._limiter = shared_limiter(egress)
         self._transport = egress.transport
         self._resolves = egress.resolve
@@ -114,23 +117,24 @@ class HttpClient:
     ) -> Response:
         """Send a request if the policy allows it, follow redirects, and read the response.
 
-        `Accept-Encoding` is "identity" and `User-Agent` "plugwasm" unless `headers` say otherwise. A body
-        that comes as gzip or deflate is decoded all the same; one in another encoding is returned as it
-        is, with its `content-encoding`.
+        `Accept-Encoding` is "identity" and `User-Agent` "plugwasm" unless `headers` say otherwise.
+        A body that comes as gzip or deflate is decoded all the same; one in another encoding is
+        returned as it is, with its `content-encoding`.
 
         Args:
             method: In upper or lower case.
             url: Any spelling; the canonical form is sent.
             headers: What the guest sets.
             body: Its size was checked before it was copied (`RequestPolicy.check_body_size`).
-            remaining: Called often. Returns the seconds left to the call (None: no deadline), and raises
-                when it is to end.
-            private_headers: Whether all of `headers` stay with the first origin, not only credentials.
+            remaining: Called often. Returns the seconds left to the call (None: no deadline), and
+                raises when it is to end.
+            private_headers: Whether all of `headers` stay with the first origin, not only
+                credentials.
 
         Raises:
             EgressDeniedError: The target, or that of a redirect, is not granted.
-            EgressError: The guest may not set a header or the method, a limit is exceeded, or the exchange
-                failed.
+            EgressError: The guest may not set a header or the method, a limit is exceeded, or the
+                exchange failed.
             Error: Whatever `remaining` raises.
         """
         policy = self.policy
@@ -171,7 +175,7 @@ class HttpClient:
         fields: dict[str, str],
         body: bytes | None,
     ) -> Response | tuple[int, str]:
-        """Send one request and return its response, or the status and the location of a redirect."""
+        """Send one request. Return its response, or the status and location of a redirect."""
         policy = self.policy
 
         def resolve() -> tuple[str, ...]:
@@ -205,7 +209,7 @@ class HttpClient:
         except Error:
             raise
         except Exception as error:
-            clock.remaining()  # whoever gave up because there was no time left, or wrapped the error that said so
+            clock.remaining()  # raises if that is why the transport gave up
             raise request_error(request, _reason(error)) from error
         finally:
             self._limiter.release(ticket)
@@ -254,13 +258,14 @@ def _reason(error: Exception) -> str:
         return "the body is not what its Content-Encoding says"
     if isinstance(error, (HTTPException, HTTPError, ValueError)):
         return f"the answer is broken off or is not HTTP ({type(error).__name__})"
-    return f"the transport raised {type(error).__name__}"  # not its text, which may hold the URL, and secrets in it
+    # Not its text, which may hold the URL, and secrets in it.
+    return f"the transport raised {type(error).__name__}"
 
 
 def _read_response(
     policy: RequestPolicy, clock: CallClock, request: EgressRequest, response: EgressResponse
 ) -> Response | tuple[int, str]:
-    """Return what the guest is given of a response, or the status and the location of a redirect."""
+    """Return the response for the guest, or the status and location of a redirect."""
     from itertools import islice
 
     clock.remaining()
@@ -343,7 +348,9 @@ def _read_body(
 
 
 class _BodyFile:
-    """The body of a response as the file that urllib3 reads: under the deadline, and within an allowance."""
+    """The body of a response as the file that urllib3 reads: under the deadline, and within an
+    allowance.
+    """
 
     closed = False
 

@@ -1,7 +1,8 @@
-"""Names and connections on which no operation outlives the deadline of the call.
+"""Name lookups and connections on which no operation outlives the deadline of the call.
 
-Every wait (for the resolver, the connection, TLS, room to send, bytes to read) is cut into slices, so that a deadline or a cancel is seen
-while nothing happens. What may be connected to is for others to say.
+Every wait (for the resolver, the connection, TLS, room to send, bytes to read) is cut into slices,
+so that a deadline or a cancel is seen while nothing happens. `policy` decides what may be connected
+to.
 """
 
 from __future__ import annotations
@@ -33,15 +34,17 @@ SENT_TOO_MUCH = "the server sent more than any answer within the limits needs"
 
 _MAX_ADDRESSES = 8
 _MAX_LOOKUPS = 128  # at once, of all plugins; how they are shared among them: `lookups`
-_LOOKUP = "plugwasm-resolve"
+_LOOKUP_THREAD = "plugwasm-resolve"
 _CHUNK = 64 << 10
 _SLICE = 0.05  # seconds: how late a deadline or a cancel may be seen
-_CONNECT = 10.0  # seconds for each address, for resolving, and for the TLS handshake, even when there is no deadline
-_IDLE = 30.0  # seconds without a byte in either direction, when there is no deadline
+_CONNECT = 10.0
+"""Seconds for each address, for resolving, and for the TLS handshake, even without a deadline."""
+_IDLE = 30.0
+"""Seconds without a byte in either direction, if there is no deadline."""
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """The addresses of a name, as the system gives them. Looked up here at each call, so that a test can replace it."""
+    """Return the addresses of a name from the system. Tests replace this function."""
     import socket
 
     return list(
@@ -54,13 +57,16 @@ def look_up(host: str, port: int) -> list[str]:
 def resolve_host(
     clock: CallClock, host: str, port: int, owner: RequestOwner | None = None
 ) -> list[str]:
-    """The addresses of a name. `getaddrinfo` cannot be interrupted, so a thread waits for it and may be left behind.
+    """Return the addresses of a name.
+
+    `getaddrinfo` cannot be interrupted, so a thread waits for it and may be left behind.
 
     Args:
-        owner: Whose lookup it is; no owner may have more than its share (`lookups`). None: the application's own.
+        owner: Whose lookup it is; no owner may have more than its share (`lookups`). None stands
+            for the application.
 
     Raises:
-        OSError: It has none, or they were not told in time.
+        OSError: It has none, or the answer did not come in time.
         Error: Whatever the clock raises.
     """
     import threading
@@ -77,19 +83,19 @@ def resolve_host(
     def ask() -> None:
         try:
             answers.append(look_up(host, port))
-        except Exception as exc:
-            failures.append(exc)
+        except Exception as error:
+            failures.append(error)
         finally:
             lookup.finish()
             done.set()
 
     limit = _CONNECT if clock.remaining() is None else None
-    thread = threading.Thread(target=ask, name=_LOOKUP, daemon=True)
+    thread = threading.Thread(target=ask, name=_LOOKUP_THREAD, daemon=True)
     try:
         clock.wait_until(lambda pause: _may_look_up(lookup, pause), limit)
         thread.start()
     except BaseException:
-        if thread.ident is None:  # else it says so itself
+        if thread.ident is None:  # else the thread does it
             lookup.finish()
         raise
     clock.wait_until(done.wait, limit)
@@ -99,7 +105,7 @@ def resolve_host(
 
 
 def _may_look_up(lookup: Lookup, pause: float) -> bool:
-    """Whether there is room for one more lookup; waits a little if not."""
+    """Return whether there is room for one more lookup; wait a little if not."""
     from time import sleep
 
     from .lookups import try_start
@@ -111,7 +117,7 @@ def _may_look_up(lookup: Lookup, pause: float) -> bool:
 
 
 def connect(clock: CallClock, addresses: Sequence[str], port: int) -> Connection:
-    """A connection to the first of the addresses that takes one.
+    """Return a connection to the first of the addresses that accepts one.
 
     Raises:
         OSError: None of them does.
@@ -128,8 +134,8 @@ def connect(clock: CallClock, addresses: Sequence[str], port: int) -> Connection
             return _connected(clock, address, port, limit)
         except Error:
             raise
-        except OSError as exc:
-            failure = exc
+        except OSError as error:
+            failure = error
     try:
         raise failure
     finally:
@@ -161,16 +167,24 @@ def _connected(clock: CallClock, address: str, port: int, limit: float) -> Conne
 
 
 class CallClock:
-    """Cuts every wait into slices, so that a deadline or a cancel is seen while nothing happens."""
+    """Cuts every wait into slices, so that a deadline or a cancel is seen while nothing happens.
+
+    Attributes:
+        remaining: Returns the seconds left to the call, None for no end; raises when it is to end.
+    """
 
     __slots__ = ("remaining",)
 
     def __init__(self, remaining: Remaining) -> None:
         self.remaining = remaining
-        """Gives the seconds left to the call, None for no end; raises when it is to end."""
 
     def wait_until(self, ready: Callable[[float], bool], limit: float | None) -> None:
-        """Until `ready` is true. Raises the built-in TimeoutError after `limit` seconds."""
+        """Wait until `ready` returns True. Raise the built-in TimeoutError after `limit` seconds.
+
+        Args:
+            ready: Waits for so many seconds at most, and returns whether the wait is over.
+            limit: None for no limit but that of the call.
+        """
         from time import monotonic
 
         end = None if limit is None else monotonic() + limit
@@ -190,12 +204,13 @@ def _wait_for_either(sock: socket.socket, timeout: float) -> bool:
 
 
 class Connection(io.RawIOBase):
-    """A connected socket, as much of it as `http.client` wants, on which no operation outlives the deadline.
+    """A connected socket on which no operation outlives the deadline, as far as `http.client` needs
+    one.
 
     Attributes:
-        received: Bytes read so far.
+        received: The bytes read so far.
         at_end: Whether the server has closed its side, and all that it sent was read.
-        allowance: How many may be read; None while nothing was asked.
+        allowance: How many bytes may be read in all; None before a request was sent.
     """
 
     def __init__(self, sock: socket.socket, clock: CallClock) -> None:
@@ -205,7 +220,7 @@ class Connection(io.RawIOBase):
         self.at_end = False
         self.allowance: int | None = None
 
-    def until_done(
+    def run_until_done(
         self, operation: Callable[[], _T], ready: Callable[..., bool], limit: float | None = None
     ) -> _T:
         from functools import partial
@@ -220,7 +235,7 @@ class Connection(io.RawIOBase):
         while True:
             try:
                 return operation()
-            except MadeProgress:  # of which there is not much between two waits
+            except MadeProgress:  # its amount between two waits is bounded
                 continue
             except BlockingIOError:
                 until = ready
@@ -233,19 +248,19 @@ class Connection(io.RawIOBase):
             self.clock.wait_until(partial(until, self.socket), limit)
 
     def start_tls(self, context: ssl.SSLContext, name: str) -> None:
-        """The handshake, in which the server proves to be `name`."""
+        """Do the handshake, in which the server proves to be `name`."""
         from urllib3.util.wait import wait_for_read
 
         from .tls import TlsSocket
 
         tls = TlsSocket(self.socket, context, name)  # type: ignore[arg-type]
         self.socket = tls
-        self.until_done(tls.do_handshake, wait_for_read, _CONNECT)
+        self.run_until_done(tls.do_handshake, wait_for_read, _CONNECT)
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         from urllib3.util.wait import wait_for_read
 
-        count = self.until_done(lambda: self.socket.recv_into(buffer), wait_for_read)
+        count = self.run_until_done(lambda: self.socket.recv_into(buffer), wait_for_read)
         self.received += count
         self.at_end = not count
         if self.allowance is not None and self.received > self.allowance:
@@ -259,7 +274,9 @@ class Connection(io.RawIOBase):
 
         view = memoryview(data)
         while view:
-            view = view[self.until_done(partial(self.socket.send, view[:_CHUNK]), wait_for_write) :]
+            view = view[
+                self.run_until_done(partial(self.socket.send, view[:_CHUNK]), wait_for_write) :
+            ]
 
     def readable(self) -> bool:
         return True
@@ -268,19 +285,19 @@ class Connection(io.RawIOBase):
         return _Reader(self, _CHUNK)
 
     def settimeout(self, seconds: float | None) -> None:
-        pass  # time is kept by the clock
+        pass  # the clock keeps the deadline
 
     def close(self) -> None:
-        pass  # `http.client` closes a connection that will not be kept before it reads the body from it
+        pass  # `http.client` calls it before it reads the body, if the connection will not be kept
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
+        """Close the socket. `close` does not, for `http.client` calls it too early."""
         self.socket.close()
 
 
 class _Reader(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
-        if (
-            size is None or size < 0
-        ):  # what a chunk of a negative size asks for: everything, without bound
+        # A chunk of a negative size would ask for everything, without bound.
+        if size is None or size < 0:
             raise ValueError("unbounded read")
         return super().read(size)

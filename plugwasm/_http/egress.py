@@ -1,17 +1,16 @@
-"""`Egress`: what an application lets plugins reach by HTTP, as a value.
+"""`Egress`: an application's rules for HTTP requests of plugins, as a value.
 
-It holds settings only. `policy` decides by them, `client` sends, and `rate_limit` keeps count of the
-requests of the plugins that share one object.
+It holds settings only. `policy` decides by them, `client` sends, and `rate_limit` keeps count of
+the requests of the plugins that share one object.
 """
 
 from __future__ import annotations
 
-from ..errors import OptionError
 from .addresses import Networks
 from .headers import HeaderRules, is_token
 from .policy import RequestPolicy
 from .socket_transport import HttpTransport
-from .url import PORTS, HostRules, check_list
+from .url import PORTS, HostRules, check_list, setting_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,35 +29,44 @@ _FORBIDDEN_METHODS = frozenset({"CONNECT", "TRACE"})
 
 
 class Egress:
-    """What plugins may reach by HTTP, and how. Immutable. All that is not said here is as safe as it can be.
+    """The rules for HTTP requests of plugins. Immutable. Every default is the safe choice.
 
-    The manifest says which hosts a plugin reaches; this object says so for the application, and what it does not grant, no manifest can.
-    Plugins that share one object share its limits in number and rate. Can be pickled if `ssl_context` and `transport` can.
+    The manifest says which hosts a plugin reaches; this object says so for the application, and no
+    manifest can get what it does not grant. Plugins that share one object share its limits in
+    number and rate. It can be pickled if `ssl_context` and `transport` can.
 
     Args:
-        allowed_hosts: Host names, addresses, or patterns over them in which `*` stands for any run of characters (dots too) and `?` for
-            one. Case and a trailing dot do not matter; Unicode names need the `idna` package. An entry has no scheme, port or path. If
-            given, a host must be granted by both this list and the manifest's; if not, the manifest decides.
+        allowed_hosts: Host names, addresses, or patterns over them in which `*` stands for any run
+            of characters (dots too) and `?` for one. Case and a trailing dot do not matter; Unicode
+            names need the `idna` package. An entry has no scheme, port or path. If given, a host
+            must be granted by both this list and the manifest's; if not, the manifest decides.
         schemes: "http", "https" or both.
         ports: Numbers and ranges (`range(8000, 9000)`). If not given, all.
         methods: In upper case; other than the usual ones may be named, but not CONNECT or TRACE.
-        private_addresses: Networks ("10.0.0.0/8") and addresses that granted hosts may have although they are not public. The addresses of
-            metadata services, and link-local ones, must be named one by one.
-        max_redirects: How many are followed, each judged like a first request. 0: a redirect is given to the plugin as it is.
+        private_addresses: Networks ("10.0.0.0/8") and addresses that granted hosts may have
+            although they are not public. The addresses of metadata services, and link-local ones,
+            must be named one by one.
+        max_redirects: How many are followed, each checked like a first request. With 0, the plugin
+            is given a redirect as it is.
         max_request_bytes: The largest body that a plugin may send.
-        max_response_bytes: The largest body, decoded, that a plugin is given, unless the manifest wants less. 50 MiB if neither says.
-        added_headers: Headers by origin (`{"https://api.example.com": {"Authorization": "Bearer …"}}`; the host may be a pattern). They
-            replace the plugin's own, are never shown to it, and are not sent any more once a redirect has led to another origin.
-        allowed_headers: The names that a plugin may set. If not given, all but those that frame a message (`Host`, `Content-Length`, …).
-        denied_headers: Names that it may not set.
-        hidden_headers: The names of an answer's headers that it is not shown.
-        max_concurrent: How many requests may be under way, of all plugins that share this object in one process. A plugin waits for its
-            turn within its deadline, or half a minute when it has none. Plugins take turns; once there are two, none has all places.
+        max_response_bytes: The largest body, decoded, that a plugin is given, unless the manifest
+            wants less. 50 MiB if neither gives one.
+        added_headers: Headers by origin, whose host may be a pattern:
+            `{"https://api.example.com": {"Authorization": "Bearer …"}}`. They replace the plugin's
+            own, are never shown to it, and are not sent after a redirect has led to another origin.
+        allowed_headers: The names that a plugin may set. If not given, all but those that frame a
+            message (`Host`, `Content-Length`, …).
+        denied_headers: The names that it may not set.
+        hidden_headers: The names of response headers that it is not shown.
+        max_concurrent: How many requests may be under way, of all plugins that share this object in
+            one process. A plugin waits for its turn within its deadline, or half a minute if it has
+            none. Plugins take turns; once there are two, none has all places.
         max_per_second: How many may start in any second, redirects included; the same holds.
         ssl_context, ca_file, client_certificate, proxy: See `HttpTransport`.
-        resolve: Whether names are resolved, and their addresses vetted, before the transport is asked. False leaves that to a proxy or to
-            the transport; then names are judged, and addresses only where a URL has one.
-        transport: What carries requests instead of `HttpTransport`.
+        resolve: Whether names are resolved, and their addresses checked, before the transport is
+            called. False leaves that to a proxy or to the transport; then names are checked, and
+            addresses only if a URL has one.
+        transport: Carries requests instead of `HttpTransport`.
 
     Raises:
         OptionError: A setting is not valid; the message says which.
@@ -129,9 +137,9 @@ class Egress:
             if not (is_optional and limit is None) and (
                 not isinstance(limit, int) or isinstance(limit, bool) or limit < least
             ):
-                raise OptionError(f"{name}: expected a number of at least {least}, got {limit!r}")
+                raise setting_error(name, f"expected a number of at least {least}, got {limit!r}")
         if not isinstance(resolve, bool):
-            raise OptionError(f"resolve: expected True or False, got {resolve!r}")
+            raise setting_error("resolve", f"expected True or False, got {resolve!r}")
         hosts = None if allowed_hosts is None else HostRules(allowed_hosts)
         networks = Networks(private_addresses, "private_addresses")
         headers = HeaderRules(added_headers, allowed_headers, denied_headers, hidden_headers)
@@ -216,13 +224,14 @@ class Egress:
 
 def _check_transport(transport: object, connection_settings: Mapping[str, object]) -> None:
     if not callable(getattr(transport, "send", None)):
-        raise OptionError(
-            f"transport: expected an object with a method `send`, got {type(transport).__name__}"
+        raise setting_error(
+            "transport",
+            f"expected an object with a method `send`, got {type(transport).__name__}",
         )
     for name, value in connection_settings.items():
         if value is not None:
-            raise OptionError(
-                f"{name}: it is for the transport to know, and the application has its own"
+            raise setting_error(
+                name, "it is for the transport to know, and the application has its own"
             )
 
 
@@ -231,7 +240,7 @@ def _check_words(
 ) -> tuple[str, ...]:
     words = tuple(check_list(given, setting, expected))
     if not words or not all(isinstance(word, str) and is_one(word) for word in words):
-        raise OptionError(f"{setting}: expected a list of {expected}, got {given!r}")
+        raise setting_error(setting, f"expected a list of {expected}, got {given!r}")
     return words
 
 
@@ -249,8 +258,8 @@ def _check_ports(given: Iterable[int | range]) -> tuple[int | range, ...]:
             isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536
             for port in bounds
         ):
-            raise OptionError(
-                f"ports: expected numbers from 1 to 65535, or ranges of them, got {entry!r}"
+            raise setting_error(
+                "ports", f"expected numbers from 1 to 65535, or ranges of them, got {entry!r}"
             )
     return ports
 

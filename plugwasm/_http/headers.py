@@ -1,13 +1,15 @@
-"""The headers of a request and of its answer: what a guest may say, what the application adds, what the guest is shown.
+"""The headers of requests and responses: which a guest may set, which the application adds, which
+the guest is shown.
 
-Names are compared as many a server reads them: without regard to case, and with "_" for "-". Otherwise a guest could say `X_Tenant` where
-the application says `X-Tenant`, and a CGI-like server behind would not know which of them to believe.
+Names are compared as many servers read them: without regard to case, and with "_" for "-".
+Otherwise a guest could set `X_Tenant` where the application sets `X-Tenant`, and a CGI-like server
+would not know which of them to believe.
 """
 
 from __future__ import annotations
 
-from ..errors import EgressError, OptionError
-from .url import Origin, check_list
+from ..errors import EgressError
+from .url import Origin, check_list, setting_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["BODY_HEADERS", "CREDENTIALS", "HeaderRules", "is_token", "merge_headers"]
 
 CREDENTIALS = frozenset({"authorization", "cookie"})
-"""What a guest says to one origin and not to the next."""
+"""The headers of a guest that stay with their origin."""
 
 BODY_HEADERS = frozenset(
     {"content-type", "content-encoding", "content-language", "content-location"}
 )
-"""What describes a body, and goes with it."""
+"""The headers that describe a body, and are dropped with it."""
 
 _TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _FRAMING = frozenset(
@@ -44,13 +46,13 @@ _MAX_HEADER_BYTES = 64 << 10
 
 
 class HeaderRules:
-    """What an application says about headers.
+    """An application's rules about headers.
 
     Attributes:
-        added: By origin as it was written, the headers that the application adds.
-        allowed: The names that a guest may set; None for all but those of the framing.
-        denied: The names that it may not.
-        hidden: The names of an answer's headers that it is not shown.
+        added: The headers that the application adds, by origin as it was written.
+        allowed: The names that a guest may set; None for all but those that frame a message.
+        denied: The names that it may not set.
+        hidden: The names of response headers that it is not shown.
     """
 
     __slots__ = ("_origins", "added", "allowed", "denied", "hidden")
@@ -62,7 +64,7 @@ class HeaderRules:
         denied: Iterable[str],
         hidden: Iterable[str],
     ) -> None:
-        """Raises OptionError, naming the setting."""
+        """Raise `OptionError`, naming the setting, if a value is not valid."""
         self.allowed: frozenset[str] | None = (
             None if allowed is None else _names(allowed, "allowed_headers")
         )
@@ -73,26 +75,28 @@ class HeaderRules:
         try:
             given = {origin: dict(headers) for origin, headers in (added or {}).items()}
         except (AttributeError, TypeError, ValueError):
-            raise OptionError(
-                "added_headers: expected headers by origin, {'https://api.example.com': {'Authorization': …}}"
+            raise setting_error(
+                "added_headers",
+                "expected headers by origin, {'https://api.example.com': {'Authorization': …}}",
             ) from None
         for text, headers in given.items():
             setting = f"added_headers[{text!r}]"
             try:
                 checked = _check_headers(headers)
             except _InvalidHeader as error:
-                raise OptionError(f"{setting}: {error}") from None
+                raise setting_error(setting, str(error)) from None
             self._origins.append((Origin(text, "added_headers"), checked))
             self.added[text] = checked
 
     def check(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers of a guest, if they are its to set. Raises EgressError."""
+        """Return the headers that a guest sets. Raise `EgressError` if it may not set one."""
         for name in headers:
             if _key(name) in self.denied or (
                 self.allowed is not None and _key(name) not in self.allowed
             ):
                 raise EgressError(
-                    f"headers: {name[:64]!r} is not the guest's to set: the application does not allow it"
+                    f"headers: {name[:64]!r} is not the guest's to set: the application does not "
+                    "allow it"
                 )
         try:
             return _check_headers(headers)
@@ -100,7 +104,7 @@ class HeaderRules:
             raise EgressError(f"headers: {error}") from None
 
     def added_for(self, target: Target) -> dict[str, str]:
-        """What the application adds to a request for this target."""
+        """Return the headers that the application adds to a request for this target."""
         return {
             name: value
             for origin, headers in self._origins
@@ -109,25 +113,28 @@ class HeaderRules:
         }
 
     def visible_headers(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-        """The headers of an answer as a guest sees them: by lower-case name, repeated ones joined, folded ones on one line."""
-        shown: dict[str, str] = {}
+        """Return the headers of a response as a guest sees them.
+
+        Names are in lower case, repeated headers joined, folded ones on one line.
+        """
+        visible: dict[str, str] = {}
         for name, value in headers:
             key = name.lower()
             if _key(name) in self.hidden:
                 continue
             if "\n" in value or "\r" in value:
                 value = " ".join(value.replace("\r", "\n").replace("\n", " ").split())
-            shown[key] = f"{shown[key]}, {value}" if key in shown else value
-        return shown
+            visible[key] = f"{visible[key]}, {value}" if key in visible else value
+        return visible
 
 
 def is_token(text: str) -> bool:
-    """Whether this can be a method or the name of a header."""
+    """Return whether a text can be a method or the name of a header."""
     return bool(text) and text.isascii() and _TOKEN_CHARACTERS.issuperset(text.lower())
 
 
 def merge_headers(headers: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
-    """Both, where a name of `finished` wins, however it is written."""
+    """Return both; a name of `over` wins, in any spelling."""
     names = {_key(name) for name in over}
     return {name: value for name, value in headers.items() if _key(name) not in names} | dict(over)
 
@@ -144,7 +151,7 @@ def _names(names: Iterable[str], setting: str) -> frozenset[str]:
     given = check_list(names, setting, "header names")
     for name in given:
         if not isinstance(name, str) or not is_token(name):
-            raise OptionError(f"{setting}: {name!r} is not a header name")
+            raise setting_error(setting, f"{name!r} is not a header name")
     return frozenset(map(_key, given))
 
 

@@ -1,14 +1,16 @@
-"""How many names may be looked up at once, and how many of these lookups one plugin may have.
+"""Limits on name lookups at a time, in total and for one plugin.
 
-`getaddrinfo` cannot be interrupted: a lookup takes a thread, which may outlive the request that asked by half a minute, or for ever. So
+`getaddrinfo` cannot be interrupted: a lookup takes a thread, which may outlive its request by half
+a minute, or for ever. So
 
-1. a lookup counts until its thread ends, whether or not somebody still waits for it;
-2. one owner (a plugin) has few of them, and beyond these waits within its own deadline; and its family has half of all at most, so that it
-   gets no more by being made again;
-3. once half of all are taken, whoever has one gets no more: the other half is for those who have none.
+1. a lookup counts until its thread ends, whether or not anyone still waits for it;
+2. one owner (a plugin) has few of them, and beyond these waits within its own deadline; its family
+   has half of all at most, so that a plugin gets no more by being made again;
+3. once half of all are taken, an owner that has one gets no more: the other half is for owners that
+   have none.
 
-So names that never resolve use up the share of the plugin that asks for them, and others go on. The counts belong to a process: the threads
-of its parent do not live in a forked child.
+So names that never resolve use up the share of the plugin that asks for them, and other plugins go
+on. The counts belong to a process: the threads of its parent do not live in a forked child.
 """
 
 from __future__ import annotations
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Lookup", "try_start"]
 
 OWN = 16
-"""Lookups of one owner."""
+"""The most lookups of one owner."""
 
 
 class Lookup:
-    """One that waits, is under way or is over. Of no owner: the application's own, to which only the limit on all applies."""
+    """A lookup that waits, is under way or has ended.
+
+    One without an owner is the application's, to which only the limit on all applies.
+    """
 
     __slots__ = ("owner",)
 
@@ -35,7 +40,7 @@ class Lookup:
         self.owner = owner
 
     def finish(self) -> None:
-        """Its thread ends, or will not start. May be said more than once."""
+        """Stop counting it: its thread ends, or will not start. May be called more than once."""
         under_way = _state.under_way
         with _state.lock:
             if own := under_way.get(self.owner):
@@ -45,7 +50,10 @@ class Lookup:
 
 
 def try_start(lookup: Lookup, most: int) -> bool:
-    """Whether there is room for it among `most`. If so, it counts from now on until it is `finished`."""
+    """Return whether there is room for it among `most`.
+
+    If so, it counts until `finish` is called.
+    """
     with _state.lock:
         under_way = _state.under_way
         count = sum(map(len, under_way.values()))

@@ -1,15 +1,18 @@
-"""Which requests one plugin, or one download, may send: hosts, ports, methods, headers, sizes and addresses.
+"""Which requests one plugin, or one download, may send: hosts, ports, methods, headers, sizes and
+addresses.
 
 1. Nothing is reachable unless `allowed_hosts` grants its host: the manifest's list, and the
    application's if it has one (`RequestPolicy.check_url`).
 2. A URL is parsed once. The canonical form that is checked is the form that is sent (`url`).
-3. A name is resolved once. All of its addresses must be public (`addresses`), and the address that was
-   checked is the one connected to (`RequestPolicy.check_addresses`). An address that is not public is
-   reachable only if `allowed_hosts` names it literally ("localhost" names loopback), or if
-   `private_addresses` has a network around it.
+3. A name is resolved once. All of its addresses must be public (`addresses`), and the address that
+   was checked is the one connected to (`RequestPolicy.check_addresses`). An address that is not
+   public is reachable only if `allowed_hosts` names it literally ("localhost" names loopback), or
+   if `private_addresses` has a network around it.
 
-A policy is made from the application's `Egress` and holds nothing that lives. `client` sends what was
-checked here; rules 4 to 6 stand there.
+A policy is made from the application's `Egress`. Like that it has no state: neither connections nor
+counts. `client` sends what was checked here; rules 4 to 6 stand there.
+
+Decisions: docs/decisions.md, 9.4 and 9.6.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ _INTERNAL = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::
 
 
 class RequestPolicy:
-    """What the requests of one plugin, or of one download, may be. Immutable.
+    """The rules for the requests of one plugin, or of one download. Immutable.
 
     Attributes:
         methods: In upper case.
@@ -98,7 +101,7 @@ class RequestPolicy:
         self.max_concurrent: int | None = max_concurrent
         self.max_per_second: int | None = max_per_second
 
-    # ---- for whom -------------------------------------------------------------------------------
+    # ---- whose requests --------------------------------------------------------------------------
 
     def for_manifest(
         self, allowed_hosts: Sequence[str], max_response_bytes: int | None = None
@@ -124,9 +127,9 @@ class RequestPolicy:
     def for_download(self, host: str, max_bytes: int) -> RequestPolicy:
         """Return the policy for the download of a module from a host that a manifest names.
 
-        The application's `allowed_hosts` decide if it has some. Else any host is granted, and `host` by
-        its name; if that is one label, and so no name of the Internet, it may have a private address. A
-        download is a GET or a POST, and has a limit of its own on the size.
+        The application's `allowed_hosts` decide if it has some. Else any host is granted, and
+        `host` by its name; if that is one label, and so no name of the Internet, it may have a
+        private address. A download is a GET or a POST, and has a limit of its own on the size.
         """
         hosts, internal = self._application_hosts, None
         if hosts is None:
@@ -148,7 +151,7 @@ class RequestPolicy:
             setattr(derived, name, value)
         return derived
 
-    # ---- what is asked for ----------------------------------------------------------------------
+    # ---- checks ----------------------------------------------------------------------
 
     def no_host_error(self) -> EgressDeniedError | None:
         """Return the error of every request if no host is granted at all; else None."""
@@ -241,7 +244,7 @@ class RequestPolicy:
             checked.append(str(address))
         return tuple(checked)
 
-    # ---- what the application adds and hides ----------------------------------------------------
+    # ---- headers ----------------------------------------------------
 
     def added_headers(self, target: Target) -> dict[str, str]:
         """Return the headers that the application adds to a request for this target."""

@@ -1,11 +1,14 @@
 """Requests by way of an HTTP proxy that the application names.
 
-The proxy is the application's choice, so its address is not vetted. What it is asked to connect to is:
+The proxy is the application's choice, so its address is not checked. It is asked to connect to:
 
-- When the target's addresses were vetted (`Egress(resolve=True)`), the proxy is asked for a tunnel to one of these, for http too: an http
-  request in absolute form would make it resolve the name again. TLS and `Host` have the name.
-- When they were not (`resolve=False`), the proxy gets the name, in a CONNECT for https and in absolute form for http; which addresses
-  it may lead to is then for the proxy to say.
+- one of the target's addresses, if these were checked (`Egress(resolve=True)`), through a tunnel,
+  for http too: an http request in absolute form would make it resolve the name again. TLS and
+  `Host` have the name;
+- the name, if they were not (`resolve=False`), in a CONNECT for https and in absolute form for
+  http. Then the proxy decides which addresses the name may lead to.
+
+Decisions: docs/decisions.md, 9.5.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["ENVIRONMENT", "Proxy", "select_proxy"]
 
 ENVIRONMENT = "environment"
-"""Stands for what `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say when a request is made."""
+"""Stands for the proxy that `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` name when a
+request is made.
+"""
 
 _MAX_HEAD = 64 << 10
 
@@ -34,7 +39,9 @@ class Proxy:
     __slots__ = ("headers", "host", "port")
 
     def __init__(self, url: str) -> None:
-        """Raises OptionError; the message does not repeat the URL, which may hold a password."""
+        """Raise `OptionError` for a URL that is not valid, without repeating it: it may hold a
+        password.
+        """
         from urllib.parse import unquote
 
         from urllib3.util import make_headers, parse_url
@@ -51,13 +58,14 @@ class Proxy:
                 raise ValueError
             (self.host,) = HostRules([parsed.host], "proxy").literals
             self.port = parsed.port or 80
-            # Names the proxy only; what a guest says about proxies is refused.
+            # The only headers about proxies; those of a guest are refused.
             self.headers = (
                 make_headers(proxy_basic_auth=unquote(parsed.auth)) if parsed.auth else {}
             )
         except (ValueError, TypeError, AttributeError):
             raise OptionError(
-                f"proxy: expected 'http://host:port' or {ENVIRONMENT!r}; the application's own transport can do more"
+                f"proxy: expected 'http://host:port' or {ENVIRONMENT!r}; the application's own "
+                "transport can do more"
             ) from None
 
     @property
@@ -68,48 +76,53 @@ class Proxy:
         return f"<Proxy {self.authority}>"
 
     def connect(self, clock: CallClock) -> Connection:
-        """A connection to the proxy itself."""
+        """Return a connection to the proxy itself."""
         return connect(clock, resolve_host(clock, self.host, self.port), self.port)
 
     def tunnel(self, clock: CallClock, request: EgressRequest) -> Connection:
-        """A connection through the proxy to one of the request's addresses; to its host where they were not resolved."""
+        """Return a connection through the proxy to one of the request's addresses.
+
+        If they were not resolved, the connection is to its host.
+        """
         refusal = ""
         for host in request.addresses or (request.host,):
-            wire = self.connect(clock)
+            connection = self.connect(clock)
             try:
-                status, reason = _ask(
-                    wire,
+                status, reason = _request_tunnel(
+                    connection,
                     f"[{host}]:{request.port}" if ":" in host else f"{host}:{request.port}",
                     self.headers,
                 )
                 if 200 <= status < 300:
-                    return wire
+                    return connection
             except BaseException:
-                wire.hang_up()
+                connection.disconnect()
                 raise
-            wire.hang_up()
+            connection.disconnect()
             refusal = f"the proxy {self.authority} did not connect to it: {status} {reason[:64]!r}"
             if status < 500:
                 break
         raise request_error(request, refusal)
 
 
-def _ask(wire: Connection, authority: str, headers: dict[str, str]) -> tuple[int, str]:
+def _request_tunnel(
+    connection: Connection, authority: str, headers: dict[str, str]
+) -> tuple[int, str]:
     import http.client
 
-    connection = http.client.HTTPConnection("proxy")
-    connection.auto_open = 0
-    connection.sock = wire
-    connection.request("CONNECT", authority, headers={"Host": authority, **headers})
-    wire.allowance = wire.received + _MAX_HEAD
-    answer = connection.getresponse()
+    http_connection = http.client.HTTPConnection("proxy")
+    http_connection.auto_open = 0
+    http_connection.sock = connection
+    http_connection.request("CONNECT", authority, headers={"Host": authority, **headers})
+    connection.allowance = connection.received + _MAX_HEAD
+    answer = http_connection.getresponse()
     answer.close()
-    wire.allowance = None
+    connection.allowance = None
     return answer.status, answer.reason
 
 
 def select_proxy(setting: Proxy | str | None, request: EgressRequest) -> Proxy | None:
-    """The proxy that this request goes through."""
+    """Return the proxy that a request goes through."""
     if setting is None or isinstance(setting, Proxy):
         return setting
     from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]

@@ -1,11 +1,17 @@
-"""How many requests may be under way, and how many may start in a second, over all plugins that share an `Egress`.
+"""Limits on requests at a time and in a second, over all plugins that share an `Egress`.
 
 1. A request that has to wait does so within its own deadline.
-2. Of those who wait, the family of plugins with the fewest requests under way is next; of several, the one whose turn was longest ago; in
-   it likewise the plugin; and of that one's requests the one that came first. So however many one has in the queue, another's is next.
-3. Once two have asked, none may have all places: one is left for whoever else comes. (A single place cannot be shared so.)
+2. The next request is one of the family of plugins with the fewest requests under way; of several,
+   the one whose turn was longest ago; in the family the plugin is chosen likewise; and of its
+   requests the one that came first. So however many requests one plugin has in the queue, another's
+   is next.
+3. Once two plugins have asked, none may have all places: one is left for others. (A single place
+   cannot be shared so.)
 
-The state belongs to a process: a forked child starts with none under way, whatever the threads of its parent were doing.
+The state belongs to a process: a forked child starts with no request under way, whatever the
+threads of its parent were doing.
+
+Decisions: docs/decisions.md, 9.7, 29.7 and 29.8.
 """
 
 from __future__ import annotations
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RateLimiter", "shared_limiter"]
 
-_PATIENCE = 30.0  # seconds in the queue, when there is no deadline
+_QUEUE_SECONDS = 30.0  # in the queue, if there is no deadline
 _REMEMBERED = 1000  # owners whose last turn is known
 
 
@@ -46,82 +52,89 @@ def shared_limiter(egress: Egress) -> RateLimiter:
 class RateLimiter:
     """The queue of those who share an `Egress`. A limit of None means unlimited."""
 
-    __slots__ = ("_lines", "max_concurrent", "max_per_second")
+    __slots__ = ("_queues", "max_concurrent", "max_per_second")
 
     def __init__(self, max_concurrent: int | None, max_per_second: int | None) -> None:
         self.max_concurrent = max_concurrent
         self.max_per_second = max_per_second
-        self._lines: dict[int, _Line] = {}
+        self._queues: dict[int, _ProcessQueue] = {}
 
     def acquire(self, ticket: object, clock: CallClock, owner: RequestOwner | None = None) -> None:
-        """Waits until the request of this owner, for which the ticket stands, may start. Whatever happens, `release` comes next.
+        """Wait until a request may start. Whatever happens, `release` must be called next.
+
+        Args:
+            ticket: Stands for the request.
+            clock: Ends the wait with the call.
+            owner: Whose request it is.
 
         Raises:
-            EgressError: It did not come to its turn, and had no deadline that would have ended it before.
+            EgressError: Its turn did not come, and it has no deadline that would have ended it
+                before.
             Error: Whatever the clock raises.
         """
         if self.max_concurrent is None and self.max_per_second is None:
             return
-        line = self._line()
-        line.join(ticket, owner)
+        queue = self._queue()
+        queue.join(ticket, owner)
         try:
             clock.wait_until(
-                lambda pause: self._admitted(line, ticket, pause),
-                _PATIENCE if clock.remaining() is None else None,
+                lambda pause: self._admitted(queue, ticket, pause),
+                _QUEUE_SECONDS if clock.remaining() is None else None,
             )
         except Error:
             raise
         except TimeoutError:
             raise EgressError(
-                f"the request waited {_PATIENCE:.0f} s for its turn: the application allows {self.max_concurrent or 'any number'} "
+                f"the request waited {_QUEUE_SECONDS:.0f} s for its turn: the application allows "
+                f"{self.max_concurrent or 'any number'} "
                 f"at once and {self.max_per_second or 'any number'} a second"
             ) from None
 
     def release(self, ticket: object) -> None:
-        """The request that the ticket stands for is over, or will not start."""
-        if not self._lines:
+        """Take the request out of the queue: it has ended, or will not start."""
+        if not self._queues:
             return
-        self._line().leave(ticket)
+        self._queue().leave(ticket)
 
-    def _line(self) -> _Line:
+    def _queue(self) -> _ProcessQueue:
+        """Return the queue of this process."""
         from os import getpid
 
         mine = getpid()
-        line = self._lines.get(mine)
-        if line is None:
-            line = self._lines.setdefault(
-                mine, _Line()
-            )  # atomic: of two threads, both get the one that came first
-            for other in [pid for pid in list(self._lines) if pid != mine]:
-                self._lines.pop(other, None)
-        return line
+        queue = self._queues.get(mine)
+        if queue is None:
+            # Atomic: of two threads, both get the one that came first.
+            queue = self._queues.setdefault(mine, _ProcessQueue())
+            for other in [pid for pid in list(self._queues) if pid != mine]:
+                self._queues.pop(other, None)
+        return queue
 
-    def _admitted(self, line: _Line, ticket: object, pause: float) -> bool:
+    def _admitted(self, queue: _ProcessQueue, ticket: object, pause: float) -> bool:
         from time import monotonic
 
-        with line.lock:
+        with queue.lock:
             for attempt in (1, 2):
                 now = monotonic()
-                while line.started and line.started[0] <= now - 1:
-                    line.started.popleft()
-                is_next = line.next(self.max_concurrent) is ticket
-                has_room = self.max_concurrent is None or len(line.under_way) < self.max_concurrent
-                is_time = self.max_per_second is None or len(line.started) < self.max_per_second
+                while queue.started and queue.started[0] <= now - 1:
+                    queue.started.popleft()
+                is_next = queue.next(self.max_concurrent) is ticket
+                has_room = self.max_concurrent is None or len(queue.under_way) < self.max_concurrent
+                is_time = self.max_per_second is None or len(queue.started) < self.max_per_second
                 if is_next and has_room and is_time:
-                    line.start(ticket)
+                    queue.start(ticket)
                     if self.max_per_second is not None:
-                        line.started.append(now)
-                    line.changed.notify_all()
+                        queue.started.append(now)
+                    queue.changed.notify_all()
                     return True
                 if attempt == 1:
                     if is_next and has_room:
-                        pause = min(pause, line.started[0] + 1 - now)
-                    line.changed.wait(max(0.0, pause))
+                        pause = min(pause, queue.started[0] + 1 - now)
+                    queue.changed.wait(max(0.0, pause))
         return False
 
 
-class _Line:
-    """Who waits, who is under way, and who started within the last second, in one process."""
+class _ProcessQueue:
+    """The requests of one process that wait, are under way, or started within the last second."""
 
     __slots__ = (
         "_queues",
@@ -138,17 +151,17 @@ class _Line:
         from collections import deque
         from threading import Condition, RLock
 
-        # Re-entrant: a signal handler may run a plugin. It is taken by itself, for to enter a condition is Python code, in which a signal
-        # handler may raise when the lock is taken.
+        # Re-entrant: a signal handler may run a plugin. The lock is taken by itself, since entering
+        # a condition is Python code, in which a signal handler may raise when the lock is taken.
         self.lock = RLock()
         self.changed: Condition = Condition(self.lock)
         self.waiting: dict[object, RequestOwner | None] = {}
-        """Tickets and their owners; the same by owner, in the order of their coming, in `_queues`."""
+        """Tickets and their owners; `_queues` has them by owner, in the order of arrival."""
         self.under_way: dict[object, RequestOwner | None] = {}
         self.started: deque[float] = deque()
         self._queues: dict[RequestOwner | None, dict[object, None]] = {}
         self._turns: dict[Hashable, int] = {}
-        """Owners by their last turn, the latest at the end."""
+        """The number of each owner's last turn, the latest at the end."""
         self._turns_of_families: dict[Hashable, int] = {}
 
     def join(self, ticket: object, owner: RequestOwner | None) -> None:
@@ -163,7 +176,7 @@ class _Line:
             self.changed.notify_all()
 
     def start(self, ticket: object) -> None:
-        """The ticket's turn has come."""
+        """Move a ticket from the queue to those under way."""
         owner = self.waiting[ticket]
         self.under_way[ticket] = owner
         self._unqueue(ticket)
@@ -171,7 +184,7 @@ class _Line:
         _take_turn(self._turns_of_families, _family(owner))
 
     def next(self, places: int | None) -> object | None:
-        """The ticket whose turn it is, if there is room; None if nobody may have what room there is."""
+        """Return the ticket whose turn it is if there is room; None if no one may have the room."""
         from collections import Counter
 
         owners: Counter[Any] = Counter(self.under_way.values())

@@ -1,4 +1,6 @@
-"""Whose a request is, where plugins share something that a request takes: the queue of a `RateLimiter`, the threads that look up names."""
+"""The owner of a request, for shares of what plugins share: the queue of a `RateLimiter`, the
+threads that look up names.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,12 @@ __all__ = ["RequestOwner"]
 
 
 class RequestOwner:
-    """A compiled plugin, or a download. Each object is one of its own.
+    """The owner of requests: a compiled plugin, or a download. Owners are compared by identity.
 
     Attributes:
-        family: What is equal when a plugin is made again from the same modules with the same grants. An application may make a plugin for
-            each call, and each of these has a share, but its family has no more than that of others.
+        family: Equal for plugins made from the same modules with the same grants. An application
+            may make a plugin for each call: each of these has a share, but its family has no more
+            than other families.
     """
 
     __slots__ = ("family",)

@@ -1,7 +1,10 @@
-"""The transport that is used unless the application has its own: HTTP/1.1 over a socket, one connection for each request.
+"""The default transport: HTTP/1.1 over a socket, with one connection for each request.
 
-`http.client` frames messages and `ssl` checks certificates. urllib3's connections are not used because they would resolve the name again,
-wait in ways that a deadline cannot interrupt, and log whole URLs when a server's header is malformed.
+`http.client` frames messages and `ssl` checks certificates. urllib3's connections are not used
+because they would resolve the name again, wait in ways that a deadline cannot interrupt, and log
+whole URLs when a server's header is malformed.
+
+Decisions: docs/decisions.md, 9.2.
 """
 
 from __future__ import annotations
@@ -29,19 +32,21 @@ if TYPE_CHECKING:
 __all__ = ["MAX_HEAD", "HttpTransport"]
 
 MAX_HEAD = 256 << 10
-"""Bytes of the status line and headers of an answer, with the 100s before it."""
+"""The most bytes of the status line and headers of a response, with the 1xx responses before it."""
 
 
 class HttpTransport:
-    """Sends requests over sockets, to addresses that were vetted. Can be pickled unless it holds an `ssl_context`.
+    """Sends requests over sockets, to addresses that were checked. It can be pickled unless it has
+    an `ssl_context`.
 
     Args:
-        ssl_context: How certificates are checked, and all else about TLS. If not given: by the authorities of the system, TLS 1.2 or later.
+        ssl_context: How certificates are checked, and all else about TLS. If not given: by the
+            authorities of the system, TLS 1.2 or later.
         ca_file: A file of certificates (PEM): trust these authorities instead of the system's.
-        client_certificate: A file with certificate and key (PEM), or the two files, or these and the key's password. Every server that is
-            asked by https may ask for it, and learns its content.
-        proxy: "http://host:port", with "user:password@" if it needs them; or "environment" for what the usual variables say. If not given,
-            none: the environment is not looked at.
+        client_certificate: A file with certificate and key (PEM), or the two files, or these and
+            the key's password. Every https server may ask for it, and learns its content.
+        proxy: "http://host:port", with "user:password@" if it needs them; or "environment" for the
+            one that the usual variables name. If not given, none: the environment is not read.
 
     Raises:
         OptionError: A setting is not valid, or a file cannot be read; the message says which.
@@ -85,9 +90,9 @@ class HttpTransport:
         parts = [
             name for name, value in self._settings.items() if value is not None and name != "proxy"
         ]
-        return f"<HttpTransport {' '.join([*parts, *([repr(self._proxy)] if self._proxy else [])])}>".replace(
-            " >", ">"
-        )
+        if self._proxy:
+            parts.append(repr(self._proxy))
+        return f"<{' '.join(['HttpTransport', *parts])}>"
 
     def __reduce__(self) -> tuple[Callable[[], HttpTransport], tuple[()]]:
         from functools import partial
@@ -95,25 +100,27 @@ class HttpTransport:
         return partial(type(self), **self._settings), ()  # type: ignore[arg-type]
 
     def send(self, request: EgressRequest, /) -> EgressResponse:
-        """Send one request over a connection of its own, and give the answer as soon as its headers have come."""
+        """Send one request over a connection of its own, and return the response once its headers
+        have come.
+        """
         clock = CallClock(request.remaining)
         proxy = select_proxy(self._proxy, request)
         is_absolute = proxy is not None and request.scheme == "http" and not request.addresses
         if proxy is None:
-            wire = connect(clock, request.resolve(), request.port)
+            connection = connect(clock, request.resolve(), request.port)
         else:
-            wire = proxy.connect(clock) if is_absolute else proxy.tunnel(clock, request)
+            connection = proxy.connect(clock) if is_absolute else proxy.tunnel(clock, request)
         try:
             if request.scheme == "https":
-                wire.start_tls(self._tls(), request.host)
-            answer = _converse(wire, request, proxy if is_absolute else None)
+                connection.start_tls(self._tls(), request.host)
+            answer = _send_and_read_head(connection, request, proxy if is_absolute else None)
         except BaseException:
-            wire.hang_up()
+            connection.disconnect()
             raise
-        return EgressResponse(answer.status, answer.headers.items(), _Content(answer, wire))
+        return EgressResponse(answer.status, answer.headers.items(), _Content(answer, connection))
 
     def _tls(self) -> ssl.SSLContext:
-        """Made when it is first needed."""
+        """Return the TLS context, made when it is first needed."""
         if self._context is None:
             self._context = _tls_context(None, None)
         return self._context
@@ -126,15 +133,14 @@ def _tls_context(ca_file: Path | None, certificate: Certificate | None) -> ssl.S
         raise OptionError(f"ca_file: expected the path of a file, got {type(ca_file).__name__}")
     try:
         context = ssl.create_default_context(cafile=ca_file)
-    except OSError as exc:
+    except OSError as error:
         raise OptionError(
-            f"ca_file: it holds no certificates that can be read: {exc.strerror or exc}"
+            f"ca_file: it holds no certificates that can be read: {error.strerror or error}"
         ) from None
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.hostname_checks_common_name = (
-        False  # RFC 9525: a certificate names its hosts in `subjectAltName` only
-    )
+    # RFC 9525: a certificate names its hosts in `subjectAltName` only.
+    context.hostname_checks_common_name = False
     if certificate is not None:
         file, key, password, *_ = (
             (*certificate, None, None)
@@ -143,9 +149,9 @@ def _tls_context(ca_file: Path | None, certificate: Certificate | None) -> ssl.S
         )
         try:
             context.load_cert_chain(file, key, password or _no_password)
-        except (OSError, TypeError, ValueError) as exc:
+        except (OSError, TypeError, ValueError) as error:
             why = (
-                getattr(exc, "strerror", None)
+                getattr(error, "strerror", None)
                 or "it is no certificate with its key, or the password is not right"
             )
             raise OptionError(f"client_certificate: it cannot be used: {why}") from None
@@ -153,52 +159,58 @@ def _tls_context(ca_file: Path | None, certificate: Certificate | None) -> ssl.S
 
 
 def _no_password() -> str:
-    return ""  # rather than be asked for one on the terminal
+    return ""  # else OpenSSL asks for one on the terminal
 
 
-def _converse(
-    wire: Connection, request: EgressRequest, proxy: Proxy | None
+def _send_and_read_head(
+    connection: Connection, request: EgressRequest, proxy: Proxy | None
 ) -> http.client.HTTPResponse:
-    """Sends the request and reads the head of the answer. With a proxy, one that takes requests in absolute form."""
+    """Send the request and read the head of the response.
+
+    `proxy` is one that takes requests in absolute form, or None.
+    """
     import http.client
 
-    connection = http.client.HTTPConnection(request.host, request.port)
-    connection.auto_open = 0  # only what was vetted is ever connected to
-    connection.sock = wire
+    http_connection = http.client.HTTPConnection(request.host, request.port)
+    http_connection.auto_open = 0  # only checked addresses are ever connected to
+    http_connection.sock = connection
     headers = {"Host": request.authority, "Connection": "close"}
     if proxy is not None:
         headers.update(proxy.headers)
     encoded = {name: value.encode() for name, value in (headers | request.headers).items()}
     try:
-        connection.request(
+        http_connection.request(
             request.method,
             request.url if proxy is not None else request.path,
             request.body or None,
             encoded,
         )
     except (BrokenPipeError, ConnectionResetError):
-        pass  # a server may answer, and hang up, without reading the whole body
-    wire.allowance = wire.received + MAX_HEAD
-    answer = connection.getresponse()
-    if wire.at_end:  # within the headers, which `http.client` takes for the end of them
+        pass  # a server may answer, and close the connection, without reading the whole body
+    connection.allowance = connection.received + MAX_HEAD
+    answer = http_connection.getresponse()
+    if (
+        connection.at_end
+    ):  # `http.client` takes an end within the headers for the end of the headers
         raise request_error(request, "the answer is broken off within its headers")
     if answer.status < 200:
         raise request_error(request, "the server switched to a protocol that was not asked for")
     if proxy is not None and answer.status == 407:
         raise request_error(request, f"the proxy {proxy.authority} asks for credentials")
-    # One-byte chunks cost six bytes each; more than eight for one is a stream that goes on without saying anything.
-    wire.allowance = wire.received + 8 * request.max_response_bytes + MAX_HEAD
+    # One-byte chunks cost six bytes each; more than eight for one is a stream that goes on without
+    # content.
+    connection.allowance = connection.received + 8 * request.max_response_bytes + MAX_HEAD
     return answer
 
 
 class _Content:
-    """The body of an answer, and the end of its connection."""
+    """The body of a response; closing it closes the connection."""
 
-    __slots__ = ("_answer", "_wire")
+    __slots__ = ("_answer", "_connection")
 
-    def __init__(self, answer: http.client.HTTPResponse, wire: Connection) -> None:
+    def __init__(self, answer: http.client.HTTPResponse, connection: Connection) -> None:
         self._answer = answer
-        self._wire = wire
+        self._connection = connection
 
     def read(self, size: int, /) -> bytes:
         return self._answer.read(size)
@@ -207,4 +219,4 @@ class _Content:
         try:
             self._answer.close()
         finally:
-            self._wire.hang_up()
+            self._connection.disconnect()

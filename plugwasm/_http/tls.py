@@ -1,8 +1,11 @@
 """TLS over a socket that does not block, in portions.
 
-`ssl.SSLSocket` reads records until one has content, all in one call of OpenSSL. A server that sends tickets or key updates faster than they
-are read would keep that call from returning, whatever the deadline. So here `ssl` works on memory, and gets what comes from the socket in
-portions, which are counted, and between which a deadline can be looked at.
+`ssl.SSLSocket` reads records until one has content, all in one call of OpenSSL. A server that sends
+tickets or key updates faster than they are read would keep that call from returning, whatever the
+deadline. So here `ssl` works on memory, and gets what comes from the socket in portions, which are
+counted, and between which the deadline is checked.
+
+Decisions: docs/decisions.md, 9.3.
 """
 
 from __future__ import annotations
@@ -24,19 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["MadeProgress", "TlsSocket", "WantReadOrWrite"]
 
 _PORTION = 64 << 10
-_MAX_SILENCE = 1 << 20  # bytes that say nothing; a handshake takes a few KiB, a record at most 16
+_MAX_SILENCE = 1 << 20  # bytes without content; a handshake takes a few KiB, a record at most 16
 
 
 class MadeProgress(Exception):
-    """To be tried again at once."""
+    """The operation is to be tried again at once."""
 
 
 class WantReadOrWrite(Exception):
-    """To be tried again when the socket has something, or takes something."""
+    """The operation is to be tried again once the socket can be read or written."""
 
 
 class TlsSocket:
-    """As much of `ssl.SSLSocket` as is wanted of a connection. Its methods raise what that one's raise, and the two above."""
+    """The part of `ssl.SSLSocket` that a connection needs.
+
+    Its methods raise what the methods of `SSLSocket` raise, and the two exceptions above.
+    """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str) -> None:
         self._socket = sock
@@ -48,12 +54,12 @@ class TlsSocket:
         self._is_deaf = False
 
     def do_handshake(self) -> None:
-        self._portion(self._tls.do_handshake)
+        self._run_or_receive(self._tls.do_handshake)
 
     def recv_into(self, buffer: WriteableBuffer) -> int:
         size = len(memoryview(buffer))
         try:
-            count: int = self._portion(lambda: self._tls.read(size, buffer))  # type: ignore[assignment]
+            count: int = self._run_or_receive(lambda: self._tls.read(size, buffer))  # type: ignore[assignment]
         except ssl.SSLEOFError:
             return 0  # HTTP says itself where a message ends
         self._silence = 0
@@ -64,7 +70,7 @@ class TlsSocket:
             raise ssl.SSLWantWriteError
         if self._is_deaf:
             raise BrokenPipeError
-        return self._portion(lambda: self._tls.write(data))
+        return self._run_or_receive(lambda: self._tls.write(data))
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -72,8 +78,11 @@ class TlsSocket:
     def close(self) -> None:
         self._socket.close()
 
-    def _portion(self, operation: Callable[[], _T]) -> _T:
-        """The operation, if what has come is enough for it. Otherwise takes one portion more from the socket."""
+    def _run_or_receive(self, operation: Callable[[], _T]) -> _T:
+        """Do the operation if enough bytes have come.
+
+        If not, read one portion from the socket and raise.
+        """
         try:
             return operation()
         except ssl.SSLWantReadError:
@@ -94,7 +103,7 @@ class TlsSocket:
         raise MadeProgress
 
     def _flush(self) -> bool:
-        """Whether all that is to be sent was sent."""
+        """Send what is pending. Return whether all of it was sent."""
         while pending := self._pending or self._outgoing.read():
             try:
                 self._pending = pending[self._socket.send(pending) :]
@@ -102,6 +111,6 @@ class TlsSocket:
                 self._pending = pending
                 return False
             except (BrokenPipeError, ConnectionResetError):
-                self._is_deaf = True  # but it may have answered before
+                self._is_deaf = True  # but the server may have answered before
                 self._pending = b""
         return True

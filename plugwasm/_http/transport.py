@@ -1,4 +1,7 @@
-"""What carries one request that was judged, and brings the answer: the interface that an application can implement."""
+"""The interface of transports, which carry one checked request and return its response.
+
+Applications can implement it.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,7 @@ if TYPE_CHECKING:
     from .body import Body
     from .url import Target
 else:
-    Protocol = (
-        object  # typing takes its time to import, and a protocol needs nothing of it when it runs
-    )
+    Protocol = object  # importing typing takes long, and a protocol needs none of it at run time
 
 __all__ = ["EgressRequest", "EgressResponse", "Transport", "iter_chunks", "request_error"]
 
@@ -22,18 +23,22 @@ _CHUNK = 64 << 10
 
 
 class Transport(Protocol):
-    """Carries requests. One object serves all plugins that share an `Egress`, from any of their threads."""
+    """Carries requests.
+
+    One object is used by all plugins that share an `Egress`, from any of their threads.
+    """
 
     def send(self, request: EgressRequest, /) -> EgressResponse:
-        """Send this one request, and give its answer as it came.
+        """Send this one request, and return its response as it came.
 
-        Whoever implements it:
-        connects to one of `request.addresses`, with `request.host` for TLS and the `Host` header (a transport that resolves the name
-        again may reach an address that nobody judged);
-        follows no redirect (each is judged first, and comes as a request of its own);
-        lets no wait be longer than `request.remaining()` (Python code is not interrupted).
+        An implementation must
 
-        Whatever it raises ends the call with an `EgressError` of which it is the cause.
+        - connect to one of `request.addresses`, with `request.host` for TLS and the `Host` header
+          (a transport that resolves the name again may reach an address that was not checked);
+        - follow no redirect (each is checked first, and comes as a request of its own);
+        - let no wait be longer than `request.remaining()` (Python code is not interrupted).
+
+        An exception that it raises ends the call with an `EgressError`, of which it is the cause.
         """
 
 
@@ -41,7 +46,7 @@ Transport.__module__ = "plugwasm"
 
 
 class EgressRequest:
-    """One request that was judged and may be sent: of a redirect, each hop is one.
+    """One request that was checked and may be sent. Each hop of a redirect is one.
 
     Attributes:
         method: In upper case.
@@ -51,9 +56,11 @@ class EgressRequest:
         port: 1 to 65535.
         path: Path and query.
         authority: The value for `Host`.
-        headers: What the guest set and what the application adds, without those of the framing (`Host`, `Content-Length`, …).
-        body: None for none.
-        addresses: Those that the host has, all of them vetted; empty with `Egress(resolve=False)`.
+        headers: Those that the guest set and those that the application adds, without those that
+            frame a message (`Host`, `Content-Length`, …).
+        body: The body, or None.
+        addresses: The addresses of the host, all of them checked; empty with
+            `Egress(resolve=False)`.
         max_response_bytes: The largest body, decoded, that the guest is given.
         shown: The URL for logs, without its query.
     """
@@ -104,11 +111,16 @@ class EgressRequest:
         self._remaining = remaining
 
     def remaining(self) -> float | None:
-        """The seconds that are left to the call, None for no end. Raises when its deadline has passed or it was cancelled."""
+        """Return the seconds left to the call, None for no end.
+
+        Raises:
+            TimeoutError: Its deadline has passed.
+            CancelledError: It was cancelled.
+        """
         return self._remaining()
 
     def resolve(self) -> tuple[str, ...]:
-        """The vetted addresses of the host; resolved now, if they were not before.
+        """Return the checked addresses of the host. They are resolved now if they were not before.
 
         Raises:
             EgressDeniedError: One of them may not be connected to.
@@ -123,14 +135,15 @@ class EgressRequest:
 
 
 class EgressResponse:
-    """An answer as it came: neither redirected nor decoded.
+    """A response as it came: neither redirected nor decoded.
 
     Args:
         status: 200 to 999.
-        headers: By name, or pairs of name and value. They describe `body`: with `Content-Encoding` gzip or deflate it is decoded for the
-            guest, so a client that decodes bodies itself must drop that header and `Content-Length`.
-        body: Bytes; or what gives them when it is read (`read(size)`) or iterated, as much of it as the limits allow. If it has a `close`,
-            that is called in any case.
+        headers: By name, or pairs of name and value. They describe `body`: with `Content-Encoding`
+            gzip or deflate it is decoded for the guest, so a client that decodes bodies itself must
+            drop that header and `Content-Length`.
+        body: Bytes; or an object that returns them when it is read (`read(size)`) or iterated, as
+            far as the limits allow. If it has a `close`, that is called in any case.
     """
 
     __module__ = "plugwasm"
@@ -148,14 +161,17 @@ class EgressResponse:
         self.body: Body = body
 
     def read(self) -> bytes:
-        """The whole body, as it came; for one who records. It is used up then, so give another `EgressResponse` on."""
+        """Return the whole body, as it came, e.g. to record it.
+
+        It is used up then, so return another `EgressResponse` in its place.
+        """
         try:
             return b"".join(iter_chunks(self.body))
         finally:
             self.close()
 
     def close(self) -> None:
-        """No more of the body is wanted."""
+        """Close the body: no more of it will be read."""
         close = getattr(self.body, "close", None)
         if close is not None:
             close()
@@ -165,7 +181,7 @@ class EgressResponse:
 
 
 def iter_chunks(body: Body) -> Iterable[bytes]:
-    """The parts of a body in the order they come."""
+    """Return the parts of a body in the order they come."""
     read = getattr(body, "read", None)
     if read is not None:
         return iter(lambda: read(_CHUNK), b"")

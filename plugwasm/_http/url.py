@@ -1,6 +1,8 @@
-"""URLs, host names and what an application writes for them, each in one canonical form: the one that is judged is the one that is sent.
+"""URLs, host names and patterns over them in one canonical form: the form that is checked is the
+form that is sent.
 
-What two parsers could read differently (userinfo, backslashes, odd spellings of an address, zones, escapes in the host) is refused.
+Whatever two parsers could read differently (userinfo, backslashes, odd spellings of an address,
+zones, escapes in the host) is refused.
 """
 
 from __future__ import annotations
@@ -23,26 +25,27 @@ __all__ = [
     "canonical_host_entry",
     "check_list",
     "is_address",
+    "setting_error",
 ]
 
 PORTS = {"http": 80, "https": 443}
-"""The schemes that there are, and the port of each."""
+"""The known schemes, and the port of each."""
 
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _MAX_URL = 64 << 10
-_MAX_AUTHORITY = 1000  # a name has 253 at most, and decoding one that is not ASCII takes its time
+_MAX_AUTHORITY = 1000  # a name has 253 at most, and decoding one that is not ASCII takes long
 _MAX_NAME = 253
 _MAX_PATTERNS = 1000  # of one list; the longest, matched with the longest name, takes 0.1 ms
 
 
 class Target:
-    """What a URL denotes.
+    """The parts of a URL in canonical form.
 
     Attributes:
         scheme: "http" or "https".
         host: Lower-case ASCII name without a trailing dot, or an address (IPv6 without brackets).
         port: 1 to 65535.
-        path: Path and query as they go on the wire; the fragment is gone.
+        path: Path and query as they are sent, without the fragment.
     """
 
     __slots__ = ("host", "path", "port", "scheme")
@@ -55,7 +58,10 @@ class Target:
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """Raises EgressDeniedError when the URL is not one that can be read in only one way."""
+        """Return the target of a URL.
+
+        Raise `EgressDeniedError` if it can be read in more than one way.
+        """
         if len(url) > _MAX_URL:
             raise EgressDeniedError(f"the URL is refused: it is longer than {_MAX_URL} characters")
         if " " in url or "\\" in url or not url.isprintable():
@@ -79,7 +85,8 @@ class Target:
             )
         if "%" in authority:
             raise EgressDeniedError(
-                "the URL is refused: its host has a percent sign (an escape, or the zone of an address)"
+                "the URL is refused: its host has a percent sign (an escape, or the zone of an "
+                "address)"
             )
         from urllib3.util import parse_url
 
@@ -87,11 +94,14 @@ class Target:
             parsed = parse_url(url)
             port = PORTS[scheme] if parsed.port is None else parsed.port
             host = _canonical_host(parsed.host or "")
-        except ValueError as exc:
+        except ValueError as error:
             if not authority.isascii():
-                why = "its host name is not ASCII; write it in its ASCII form (xn--…), or let the application install `idna`"
-            elif type(exc) is ValueError:
-                why = str(exc)
+                why = (
+                    "its host name is not ASCII; write it in its ASCII form (xn--…), "
+                    "or let the application install `idna`"
+                )
+            elif type(error) is ValueError:
+                why = str(error)
             else:
                 why = "its host or port is not valid"
             raise EgressDeniedError(f"the URL is refused: {why}") from None
@@ -101,7 +111,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """The `Host` header: the port only if it is not the scheme's own."""
+        """The `Host` header, with the port only if it is not the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -111,7 +121,7 @@ class Target:
 
     @property
     def shown(self) -> str:
-        """The URL for messages and logs: without the query, which may hold secrets."""
+        """The URL for messages and logs, without the query, which may hold secrets."""
         return self.url.partition("?")[0]
 
     @property
@@ -125,18 +135,19 @@ class Target:
 class HostRules:
     """The hosts that one list of names, addresses and patterns grants.
 
-    A list comes from a manifest, and a stranger chooses the hosts that are matched with it. So what a match can take is bounded when the
-    list is made: by the length of an entry, the number of patterns, and a way of matching that never goes back (`_Pattern`).
+    A list comes from a manifest, and a stranger chooses the hosts that are matched with it. So the
+    time of a match is bounded when the list is made: by the length of an entry, the number of
+    patterns, and matching that never backtracks (`_Pattern`).
 
     Attributes:
         entries: In canonical form, each once.
-        literals: Those that name one host. Only these grant an address that is not public.
+        literals: The entries that name one host. Only these grant an address that is not public.
     """
 
     __slots__ = ("_patterns", "entries", "literals")
 
     def __init__(self, entries: Iterable[str], setting: str = "allowed_hosts") -> None:
-        """Raises OptionError, naming the setting, when an entry is none."""
+        """Raise `OptionError`, naming the setting, if an entry is not valid."""
         self.entries: tuple[str, ...] = tuple(
             dict.fromkeys(
                 _check_entry(entry, setting) for entry in check_list(entries, setting, "host names")
@@ -144,30 +155,31 @@ class HostRules:
         )
         patterns = [entry for entry in self.entries if "*" in entry or "?" in entry]
         if len(patterns) > _MAX_PATTERNS:
-            raise OptionError(
-                f"{setting}: expected at most {_MAX_PATTERNS} patterns, got {len(patterns)}"
+            raise setting_error(
+                setting, f"expected at most {_MAX_PATTERNS} patterns, got {len(patterns)}"
             )
         self._patterns = tuple(map(_Pattern, patterns))
         self.literals: frozenset[str] = frozenset(self.entries).difference(patterns)
 
     def allows(self, host: str) -> bool:
-        """Whether a canonical host is named, or fits a pattern."""
+        """Return whether a canonical host is named, or matches a pattern."""
         return host in self.literals or any(pattern.matches(host) for pattern in self._patterns)
 
 
 class _Pattern:
-    """A pattern over host names, as an automaton: bit i of its state says that the first i characters are matched, `*` not counted.
+    """A pattern over host names, as an automaton.
 
-    All the ways in which a name may fit are followed at once. A name takes one step of integer arithmetic for each of its characters,
-    whatever the pattern is.
+    Bit i of its state is set if the first i characters of the pattern are matched, `*` not counted.
+    All ways in which a name may match are followed at once. A name takes one step of integer
+    arithmetic for each of its characters, whatever the pattern is.
     """
 
-    __slots__ = ("_any", "_end", "_of", "_stays")
+    __slots__ = ("_any", "_bits", "_end", "_stays")
 
     def __init__(self, text: str) -> None:
         bit = 1
         self._any = self._stays = 0
-        self._of: dict[str, int] = {}
+        self._bits: dict[str, int] = {}
         for character in text:
             if character == "*":
                 self._stays |= bit
@@ -175,12 +187,12 @@ class _Pattern:
             if character == "?":
                 self._any |= bit
             else:
-                self._of[character] = self._of.get(character, 0) | bit
+                self._bits[character] = self._bits.get(character, 0) | bit
             bit <<= 1
         self._end = bit
 
     def matches(self, name: str) -> bool:
-        state, of, any_, stays = 1, self._of.get, self._any, self._stays
+        state, of, any_, stays = 1, self._bits.get, self._any, self._stays
         for character in name:
             state = (state & (of(character, 0) | any_)) << 1 | (state & stays)
             if not state:
@@ -189,28 +201,29 @@ class _Pattern:
 
 
 class Origin:
-    """A scheme, a host or a pattern over hosts, and a port, as an application writes them: `"https://*.example.com:8443"`."""
+    """A scheme, a host or a pattern over hosts, and a port, e.g. `"https://*.example.com:8443"`."""
 
     __slots__ = ("_hosts", "_port", "_scheme")
 
     def __init__(self, text: str, setting: str) -> None:
-        """Raises OptionError, naming the setting."""
+        """Raise `OptionError`, naming the setting, if the text is not an origin."""
         scheme, separator, rest = text.partition("://") if isinstance(text, str) else ("", "", "")
         scheme = scheme.lower()
         if not separator or scheme not in PORTS:
-            raise OptionError(
-                f"{setting}: {text!r} is not an origin, such as 'https://api.example.com'"
+            raise setting_error(
+                setting, f"{text!r} is not an origin, such as 'https://api.example.com'"
             )
         host, colon, digits = rest.removesuffix("/").rpartition(":")
         if not colon or rest.endswith("]"):
             host, digits = rest.removesuffix("/"), str(PORTS[scheme])
         if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:6]) < 65536):
-            raise OptionError(f"{setting}: {text!r} has no port between 1 and 65535")
+            raise setting_error(setting, f"{text!r} has no port between 1 and 65535")
         self._scheme = scheme
         self._hosts = HostRules([host], setting)
         self._port = int(digits)
 
     def matches(self, target: Target) -> bool:
+        """Return whether a target has this origin."""
         return (
             target.scheme == self._scheme
             and target.port == self._port
@@ -219,23 +232,35 @@ class Origin:
 
 
 def check_list(given: Iterable[_T], setting: str, what: str) -> list[_T]:
-    """What an application gave as a list. Raises OptionError, naming the setting, when it is none: one string is one by mistake."""
+    """Return what an application passed as a list. Raise `OptionError`, naming the setting, if it
+    is none.
+
+    One string is a mistake, although it can be iterated.
+    """
     try:
         if not isinstance(given, (str, bytes)):
             return list(given)
     except TypeError:
         pass
     got = "one string" if isinstance(given, str) else type(given).__name__
-    raise OptionError(f"{setting}: expected a list of {what}, got {got}")
+    raise setting_error(setting, f"expected a list of {what}, got {got}")
+
+
+def setting_error(setting: str, reason: str) -> OptionError:
+    """Return the error for a setting of `Egress` that is not valid."""
+    return OptionError(f"{setting}: {reason}", reason=reason)
 
 
 def is_address(host: str) -> bool:
-    """Whether a canonical host is an address, not a name."""
+    """Return whether a canonical host is an address, not a name."""
     return ":" in host or host.rpartition(".")[2].isdigit()
 
 
 def _canonical_host(host: str) -> str:
-    """The one spelling of a lower-case ASCII name or an address. Raises ValueError, saying what is wrong with it."""
+    """Return a lower-case ASCII name or an address in its one spelling.
+
+    Raise ValueError with the reason.
+    """
     if ":" in host or host.startswith("["):
         from ipaddress import IPv6Address
 
@@ -308,11 +333,11 @@ class InvalidHostEntry(Exception):
 
 def _check_entry(entry: str, setting: str) -> str:
     if not isinstance(entry, str):
-        raise OptionError(f"{setting}: expected host names, got {entry!r}")
+        raise setting_error(setting, f"expected host names, got {entry!r}")
     try:
         return canonical_host_entry(entry)
     except InvalidHostEntry as error:
-        raise OptionError(f"{setting}: {error}", reason=str(error)) from None
+        raise setting_error(setting, str(error)) from None
 
 
 def _encode_label(label: str) -> str:

@@ -19,6 +19,8 @@ Afterwards these hold, whatever code runs in the process:
    `RLIMIT_STACK`, and page tables take no more than a 512th of `RLIMIT_AS`.
 3. It sends a signal to nobody else, also not by asking to be told when a descriptor is ready
    (`F_SETOWN`, `F_SETSIG`).
+
+Decisions: docs/decisions.md, 31.1 and 31.2.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ the reader.
 
 `multiprocessing.connection` has no deadline inside a message: a peer that announces one and falls
 silent would hold the reader for good.
+
+Decisions: docs/decisions.md, 31.3.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The interpreter is started anew: a fork would copy the application's memory with all its secrets,
 and `multiprocessing` would run its main module again. The worker gets two ends of sockets, an empty
 environment and no other descriptor.
+
+Decisions: docs/decisions.md, 33.6.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ small multiple of the guest's memory, whatever the worker sends:
 2. A list or map says first how many values it has, and the decoder looks at that before it makes
    room. So each of them has a bound here.
 3. A text, or bytes, is no longer than its message.
+
+Decisions: docs/decisions.md, 31.3.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""From what an application passes as a plugin to its modules' bytes and its grants.
+"""Resolves what an application passes as a plugin to the bytes of its modules and its grants.
 
 model         `Manifest`, `WasmSource`, `MemoryOptions`
-resolve       path, bytes, URL, text or manifest to a `PluginSpec`
+resolve       from a path, bytes, a URL, text or a manifest to a `PluginSpec`
 parsing       JSON and TOML as plain values, within bounds
 validation    rules of the fields
-module_files  the modules that a manifest names
+module_files  reads the modules that a manifest names
 download      modules from URLs
-files         files that the application names, and what is in them
+files         reads files that the application names
 limits        `Limits` and `ProcessLimits`
-policy        `ManifestPolicy`: what a stranger's manifest may ask for
-messages      what is wrong with a manifest
-mistakes      what was passed as a plugin and is none
+policy        `ManifestPolicy`: bounds for a manifest from a stranger
+messages      the sentences about errors in a manifest
+mistakes      hints for arguments that are no plugin
 """

@@ -1,14 +1,19 @@
-"""A module from a URL: fetched whole, within a limit on its size and on the time that all of it takes.
+"""Downloads a module from a URL, within a limit on its size and on the whole time.
 
-A download is a request of the host that a manifest asks for. So it is judged, and sent, as a request of a guest is (`_http.client`):
+A download is a request of the host that a manifest asks for. So it is checked and sent like a
+request of a guest (`_http.client`):
 
-1. With the application's `Egress`, it goes where that grants, by its rules about addresses, ports and schemes, over its transport.
-2. Without one, the manifest counts as the application's own: any public host may be asked. An address that is not public is reached where
-   the URL has it literally, or as "localhost", or (but no link-local one) by a name of one label, such as that of a container. Neither does
-   another name lead to one, nor a redirect.
-3. Headers are those that a guest could set. They stay with the first origin.
+1. With the application's `Egress`, it goes only where that grants, by its rules about addresses,
+   ports and schemes, over its transport.
+2. Without one, the manifest counts as the application's own: any public host may be asked. An
+   address that is not public is reached if the URL has it literally, or as "localhost", or (but no
+   link-local one) by a name of one label, such as that of a container. No other name leads to one,
+   and no redirect.
+3. It has only headers that a guest could set. They stay with the first origin.
 
-No message repeats the parts of a URL that may be secret, nor a header, nor what was answered.
+No message repeats the parts of a URL that may be secret, a header, or anything of the response.
+
+Decisions: docs/decisions.md, 29.5 and 29.6.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ DOWNLOAD_SECONDS: Final = 30.0
 
 
 def redact_url(url: str) -> str:
-    """``url`` without what may be secret in it: user, password, query and fragment."""
+    """Return a URL without what may be secret: user, password, query and fragment."""
     scheme, separator, rest = url.partition("://")
     address = rest.partition("#")[0]
     address, query, _ = address.partition("?")
@@ -50,9 +55,20 @@ def download_module(
     seconds: float = DOWNLOAD_SECONDS,
     egress: Egress | None = None,
 ) -> bytes:
-    """The body at ``url``, at most ``limit`` bytes of it, within ``seconds`` for all of it, else ``SourceError``.
+    """Return the body at a URL.
 
-    At most five redirects are followed, never from https to http; ``headers`` go to the first origin only.
+    At most five redirects are followed, never from https to http.
+
+    Args:
+        url: May have a user and a password.
+        headers: Are sent to the first origin only.
+        method: "GET" or "POST".
+        limit: The most bytes.
+        seconds: For all of it.
+        egress: The application's, if any.
+
+    Raises:
+        SourceError: It cannot be downloaded, is too large, or takes too long.
     """
     from time import monotonic
 
@@ -83,7 +99,7 @@ def download_module(
             private_headers=True,
         )
     except EgressError as error:
-        _refuse(url, error, limit, egress)
+        _raise_source_error(url, error, limit, egress)
     if answer.status != 200:
         raise SourceError(
             f"cannot fetch {redact_url(url)}: the server answered with status {answer.status}"
@@ -92,7 +108,7 @@ def download_module(
 
 
 def _without_userinfo(url: str) -> tuple[str, dict[str, str]]:
-    """A URL without user and password, and these as a header. What is judged and sent is the rest."""
+    """Return a URL without user and password, and these as a header."""
     scheme, separator, rest = url.partition("://")
     authority = rest.partition("/")[0].partition("?")[0].partition("#")[0]
     userinfo, at, host = authority.rpartition("@")
@@ -108,8 +124,10 @@ def _without_userinfo(url: str) -> tuple[str, dict[str, str]]:
     }
 
 
-def _refuse(url: str, error: EgressError, limit: int, egress: Egress | None) -> NoReturn:
-    """Raises the ``SourceError`` that says in the words of downloads why there is none."""
+def _raise_source_error(
+    url: str, error: EgressError, limit: int, egress: Egress | None
+) -> NoReturn:
+    """Raise the ``SourceError`` for a download that failed."""
     import ssl
 
     from ..errors import EgressDeniedError

@@ -1,4 +1,7 @@
-"""Files that the application names, and what is in them by their first bytes."""
+"""Reads files that the application names, and recognises their content by its first bytes.
+
+Decisions: docs/decisions.md, 29.4.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ _MODULE_SUFFIXES: Final = (".wasm", ".wat")
 
 
 def sniff(content: bytes) -> str:
-    """What ``content`` is by its first bytes: wasm, component, wat, text (a manifest, perhaps), binary or empty."""
+    """Return the type of content by its first bytes: wasm, component, wat, text, binary or empty.
+
+    Text may be a manifest.
+    """
     if content.startswith(b"\0asm"):
         return "component" if content[6:8] == b"\x01\x00" else "wasm"
     start = content[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -31,9 +37,17 @@ def sniff(content: bytes) -> str:
 
 
 def verify_module(content: bytes, origin: str, *, shows_bytes: bool = True) -> bytes:
-    """The bytes of a core module, or its text without a mark before it; else the error that says what they are instead.
+    """Return the bytes of a core module, or its text without a byte order mark.
 
-    With ``shows_bytes`` that has the first of them, so not where somebody else chose what is read.
+    Args:
+        content: The bytes.
+        origin: Where they came from, for messages.
+        shows_bytes: Whether an error may show the first bytes. Not if somebody else chose what is
+            read.
+
+    Raises:
+        SourceError: They are empty.
+        ModuleError: They are no core module; the message says what they are.
     """
     kind = sniff(content)
     if kind == "wasm":
@@ -44,7 +58,8 @@ def verify_module(content: bytes, origin: str, *, shows_bytes: bool = True) -> b
         raise SourceError(f"{format_path(origin)} is empty; expected a Wasm module")
     if kind == "component":
         raise ModuleError(
-            f"{format_path(origin)} is a Wasm component, and components are not supported; build it as a core module"
+            f"{format_path(origin)} is a Wasm component, and components are not supported; build "
+            "it as a core module"
         )
     begins = (
         f": it begins with the bytes {content[:4].hex(' ')}, not"
@@ -55,10 +70,11 @@ def verify_module(content: bytes, origin: str, *, shows_bytes: bool = True) -> b
 
 
 def make_absolute(paths: Mapping[str, str], base: str | None = None) -> dict[str, str]:
-    """Directories of ``allowed_paths``, relative to ``base`` or else to the current directory, as absolute ones.
+    """Return ``allowed_paths`` with absolute directories; relative ones start at ``base`` or the
+    current directory.
 
     Raises:
-        ManifestError: Two of them are one; the second would replace the first.
+        ManifestError: Two of them are the same; the second would replace the first.
     """
     absolute: dict[str, str] = {}
     for path, guest_path in paths.items():
@@ -66,7 +82,8 @@ def make_absolute(paths: Mapping[str, str], base: str | None = None) -> dict[str
         full = prefix + (absolute_path(base, place) if place else place)
         if full in absolute:
             raise ManifestError(
-                f"manifest field `allowed_paths`: it has {format_path(full)} twice, in two spellings",
+                f"manifest field `allowed_paths`: it has {format_path(full)} twice, in two "
+                "spellings",
                 field="allowed_paths",
             )
         absolute[full] = guest_path
@@ -74,7 +91,10 @@ def make_absolute(paths: Mapping[str, str], base: str | None = None) -> dict[str
 
 
 def absolute_path(base: str | None, path: str) -> str:
-    """``path`` where it is relative to ``base``, else to the current directory. ``..`` is left to the system, for there may be links."""
+    """Return a path as an absolute one, relative to ``base`` or the current directory.
+
+    ``..`` is left to the system, since there may be links.
+    """
     if os.path.isabs(path):
         return path
     try:
@@ -84,17 +104,21 @@ def absolute_path(base: str | None, path: str) -> str:
 
 
 def is_url(text: str) -> bool:
+    """Return whether text begins like an http or https URL."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 
 def is_file(text: str) -> bool:
+    """Return whether text is the path of an existing file."""
     if len(text) > _MAX_PATH_CHARACTERS:
         return False
     return os.path.exists(text)
 
 
 def looks_like_text(text: str) -> bool:
-    """Whether ``text``, which names no file, is more likely a manifest or a module in text form than a path gone wrong."""
+    """Return whether text that names no file is rather a manifest or a module in text form than a
+    wrong path.
+    """
     if "\n" in text:
         return True
     start = text[:_MAX_PATH_CHARACTERS].lstrip("\ufeff \t\r")
@@ -104,6 +128,7 @@ def looks_like_text(text: str) -> bool:
 
 
 def encode_text(text: str) -> bytes:
+    """Return text as UTF-8. Raise `ManifestError` if that is not possible."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -113,15 +138,19 @@ def encode_text(text: str) -> bytes:
 
 
 def read_file(path: str, limit: int) -> bytes:
-    """The content of the regular file ``path``, at most ``limit`` bytes of it, else ``SourceError``.
+    """Return the content of a regular file.
 
-    Neither to open nor to read it can take for ever: what is no regular file is not opened (a device may do something then), nor waited for
-    should it be exchanged for one; and no more is read than the size that it had, for there are files that never end and say that they are
-    empty (``/proc/kmsg``), and files that grow.
+    Neither opening nor reading can take for ever. Only regular files are opened (opening a device
+    may have effects), and opening does not wait if the file is exchanged for another at that
+    moment. No more is read than the size that the file had, since some files never end and claim to
+    be empty (``/proc/kmsg``), and some grow.
+
+    Raises:
+        SourceError: It cannot be read, is empty, or has more than ``limit`` bytes.
     """
     try:
         _check_regular(path, os.stat(path))
-        with open(path, "rb", opener=_without_waiting) as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             _check_regular(path, status)
             content = file.read(status.st_size) if status.st_size <= limit else b""
@@ -151,7 +180,8 @@ def read_file(path: str, limit: int) -> bytes:
 def _check_regular(path: str, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise SourceError(
-            f"cannot read {format_path(path)}: it is a directory; give the module in it, or the directory to a PluginSet"
+            f"cannot read {format_path(path)}: it is a directory; give the module in it, or the "
+            "directory to a PluginSet"
         )
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(
@@ -159,12 +189,12 @@ def _check_regular(path: str, status: os.stat_result) -> None:
         )
 
 
-def _without_waiting(path: str, flags: int) -> int:
+def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def format_path(path: str) -> str:
-    """A path for a message."""
+    """Return a path for a message, truncated."""
     return f"{truncate(path, 300)}{f' ({len(path)} characters)' if len(path) > 300 else ''}"
 
 

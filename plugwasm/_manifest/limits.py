@@ -1,7 +1,11 @@
-"""What a plugin may make the host spend, in one object; its defaults hold for plugins that mean harm.
+"""`Limits` and `ProcessLimits`: the resources that a plugin may use. The defaults are safe for
+malicious plugins.
 
-A manifest can set some of these as well (`timeout_ms`, `memory.max_pages`, `memory.max_var_bytes`). Where the application passes no
-`Limits`, the manifest's value counts, and the default where it is silent. Where it passes them, they are ceilings: the lower value counts.
+A manifest can set some limits as well (`timeout_ms`, `memory.max_pages`, `memory.max_var_bytes`).
+If the application passes no `Limits`, the manifest's value counts, or else the default. If it
+passes them, they are upper bounds: the lower value counts.
+
+Decisions: docs/decisions.md, 18 and 38.
 """
 
 from __future__ import annotations
@@ -20,9 +24,9 @@ __all__ = ["Limits", "ProcessLimits"]
 
 PAGE_SIZE = 65536
 INITIAL_PAGES = 2
-"""Pages of 64 KiB that plugins can reach when the kernel is new: what it takes of each limit on memory."""
+"""Pages of 64 KiB of the kernel's memory at the start, which count towards each limit on memory."""
 DEFAULT_STACK_BYTES = 512 * 1024
-"""Bytes; what `Limits.stack_bytes` is if not given."""
+"""The default of `Limits.stack_bytes`."""
 
 _RANGES: dict[str, tuple[float, float]] = {
     "timeout": (0.001, 2**33),
@@ -50,7 +54,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _FLAGS = ("gc", "atomics")
 _SECONDS = ("timeout", "compile_seconds")
-_MAY_BE_NONE = (
+_OPTIONAL = (
     "timeout",
     "memory_bytes",
     "max_pages",
@@ -64,49 +68,63 @@ _MAY_BE_NONE = (
 
 
 class Limits:
-    """What a plugin may make the host spend. Immutable; two with the same values are equal.
+    """The resources that a plugin may use. Immutable; two with the same values are equal.
 
     Args:
-        timeout: Seconds that a call may take, the start of an instance, WASI sleeps and HTTP requests included.
-        memory_bytes: All memories of an instance together, in whole pages of 64 KiB, with what is passed in and out. 4 GiB is the most.
-        max_pages: What `memory.max_pages` of a manifest says: how many pages of 64 KiB the main module may start with, and how many may be
-            added after the start, to its memory, and to what is passed in and out, together. Of several memories, or one that is not
-            exported, each may grow by so many. It comes on top of `memory_bytes`, and is for plugins that keep their own measure.
+        timeout: Seconds that a call may take, including the start of an instance, WASI sleeps and
+            HTTP requests.
+        memory_bytes: All memories of an instance together, in whole pages of 64 KiB, with the
+            blocks that are passed in and out. At most 4 GiB.
+        max_pages: The same as `memory.max_pages` of a manifest: how many pages of 64 KiB the main
+            module may start with, and how many may be added after the start, to its memory and to
+            the blocks that are passed in and out, together. If it has several memories, or one that
+            is not exported, each may grow by so many. It applies in addition to `memory_bytes`.
         memories: How many memories the modules may have, without the kernel's.
-        tables: How many tables.
-        table_elements: Of each table; an element takes the host 8 bytes. All tables together take no more than `memory_bytes` besides.
-        instance_bytes: What the plugin's instances hold outside of memories and tables, for all modules together: globals (16 bytes
-            each), functions that can be referred to (32), imported ones, segments. Never more than `memory_bytes`.
-        instances: How many instances of modules a plugin may hold: one for each module, and some for what modules import from commands.
-        stack_bytes: The guest's stack. A thread that runs plugins needs this much of its own, and 256 KiB besides. Each value but the
-            default makes an engine of its own in the process, without a pool of instances.
+        tables: How many tables they may have.
+        table_elements: The elements of each table; an element takes 8 bytes of the host. All tables
+            together may take `memory_bytes` in addition to the memories.
+        instance_bytes: The state of instances outside of memories and tables, for all modules
+            together: globals (16 bytes each), functions that can be referred to (32), imported
+            functions, segments. Never more than `memory_bytes`.
+        instances: How many instances of modules a plugin may have: one for each module, and some
+            for functions imported from commands.
+        stack_bytes: The guest's stack. A thread that runs plugins needs a stack of this size and
+            256 KiB more. Each value other than the default creates another engine in the process,
+            without a pool of instances.
         var_bytes: All vars of an instance, names and values.
-        vars: How many vars.
-        log_lines_per_second: How much a plugin may log, its stdout and stderr included, on an average over ten seconds; more is dropped,
-            and counted. All plugins of one `CompiledPlugin` count together.
-        log_bytes_per_second: The same, in bytes.
+        vars: How many vars an instance may have.
+        log_lines_per_second: How many lines a plugin may log, including its stdout and stderr, on
+            average over ten seconds. More lines are dropped, and counted. All plugins of one
+            `CompiledPlugin` count together.
+        log_bytes_per_second: How many bytes it may log, counted likewise.
         descriptors: How many files and directories an instance may have open.
-        decoded_values: How many values an output may have that is read as a type, or what is passed to a host function as JSON or
-            MessagePack: numbers, texts, containers, keys. A value takes 16 to 230 bytes in Python, an object of a class with
-            defaults some 500.
-        decoded_keys: How many of these may go into sets, or be keys of dicts, without being text or bytes; of a set, all that is in it
-            counts. A plugin can choose them so that each is compared with all others: 10,000 numbers take a second. Values that
-            Python code compares (UUIDs, objects of the application's classes) count eight times. Of several sets and dicts the squares are
-            added up.
+        decoded_values: How many values (numbers, texts, containers, keys) may be in an output that
+            is read as a type, or in JSON or MessagePack that is passed to a host function. A value
+            takes 16 to 230 bytes in Python, an object of a class with defaults about 500.
+        decoded_keys: How many of these may be elements of sets or keys of dicts, other than text
+            and bytes; everything inside a set counts. A plugin can choose them so that each is
+            compared with all others: 10,000 numbers take a second. Values that Python code compares
+            (UUIDs, objects of the application's classes) count eight times. For several sets and
+            dicts the squares are added up.
         module_bytes: The size of a module, in the binary or the text format.
-        compile_seconds: How long it may take to compile a plugin, all its modules together. All but the lightest are compiled in a process
-            of their own, which can be ended; that takes 20 ms more, once for each module that is not in the cache. None compiles in this
-            process. Plugins that a `PluginSet` loads at once share this time.
-        compile_bytes: How much memory that process may take. It needs about 50 times the size of the module.
-        code_bytes: How much compiled code the modules of a plugin may be together, with 1,500 bytes for each type, import and export.
-        gc: Whether modules may have objects of the garbage collector (structs, arrays, i31), as plugins of Kotlin, Dart and OCaml need. The
-            heap of these counts towards `memory_bytes`: it, each memory, and what is passed in and out have shares of it, fixed from the
-            start. A collection of the heap cannot be interrupted: it takes up to half a second for a GiB. Its instances come from no pool.
-        atomics: Whether modules may have the atomic instructions of the proposal for threads. Memories still cannot be shared, and there
-            are no threads.
+        compile_seconds: How long compiling all modules of a plugin may take. All but the smallest
+            are compiled in another process, which can be killed; that takes 20 ms more, once for
+            each module that is not in the cache. With None, this process compiles. Plugins that a
+            `PluginSet` loads at once share this time.
+        compile_bytes: How much memory that process may use. It needs about 50 times the size of the
+            module.
+        code_bytes: The size of the compiled code of all modules of a plugin, with 1,500 bytes for
+            each type, import and export.
+        gc: Whether modules may use objects of the garbage collector (structs, arrays, i31), as
+            plugins in Kotlin, Dart and OCaml do. Their heap counts towards `memory_bytes`: the
+            heap, each memory, and the blocks that are passed in and out have shares of it, fixed at
+            the start. A collection of the heap cannot be interrupted: it takes up to half a second
+            for a GiB. Such instances come from no pool.
+        atomics: Whether modules may use the atomic instructions of the threads proposal. Memories
+            still cannot be shared, and there are no threads.
 
-    None stands for no limit where that is allowed: `timeout`, `memory_bytes` (then each memory may have 4 GiB), `max_pages`, the two for
-    logs, the two for what is decoded, and the two for compiling.
+    None means unlimited, where it is allowed: `timeout`, `memory_bytes` (then each memory may have
+    4 GiB), `max_pages`, the two log limits, the two limits on decoding, and the two on compiling.
 
     Raises:
         OptionError: A value is not a number in its range.
@@ -168,7 +186,7 @@ class Limits:
     ) -> None:
         given = locals()
         if unnamed or unknown:
-            _refuse("Limits", unnamed, unknown, tuple(_RANGES))
+            _raise_unknown_argument("Limits", unnamed, unknown, tuple(_RANGES))
         for name, (least, most) in _RANGES.items():
             value = given[name]
             if name in _FLAGS:
@@ -184,18 +202,19 @@ class Limits:
                 (int, float) if name in _SECONDS else int,
                 least,
                 most,
-                none=name in _MAY_BE_NONE,
+                none=name in _OPTIONAL,
             )
             if name == "memory_bytes" and value is not None and 0 < value < PAGE_SIZE:
                 raise OptionError(
-                    f"Limits.memory_bytes: {value} bytes are less than a page of memory, which has {PAGE_SIZE}: no plugin could start; "
+                    f"Limits.memory_bytes: {value} bytes are less than a page of memory, which has "
+                    f"{PAGE_SIZE}: no plugin could start; "
                     f"{value} pages would be memory_bytes={value} * {PAGE_SIZE}",
                     field="memory_bytes",
                 )
             object.__setattr__(self, name, value)
 
     def replace(self, **changes: Any) -> Limits:
-        """The same with other values for some."""
+        """Return a copy with other values for some limits."""
         return Limits(**{name: getattr(self, name) for name in _RANGES} | changes)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -234,13 +253,16 @@ def _check(
     if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
         number = "a whole number" if kind is int else "a number"
         raise OptionError(
-            f"{what}: expected {number} from {least} to {most}{', or None for no limit' if none else ''}, got {value!r}",
+            f"{what}: expected {number} from {least} to "
+            f"{most}{', or None for no limit' if none else ''}, got {value!r}",
             field=what.partition(".")[2],
         )
 
 
-def _refuse(owner: str, unnamed: Any, unknown: Any, known: tuple[str, ...]) -> NoReturn:
-    """Raises the error for arguments that there are none of."""
+def _raise_unknown_argument(
+    owner: str, unnamed: Any, unknown: Any, known: tuple[str, ...]
+) -> NoReturn:
+    """Raise the error for arguments that do not exist."""
     if unnamed:
         raise TypeError(
             f"{owner}: its arguments are given by name, e.g. {owner}({known[0]}={unnamed[0]!r})"
@@ -254,7 +276,8 @@ def _refuse(owner: str, unnamed: Any, unknown: Any, known: tuple[str, ...]) -> N
         )
     if name == "memory":
         raise TypeError(
-            f"{owner}: there is no argument `{name}`; write memory_bytes=…, {PAGE_SIZE} for each page"
+            f"{owner}: there is no argument `{name}`; write memory_bytes=…, {PAGE_SIZE} for each "
+            "page"
         )
     from .messages import closest_match
 
@@ -269,7 +292,7 @@ DEFAULT_LIMITS = Limits()
 
 
 def effective_limits(limits: Limits | None, spec: PluginSpec) -> Limits:
-    """What counts for a plugin: what the application set, and what its manifest says."""
+    """Return the limits of a plugin, from those of the application and of its manifest."""
     said: dict[str, Any] = {}
     if spec.timeout_ms is not None:
         said["timeout"] = spec.timeout_ms / 1000
@@ -298,7 +321,7 @@ def effective_limits(limits: Limits | None, spec: PluginSpec) -> Limits:
 
 
 def replace_unchecked(limits: Limits, values: dict[str, Any]) -> Limits:
-    """Without the checks: a manifest's values have been checked, and their ranges are wider."""
+    """Return a copy with other values, which a manifest has in wider ranges, checked before."""
     changed = Limits.__new__(Limits)
     for name in _RANGES:
         object.__setattr__(changed, name, values.get(name, getattr(limits, name)))
@@ -306,21 +329,26 @@ def replace_unchecked(limits: Limits, values: dict[str, Any]) -> Limits:
 
 
 class ProcessLimits:
-    """What the process of an `IsolatedPlugin` may take. Immutable; two with the same values are equal.
+    """The resources that the process of an `IsolatedPlugin` may use. Immutable; two with the same
+    values are equal.
 
     Args:
-        memory_bytes: Its data: the guest's memories, the compiler, the interpreter (some 30 MB), and what passes in and out. Linux only;
-            with seccomp (see `IsolatedPlugin.confinement`) it has no memory that does not count, and starts no threads or processes.
-        cpu_seconds: Processor time, of all its threads, that a call may take; looked at ten times a second. Linux only.
-        start_seconds: How long it may take to start. How long it may compile is `Limits.compile_seconds`; how much memory it may take
-            to compile is `memory_bytes`.
-        grace: Seconds that it is given to end a call by itself, past a deadline or after it was cancelled, before it is killed.
-        user: The user and group id that it runs under; only a privileged application can change it. Directories that are granted to the
-            guest must be open to that user.
-        python: The Python interpreter that runs it; if not given, the one that the environment variable `PLUGWASM_PYTHON` names, or that is
-            found. It must be of this program's version.
+        memory_bytes: Its data: the guest's memories, the compiler, the interpreter (about 30 MB),
+            inputs and outputs. Linux only; with seccomp (see `IsolatedPlugin.confinement`) it has
+            no memory that does not count, and starts no threads or processes.
+        cpu_seconds: Processor time of all its threads that a call may use; checked ten times a
+            second. Linux only.
+        start_seconds: How long it may take to start. Compiling is limited by
+            `Limits.compile_seconds` and `memory_bytes`.
+        grace: Seconds that it has to end a call by itself, after its deadline or after it was
+            cancelled, before it is killed.
+        user: The user and group id that it runs as; only a privileged application can change it.
+            That user must have access to directories that are granted to the guest.
+        python: The Python interpreter that runs it; if not given, the one that the environment
+            variable `PLUGWASM_PYTHON` names, or one that is found. It must have this program's
+            version.
 
-    None stands for no limit, where that is allowed: `memory_bytes`, `cpu_seconds`.
+    None means unlimited, where it is allowed: `memory_bytes`, `cpu_seconds`.
 
     Raises:
         OptionError: A value is not in its range.
@@ -349,7 +377,7 @@ class ProcessLimits:
         **unknown: Never,
     ) -> None:
         if unnamed or unknown:
-            _refuse("ProcessLimits", unnamed, unknown, self.__slots__)
+            _raise_unknown_argument("ProcessLimits", unnamed, unknown, self.__slots__)
         _check("ProcessLimits.memory_bytes", memory_bytes, int, 2**26, 2**48, none=True)
         _check("ProcessLimits.cpu_seconds", cpu_seconds, (int, float), 0.001, 2**31, none=True)
         _check("ProcessLimits.start_seconds", start_seconds, (int, float), 0.001, 2**31)
@@ -360,7 +388,8 @@ class ProcessLimits:
             and all(type(number) is int and 0 < number < 2**32 - 1 for number in user)
         ):
             raise OptionError(
-                f"ProcessLimits.user: expected a pair of numbers, of a user and a group but not 0, got {user!r}",
+                "ProcessLimits.user: expected a pair of numbers, of a user and a group but not 0, "
+                f"got {user!r}",
                 field="user",
             )
         if python is not None:
@@ -391,4 +420,5 @@ class ProcessLimits:
         return hash(tuple(getattr(self, name) for name in self.__slots__))
 
     def __repr__(self) -> str:
-        return f"ProcessLimits({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+        values = [f"{name}={getattr(self, name)!r}" for name in self.__slots__]
+        return f"ProcessLimits({', '.join(values)})"

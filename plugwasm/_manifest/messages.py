@@ -1,6 +1,8 @@
-"""What is wrong with a manifest, in words: which field, where it stands, what was expected there and what was found.
+"""Sentences about errors in a manifest: the field and its place, what was expected there and what
+was found.
 
-The checks of ``manifest`` and those of msgspec end in the same sentences here, so that an application's user reads one language.
+The checks of ``model`` and those of msgspec use the same sentences, so that users read one
+language.
 """
 
 from __future__ import annotations
@@ -41,16 +43,16 @@ _KINDS: Final = {
 
 
 def json_type(value: object) -> str:
-    """The type of a value in the words of JSON."""
+    """Return the type of a value in the words of JSON."""
     return _KINDS.get(type(value).__name__, type(value).__name__)
 
 
 MOST_COMPARED = 500
-"""Names among which one is looked for that may have been meant: comparing takes 0.1 ms each, and a stranger may have chosen them."""
+"""The most names to compare: comparing takes 0.1 ms each, and a stranger may have chosen them."""
 
 
 def closest_match(name: str, names: Sequence[str]) -> str | None:
-    """The one of the names that may have been meant."""
+    """Return the name that is most like the given one, or None."""
     if len(names) > MOST_COMPARED:
         return None
     import difflib
@@ -59,28 +61,35 @@ def closest_match(name: str, names: Sequence[str]) -> str | None:
 
 
 def truncate(text: str) -> str:
-    """Text from outside, for a message: printable and not too long."""
+    """Return text from outside for a message: on one line, and not too long."""
     return errors.truncate(text)
 
 
 def quote(text: str) -> str:
-    """The same in quotes."""
+    """Return text from outside for a message, truncated and in quotes."""
     return f'"{truncate(text)}"'
 
 
 def check_encodable(text: str, where: str, *, field: str | None = None) -> None:
-    """Raises `OptionError` for text that UTF-8 cannot say."""
+    """Raise `OptionError` for text that cannot be encoded as UTF-8."""
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError as error:
         raise errors.OptionError(
-            f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at character {error.start}",
+            f"{where}: expected text that can be encoded as UTF-8, got a lone surrogate at "
+            f"character {error.start}",
             field=field,
         ) from None
 
 
 def field_error(field: str, reason: str, what: str = "manifest") -> ManifestError:
-    """The error for a field, by its place (empty: the manifest as a whole), that says what was expected and what was there."""
+    """Return the error for a field.
+
+    Args:
+        field: Its place, e.g. ``wasm[0].hash``; empty for the manifest as a whole.
+        reason: What was expected there, and what was found.
+        what: What the field belongs to; empty if the message names the file before.
+    """
     return ManifestError(
         f"{what} field `{field}`: {reason}".lstrip() if field else f"{what or 'file'}: {reason}",
         field=field or None,
@@ -91,10 +100,13 @@ def field_error(field: str, reason: str, what: str = "manifest") -> ManifestErro
 def from_msgspec(
     error: ValidationError, known_fields: Callable[[str], Sequence[str]], of: str = "manifest"
 ) -> ManifestError:
-    """msgspec's words for what is wrong, which say where as ``$.wasm[0].path``, as a ``ManifestError``.
+    """Return the ``ManifestError`` for an error of msgspec, whose text has the place as
+    ``$.wasm[0].path``.
 
-    ``known_fields`` gives the names that may stand at a place, for a hint when there is another. ``of`` says what the fields are of; empty
-    where the file is named before it.
+    Args:
+        error: Raised by msgspec; its cause may be an error of ours.
+        known_fields: Returns the field names that are allowed at a place, for a hint.
+        of: What the fields belong to; empty if the message names the file before.
     """
     what, _, path = str(error).rpartition(" - at `")
     if not what:
@@ -107,7 +119,9 @@ def from_msgspec(
         return field_error(f"{where}{'.' if where and field else ''}{field}", cause.reason, of)
     quoted = what.split("`")
     if what.startswith("Object contains unknown field"):
-        return _unknown(where, what.partition("`")[2].removesuffix("`"), known_fields(where), of)
+        return _unknown_field_error(
+            where, what.partition("`")[2].removesuffix("`"), known_fields(where), of
+        )
     if what.startswith("Object missing required field"):
         return field_error(quoted[1], "it is missing, and says what to run", of)
     if is_key:
@@ -124,7 +138,7 @@ def from_msgspec(
     return field_error(where, what, of)
 
 
-def _unknown(where: str, name: str, known: Sequence[str], of: str) -> ManifestError:
+def _unknown_field_error(where: str, name: str, known: Sequence[str], of: str) -> ManifestError:
     import difflib
 
     close = difflib.get_close_matches(name[:64], known, n=1)

@@ -1,6 +1,6 @@
-"""What was passed as a plugin and is none: what may have been meant, and what to write for it.
+"""Hints for arguments that are no plugin: what may have been meant, and what to write.
 
-Imported when there is something to say.
+Imported only if there is an error to report.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ __all__ = [
 ]
 
 _SUFFIXES = (".wasm", ".wat", ".json", ".toml")
-EMPTY_BYTES = "the bytes given are empty; expected those of a Wasm module, such as `Path('plugin.wasm').read_bytes()`"
+EMPTY_BYTES = (
+    "the bytes given are empty; expected those of a Wasm module, "
+    "such as `Path('plugin.wasm').read_bytes()`"
+)
 TEXT_IN_BYTES = (
-    "the bytes given are not a Wasm module, but text, and bytes are never taken for a manifest, since that grants what it asks for. "
-    "If they are a manifest of yours, write `plugwasm.Manifest.parse(data)`, or pass a dict: `json.loads(data)`; "
+    "the bytes given are not a Wasm module, but text, and bytes are never taken for a manifest, "
+    "since that grants what it asks for. "
+    "If they are a manifest of yours, write `plugwasm.Manifest.parse(data)`, or pass a dict: "
+    "`json.loads(data)`; "
     "if it is a stranger's, `plugwasm.ManifestPolicy(…).admit(data)`"
 )
 TEXT_IN_FILE = (
@@ -35,13 +40,18 @@ TEXT_IN_FILE = (
 
 
 def suggest_file(path: str) -> str:
-    """The end of a message about a file that is not there: a module in the same directory whose name is like it, if there is one."""
+    """Return the end of a message about a missing file: a hint, such as a module with a similar
+    name.
+    """
     if not path:
         return ": the path is empty; pass such as 'plugin.wasm'"
     if not path.endswith(_SUFFIXES) and (
         " = " in path or (" " in path.strip() and os.sep not in path)
     ):
-        return "; as the text of a manifest it would begin with `{`, or have `[[wasm]]` and a line with `path = …`"
+        return (
+            "; as the text of a manifest it would begin with `{`, "
+            "or have `[[wasm]]` and a line with `path = …`"
+        )
     folder, name = os.path.split(path)
     try:
         close = closest_match(
@@ -54,7 +64,7 @@ def suggest_file(path: str) -> str:
 
 
 def suggest_source(value: object) -> str:
-    """What to write in a manifest for a module that was given as it is."""
+    """Return what to write in a manifest for a module that was passed directly."""
     if isinstance(value, bytes):
         return '{"data": …}'
     text = os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
@@ -64,16 +74,19 @@ def suggest_source(value: object) -> str:
 
 
 def describe_type(value: object) -> str:
-    """The type of what was passed, in the words of JSON where it is of JSON."""
+    """Return the type of an argument, in the words of JSON if it is a JSON type."""
     if isinstance(value, os.PathLike):
         return "a path"
     return "a class" if isinstance(value, type) else "None" if value is None else json_type(value)
 
 
 def suggest_plugin(value: object) -> str:
-    """The end of a message about what can be no plugin: what to pass."""
+    """Return the end of a message about an argument that is no plugin: what to pass instead."""
     if hasattr(value, "read") and not isinstance(value, type):
         return "; pass what its `read()` gives, or the path"
     if isinstance(value, (list, tuple)):
-        return '; a manifest with several modules is {"wasm": [{"path": "a.wasm"}, {"path": "b.wasm"}]}'
+        return (
+            "; a manifest with several modules is "
+            '{"wasm": [{"path": "a.wasm"}, {"path": "b.wasm"}]}'
+        )
     return '; pass such as \'plugin.wasm\', or {"wasm": [{"path": "plugin.wasm"}]}'

@@ -1,12 +1,15 @@
-"""The manifest: what to run and what it may do, as typed objects, and the one way from any other form to them.
+"""The manifest as typed objects: the modules to run and what they may do.
 
-``parse`` takes a mapping, JSON or TOML; ``load`` takes a file of either. Both give a ``Manifest``, or raise a ``ManifestError``
-that names the field, where it stands, what was expected and what was there. Unknown fields are refused at every level. The fields
-and their meaning are those of the Extism manifest. Values of ``config`` and of headers are secrets: no error and no ``repr`` has
-them. A ``Manifest`` built in code has its ranges and rules checked at once, and its types when it is used.
+``parse`` takes a mapping, JSON or TOML; ``load`` takes a file of either. Both return a
+``Manifest``, or raise a ``ManifestError`` that names the field, its place, what was expected and
+what was found. Unknown fields are refused at every level. The fields and their meaning are those of
+the Extism manifest. Values of ``config`` and of headers are secrets: no error and no ``repr`` shows
+them. The ranges and rules of a ``Manifest`` built in code are checked at once, its types when it is
+used.
 
-All relative paths in a manifest, of modules and of ``allowed_paths``, have one base: the directory of the file that it came from. What
-came from no file has the current directory, or the ``base`` that was given.
+All relative paths in a manifest, of modules and of ``allowed_paths``, have one base: the directory
+of the file that the manifest came from. Without a file it is the current directory, or the ``base``
+that was passed.
 """
 
 from __future__ import annotations
@@ -69,7 +72,7 @@ def _number(description: str, maximum: int) -> Meta:
 class WasmSource(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """One module: exactly one of ``path``, ``data`` and ``url`` says where its bytes are."""
+    """One module. Exactly one of ``path``, ``data`` and ``url`` says where its bytes are."""
 
     path: Annotated[
         str | None, Meta(description="A file that holds the module, binary or text.")
@@ -114,7 +117,8 @@ class WasmSource(
         if len(given) != 1:
             raise field_error(
                 "",
-                f"expected exactly one of `path`, `data` and `url`, got {' and '.join(given) or 'none'}",
+                "expected exactly one of `path`, `data` and `url`, got "
+                f"{' and '.join(given) or 'none'}",
             )
         for field in ("headers", "method"):
             if getattr(self, field) and self.url is None:
@@ -126,9 +130,11 @@ class WasmSource(
         ):
             raise field_error(
                 "url",
-                f"expected an http:// or https:// URL, got one that begins with {quote(self.url[:8])}",
+                "expected an http:// or https:// URL, got one that begins with "
+                f"{quote(self.url[:8])}",
             )
-        # Nothing is changed on a server by loading a plugin. POST is left because there are servers that want it.
+        # Loading a plugin changes nothing on a server. POST is allowed because some servers want
+        # it.
         if isinstance(self.method, str) and self.method.upper() not in _METHODS:
             raise field_error("method", f"expected GET or POST, got {quote(self.method)}")
         for field in ("name", "path", "url"):
@@ -157,7 +163,8 @@ class WasmSource(
             "name": self.name,
             "hash": self.hash,
         }
-        return f"WasmSource({', '.join(f'{key}={value!r}' for key, value in values.items() if value is not None)})"
+        parts = [f"{key}={value!r}" for key, value in values.items() if value is not None]
+        return f"WasmSource({', '.join(parts)})"
 
     def __rich_repr__(self) -> Any:
         yield repr(self)
@@ -166,18 +173,20 @@ class WasmSource(
 class MemoryOptions(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Limits on what a plugin can make the host hold.
+    """Limits on the memory of a plugin, and on what the host keeps for it.
 
-    `max_pages` counts as on other hosts: the pages of 64 KiB that the main module starts with are no more, and no more are added after the
-    start, to its memory and to what is passed in and out together. What is there at first does not count towards what is added. So a plugin
-    that starts with 17 pages runs with 17, and has at most 36: its own, two for what is passed in and out, and 17 more. All of its memory
-    together is bounded by the application (`Limits.memory_bytes`).
+    `max_pages` counts as on other hosts. The main module may start with so many pages of 64 KiB,
+    and so many may be added after the start, to its memory and to the blocks that are passed in and
+    out together. The pages at the start do not count towards the added ones. So a plugin that
+    starts with 17 pages runs with a limit of 17, and has at most 36: its own, two for blocks, and
+    17 more. All of its memory together is bounded by the application (`Limits.memory_bytes`).
     """
 
     max_pages: Annotated[
         int | None,
         _number(
-            "Pages of 64 KiB that the main module may start with, and that all memory may grow by after the start; null is no limit.",
+            "Pages of 64 KiB that the main module may start with, and that all memory may grow by "
+            "after the start; null is no limit.",
             65536,
         ),
     ] = None
@@ -197,7 +206,7 @@ class MemoryOptions(
 class Manifest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """What to run and what it may do. Nothing that is not granted here can be reached by the plugin."""
+    """The modules to run and what they may do. A plugin can reach only what is granted here."""
 
     wasm: Annotated[
         list[WasmSource],
@@ -219,14 +228,16 @@ class Manifest(
     allowed_hosts: Annotated[
         list[str] | None,
         Meta(
-            description="Globs over the host names that the plugin may send HTTP requests to; null or [] is none.",
+            description="Globs over the host names that the plugin may send HTTP requests to; "
+            "null or [] is none.",
             extra_json_schema={"maxItems": MAX_HOSTS},
         ),
     ] = None
     allowed_paths: Annotated[
         dict[str, str] | None,
         Meta(
-            description="Directories of the host, and the path of each in the plugin; `ro:` in front makes it read-only.",
+            description="Directories of the host, and the path of each in the plugin; "
+            "`ro:` in front makes it read-only.",
             extra_json_schema={"maxProperties": MAX_PATHS},
         ),
     ] = None
@@ -260,51 +271,59 @@ class Manifest(
             if isinstance(name, str) and seen.setdefault(name, index) != index:
                 raise field_error(
                     f"wasm[{index}].name",
-                    f"expected a name of its own, got {quote(name)}, the name of wasm[{seen[name]}]",
+                    f"expected a name of its own, got {quote(name)}, the name of "
+                    f"wasm[{seen[name]}]",
                 )
 
     @classmethod
     def parse(
         cls, data: object, *, format: Format = None, base: str | os.PathLike[str] | None = None
     ) -> Self:
-        """The manifest that ``data`` holds. It may ask for anything; for a stranger's there is ``ManifestPolicy.admit``.
+        """Return the manifest in ``data``.
+
+        It may ask for anything; use ``ManifestPolicy.admit`` for one from a stranger.
 
         Args:
-            data: JSON or TOML, as text or bytes; a mapping, or a ``Manifest``. In a mapping, ``data`` may be bytes or base64 text, and
-                paths may be ``os.PathLike``.
+            data: JSON or TOML, as text or bytes; a mapping, or a ``Manifest``. In a mapping,
+                ``data`` may be bytes or base64 text, and paths may be ``os.PathLike``.
             format: "json" or "toml"; if not given, text that begins with ``{`` is JSON.
             base: The directory that its paths are relative to; the current one if not given.
 
         Raises:
-            ManifestError: It is not valid; the message says which field.
+            ManifestError: It is not valid; the message names the field.
         """
         manifest: Any = parse(data, format=format, base=base)
         return manifest  # type: ignore[no-any-return]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The manifest in a JSON or TOML file, whatever its name. Its paths are relative to the directory of the file.
+        """Return the manifest in a JSON or TOML file of any name.
+
+        Its paths are relative to the directory of the file.
 
         Raises:
             SourceError: The file cannot be read.
-            ManifestError: It is not valid; the message says which file and field.
+            ManifestError: It is not valid; the message names the file and the field.
         """
         manifest: Any = load(path)
         return manifest  # type: ignore[no-any-return]
 
     def within(self, policy: ManifestPolicy) -> Admitted:
-        """``policy.admit(self)``."""
+        """Return ``policy.admit(self)``."""
         return policy.admit(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The manifest as JSON types, with ``data`` in base64 and without what is at its default; ``parse`` takes it back."""
+        """Return the manifest as JSON types, with ``data`` in base64 and without default values.
+
+        ``parse`` reads it.
+        """
         plain: dict[str, Any] = msgspec.to_builtins(parse(self))
         if not plain["memory"]:
             del plain["memory"]
         return plain
 
     def to_json(self) -> str:
-        """``to_dict`` as JSON text."""
+        """Return ``to_dict()`` as JSON text."""
         try:
             return msgspec.json.encode(self.to_dict()).decode()
         except UnicodeEncodeError:
@@ -317,7 +336,8 @@ class Manifest(
             sorted(self.config, key=str) if isinstance(self.config, Mapping) else "<not a mapping>"
         )
         return (
-            f"Manifest(wasm={self.wasm!r}, memory={self.memory!r}, config keys={config!r}, allowed_hosts={self.allowed_hosts!r}, "
+            f"Manifest(wasm={self.wasm!r}, memory={self.memory!r}, config keys={config!r}, "
+            f"allowed_hosts={self.allowed_hosts!r}, "
             f"allowed_paths={self.allowed_paths!r}, timeout_ms={self.timeout_ms!r})"
         )
 
@@ -328,7 +348,7 @@ class Manifest(
 def parse(
     value: object, *, format: Format = None, base: str | os.PathLike[str] | None = None
 ) -> Manifest:
-    """The same as ``Manifest.parse``."""
+    """Return the manifest in a value; see ``Manifest.parse``."""
     if isinstance(value, (str, bytes, bytearray, memoryview)):
         manifest = _convert(decode_document(value, format))
     elif isinstance(value, (Mapping, Manifest)):
@@ -337,7 +357,8 @@ def parse(
         from .mistakes import describe_type, suggest_plugin
 
         raise ManifestError(
-            f"expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm module; "
+            "expected a manifest (a mapping, a Manifest, JSON or TOML), a path, a URL or a Wasm "
+            "module; "
             f"got {describe_type(value)}{suggest_plugin(value)}"
         )
     return manifest if base is None else with_base(manifest, os.fsdecode(base))
@@ -347,7 +368,7 @@ parse.__module__ = "plugwasm.manifest"
 
 
 def load(path: str | os.PathLike[str]) -> Manifest:
-    """The same as ``Manifest.load``."""
+    """Return the manifest in a file; see ``Manifest.load``."""
     name = os.fsdecode(path)
     content = read_file(name, MAX_TEXT_BYTES)
     try:
@@ -360,7 +381,7 @@ load.__module__ = "plugwasm.manifest"
 
 
 def with_base(manifest: Manifest, base: str) -> Manifest:
-    """The same with its relative paths, of modules and of directories, relative to ``base``."""
+    """Return a copy whose relative paths, of modules and of directories, start at ``base``."""
     sources = [
         source
         if source.path is None
@@ -374,7 +395,7 @@ def with_base(manifest: Manifest, base: str) -> Manifest:
 
 
 def json_schema() -> dict[str, Any]:
-    """A JSON Schema (2020-12) of the manifest, for editors and for checks outside Python."""
+    """Return a JSON Schema (2020-12) of the manifest, for editors and for checks outside Python."""
     schema = msgspec.json.schema(Manifest)
     definitions = schema["$defs"]
     for owner, field in (("Manifest", "memory"), ("Manifest", "config"), ("WasmSource", "headers")):
@@ -404,14 +425,14 @@ def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
         raise from_msgspec(error, _known_fields) from None
     except RecursionError:
         raise ManifestError("the manifest is nested too deeply") from None
-    except UnicodeEncodeError:  # where msgspec wants something else, it reads a string as UTF-8
+    except UnicodeEncodeError:  # msgspec encodes a string where it expects another type
         raise ManifestError(
             "the manifest has text that cannot be encoded as UTF-8 (lone surrogates)"
         ) from None
 
 
 def _known_fields(where: str) -> tuple[str, ...]:
-    """The names that may stand at a place in a manifest."""
+    """Return the field names that are allowed at a place in a manifest."""
     struct = (
         WasmSource
         if where.startswith("wasm[")
@@ -429,7 +450,9 @@ def _fields(value: object) -> dict[Any, Any] | None:
 
 
 def _plain_manifest(value: object) -> object:
-    """``value`` in the built-in types that msgspec converts from; what is of a wrong type is left for msgspec to refuse."""
+    """Return a value in the built-in types that msgspec converts; wrong types are left for msgspec
+    to refuse.
+    """
     plain = _fields(value)
     if plain is None:
         return value
@@ -509,7 +532,8 @@ def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> di
     return plain
 
 
-# msgspec looks into a type when it meets it first, and crashes when two threads do that at once. An import is done by one thread.
+# msgspec inspects a type when it first meets it, and crashes if two threads do that at once. An
+# import is done by one thread.
 parse({"wasm": [{"path": "x"}]})
 
 

@@ -1,9 +1,14 @@
-"""The text of a manifest, in JSON or TOML, as plain values: read within bounds, since it may be a stranger's.
+"""Parses the text of a manifest, JSON or TOML, to plain values, within bounds, since it may be a
+stranger's.
 
-1. What takes long to read is refused before it is read. The parsers take up to a few microseconds for each value, line or escape, so these
-   are counted first, by one pass of a regular expression that never goes back and ends as soon as there are too many. A string is one.
+1. Text that takes long to parse is refused before it is parsed. The parsers take up to a few
+   microseconds for each value, line or escape, so these are counted first, by one pass of a regular
+   expression that never backtracks and ends once there are too many. A string counts as one.
 2. Nesting is bounded (`_payload_bounds.nesting`), because parsers follow it on the native stack.
-3. TOML is read by Python code, one character of a string after the other. So it may be less long than JSON.
+3. TOML is parsed by Python code, character by character in strings. So it must be shorter than
+   JSON.
+
+Decisions: docs/decisions.md, 29.1.
 """
 
 from __future__ import annotations
@@ -25,9 +30,12 @@ MANIFEST: Final = "the manifest"
 MAX_TEXT_BYTES: Final = 64 * 2**20
 MAX_TOML_BYTES: Final = 4 * 2**20
 MAX_PARTS: Final = 200_000
-"""Strings, brackets and commas; of TOML also lines, comments, escapes, `=` and the dots of keys."""
+"""The most strings, brackets and commas; in TOML also lines, comments, escapes, `=` and dots of
+keys.
+"""
 
-# A string that does not end takes the rest. Otherwise each of many that do not would be looked through to the end of the text.
+# A string that does not end takes the rest. Otherwise each of many such strings would be scanned to
+# the end of the text.
 _JSON_PART: Final = re.compile(r'"[^"\\]*+(?:(?:\\.)++[^"\\]*+)*+"?|[][{},]', re.DOTALL)
 _TOML_PART: Final = re.compile(
     r'"""(?:[^"\\]++|\\.|"(?!""))*+(?:""")?'
@@ -43,8 +51,12 @@ _TOML_PART: Final = re.compile(
 def decode_document(
     text: str | bytes | bytearray | memoryview, format: str | None = None, *, what: str = MANIFEST
 ) -> object:
-    """The document that is written in ``text``, in JSON ("json") or TOML ("toml"); if not given, JSON begins with ``{``. ``what`` it is,
-    errors say.
+    """Return the document in ``text``.
+
+    Args:
+        text: JSON or TOML.
+        format: "json" or "toml"; if not given, text that begins with ``{`` is JSON.
+        what: How errors name the document.
 
     Raises:
         ManifestError: It is neither JSON nor TOML, or too large.
@@ -56,19 +68,22 @@ def decode_document(
     size = text.nbytes if isinstance(text, memoryview) else len(text)
     if size > MAX_TEXT_BYTES:
         raise ManifestError(
-            f"{what} is larger than the limit of {MAX_TEXT_BYTES} bytes; put modules in files, not in `data`"
+            f"{what} is larger than the limit of {MAX_TEXT_BYTES} bytes; put modules in files, not "
+            "in `data`"
         )
     if not isinstance(text, str):
         content = bytes(text)
         if sniff(content) in ("wasm", "component"):
             raise ManifestError(
-                "expected a manifest, got a Wasm module: its file ends with .wasm, and its bytes are passed as they are"
+                "expected a manifest, got a Wasm module: its file ends with .wasm, and its bytes "
+                "are passed as they are"
             )
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ManifestError(
-                f"expected a manifest in JSON or TOML, got bytes that are not UTF-8 (at byte {error.start})"
+                "expected a manifest in JSON or TOML, got bytes that are not UTF-8 (at byte "
+                f"{error.start})"
             ) from None
     text = text.removeprefix("\ufeff").lstrip()
     try:
@@ -91,7 +106,7 @@ def _decode_json(text: str, what: str) -> object:
 
 
 def _is_too_deep(text: str) -> bool:
-    """As `_payload_bounds.nesting.is_json_too_deep`, by the parts that were counted already."""
+    """Return whether the nesting is too deep, by the parts that were counted before."""
     depth = 0
     for part in _JSON_PART.finditer(text):
         first = text[part.start()]
@@ -106,15 +121,18 @@ def _decode_toml(text: str, what: str) -> object:
 
     if len(text) > MAX_TOML_BYTES:
         raise ManifestError(
-            f"{what} does not begin with `{{`, so it is not JSON, and as TOML it is larger than the limit of {MAX_TOML_BYTES} bytes; "
+            f"{what} does not begin with `{{`, so it is not JSON, and as TOML it is larger than "
+            f"the limit of {MAX_TOML_BYTES} bytes; "
             "put modules in files, or write it in JSON"
         )
     _check_parts(text, _TOML_PART, what)
     if text.count("\\") > MAX_PARTS:
         raise ManifestError(
-            f"{what} has more than {MAX_PARTS} escapes in its strings; write it in JSON, or use other quotes"
+            f"{what} has more than {MAX_PARTS} escapes in its strings; write it in JSON, or use "
+            "other quotes"
         )
-    # A dotted key costs tomllib the square of its parts, so a line of junk could keep it busy for hours.
+    # tomllib takes time quadratic in the parts of a dotted key, so a junk line could keep it busy
+    # for hours.
     for line in text.split("\n"):
         if line.count(".") >= 32:
             bare = re.sub(r'"(?:[^"\\]|\\.)*+(?:"|$)|\'[^\']*+(?:\'|$)', "q", line)
@@ -131,13 +149,16 @@ def _decode_toml(text: str, what: str) -> object:
                 f"{what} is neither JSON (no `{{` first) nor TOML: {reason}"
             ) from None
         raise ManifestError(
-            f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: {reason}; "
-            'a manifest is such as {"wasm": [{"path": "plugin.wasm"}]}, or in TOML [[wasm]] and path = "plugin.wasm"'
+            f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: "
+            f"{reason}; "
+            'a manifest is such as {"wasm": [{"path": "plugin.wasm"}]}, '
+            'or in TOML [[wasm]] and path = "plugin.wasm"'
         ) from None
 
 
 def _check_parts(text: str, part: re.Pattern[str], what: str) -> None:
     if next(islice(part.finditer(text), MAX_PARTS, None), None) is not None:
         raise ManifestError(
-            f"{what} has more than {MAX_PARTS} parts (values, names, brackets, commas; lines of TOML), and none needs so many"
+            f"{what} has more than {MAX_PARTS} parts (values, names, brackets, commas; lines of "
+            "TOML), and none needs so many"
         )

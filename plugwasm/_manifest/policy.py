@@ -1,10 +1,14 @@
-"""What a manifest may ask for that somebody else wrote: the application's ceiling, as one object.
+"""`ManifestPolicy`: the application's bounds for a manifest that somebody else wrote.
 
-A manifest grants: it names files to read, addresses to fetch from, directories, hosts. From the application itself that is what it is for.
-For a stranger's there is this policy. What would make the host read, fetch or open something else than it allows is refused
-(`ManifestError`) before anything is read. Hosts and limits are lowered: a plugin gets of them what both grant.
+A manifest grants access: it names files to read, URLs to download, directories, hosts. In the
+application's own manifest that is wanted. For a stranger's there is this policy. A manifest that
+would make the host read, download or open anything else than the policy allows is refused
+(`ManifestError`) before anything is read. Hosts and limits are reduced: a plugin gets what both
+grant.
 
 `PluginSet` bounds the manifests of its plugins with the same object.
+
+Decisions: docs/decisions.md, 36.2.
 """
 
 from __future__ import annotations
@@ -30,24 +34,26 @@ MAX_MODULES = 256
 
 
 class ManifestPolicy:
-    """The most that a stranger's manifest can get. Immutable. If nothing is said, that is one module which the manifest has in itself,
-    within the default limits, and nothing else.
+    """The most that a stranger's manifest can get. Immutable.
+
+    By default, that is one module inside the manifest, within the default limits, and nothing else.
 
         policy = plugwasm.ManifestPolicy(limits=plugwasm.Limits(timeout=2))
         with plugwasm.Plugin(policy.admit(uploaded), functions=[]) as plugin: ...
 
     Args:
-        modules: How many modules it may have.
-        module_paths: Directories whose files it may name as modules (`wasm[].path`), with all beneath them. Strangers should not be able to
-            write there.
-        downloads: Where modules may be fetched from (`wasm[].url`); it must have `allowed_hosts`.
-        egress: What the plugin's HTTP requests may be. A host must be granted by its `allowed_hosts` and the manifest; without them,
-            none is.
-        allowed_paths: Directories that it may ask for, by whatever path leads there; `ro:` in front makes one read-only. The plugin sees
-            them only with `wasi`, as always.
-        config: The keys of `config` that it may set; None for any.
-        limits: What the plugin may make the host spend, and how large its modules may be; the manifest can only ask for less. If not given,
-            the defaults of `Limits`.
+        modules: The most modules that it may have.
+        module_paths: Directories with files that it may name as modules (`wasm[].path`), at any
+            depth. Strangers should not be able to write there.
+        downloads: From where modules may be downloaded (`wasm[].url`); it must have
+            `allowed_hosts`.
+        egress: The rules for the plugin's HTTP requests. A host must be granted by its
+            `allowed_hosts` and by the manifest; without `allowed_hosts`, none is.
+        allowed_paths: Directories that it may ask for, by any path that leads there; `ro:` in front
+            makes one read-only. The plugin sees them only with `wasi`, as always.
+        config: The keys of `config` that it may set; None for all.
+        limits: The limits of the plugin and of its modules; the manifest can only lower them. If
+            not given, the defaults of `Limits`.
 
     Raises:
         OptionError: An argument is not valid.
@@ -105,19 +111,20 @@ class ManifestPolicy:
         _check_egress("downloads", downloads)
         if downloads is not None and downloads.allowed_hosts is None:
             raise OptionError(
-                'downloads: expected an Egress with `allowed_hosts`, for without them any host counts as granted; ["*"] is all public ones',
+                "downloads: expected an Egress with `allowed_hosts`, for without them any host "
+                'counts as granted; ["*"] is all public ones',
                 field="downloads",
             )
         paths = tuple(
             map(
                 os.fsdecode,
-                _listed("allowed_paths", allowed_paths, (str, os.PathLike), "directories"),
+                _check_list("allowed_paths", allowed_paths, (str, os.PathLike), "directories"),
             )
         )
         places = tuple(
             map(
                 os.fsdecode,
-                _listed("module_paths", module_paths, (str, os.PathLike), "directories"),
+                _check_list("module_paths", module_paths, (str, os.PathLike), "directories"),
             )
         )
         values: dict[str, object] = {
@@ -128,12 +135,13 @@ class ManifestPolicy:
             "allowed_paths": paths,
             "config": None
             if config is None
-            else frozenset(_listed("config", config, (str,), "keys")),
+            else frozenset(_check_list("config", config, (str,), "keys")),
             "limits": limits or DEFAULT_LIMITS,
             "_directories": {
-                _real("allowed_paths", path.removeprefix("ro:")): _anchored(path) for path in paths
+                _real_path("allowed_paths", path.removeprefix("ro:")): _absolute_grant(path)
+                for path in paths
             },
-            "_module_directories": tuple(_real("module_paths", path) for path in places),
+            "_module_directories": tuple(_real_path("module_paths", path) for path in places),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -144,13 +152,14 @@ class ManifestPolicy:
         *,
         base: str | os.PathLike[str] | None = None,
     ) -> Admitted:
-        """The plugin of a manifest within this policy, to be passed as `plugin` to whatever runs one. Its modules are read here.
+        """Read the modules of a manifest within this policy. Pass the result as `plugin` to
+        whatever runs one.
 
-        It brings `limits` and `egress` with it, so these cannot be given again. What else an application grants (`wasi`, `functions`) it
-        says there.
+        The result has `limits` and `egress`, so these cannot be passed again. The application
+        passes its other grants (`wasi`, `functions`) where it runs the plugin.
 
         Args:
-            manifest: As for `Manifest.parse`. It is never a path, nor a module.
+            manifest: As for `Manifest.parse`, but neither a path nor a module.
             base: The directory that its paths are relative to; the current one if not given.
 
         Raises:
@@ -164,9 +173,11 @@ class ManifestPolicy:
         if len(asked.wasm) > self.modules:
             raise _refusal(
                 "wasm",
-                f"it has {len(asked.wasm)} modules, more than the {self.modules} that it may (`modules`)",
+                f"it has {len(asked.wasm)} modules, more than the {self.modules} that it may "
+                "(`modules`)",
             )
-        # What is found out about a path first is whether it is granted, and nothing else.
+        # The first check of a path is whether it is granted, so that nothing else is found out
+        # about it.
         sources = [self._admitted_source(index, source) for index, source in enumerate(asked.wasm)]
         self._check_config(asked.config)
         self._granted_paths(asked.allowed_paths or {})
@@ -177,7 +188,15 @@ class ManifestPolicy:
         return Admitted(spec, self.limits, self.egress)
 
     def granted(self, asked: PluginSpec, *, directories: bool = True) -> PluginSpec:
-        """The same modules, with what is granted of what they ask for; `directories`: whether any can be. Raises `ManifestError`."""
+        """Return the same modules, with those grants that the policy allows.
+
+        Args:
+            asked: The modules, with the grants that they ask for.
+            directories: Whether directories can be granted at all.
+
+        Raises:
+            ManifestError: They ask for a key of `config`, or a directory, that is not allowed.
+        """
         self._check_config(asked.config)
         grants_hosts = self.egress is not None and self.egress.allowed_hosts is not None
         granted = asked.copy()
@@ -195,7 +214,7 @@ class ManifestPolicy:
             )
         if source.path is None:
             return source
-        real = _real_or_none(source.path)
+        real = _real_path_or_none(source.path)
         if real is None or not any(
             real.startswith(os.path.join(place, "")) for place in self._module_directories
         ):
@@ -217,16 +236,19 @@ class ManifestPolicy:
                 )
 
     def _granted_paths(self, asked: Mapping[str, str]) -> dict[str, str]:
-        """The application's own paths of the directories that are asked for, each read-only if either side says so."""
+        """Return the application's own paths of the directories asked for, read-only if either side
+        says so.
+        """
         granted: dict[str, str] = {}
         for path, guest_path in asked.items():
             place = path.removeprefix("ro:")
-            real = _real_or_none(place)
+            real = _real_path_or_none(place)
             own = None if real is None else self._directories.get(real)
             if own is None:
                 raise _refusal(
                     "allowed_paths",
-                    f"it asks for {format_path(place)}, which the application grants to no plugin (`allowed_paths`)",
+                    f"it asks for {format_path(place)}, which the application grants to no plugin "
+                    "(`allowed_paths`)",
                 )
             if path.startswith("ro:") and not own.startswith("ro:"):
                 own = f"ro:{own}"
@@ -262,7 +284,7 @@ def _check_egress(name: str, value: object) -> None:
         raise OptionError(f"{name}: expected an Egress, got {type(value).__name__}", field=name)
 
 
-def _listed(name: str, given: Any, types: tuple[type, ...], what: str) -> tuple[Any, ...]:
+def _check_list(name: str, given: Any, types: tuple[type, ...], what: str) -> tuple[Any, ...]:
     try:
         items = () if isinstance(given, (str, bytes, os.PathLike)) else tuple(given)
     except TypeError:
@@ -279,8 +301,8 @@ def _listed(name: str, given: Any, types: tuple[type, ...], what: str) -> tuple[
     return items
 
 
-def _real(name: str, path: str) -> str:
-    real = _real_or_none(path)
+def _real_path(name: str, path: str) -> str:
+    real = _real_path_or_none(path)
     if real is None:
         raise OptionError(
             f"{name}: {format_path(path)} cannot be the name of a directory", field=name
@@ -288,14 +310,14 @@ def _real(name: str, path: str) -> str:
     return real
 
 
-def _real_or_none(path: str) -> str | None:
+def _real_path_or_none(path: str) -> str | None:
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):
         return None
 
 
-def _anchored(path: str) -> str:
+def _absolute_grant(path: str) -> str:
     return (
         f"ro:{absolute_path(None, path[3:])}"
         if path.startswith("ro:")

@@ -1,14 +1,19 @@
-"""From what an application passes as a plugin to the bytes of its modules and the settings they run under.
+"""Resolves what an application passes as a plugin to the bytes of its modules and their settings.
 
-A plugin can be a path, the bytes of a module, a URL, or a manifest. ``resolve`` tells them apart, reads or fetches every module, checks
-the pinned hashes and gives one ``PluginSpec``: all that the rest of the package needs. Nothing is compiled here, so a wrong hash is found
-before any of the bytes are looked at.
+A plugin can be a path, the bytes of a module, a URL, or a manifest. ``resolve`` finds out which,
+reads or downloads every module, checks the pinned hashes and returns one ``PluginSpec``: everything
+that the rest of the package needs. Nothing is compiled here, so a wrong hash is found before any of
+the bytes are interpreted.
 
-A manifest grants, so what is one is said by whoever passes it, and never by the content: an object, text (``str``), or a file that is named
-``.json`` or ``.toml``. Bytes and all other files are modules, whatever is in them.
+A manifest grants access, so the caller says what is a manifest, and never the content: an object,
+text (``str``), or a file with the suffix ``.json`` or ``.toml``. Bytes and all other files are
+modules, whatever is in them.
 
-The two commonest cases, the path and the bytes of a module, must start fast: they import nothing that the interpreter
-has not imported already. Manifests (``plugwasm.manifest``) and downloads (``plugwasm._manifest.download``) are imported when they are met.
+The two most common cases, the path and the bytes of a module, must start fast: they import only
+what the interpreter has imported already. Manifests (``model``) and downloads (``download``) are
+imported when they are needed.
+
+Decisions: docs/decisions.md, 36.1 and 36.3.
 """
 
 from __future__ import annotations
@@ -49,7 +54,7 @@ class ModuleSpec:
     """One module that was read but not compiled.
 
     Attributes:
-        name: What other modules import it by; unique within a spec.
+        name: The name by which other modules import it; unique within a plugin.
         wasm: The bytes of a core module, or its text format as UTF-8.
         origin: Where the bytes came from, for messages.
     """
@@ -68,21 +73,24 @@ class ModuleSpec:
 
 
 class PluginSpec:
-    """The modules of a plugin and what they may do.
+    """The modules of a plugin, read but not compiled, and what they may do.
 
     Attributes:
         modules: In the order of the manifest; at least one.
         main: The name of the module whose exports are called.
-        config: What ``config_get`` serves.
+        config: The values that ``config_get`` returns.
         allowed_hosts: Globs over host names; empty denies all.
-        allowed_paths: Host directory (absolute; with ``ro:`` in front when read-only) to guest path.
+        allowed_paths: Host directory (absolute; with ``ro:`` in front when read-only) to guest
+            path.
         timeout_ms: The deadline of a call.
-        max_pages: Pages of 64 KiB that the main module may start with, and that may be added later.
-        max_http_response_bytes: The cap on one response body.
-        max_var_bytes: The cap on all vars of an instance; 0 turns vars off.
-        compile_seconds: The part that the plugin has of the time that several share; no manifest can say this.
+        max_pages: How many pages of 64 KiB the main module may start with, and how many may be
+            added later.
+        max_http_response_bytes: The limit on one response body.
+        max_var_bytes: The limit on all vars of an instance; 0 turns vars off.
+        compile_seconds: The plugin's share of the time that several plugins have; no manifest can
+            set it.
 
-    The last five are None where the manifest is silent.
+    The last five are None if the manifest does not set them.
     """
 
     __slots__ = (
@@ -125,7 +133,7 @@ class PluginSpec:
 
     @property
     def label(self) -> str:
-        """What to call the plugin where the application gave no name: the main module's file name without its suffix."""
+        """The default name of the plugin: the main module's file name without its suffix."""
         origin = (
             self.modules[-1].origin
             if len(self.modules) == 1
@@ -135,18 +143,21 @@ class PluginSpec:
         return stem if stem and " " not in stem else "plugin"
 
     def copy(self) -> PluginSpec:
-        """One of its own, with the same modules and grants."""
+        """Return a copy with the same modules and grants."""
         copied = PluginSpec(self.modules)
         for name in PluginSpec.__slots__:
             setattr(copied, name, getattr(self, name))
         return copied
 
     def __repr__(self) -> str:
-        return f"PluginSpec(modules={self.modules!r}, main={self.main!r}, config keys={sorted(self.config)!r})"
+        return (
+            f"PluginSpec(modules={self.modules!r}, main={self.main!r}, "
+            f"config keys={sorted(self.config)!r})"
+        )
 
 
 class Admitted(PluginSpec):
-    """A plugin that a `ManifestPolicy` has admitted. Pass it as `plugin` to whatever runs one."""
+    """A plugin that a `ManifestPolicy` admitted. Pass it as `plugin` to whatever runs one."""
 
     __module__ = "plugwasm"
 
@@ -162,13 +173,18 @@ class Admitted(PluginSpec):
 def admitted_settings(
     plugin: object, limits: Limits | None, egress: T
 ) -> tuple[Limits | None, T | Egress | None]:
-    """The limits and the egress that hold for a plugin: its own where a `ManifestPolicy` has admitted it. Raises `OptionError`."""
+    """Return the limits and the egress of a plugin: its own if a `ManifestPolicy` admitted it.
+
+    Raises:
+        OptionError: An admitted plugin has its own, and others were passed.
+    """
     if not isinstance(plugin, Admitted):
         return limits, egress
     for name, given in (("limits", limits), ("egress", egress)):
         if given is not None:
             raise OptionError(
-                f"{name}: what a ManifestPolicy has admitted has its own already; leave `{name}` out here, and pass it to the policy",
+                f"{name}: what a ManifestPolicy has admitted has its own already; leave `{name}` "
+                "out here, and pass it to the policy",
                 field=name,
             )
     return plugin.limits, plugin.egress
@@ -177,11 +193,13 @@ def admitted_settings(
 def resolve(
     plugin: object, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egress | None = None
 ) -> PluginSpec:
-    """Reads everything that ``plugin`` stands for.
+    """Read the modules of a plugin.
 
-    ``plugin`` is a path, an ``http(s)://`` URL of a module, the bytes of a module, the text of a manifest or of a module, a mapping, or a
-    ``Manifest``. A string that names an existing file is a path, whatever else it might mean. A ``PluginSpec`` is the answer already. No
-    file or download may be larger than ``module_bytes``, and what is fetched must be granted by ``egress`` if there is one.
+    ``plugin`` is a path, an ``http(s)://`` URL of a module, the bytes of a module, the text of a
+    manifest or of a module, a mapping, or a ``Manifest``. A string that names an existing file is a
+    path, whatever else it might mean. A ``PluginSpec`` is returned as it is. No file or download
+    may be larger than ``module_bytes``, and downloads must be granted by ``egress`` if there is
+    one.
 
     Raises:
         ManifestError: The manifest is not valid, or ``plugin`` is of no type that could be one.
@@ -199,7 +217,7 @@ def resolve(
             download_module(value, limit=module_bytes, egress=egress), redact_url(value)
         )
     if kind == "path":
-        return resolve_module(_module_in(value, module_bytes), value)
+        return resolve_module(_read_module(value, module_bytes), value)
     if kind == "bytes":
         return resolve_module(
             value, "the text given" if isinstance(plugin, str) else "the bytes given"
@@ -208,10 +226,14 @@ def resolve(
 
 
 def classify_input(plugin: object) -> tuple[str, Any]:
-    """What ``plugin`` is: ("url", str), ("path", str) of a module, ("bytes", bytes) of a module, or ("manifest", Manifest).
+    """Return the type of ``plugin`` and its value: ("url", str), ("path", str), ("bytes", bytes),
+    or ("manifest", Manifest).
+
+    A path and bytes are those of a module.
 
     Raises:
-        ManifestError, SourceError, ModuleError: As for ``resolve``. Of the modules only those given as bytes have been looked at.
+        ManifestError, SourceError, ModuleError: As for ``resolve``. Only modules passed as bytes
+            are checked.
     """
     if isinstance(plugin, str):
         if is_url(plugin):
@@ -223,20 +245,20 @@ def classify_input(plugin: object) -> tuple[str, Any]:
             from .model import parse
 
             return "manifest", parse(plugin)
-        return _told_by_name(plugin)
+        return _classify_path(plugin)
     if isinstance(plugin, (bytes, bytearray, memoryview)):
         content = bytes(plugin)
         _check_no_manifest(content)
         return "bytes", content
     if isinstance(plugin, os.PathLike):
-        return _told_by_name(os.fsdecode(plugin))
+        return _classify_path(os.fsdecode(plugin))
 
     from .model import parse
 
     return "manifest", parse(plugin)
 
 
-def _told_by_name(path: str) -> tuple[str, Any]:
+def _classify_path(path: str) -> tuple[str, Any]:
     if not _is_manifest_name(path):
         return "path", path
     from .model import load
@@ -245,12 +267,12 @@ def _told_by_name(path: str) -> tuple[str, Any]:
 
 
 def _is_manifest_name(path: str) -> bool:
-    """Whether a file of that name is a manifest."""
+    """Return whether a file of that name is a manifest."""
     return path.lower().endswith(_MANIFEST_SUFFIXES)
 
 
-def _module_in(path: str, limit: int) -> bytes:
-    """The content of a file that the application named as a module."""
+def _read_module(path: str, limit: int) -> bytes:
+    """Return the content of a file that the application named as a module."""
     try:
         content = read_file(path, limit)
     except SourceError as error:
@@ -275,13 +297,14 @@ def _check_no_manifest(content: bytes) -> None:
 
 
 def resolve_module(content: bytes, origin: str) -> PluginSpec:
-    """The spec of a module without a manifest. Raises as ``verified``."""
+    """Return the spec of a module without a manifest. Raise as ``verify_module``."""
     return PluginSpec([ModuleSpec(MAIN_MODULE, verify_module(content, origin), origin)])
 
 
 def resolve_manifest(
     manifest: Manifest, module_bytes: int, egress: Egress | None = None
 ) -> PluginSpec:
+    """Read the modules of a manifest. Raise as ``resolve``."""
     from .module_files import ModuleReader
 
     reader = ModuleReader(module_bytes, egress)
@@ -304,9 +327,10 @@ def resolve_manifest(
 
 
 def name_modules(sources: list[WasmSource]) -> list[str]:
-    """Names every module: the main one ``main``; another by its own name, else by its file, else by its place in the list.
+    """Return a name for every module: ``main`` for the main one; else its own name, its file's, or
+    its index.
 
-    A name made from a file never takes the place of the kernel, of WASI or of a name that somebody chose.
+    A name made from a file never equals the kernel's, WASI's or a name that somebody chose.
     """
     from .download import redact_url
 

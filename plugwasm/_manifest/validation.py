@@ -1,4 +1,8 @@
-"""The rules of a manifest's fields that their types do not say: ranges, numbers, lengths, what a host, a header and a hash look like."""
+"""Rules of manifest fields beyond their types: ranges, counts, lengths, the syntax of hosts,
+headers and hashes.
+
+Decisions: docs/decisions.md, 36.4.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,10 @@ MAX_HEADER_BYTES: Final = 64 * 2**10
 MAX_CONFIG: Final = 10_000
 MAX_HOSTS: Final = 1000
 MAX_PATHS: Final = 100
-"""Entries. A directory takes a descriptor of the process; the rest takes time and memory."""
+"""The most entries.
+
+A directory takes a descriptor of the process; the others take time and memory.
+"""
 MAX_LENGTHS: Final = {
     "name": 4096,
     "path": 4096,
@@ -23,7 +30,7 @@ MAX_LENGTHS: Final = {
     "allowed_hosts": 254,
     "allowed_paths": 4100,
 }
-"""Characters. A host name has 253, with a dot at its end one more."""
+"""The most characters. A host name has 253, and one more with a dot at its end."""
 
 _TOKEN: Final = frozenset(
     "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -66,7 +73,7 @@ def check_host(field: str, entry: str) -> None:
 
 
 def _host_of(entry: str) -> str | None:
-    """The host in what is a URL, or a host with a port or a path, if that could stand alone."""
+    """Return the host of a URL, or of a host with a port or a path, if it is valid alone."""
     host = entry.partition("://")[2] or entry
     host = host.partition("/")[0].partition("?")[0].rpartition("@")[2]
     name, colon, port = host.rpartition(":")

@@ -4,6 +4,8 @@ A value is anything that becomes an object: a number, a text, an array, each key
 so on. It takes at least one byte in MessagePack, or two in JSON with its separator, but 16 to 230
 bytes in Python. The count includes all that a parser can have read when it meets the first error,
 so a text that is invalid further on is bounded as well. Counting stops once the bound is exceeded.
+
+Decisions: docs/decisions.md, 27.
 """
 
 from __future__ import annotations

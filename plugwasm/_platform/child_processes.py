@@ -13,6 +13,8 @@ Invariants:
    is used only while it is known to be the process's. If it is not, another is opened, provided
    that it certainly is the process that was started: a child, with the same start time.
 3. An exit code that was not seen is None, and never 0.
+
+Decisions: docs/decisions.md, 33.6.
 """
 
 from __future__ import annotations

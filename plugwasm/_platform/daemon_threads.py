@@ -8,6 +8,8 @@ Invariants:
    as their guests may run.
 2. Handing over a job takes no lock that a signal handler or a finalizer could find taken: an idle
    thread is in a deque, and whoever pops it owns it.
+
+Decisions: docs/decisions.md, 33.1.
 """
 
 from __future__ import annotations

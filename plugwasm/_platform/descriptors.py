@@ -1,5 +1,7 @@
 """File descriptors in a process that may close all of them and open others with the same numbers,
 as daemons do.
+
+Decisions: docs/decisions.md, 33.7.
 """
 
 from __future__ import annotations

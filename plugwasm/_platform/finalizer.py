@@ -9,6 +9,8 @@ So `__del__` is a slot here. The interpreter looks it up on the type, finds the 
 and calls whatever was stored there for this object. Invariant: that is a function of C, or a
 `partial` of one, that takes no lock which Python code holds. Deleting the slot gives up the
 ownership, and is atomic.
+
+Decisions: docs/decisions.md, 32.3.
 """
 
 from __future__ import annotations

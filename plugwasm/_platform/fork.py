@@ -12,6 +12,8 @@ Invariants, for the modules that plugins may need (the standard library and the 
    its own import.
 2. Where that was not enough, the child drops what the others had begun: the locks, and the
    half-imported modules with their submodules. It imports them anew.
+
+Decisions: docs/decisions.md, 33.2.
 """
 
 from __future__ import annotations

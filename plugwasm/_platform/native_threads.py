@@ -3,6 +3,8 @@
 Both patch the modules `_thread`, `threading`, `time` and `queue` in place. A thread that has to run
 while a guest runs would then be a greenlet, which runs when the guest has ended. So where something
 is patched, it is taken from a second copy of the module, which the interpreter makes.
+
+Decisions: docs/decisions.md, 40.4.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ interpreter, and a program that does not look like one is not even asked.
 
 `PLUGWASM_PYTHON` in the environment names the interpreter; the application may set it as well, in
 `os.environ`.
+
+Decisions: docs/decisions.md, 39.1 and 39.2.
 """
 
 from __future__ import annotations

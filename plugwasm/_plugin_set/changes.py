@@ -1,4 +1,4 @@
-"""What changes in a set: one change at a time, and what signal handlers ask for meanwhile.
+"""Changes of a set: one at a time, and after it those that signal handlers asked for meanwhile.
 
 Decisions: docs/decisions.md, 32.1.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from .._manifest.messages import truncate
+from ..errors import BusyError, Error
 from .state import log
 
 TYPE_CHECKING = False
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from .state import PluginEntry
 
 __all__ = ["ChangeLock", "Changes", "changes_between"]
+
+
+T = TypeVar("T")
 
 
 class Changes(NamedTuple):
@@ -63,6 +68,77 @@ class ChangeLock:
         self.deferred: deque[Callable[[], object]] = deque()
         self.warnings: deque[tuple[str, ...]] = deque()
 
+    def run(
+        self,
+        do: Callable[[], T],
+        deferred: Callable[[], T] | None,
+        may_run: Callable[[Callable[[], object]], bool],
+    ) -> T | None:
+        """Make a change, and then those that signal handlers asked for meanwhile.
+
+        The lock is reentrant, since a signal handler may run while its thread holds it. It would
+        find the state half changed (`is_under_way`): so it gets None, and `deferred` runs when the
+        change is made. A change must not be interrupted by another one, since it replaces the state
+        that it began with. No context manager written in Python surrounds it: a signal handler that
+        raises could separate that from its block.
+
+        Args:
+            do: The change.
+            deferred: The change to make later, if another one is under way in this thread.
+            may_run: Returns whether a deferred change is still to be made.
+
+        Raises:
+            BusyError: A change is under way in this thread, and `deferred` is None.
+        """
+        try:
+            with self.lock:
+                if self.is_under_way:
+                    if deferred is None:
+                        raise BusyError(
+                            "the plugin set cannot be changed while this thread is in the middle "
+                            "of another change of it"
+                        )
+                    self.deferred.append(deferred)
+                    return None
+                try:
+                    self.is_under_way = True
+                    try:
+                        done = do()
+                    finally:
+                        done_later = self._run_deferred(may_run)
+                finally:
+                    self.is_under_way = False
+        finally:
+            self.log_warnings()
+        if self.deferred:  # by a signal handler that came just before `is_under_way` was unset
+            self.run(_do_nothing, None, may_run)
+        result: Any = done
+        if isinstance(result, Changes):
+            for changes in done_later:
+                result = Changes(
+                    *(
+                        tuple(dict.fromkeys(one + other))
+                        for one, other in zip(result, changes, strict=True)
+                    )
+                )
+        return result  # type: ignore[no-any-return]
+
+    def _run_deferred(self, may_run: Callable[[Callable[[], object]], bool]) -> list[Changes]:
+        """Make the changes that signal handlers asked for meanwhile. Return what they changed."""
+        found: list[Changes] = []
+        while self.deferred:
+            deferred = self.deferred.popleft()
+            if not may_run(deferred):
+                continue
+            try:
+                changes = deferred()
+            except Error as error:  # of a reload; its caller is no longer there
+                self.warnings.append(("plugins cannot be reloaded: %s", truncate(error.message)))
+            else:
+                if isinstance(changes, Changes):
+                    found.append(changes)
+        return found
+
     def log_warnings(self) -> None:
         """Log the warnings that were kept."""
         while self.warnings:
@@ -96,3 +172,7 @@ def changes_between(before: Mapping[str, PluginEntry], after: Mapping[str, Plugi
 
 def _error_message(entry: PluginEntry | None) -> str | None:
     return None if entry is None or entry.error is None else entry.error.message
+
+
+def _do_nothing() -> None:
+    pass

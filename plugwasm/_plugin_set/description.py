@@ -23,7 +23,7 @@ __all__ = ["Description", "Grants", "describe"]
 
 
 class Grants(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plugin may do.
+    """The grants and limits of a plugin.
 
     Attributes:
         hosts: The hosts that its HTTP requests may reach, as its manifest has them; the `Egress` of

@@ -1,13 +1,13 @@
 """A directory of the application, or a folder in one, held open while plugins are read from it.
 
-Its content is not trusted: somebody may exchange anything in it at any moment. So what was checked
-is what is read: a path is walked name by name, each step is one system call on a directory that is
-open already, none follows a link, and an opened file is checked by its descriptor before it is
-read. Only the directory that the application itself named is given to the system as a whole path;
-it may be a link.
+Its content is not trusted: other users may exchange anything in it at any moment. So what was
+checked is what is read: a path is walked name by name, each step is one system call on a directory
+that is open already, none follows a link, and an opened file is checked by its descriptor before it
+is read. Only the directory that the application itself named is given to the system as a whole
+path; it may be a link.
 
 Where a system cannot open relative to a directory (Windows), paths are checked first and then
-opened, which somebody could exploit.
+opened, and a change in between is not noticed.
 
 Decisions: docs/decisions.md, 30.2.
 """
@@ -168,15 +168,15 @@ class OpenDirectory:
                 mode = way.status().st_mode
                 if stat.S_ISLNK(mode):
                     raise _SymlinkError(way.name)
-                if not stat.S_ISREG(mode):  # to open a device may do something already
+                if not stat.S_ISREG(mode):  # opening a device may have an effect
                     raise SourceError(f"cannot read {place}: it is not a regular file")
                 with open(way.name, "rb", opener=lambda name, _: way.open(name)) as file:
                     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                         raise SourceError(f"cannot read {place}: it is not a regular file")
                     content = file.read(limit + 1) or b""
-        except _SymlinkError as link:
+        except _SymlinkError as error:
             raise SourceError(
-                f"cannot read {place}: {format_path(link.name)} is a symbolic link, "
+                f"cannot read {place}: {format_path(error.name)} is a symbolic link, "
                 "which is not followed"
             ) from None
         except FileNotFoundError:

@@ -238,7 +238,7 @@ class FolderSource(UntrustedSource):
 
 
 class ApplicationSource(PluginSource):
-    """What the application itself passed: anything that `CompiledPlugin` takes, or one.
+    """A value that the application itself passed: what `CompiledPlugin` takes, or one.
 
     `egress` decides which downloads are allowed.
     """

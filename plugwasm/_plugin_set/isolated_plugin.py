@@ -55,7 +55,7 @@ class IsolatedLoadedPlugin(LoadedPlugin):
     __slots__ = ("_retired_flag", "_slots")
 
     def _prepare(self, compiled: CompiledPlugin, policy: InstancePolicy) -> CompiledPlugin:
-        # None of these functions refers to `self`: a set that nobody closed lets go of its
+        # None of these functions refers to `self`: a set that was not closed ends its
         # processes without the garbage collector.
         config, process, fresh = self._config, policy.process, policy.fresh
         retired = self._retired_flag = _RetiredFlag()

@@ -91,7 +91,11 @@ class Loader:
                 retry.end()
         for name in slow:
             reason = taken[name].error
-            if reason is not None and len(sources) > 1 and "compile_seconds" in reason.message:
+            if (
+                isinstance(reason, ModuleError)
+                and len(sources) > 1
+                and reason.limit == "compile_seconds"
+            ):
                 reason.message += (
                     ", its share of what the plugins of the set have together; "
                     "`enable` tries it alone"

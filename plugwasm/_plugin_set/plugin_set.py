@@ -33,7 +33,7 @@ from .._manifest.limits import ProcessLimits
 from .._manifest.messages import closest_match, truncate
 from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin
-from ..errors import BusyError, ClosedError, Error, FunctionNotFoundError, OptionError
+from ..errors import ClosedError, FunctionNotFoundError, OptionError
 from . import discovery, dispatch, signatures
 from .changes import ChangeLock, Changes, changes_between
 from .description import Description, Grants, describe
@@ -629,69 +629,16 @@ class PluginSet(CloseOnExit):
     def _apply_change(
         self, do: Callable[[], T], *, deferred: Callable[[], T] | None = None
     ) -> T | None:
-        """Make a change, one at a time.
-
-        The lock is reentrant, since a signal handler may run while its thread holds it. It would
-        find the state half changed (`is_under_way`): so it gets None, and `deferred` runs when the
-        change is made. A change must not be interrupted by another one, since it replaces the state
-        that it began with. No context manager written in Python surrounds it: a signal handler that
-        raises could separate that from its block.
-
-        Raises:
-            BusyError: A change is under way in this thread, and `deferred` is None.
-        """
-        change = self._change_lock
-        if change.pid != os.getpid():
+        """Make a change, one at a time; see `ChangeLock.run`."""
+        lock = self._change_lock
+        if lock.pid != os.getpid():
             # This is a forked child: the thread that held the lock may not be here.
-            change = self._change_lock = ChangeLock()
-        try:
-            with change.lock:
-                if change.is_under_way:
-                    if deferred is None:
-                        raise BusyError(
-                            "the plugin set cannot be changed while this thread is in the middle "
-                            "of another change of it"
-                        )
-                    change.deferred.append(deferred)
-                    return None
-                try:
-                    change.is_under_way = True
-                    try:
-                        done = do()
-                    finally:
-                        done_later = self._run_deferred(change)
-                finally:
-                    change.is_under_way = False
-        finally:
-            change.log_warnings()
-        if change.deferred:  # by a signal handler that came just before `is_under_way` was unset
-            self._apply_change(_do_nothing)
-        result: Any = done
-        if isinstance(result, Changes):
-            for changes in done_later:
-                result = Changes(
-                    *(
-                        tuple(dict.fromkeys(one + other))
-                        for one, other in zip(result, changes, strict=True)
-                    )
-                )
-        return result  # type: ignore[no-any-return]
+            lock = self._change_lock = ChangeLock()
+        return lock.run(do, deferred, self._may_run)
 
-    def _run_deferred(self, change: ChangeLock) -> list[Changes]:
-        """Make the changes that signal handlers asked for meanwhile. Return what they changed."""
-        found: list[Changes] = []
-        while change.deferred:
-            deferred = change.deferred.popleft()
-            if self._closed and deferred != self._drop_plugins:
-                continue
-            try:
-                changes = deferred()
-            except Error as error:  # of a reload; its caller is no longer there
-                change.warnings.append(("plugins cannot be reloaded: %s", truncate(error.message)))
-            else:
-                if isinstance(changes, Changes):
-                    found.append(changes)
-        return found
+    def _may_run(self, deferred: Callable[[], object]) -> bool:
+        """Return whether a deferred change is still to be made."""
+        return not self._closed or deferred == self._drop_plugins
 
     def _replace(self, entries: dict[str, PluginEntry], others: tuple[PluginEntry, ...]) -> None:
         before = self._state
@@ -720,10 +667,6 @@ class PluginSet(CloseOnExit):
 
     def __repr__(self) -> str:
         return f"<PluginSet of {len(self._state.entries)}{', closed' if self._closed else ''}>"
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:

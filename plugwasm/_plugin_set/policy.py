@@ -26,7 +26,7 @@ __all__ = ["SetPolicy"]
 
 
 class SetPolicy:
-    """What no manifest of the set can exceed.
+    """The bounds that no manifest of the set can exceed.
 
     Attributes:
         limits: The limits of each plugin; a manifest can only ask for less.

@@ -2,12 +2,12 @@
 
 Finalizers and signal handlers may use a pool while any thread is in the middle of something, and a
 signal handler may raise there. So there is no lock: what is shared changes by single operations of
-C (`dict.setdefault`, storing an attribute), and whoever comes in between finds it sound.
+C (`dict.setdefault`, storing an attribute), so that an interruption finds it consistent.
 
 1. A slot belongs to the last claim of a chain. Each claim that was released can have one successor,
-   and `setdefault` says which. The same operation takes the slot, so no slot is ever nobody's.
+   and `setdefault` decides which. The same operation takes the slot, so no slot is ever lost.
 2. A claim ends when `is_released` is set. That is no call: after calls, signal handlers run.
-   Whoever took a slot sets it whatever happens, even where the rest of giving back was interrupted;
+   The holder of a slot sets it whatever happens, even if the rest of giving back was interrupted;
    the next holder makes up for that (`Slot.is_dirty`).
 
 Decisions: docs/decisions.md, 32.2.

@@ -110,7 +110,7 @@ class Lease(Finalizable):
             )
 
     def _release_when_dropped(self) -> None:
-        """Release the slot when the lease is freed inside the block. C does that (`Finalizable`)."""
+        """Release the slot when the lease is freed in the block; C does that (`Finalizable`)."""
         self.__del__: Callable[[], object] = partial(setattr, self._claim, "is_released", True)
 
 

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class MapJob:
-    """What to call, and how; and the progress so far.
+    """The calls of one `map`: the export, how to call it, and the progress so far.
 
     Attributes:
         workers, ahead: As for `PluginPool.map`, with the defaults filled in.

@@ -117,7 +117,7 @@ class PluginPool(CloseOnExit):
             if observe is not None:
                 from .._runtime.observers import resolve_observers
 
-                resolve_observers(observe)  # rejects what is no observer, here and not in a call
+                resolve_observers(observe)  # raises here, and not in a call, for what is none
             name = compiled.name
             factory = _plugin_factory(compiled, config, observe)
         elif not callable(factory):
@@ -359,7 +359,7 @@ def _plugin_factory(
     compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe
 ) -> Callable[[], Plugin]:
     if config is not None:
-        # This rejects what is no config, here and not in a call.
+        # This raises here, and not in a call, for what is no config.
         merge_config(compiled._spec.config, config)
     return lambda: Plugin(compiled, config=config, observe=observe)
 

@@ -6,8 +6,8 @@ caller that has waited longest.
 
 Finalizers and signal handlers may use a pool at any moment, in any thread. So the queue changes by
 single operations of C only (`deque.append`, `deque.remove`), as slots do (see `claim`). Only the
-thread or task of a claim takes a slot for it. Whoever gives one back wakes the first in the queue,
-which also looks by itself from time to time, in case that nobody woke it.
+thread or task of a claim takes a slot for it. A caller that gives one back wakes the first in the
+queue, which also looks by itself from time to time, in case that it was not woken.
 
 Decisions: docs/decisions.md, 30.1 and 32.2.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .._runtime.plugin import Plugin
 
 POLL_INTERVAL = 0.05
-"""Seconds between two looks of the first in the queue, in case that no one woke it."""
+"""Seconds between two looks of the first in the queue, in case that it was not woken."""
 QUEUED_POLL_INTERVAL = 5.0
 """Seconds between two looks of all others in the queue, which may have become the first."""
 
@@ -135,7 +135,7 @@ class Slots:
     # ---- taking a slot ---------------------------------------------------------------------------
 
     def try_acquire(self, claim: Claim) -> bool:
-        """Give `claim` a slot if one is idle and nobody waits. Return whether it has one.
+        """Give `claim` a slot if one is idle and no caller waits. Return whether it has one.
 
         Raises:
             ClosedError: The pool was closed.
@@ -324,7 +324,7 @@ class Slots:
         return plugin
 
     def lend(self, slot: Slot) -> Plugin:
-        """Return the plugin of a slot, as `plugin` does, for a caller that may keep and change it."""
+        """Return the plugin of a slot like `plugin`, to a caller that may keep and change it."""
         plugin = self.plugin(slot)
         if not slot.was_lent:
             slot.was_lent = True
@@ -379,8 +379,8 @@ class Slots:
 
     def after_fork_in_child(self) -> None:
         """Drop what belongs to threads that a forked child does not have."""
-        # Of the callers only this thread is here. The plugins of the others are in the middle of
-        # something.
+        # Of all callers, only this thread is in the child. The plugins of the others are in the
+        # middle of a call.
         self._queue.clear()
         for slot in self._slots:
             claim = slot.holder()

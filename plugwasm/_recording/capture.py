@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from functools import partial
 from sys import getsizeof
-from time import gmtime, strftime
 
 from .._engine import EngineFailure, HostRaised
 from .._host.env import FUNCTIONS, LOG_LEVEL, NAMESPACE, RERUN, RESPONSE, find_env_function
 from .._host.functions import USER_NAMESPACE
 from .._host.guest import PluginExit
-from .._manifest.limits import Limits
 from .._runtime.linker import WASI, is_builtin_wasi
 from .._wasi.abi import MemoryFault
 from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from . import wasi_calls
 from .effects import EffectTracker, read_arguments
 from .schema import (
-    FORMAT_VERSION,
     Call,
     Data,
     Failure,
     HostCall,
     HttpStatus,
-    RecordedModule,
     Value,
     split_vars,
     to_encodable_text,
@@ -40,109 +35,10 @@ if TYPE_CHECKING:
     from .._host.guest import Guest
     from .._runtime import observers
     from .._wasi.abi import WasiMemory
+    from .buffer import RecordingBuffer
 
-_CALL_OVERHEAD = 500
-"""Bytes of memory that a call or a host call takes besides its data; about."""
 _EFFECT_OVERHEAD = 150
 _REFUSED = (BusyError, ClosedError, StackError)
-RECORDED_LIMITS = (
-    "timeout",
-    "memory_bytes",
-    "max_pages",
-    "memories",
-    "tables",
-    "table_elements",
-    "instances",
-    "stack_bytes",
-    "var_bytes",
-    "vars",
-    "descriptors",
-    "gc",
-    "atomics",
-)
-
-
-class RecordingBuffer:
-    """What was captured so far. It does not hold the instance.
-
-    Attributes:
-        id: The start of the instance in UTC, and random bytes.
-        calls: In order.
-        incomplete: Why there will be no more; empty while there may be.
-    """
-
-    def __init__(self, guest: Guest, max_bytes: int) -> None:
-        grants = guest.grants
-        self.id = f"{strftime('%Y%m%dT%H%M%S', gmtime())}-{os.urandom(4).hex()}"
-        self.calls: list[Call] = []
-        self.incomplete = ""
-        self.plugin = grants.log.name
-        self._grants = grants
-        self._bytes_left = max_bytes
-        self._config, self._log_level = guest.config, guest.log.level()
-        self._vars, self._more_vars = split_vars(guest.vars.snapshot())
-        self._overrides: set[tuple[str, str]] = set()
-        self._modules: list[RecordedModule] = []
-
-    def has_room(self, size: int) -> bool:
-        """Return whether `size` more bytes could be captured. If not, the recording ends."""
-        if self._bytes_left < size:
-            self.stop("it would have been larger than `max_bytes`")
-        return not self.incomplete
-
-    def reserve(self, size: int) -> bool:
-        """Count `size` more bytes. Return False if there is no room, or the recording has ended."""
-        self._bytes_left -= size + _CALL_OVERHEAD
-        return self.has_room(0)
-
-    def stop(self, reason: str) -> None:
-        """End the recording."""
-        self.incomplete = self.incomplete or reason
-
-    def add_override(self, function: tuple[str, str]) -> None:
-        """Note that a function of the application replaced one of plugwasm's own."""
-        self._overrides.add(function)
-
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of a `Recording` with what was captured so far."""
-        from hashlib import sha256
-
-        grants = self._grants
-        spec = grants.spec
-        if not self._modules:
-            self._modules = [
-                RecordedModule(
-                    module.name, sha256(module.wasm).hexdigest(), to_encodable_text(module.origin)
-                )
-                for module in spec.modules
-            ]
-        return {
-            "plugwasm_recording": FORMAT_VERSION,
-            "plugin": self.plugin,
-            "modules": self._modules,
-            "main": spec.main,
-            "wasi": grants.has_wasi,
-            "fuel_limit": grants.fuel_limit,
-            "http_response_headers": grants.http_response_headers,
-            "limits": _non_default_limits(grants.limits),
-            "config": self._config,
-            "vars": self._vars,
-            "more_vars": self._more_vars,
-            "log_level": self._log_level,
-            "overrides": sorted(self._overrides),
-            "calls": self.calls.copy(),
-            "incomplete": self.incomplete,
-        }
-
-
-def _non_default_limits(limits: Limits) -> dict[str, bool | int | float | None]:
-    """Return the limits that count in a replay and are not the default."""
-    default = Limits()
-    return {
-        name: value
-        for name in RECORDED_LIMITS
-        if (value := getattr(limits, name)) != getattr(default, name)
-    }
 
 
 def _memory_size(part: Data | Value) -> int:
@@ -177,11 +73,10 @@ class Capture:
         self._buffer = buffer
         self._on_call_end = on_call_end
         self._streams = wasi_calls.StandardStreams()
-        self._config, self._log_level = guest.config, buffer._log_level
+        self._config, self._log_level = guest.config, buffer.log_level
         self._vars_before = self._vars = guest.vars.snapshot()
-        self._changes: dict[
-            str, Any
-        ] = {}  # of the instance's surroundings, since the last call that was made
+        # Changes of the instance's config and log level since the last call that was made.
+        self._changes: dict[str, Any] = {}
         self._host_calls: list[HostCall] = []
         self._raised: BaseException | None = None
         self._is_open = False
@@ -425,7 +320,7 @@ def make_failure(error: BaseException) -> Failure:
 
 
 def is_rerun(function: HostFunction) -> bool:
-    """Return whether the function is plugwasm's own, and a replay need not have its calls recorded."""
+    """Return whether the function is plugwasm's own, and need not be recorded for a replay."""
     own = find_env_function(function.name)
     return own is function and own.replay in (RERUN, LOG_LEVEL)
 

@@ -4,6 +4,8 @@ replay.
 A block is named by its origin: the parameter that it was passed as, or the block that was allocated
 earlier in the same call. A block that the function found elsewhere is named by its offset, which
 only holds for the same build of the plugin.
+
+Decisions: docs/decisions.md, 26.1.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@ before it is parsed.
 
 The text is scanned in pieces, so that the scan itself takes little memory, with operations that the
 interpreter runs in C.
+
+Decisions: docs/decisions.md, 31.4.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from .._runtime.observers import Observer
 from ..errors import OptionError, RecordingError
-from .capture import Capture, RecordingBuffer
+from .buffer import RecordingBuffer
+from .capture import Capture
 from .files import write_file
 from .recording import Recording
 

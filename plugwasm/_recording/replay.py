@@ -10,42 +10,31 @@ than the caller's `limits` allow:
    there; and only the last call may end its instance.
 3. Files that only the recording names are taken for modules if they are the recorded ones, or
    binaries. So no other file's content gets into an error.
+
+Decisions: docs/decisions.md, 26.2 and 31.5.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from time import monotonic
 
 from .. import errors
-from .._engine import HostFunction
 from .._host.observed_values import shorten
 from .._host.vars import decode_name, decode_names
-from .._manifest.files import read_file
 from .._manifest.limits import DEFAULT_LIMITS
-from .._manifest.resolve import ModuleSpec, PluginSpec, resolve
-from .._runtime import import_stubs
-from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.observers import Observer
-from .._runtime.plugin import Plugin
-from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError, escape_line
+from ..errors import RecordingError, ReplayError, escape_line
 from . import formatting
-from .capture import RECORDED_LIMITS, make_failure
+from .capture import make_failure
 from .playback import Mismatch, Playback
+from .replay_plugin import check_digests, make_plugin, make_spec
 from .schema import Call, Data, Failure, join_vars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from .._host.functions import Function
-    from .._host.guest import Guest
     from .._manifest.limits import Limits
     from .._runtime.argument_types import PluginInput
-    from .._runtime.observers import HostCallInterceptor
+    from .._runtime.plugin import Plugin
     from .recording import Recording
 
 _MIN_TIMEOUT = 60.0
@@ -97,16 +86,6 @@ class Replay:
 Replay.__module__ = "plugwasm.recording"
 
 
-class _PlaybackObserver(Observer):
-    """Connects a `Playback` to the plugin."""
-
-    def __init__(self, playback: Playback) -> None:
-        self._playback = playback
-
-    def _make_interceptor(self, guest: Guest) -> HostCallInterceptor:
-        return self._playback
-
-
 def replay(
     recording: Recording, plugin: PluginInput | None, *, strict: bool, limits: Limits | None
 ) -> Replay:
@@ -123,12 +102,12 @@ def replay(
             "so a replay would show nothing"
         )
     ceiling = limits or DEFAULT_LIMITS
-    spec = _make_recipe(recording, plugin, ceiling)
+    spec = make_spec(recording, plugin, ceiling)
     if strict:
-        _check_digests(recording, spec)
+        check_digests(recording, spec)
     playback = Playback(recording.overrides, recording.log_level)
     time_budget = _TimeBudget(ceiling)
-    with _make_plugin(recording, spec, playback, ceiling) as loaded:
+    with make_plugin(recording, spec, playback, ceiling) as loaded:
         calls: list[ReplayedCall] = []
         before: dict[bytes, bytes] | None = None
         for number, call in enumerate(recording.calls, 1):
@@ -186,147 +165,6 @@ class _TimeBudget:
                 "calls that end",
                 f"all calls together take longer than {most}",
             )
-
-
-# ---- the plugin ----------------------------------------------------------------------------------
-
-
-def _make_recipe(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> PluginSpec:
-    """Return the plugin's modules, with no grants except what is in the recording."""
-    most = ceiling.module_bytes
-    try:
-        spec = resolve(
-            plugin if plugin is not None else _read_recorded_modules(recording, most),
-            module_bytes=most,
-        ).copy()
-    except RecursionError as error:
-        raise SourceError(f"the plugin cannot be read: {error}") from None
-    spec.config = dict(recording.config)
-    spec.allowed_hosts, spec.allowed_paths = (), {}
-    spec.timeout_ms = spec.max_pages = spec.max_http_response_bytes = spec.max_var_bytes = None
-    return spec
-
-
-def _read_recorded_modules(recording: Recording, most: int) -> PluginSpec:
-    """Read the files that the recorded plugin was made of."""
-    modules = []
-    for module in recording.modules:
-        if not _is_file(module.origin):
-            raise RecordingError(
-                f"the module {shorten(module.name)} of the recorded plugin came from "
-                f"{shorten(module.origin)}, which is no file: say which plugin is to be replayed"
-            )
-        content = read_file(module.origin, most)
-        most -= len(content)
-        if not content.startswith(b"\0asm") and sha256(content).hexdigest() != module.sha256:
-            raise RecordingError(
-                f"the module {shorten(module.name)} of the recorded plugin came from "
-                f"{shorten(module.origin)}, which is neither that "
-                "module nor another one in the "
-                "binary format: say which plugin is to be replayed"
-            )
-        modules.append(ModuleSpec(module.name, content, module.origin))
-    if recording.main not in [module.name for module in modules] or len(
-        {module.name for module in modules}
-    ) < len(modules):
-        raise RecordingError(
-            "the recording is damaged: its modules have no names of their own, "
-            "or none is the main one"
-        )
-    return PluginSpec(modules, main=recording.main)
-
-
-def _is_file(path: str) -> bool:
-    """Return whether a path is a regular file with a size.
-
-    Files of the system that never end have none.
-    """
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISREG(status.st_mode) and status.st_size > 0
-
-
-def _check_digests(recording: Recording, spec: PluginSpec) -> None:
-    now = {module.name: sha256(module.wasm).hexdigest() for module in spec.modules}
-    for module in recording.modules:
-        if now.pop(module.name, None) != module.sha256:
-            raise RecordingError(
-                f"the module {shorten(module.name)} is not the one that was recorded "
-                f"(sha256 {shorten(module.sha256)})"
-            )
-    if now:
-        raise RecordingError(f"the recorded plugin had no module `{next(iter(now))}`")
-
-
-def _make_plugin(
-    recording: Recording, spec: PluginSpec, playback: Playback, ceiling: Limits
-) -> Plugin:
-    __tracebackhide__ = True
-    limits = _merge_limits(recording, ceiling)
-    vars = join_vars(recording.vars, recording.more_vars)
-    try:
-        compiled = CompiledPlugin(
-            spec,  # type: ignore[arg-type]
-            recording.wasi,
-            _make_stubs(spec, limits, recording.overrides),
-            fuel_limit=recording.fuel_limit,
-            http_response_headers=recording.http_response_headers,
-            limits=limits,
-        )
-        return Plugin(compiled, vars=vars, observe=_PlaybackObserver(playback))
-    except OptionError as error:
-        raise RecordingError(f"the recording is damaged: {error.message}") from None
-    except Error as error:
-        said = escape_line(f"the plugin `{recording.plugin}` cannot be loaded: {error.message}")
-        raise ReplayError(said, plugin=recording.plugin) from error
-
-
-def _merge_limits(recording: Recording, ceiling: Limits) -> Limits:
-    """Return the recording's limits where they count in a replay, and the caller's for the rest."""
-    limits: dict[str, Any] = {}
-    for name in recording.limits:
-        if name not in RECORDED_LIMITS:
-            raise RecordingError(
-                f"the recording is damaged: its limits: {shorten(name)} is none of "
-                f"{', '.join(RECORDED_LIMITS)}"
-            )
-        value, most = recording.limits[name], getattr(ceiling, name)
-        if name != "timeout" and most is not None and (value is None or value > most):
-            raise RecordingError(
-                f"the plugin was recorded with {name}={value}, more than {most}, "
-                "which is allowed here: pass `limits`"
-            )
-        limits[name] = value
-    for name in RECORDED_LIMITS:
-        # Defaults are not in a recording.
-        value, most = getattr(DEFAULT_LIMITS, name), getattr(ceiling, name)
-        limits.setdefault(
-            name, value if most is None else most if value is None else min(value, most)
-        )
-    try:
-        return ceiling.replace(**limits)
-    except OptionError as error:
-        raise RecordingError(f"the recording is damaged: its limits: {error}") from None
-
-
-def _make_stubs(
-    spec: PluginSpec, limits: Limits, overrides: list[tuple[str, str]]
-) -> list[Function]:
-    """Return functions to link; each call is answered before it reaches them."""
-    wanted = import_stubs.required_functions(spec, limits, overrides)
-    return [
-        import_stubs.make_stub(*name, HostFunction(type, _fail, name))
-        for name, type in wanted.items()
-    ]
-
-
-def _fail(guest: object, caller: int, values: object) -> None:
-    raise AssertionError("a host call of a replay is answered from the recording")
-
-
-# ---- calls ---------------------------------------------------------------------------------------
 
 
 def _replay_call(plugin: Plugin, playback: Playback, call: Call, timeout: float) -> ReplayedCall:

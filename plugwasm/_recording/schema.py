@@ -2,6 +2,8 @@
 
 As far as possible, no part holds an offset into the plugin's memory. Blocks are named by their
 origin, so that another build of the plugin, which allocates differently, gets the same answers.
+
+Decisions: docs/decisions.md, 26.3.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """From bytes to a call: compile, link, instantiate, call, and report what failed.
 
 plugin           `Plugin`
-abstract_plugin  the base of `Plugin` and `IsolatedPlugin`; `CancelHandle`
+abstract_plugin  what `Plugin` and `IsolatedPlugin` share; `CancelHandle`
 observed_plugin  classes of observed plugins
 compiled_plugin  `CompiledPlugin`
-settings         settings of a plugin, checked
+settings         what an application gives a plugin, checked
+inputs           conversion of inputs and config
 modules          compiled modules, kept in the process
 compiler         compilation within limits of time and memory
 code_cache       compiled code on disk
@@ -16,7 +17,6 @@ instrumentation  timing and values of observed calls
 observers        `Observer`, `Trace`, `CallLog`, `Measured`
 interfaces       protocols bound to plugins
 threads          calls in threads, for a task that awaits them
-inputs           inputs of calls as bytes; changes of config
 argument_types   types of arguments of several public functions
 signatures       overloads of `call` and `call_async`
 """

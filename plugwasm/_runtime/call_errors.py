@@ -1,6 +1,8 @@
 """The exceptions that applications get for calls that failed.
 
 This is the one place where a report of the engine becomes one of `plugwasm.errors`.
+
+Decisions: docs/decisions.md, 35.5.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ An entry is machine code that will run in this process, so nothing doubtful is l
 must belong to this user, be closed to all others and be no symbolic link. The same holds for the
 entries, and their checksum must match. If something is wrong with the directory, plugins are
 compiled as if there was no cache, and one warning is logged.
+
+Decisions: docs/decisions.md, 33.8.
 """
 
 from __future__ import annotations

@@ -281,14 +281,10 @@ class CompiledPlugin:
                 wasi=bool(self.wasi),
                 functions=self._offered,
                 limits=self.limits,
+                plugin=self.name,
             )
         except LinkError as error:
             error.plugin = self.name
-            if len(self._spec.modules) == 1:  # which nobody has named
-                error.message = error.message.replace(
-                    f"module `{truncate(self._spec.main)}`", f"plugin `{self.name}`"
-                )
-                error.args = (error.message,)
             raise
 
     def _plan_for_start(self) -> Plan:

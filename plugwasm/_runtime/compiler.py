@@ -100,7 +100,8 @@ class CompileBudget:
             raise ModuleError(
                 f"module `{truncate(name)}` is not compiled, because the modules of the "
                 "plugin before it took "
-                f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
+                f"the {self._limits.compile_seconds:g} seconds of `Limits.compile_seconds`",
+                limit="compile_seconds",
             )
         return self._seconds
 
@@ -163,7 +164,10 @@ class CompileBudget:
                 f"the {self._seconds:.3g} seconds that other modules of the plugin left of "
                 f"`Limits.compile_seconds` ({whole:g})"
             )
-        return ModuleError(f"module `{truncate(name)}` takes longer to compile than {given}")
+        return ModuleError(
+            f"module `{truncate(name)}` takes longer to compile than {given}",
+            limit="compile_seconds",
+        )
 
 
 def compile_within(budget: CompileBudget | None, target: Engine, wasm: bytes, name: str) -> Module:

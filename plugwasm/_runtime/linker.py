@@ -78,15 +78,18 @@ class Unit:
         "has_own_store",
         "index",
         "is_command",
+        "label",
         "module",
         "name",
         "own_store_imports",
         "sources",
     )
 
-    def __init__(self, index: int, name: str, module: Module) -> None:
+    def __init__(self, index: int, name: str, module: Module, label: str) -> None:
         self.index = index
         self.name = name
+        self.label = label
+        """What messages call it."""
         self.module = module
         self.is_command = "_start" in module.exports and "_initialize" not in module.exports
         self.has_own_store = self.is_command and all(
@@ -111,13 +114,22 @@ class Plan:
         wasi: bool,
         functions: Imports,
         limits: Limits | None = None,
+        plugin: str | None = None,
     ) -> None:
         self.engine = engine
         self.kernel = compile_module(_kernel.read_source(), engine, "kernel")
         budget = None if limits is None else CompileBudget(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
         self.units = [
-            Unit(i, source.name, compile_module(source.wasm, engine, source.name, budget))
+            Unit(
+                i,
+                source.name,
+                compile_module(source.wasm, engine, source.name, budget),
+                # Nobody has named the only module of a plugin.
+                f"plugin `{plugin}`"
+                if plugin is not None and len(ordered) == 1
+                else f"module `{truncate(source.name)}`",
+            )
             for i, source in enumerate(ordered)
         ]
         self.main = self.units[-1]
@@ -208,7 +220,7 @@ def _check_start(unit: Unit, is_main: bool) -> None:
         item = unit.module.exports.get(name)
         if item is not None and item.type != type:
             must = f"is run at the start and must be a function {type}, not {item}"
-            raise LinkError(f"module `{truncate(unit.name)}`: its export `{name}` {must}")
+            raise LinkError(f"{unit.label}: its export `{name}` {must}")
 
 
 def _has_heap(module: Module, limits: Limits | None) -> bool:
@@ -339,16 +351,15 @@ class _Linker:
     ) -> str | HostFunction | tuple[int, str]:
         export = other.module.exports[item.name]
         if export.kind != item.kind:
-            exported = f"module `{truncate(other.name)}` exports that name as a {export.kind}"
-            raise LinkError(f"module `{truncate(unit.name)}` imports {item}, but {exported}")
+            exported = f"{other.label} exports that name as a {export.kind}"
+            raise LinkError(f"{unit.label} imports {item}, but {exported}")
         if item.type is not None and export.type is not None:
             _check_type(unit, item, export.type, item.name)
         if other.is_command and other is not self.units[-1]:
             key = (other.index, item.name)
             if export.type is None:
                 raise LinkError(
-                    f"module `{truncate(unit.name)}` imports {item} of module "
-                    f"`{truncate(other.name)}`, which is a command: "
+                    f"{unit.label} imports {item} of {other.label}, which is a command: "
                     "each call of it runs in a fresh instance, so only its functions can be "
                     "imported"
                 )
@@ -374,7 +385,7 @@ class _Linker:
 def _check_type(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
     if item.type != offered:
         raise LinkError(
-            f"module `{truncate(unit.name)}` imports "
+            f"{unit.label} imports "
             f"`{truncate(item.module)}.{truncate(item.name)}` as a function {item.type}, "
             f"but what is offered is {offered}"
         )
@@ -384,7 +395,7 @@ def _check_type(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
 def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
     if not _PASSABLE.issuperset(type.params + type.results):
         raise LinkError(
-            f"module `{truncate(unit.name)}` imports {item} through the host, because it "
+            f"{unit.label} imports {item} through the host, because it "
             "belongs to a command or to a circle of modules, "
             "but the host can pass only values of type i32, i64, f32 and f64"
         )
@@ -398,12 +409,14 @@ def is_pre_1_0_import(item: Item) -> bool:
     return item.module == "env" and item.name.startswith("extism_")
 
 
+_GRANT_WASI = "pass `wasi=True`"
+_PROVIDE_IMPORT = "pass a host function of that name in that namespace, or add a module"
+"""Hints of `MissingImportError`. `cli.terminal` has what to type instead."""
+
+
 def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
     kind = f"{item.kind} {item.type}" if item.type else item.kind
-    what = (
-        f"module `{truncate(unit.name)}` imports `{truncate(item.module)}.{truncate(item.name)}` "
-        f"({kind})"
-    )
+    what = f"{unit.label} imports `{truncate(item.module)}.{truncate(item.name)}` ({kind})"
     if item.module == env.NAMESPACE:
         if item.kind != "function":
             return MissingImportError(
@@ -414,7 +427,9 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
             "may be newer than this host"
         )
     if item.module.startswith("wasi_") and not wasi:
-        return MissingImportError(f"{what}, but WASI was not granted: pass `wasi=True`")
+        return MissingImportError(
+            f"{what}, but WASI was not granted: {_GRANT_WASI}", hint=_GRANT_WASI
+        )
     if is_pre_1_0_import(item):
         return MissingImportError(
             f"{what}: the plugin was built by a kit from before Extism 1.0, which had its "
@@ -422,8 +437,7 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
             "runs it; build it again with a current kit"
         )
     return MissingImportError(
-        f"{what}, which nobody provides: pass a host function of that name in that namespace, "
-        "or add a module"
+        f"{what}, which nobody provides: {_PROVIDE_IMPORT}", hint=_PROVIDE_IMPORT
     )
 
 

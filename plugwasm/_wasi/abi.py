@@ -1,7 +1,10 @@
 """WASI preview 1 as data: its functions, error numbers, rights, flags and record layouts.
 
-The numbers are those of the specification (``typenames.witx``, ``wasi_snapshot_preview1.witx``); the modules named ``wasi…`` give
-them their meaning. ``errno_of`` is the table from the host's error numbers to WASI's.
+The numbers are those of the specification (``typenames.witx``, ``wasi_snapshot_preview1.witx``);
+the other modules of this package give them their meaning. ``errno_of`` translates the host's error
+numbers.
+
+Decisions: docs/decisions.md, 37.1.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class WasiMemory(Protocol):
-        """A guest's linear memory. Offsets and lengths are claims: each method raises ``MemoryFault`` when they are not true."""
+        """A guest's linear memory.
+
+        Each method raises ``MemoryFault`` for offsets and lengths outside it.
+        """
 
         def read(self, offset: int, length: int) -> bytes: ...
         def write(self, offset: int, data: bytes) -> None: ...
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class MemoryFault(Exception):
-    """The guest gave an offset and a length that are not inside its memory."""
+    """The guest passed an offset and a length that are not inside its memory."""
 
 
 class WasiError(Exception):
@@ -34,7 +40,8 @@ class WasiError(Exception):
         self.errno = errno
 
 
-# One letter a parameter: i is i32, I is i64. All give an i32 error number, but proc_exit, which does not come back.
+# One letter for each parameter: i is i32, I is i64. All return an i32 error number, except
+# proc_exit, which does not return.
 _SHORT = {
     "args_get": "ii",
     "args_sizes_get": "ii",
@@ -88,13 +95,15 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     for name, letters in _SHORT.items()
 }
 
-# The position of a name is its number.
+# The index of a name is its number.
 _ERRNOS = """
-SUCCESS 2BIG ACCES ADDRINUSE ADDRNOTAVAIL AFNOSUPPORT AGAIN ALREADY BADF BADMSG BUSY CANCELED CHILD CONNABORTED CONNREFUSED
-CONNRESET DEADLK DESTADDRREQ DOM DQUOT EXIST FAULT FBIG HOSTUNREACH IDRM ILSEQ INPROGRESS INTR INVAL IO ISCONN ISDIR LOOP
-MFILE MLINK MSGSIZE MULTIHOP NAMETOOLONG NETDOWN NETRESET NETUNREACH NFILE NOBUFS NODEV NOENT NOEXEC NOLCK NOLINK NOMEM NOMSG
-NOPROTOOPT NOSPC NOSYS NOTCONN NOTDIR NOTEMPTY NOTRECOVERABLE NOTSOCK NOTSUP NOTTY NXIO OVERFLOW OWNERDEAD PERM PIPE PROTO
-PROTONOSUPPORT PROTOTYPE RANGE ROFS SPIPE SRCH STALE TIMEDOUT TXTBSY XDEV NOTCAPABLE
+SUCCESS 2BIG ACCES ADDRINUSE ADDRNOTAVAIL AFNOSUPPORT AGAIN ALREADY BADF BADMSG BUSY CANCELED
+CHILD CONNABORTED CONNREFUSED CONNRESET DEADLK DESTADDRREQ DOM DQUOT EXIST FAULT FBIG HOSTUNREACH
+IDRM ILSEQ INPROGRESS INTR INVAL IO ISCONN ISDIR LOOP MFILE MLINK MSGSIZE MULTIHOP NAMETOOLONG
+NETDOWN NETRESET NETUNREACH NFILE NOBUFS NODEV NOENT NOEXEC NOLCK NOLINK NOMEM NOMSG NOPROTOOPT
+NOSPC NOSYS NOTCONN NOTDIR NOTEMPTY NOTRECOVERABLE NOTSOCK NOTSUP NOTTY NXIO OVERFLOW OWNERDEAD
+PERM PIPE PROTO PROTONOSUPPORT PROTOTYPE RANGE ROFS SPIPE SRCH STALE TIMEDOUT TXTBSY XDEV
+NOTCAPABLE
 """
 ERRNO_NAMES = tuple(_ERRNOS.split())
 SUCCESS = 0
@@ -130,7 +139,9 @@ _FROM_HOST[_host.EOPNOTSUPP] = NOTSUP  # its own number on macOS
 
 
 def errno_of(error: OSError) -> int:
-    """The WASI number for an error of the host's operating system; one that WASI has no word for is IO."""
+    """Return the WASI number for an error of the host's operating system; IO if WASI has none for
+    it.
+    """
     return _FROM_HOST.get(error.errno or 0, IO)
 
 
@@ -164,7 +175,7 @@ PATH_REMOVE_DIRECTORY = 1 << 25
 PATH_UNLINK_FILE = 1 << 26
 POLL_FD_READWRITE = 1 << 27
 
-# What applies to each kind of descriptor.
+# The rights that apply to each kind of descriptor.
 _ANY = FD_DATASYNC | FD_FDSTAT_SET_FLAGS | FD_SYNC | FD_FILESTAT_GET | POLL_FD_READWRITE
 FILE_WRITE_RIGHTS = FD_WRITE | FD_ALLOCATE | FD_FILESTAT_SET_SIZE
 FILE_RIGHTS = (
@@ -190,7 +201,7 @@ DIRECTORY_RIGHTS = (
     )
     | (PATH_RENAME_SOURCE | PATH_RENAME_TARGET | PATH_FILESTAT_GET | PATH_FILESTAT_SET_SIZE)
 )
-# No seek and no tell: that is how a libc knows a terminal, and so buffers by lines.
+# Without seek and tell, a libc takes it for a terminal, and buffers by lines.
 INPUT_RIGHTS = _ANY | FD_READ
 OUTPUT_RIGHTS = _ANY | FD_WRITE
 

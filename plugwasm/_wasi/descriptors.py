@@ -1,13 +1,20 @@
 """The ``fd_*`` functions of WASI preview 1, on a guest's table of descriptors.
 
-How rights are dealt out and enforced: a preopen has all that applies to a directory. A file or directory opened beneath has all
-that applies to it and that its directory passes on, but reading only if asked for, and writing (with allocate and set_size) only
-if ``FD_WRITE`` is asked for. A guest can drop rights and never gain any. A descriptor without FD_READ or FD_WRITE answers BADF to
-a read or a write, as POSIX has it, and a file that was not opened for writing INVAL to set_size and BADF to allocate; any other
-right that is missing is NOTCAPABLE. What a stream can never do is SPIPE if it is about a position, and else BADF. In a read-only tree all
-that would change something is ROFS.
+Rights:
 
-Each function first asks for the memory that its result goes to, so that a guest's bad pointer does not leave something half done.
+- A preopen has all rights that apply to a directory.
+- A file or directory opened beneath it has all rights that apply to it and that its directory
+  passes on, but reading only if asked for, and writing (with allocate and set_size) only if
+  ``FD_WRITE`` is asked for.
+- A guest can drop rights and never gain any.
+- A descriptor without FD_READ or FD_WRITE answers BADF to a read or a write, as in POSIX; a file
+  that was not opened for writing answers INVAL to set_size and BADF to allocate; any other missing
+  right is NOTCAPABLE.
+- An operation that no stream has is SPIPE if it is about a position, and else BADF.
+- In a read-only tree every change is ROFS.
+
+Each function gets a view of the memory for its result first, so that a bad pointer of the guest
+does not leave something half done.
 """
 
 from __future__ import annotations
@@ -27,11 +34,12 @@ if TYPE_CHECKING:
 
     from .abi import WasiMemory
 
-# One read or write moves at most this much and reports how much it was; the guest asks again for the rest.
+# One read or write moves at most so many bytes and reports how many; the guest asks again for the
+# rest.
 MAX_TRANSFER = 16 * 1024 * 1024
 MAX_OUTPUT = 64 * 1024
 MAX_IOVECS = 1024
-# All directory listings that a guest has open, together.
+# The bytes of all directory listings that a guest has open.
 MAX_LISTINGS = 8 * 1024 * 1024
 
 _MAX_OFFSET = (1 << 63) - 1
@@ -41,7 +49,7 @@ _READ_WRITE = abi.FD_READ | abi.FD_WRITE
 
 
 class DescriptorCalls:
-    """The part of ``Wasi`` that is about descriptors."""
+    """The functions of ``Wasi`` on descriptors."""
 
     _table: dict[int, Stream | File | Directory]
     _now: Callable[[], int]
@@ -78,7 +86,12 @@ class DescriptorCalls:
         unless_writable: int = abi.NOTCAPABLE,
         for_stream: int = abi.SPIPE,
     ) -> File:
-        """The file; `unless_writable` is the error for one that was not opened for writing, `for_stream` that for a stream."""
+        """Return the file of a descriptor.
+
+        Args:
+            unless_writable: The error for a file that was not opened for writing.
+            for_stream: The error for a stream.
+        """
         found = self._descriptor(fd)
         if isinstance(found, Stream) and not rights & _READ_WRITE:
             raise WasiError(for_stream)
@@ -194,7 +207,7 @@ class DescriptorCalls:
     # Descriptors
 
     def fd_advise(self, memory: WasiMemory, fd: int, offset: int, length: int, advice: int) -> int:
-        """Checked, and not passed on: it is advice, and the host has its own mind about its page cache."""
+        """Check the arguments. The advice is not passed on: the page cache is the host's."""
         self._file(fd, abi.FD_ADVISE, for_stream=abi.BADF)
         if advice > 5:
             raise WasiError(abi.INVAL)
@@ -231,7 +244,9 @@ class DescriptorCalls:
         return 0
 
     def fd_fdstat_set_flags(self, memory: WasiMemory, fd: int, flags: int) -> int:
-        """Append and non-blocking (which means nothing here) can be switched; how writes are synchronised is fixed on opening."""
+        """Switch append and non-blocking (which has no effect here); synchronisation is fixed on
+        opening.
+        """
         found = self._any(fd, abi.FD_FDSTAT_SET_FLAGS)
         if flags & ~ALL_FDFLAGS:
             raise WasiError(abi.INVAL)
@@ -303,7 +318,10 @@ class DescriptorCalls:
     def fd_readdir(
         self, memory: WasiMemory, fd: int, buf: int, buf_len: int, cookie: int, bufused: int
     ) -> int:
-        """A cookie is an offset into the listing, which is taken anew at cookie 0."""
+        """Write entries from a cookie on.
+
+        A cookie is an offset into the listing, which cookie 0 renews.
+        """
         directory = self._directory(fd, abi.FD_READDIR, otherwise=abi.BADF)
         result = memory.view(bufused, 4)
         if not cookie or not directory.listing:
@@ -339,7 +357,10 @@ class DescriptorCalls:
 
 
 def read_iovecs(memory: WasiMemory, iovs: int, count: int, room: int) -> list[memoryview]:
-    """The guest's buffers, of which there may be 2^32 with 2^32 bytes each: the first ones, ``room`` bytes together."""
+    """Return the first of the guest's buffers, ``room`` bytes together.
+
+    A guest may name 2^32 buffers of 2^32 bytes each.
+    """
     buffers = []
     for offset, length in abi.IOVEC.iter_unpack(
         memory.read(iovs, min(count, MAX_IOVECS) * abi.IOVEC.size)

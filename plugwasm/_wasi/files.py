@@ -1,10 +1,11 @@
-"""A directory tree of the host that a guest may use, and nothing outside of it.
+"""Directories of the host that are granted to guests, and the files and directories that guests
+open in them.
 
-A path is resolved by ``path_resolution``, which cannot leave the tree. What is opened here is a regular file or a directory: pipes, sockets
-and devices are ACCES. A name is looked at before it is opened, and opened in a way that cannot block should something else be
-swapped in at the last moment.
+A path is resolved by ``path_resolution``, which cannot leave the tree. Only regular files and
+directories are opened: pipes, sockets and devices are ACCES. The type of a file is checked before
+it is opened, and opening cannot block if another file takes its place at the last moment.
 
-What the host's system refuses comes out of this module as ``WasiError``, never as ``OSError``.
+Errors of the host's system leave this module as ``WasiError``, never as ``OSError``.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 else:
     from _functools import partial  # the module `functools` takes long to import
 
-# glibc writes to each block where the file system cannot allocate, so one call must stay small.
+# glibc writes to each block if the file system cannot allocate, so one call must stay small.
 MAX_ALLOCATE = 256 * 1024 * 1024
 
 HOST_DESCRIPTORS = 256
-"""How many of the process's descriptors are left to the host, whatever all guests together have open; but at most a quarter of all."""
+"""Descriptors of the process that all guests together leave to the host; at most a quarter of all.
+"""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
@@ -50,18 +52,19 @@ _CONFINED = (
 )
 
 
-class Held(Finalizable):
-    """Has a descriptor, as long as its number stands for the file that was opened.
+class OwnedDescriptor(Finalizable):
+    """Owns a descriptor, as long as its number stands for the file that was opened.
 
-    A process may close all its descriptors (daemons do), and then open others, which get the same numbers. Invariant: each use of `fd`
-    looks at what the number stands for first, and gives -1, or raises `WasiError`, if that is another file; `close` leaves that open.
+    A process may close all its descriptors (daemons do), and then open others, which get the same
+    numbers. Invariant: each use of `fd` checks first which file the number stands for, and returns
+    -1, or raises `WasiError`, if it is another one; `close` leaves that open.
     """
 
     __slots__ = ("_fd", "_identity")
 
     def _hold(self, fd: int) -> None:
         self._fd = fd
-        self.__del__ = _closing(fd)
+        self.__del__ = _make_finalizer(fd)
         self._identity = _identity(os.fstat(fd))
 
     def _held(self) -> int:
@@ -85,14 +88,14 @@ class Held(Finalizable):
 
     @property
     def fd(self) -> int:
-        """The descriptor."""
+        """The descriptor. Raises `WasiError` (BADF) if it was closed."""
         fd = self._held()
         if fd < 0:
             raise WasiError(abi.BADF)
         return fd
 
     def close(self) -> None:
-        """Gives it back."""
+        """Close the descriptor."""
         fd = self._held()
         if fd >= 0:
             self._let_go()
@@ -100,13 +103,14 @@ class Held(Finalizable):
                 os.close(fd)
 
 
-class Preopen(Held):
-    """A host directory that is granted to guests, opened at once and shared by all instances that it is granted to.
+class Preopen(OwnedDescriptor):
+    """A host directory that is granted to guests, opened at once and shared by all of their
+    instances.
 
     Args:
         host_path: The directory of the host.
         guest_path: The name by which guests know it.
-        read_only: Refuse all that would change the tree.
+        read_only: Whether all changes to the tree are refused.
 
     Raises:
         ManifestError: The directory cannot be opened.
@@ -124,7 +128,8 @@ class Preopen(Held):
         self.read_only = read_only
         if not _CONFINED:
             raise LinkError(
-                f"allowed_paths grants {self.host_path!r}, but plugins can be given directories on POSIX systems only: "
+                f"allowed_paths grants {self.host_path!r}, but plugins can be given directories on "
+                "POSIX systems only: "
                 "this one cannot open a file relative to a directory without following links"
             )
         try:
@@ -134,7 +139,8 @@ class Preopen(Held):
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ManifestError(
-                f"allowed_paths grants {self.host_path!r}, which cannot be opened as a directory: {reason}",
+                f"allowed_paths grants {self.host_path!r}, which cannot be opened as a directory: "
+                f"{reason}",
                 field="allowed_paths",
             ) from error
 
@@ -143,7 +149,10 @@ class Preopen(Held):
 
     @property
     def fd(self) -> int:
-        """The descriptor; -1 after `close`. If that was closed by others, the directory is opened again, if it is the same one."""
+        """The descriptor; -1 after `close`.
+
+        If others closed it, the directory is opened again, if it is still the same one.
+        """
         if self._fd < 0:
             return -1
         fd = self._held()
@@ -159,21 +168,25 @@ class Preopen(Held):
         return self._fd
 
 
-def _closing(fd: int) -> Callable[[], object]:
-    """What closes the descriptor and never raises."""
+def _make_finalizer(fd: int) -> Callable[[], object]:
+    """Return a function that closes the descriptor and never raises."""
     close: Callable[[], object] = partial(os.closerange, fd, fd + 1)
     return close
 
 
 def check_overlaps(preopens: Sequence[Preopen]) -> None:
-    """Raises `ManifestError` for two directories of one name, and for a read-only one in a writable one: its `ro:` would promise what does
-    not hold."""
+    """Raise `ManifestError` for two directories of one name, and for a read-only one in a writable
+    one.
+
+    The `ro:` of the latter would promise what does not hold.
+    """
     names: dict[str, Preopen] = {}
     for preopen in preopens:
         first = names.setdefault(preopen.guest_path, preopen)
         if first is not preopen:
             raise ManifestError(
-                f"allowed_paths grants {first.host_path!r} and {preopen.host_path!r} under one name, {preopen.guest_path!r}",
+                f"allowed_paths grants {first.host_path!r} and {preopen.host_path!r} under one "
+                f"name, {preopen.guest_path!r}",
                 field="allowed_paths",
             )
     writable = {
@@ -186,7 +199,8 @@ def check_overlaps(preopens: Sequence[Preopen]) -> None:
                 identity = _identity(os.fstat(fd))
                 if other := writable.get(identity):
                     raise ManifestError(
-                        f"allowed_paths grants {preopen.host_path!r} read-only, but the plugin may write to it through {other.host_path!r}",
+                        f"allowed_paths grants {preopen.host_path!r} read-only, but the plugin may "
+                        f"write to it through {other.host_path!r}",
                         field="allowed_paths",
                     )
                 above = os.open("..", _LOOK, dir_fd=fd)
@@ -195,7 +209,7 @@ def check_overlaps(preopens: Sequence[Preopen]) -> None:
                 if _identity(os.fstat(fd)) == identity:
                     break
         except OSError:
-            pass  # what is above cannot be opened by this process, nor then be granted to a plugin
+            pass  # this process cannot open the parent, so it cannot grant it either
         finally:
             os.close(fd)
 
@@ -204,7 +218,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-class File(Held):
+class File(OwnedDescriptor):
     """A regular file that a guest has open."""
 
     __slots__ = ("flags", "inheriting", "read_only", "rights")
@@ -219,7 +233,10 @@ class File(Held):
         self.read_only = read_only
 
     def read(self, buffers: Sequence[memoryview], offset: int | None) -> int:
-        """Fill the buffers from the position, or from ``offset``; how many bytes that gave, 0 at the end."""
+        """Fill the buffers from the position, or from ``offset``.
+
+        Return the number of bytes, 0 at the end.
+        """
         with host_errors:
             if not buffers:
                 return 0
@@ -230,7 +247,10 @@ class File(Held):
             )
 
     def write(self, buffers: Sequence[memoryview], offset: int | None) -> int:
-        """Write the buffers at the position, or at ``offset``; how many bytes were taken."""
+        """Write the buffers at the position, or at ``offset``.
+
+        Return the number of bytes written.
+        """
         with host_errors:
             if not buffers:
                 return 0
@@ -249,7 +269,7 @@ class File(Held):
             fcntl(self.fd, F_SETFL, flags | os.O_APPEND if append else flags & ~os.O_APPEND)
 
     def allocate(self, offset: int, length: int) -> None:
-        """Reserve space, and let the file grow to hold it."""
+        """Reserve space; the file grows to hold it."""
         if not hasattr(os, "posix_fallocate"):
             raise WasiError(abi.NOTSUP)
         if length > MAX_ALLOCATE:
@@ -258,7 +278,7 @@ class File(Held):
             os.posix_fallocate(self.fd, offset, length)
 
 
-class Directory(Held):
+class Directory(OwnedDescriptor):
     """A directory that a guest has open: a preopen, or one that it opened beneath one."""
 
     __slots__ = ("flags", "inheriting", "listing", "preopen", "read_only", "rights")
@@ -296,24 +316,27 @@ class Directory(Held):
         return fd
 
     def list(self, limit: int) -> bytes:
-        """All entries as packed ``dirent`` records of at most ``limit`` bytes together (else NOMEM).
+        """Return all entries as packed ``dirent`` records of at most ``limit`` bytes together (else
+        NOMEM).
 
-        Each record's cookie is the offset of the next, so cookies hold for as long as this listing is kept. Names that are not
-        UTF-8 are left out, since no path of the guest could name them. ``..`` is given the directory's own inode.
+        Each record's cookie is the offset of the next, so cookies are valid as long as this listing
+        is kept. Names that are not UTF-8 are left out, since no path of the guest could name them.
+        ``..`` gets the directory's own inode.
         """
         packed = bytearray()
         with host_errors:
-            # A descriptor of its own, since reading a directory moves the position that a forked process would share.
+            # A new descriptor: reading a directory moves the position, which a forked process would
+            # share.
             fd = os.open(b".", OPEN_DIRECTORY, dir_fd=self.fd)
             try:
                 own = os.fstat(fd).st_ino
                 for name in (b".", b".."):
-                    _pack(packed, name, own, abi.DIRECTORY)
+                    _pack_dirent(packed, name, own, abi.DIRECTORY)
                 with os.scandir(fd) as entries:
                     for entry in entries:
                         name = os.fsencode(entry.name)
-                        if _utf8(name):
-                            _pack(packed, name, entry.inode(), _kind(entry))
+                        if _is_utf8(name):
+                            _pack_dirent(packed, name, entry.inode(), _file_type(entry))
                         if len(packed) > limit:
                             raise WasiError(abi.NOMEM)
             finally:
@@ -323,8 +346,10 @@ class Directory(Held):
     def open(
         self, path: bytes, *, follow: bool, oflags: int, fdflags: int, rights: int
     ) -> File | Directory:
-        """Open a regular file or a directory beneath. ``rights`` says whether for reading, writing, or both."""
-        _leave_some_to_the_host(self.fd)
+        """Open a regular file or a directory beneath, for reading, writing or both, as ``rights``
+        says.
+        """
+        _check_free_descriptors(self.fd)
         creates, anew = oflags & abi.O_CREAT, oflags & abi.O_CREAT and oflags & abi.O_EXCL
         with Walk(
             self.fd, path, follow=(follow and not anew) or path.endswith((b"/", b"/."))
@@ -367,15 +392,18 @@ class Directory(Held):
         )
 
 
-def _leave_some_to_the_host(directory: int) -> None:
-    """MFILE when few descriptors are left. Asked before opening, which may create or truncate."""
+def _check_free_descriptors(directory: int) -> None:
+    """Raise `WasiError` (MFILE) if few descriptors are left.
+
+    Opening may create or truncate, so it comes after.
+    """
     from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 
     limit, _ = getrlimit(RLIMIT_NOFILE)
     if limit == RLIM_INFINITY:
         return
     with host_errors:
-        # The system gives out the lowest number that is free, so it tells how many are in use.
+        # The system hands out the lowest free number, which tells how many are in use.
         lowest_free = os.dup(directory)
         os.close(lowest_free)
     if lowest_free >= limit - min(limit // 4, HOST_DESCRIPTORS):
@@ -399,13 +427,13 @@ def _open_flags(oflags: int, fdflags: int, rights: int) -> int:
     return flags | _OPEN_FILE
 
 
-def _pack(packed: bytearray, name: bytes, inode: int, kind: int) -> None:
+def _pack_dirent(packed: bytearray, name: bytes, inode: int, kind: int) -> None:
     next_offset = len(packed) + abi.DIRENT.size + len(name)
     packed += abi.DIRENT.pack(next_offset, inode & 0xFFFF_FFFF_FFFF_FFFF, len(name), kind)
     packed += name
 
 
-def _utf8(name: bytes) -> bool:
+def _is_utf8(name: bytes) -> bool:
     try:
         name.decode()
     except UnicodeDecodeError:
@@ -413,7 +441,7 @@ def _utf8(name: bytes) -> bool:
     return True
 
 
-def _kind(entry: os.DirEntry[str]) -> int:
+def _file_type(entry: os.DirEntry[str]) -> int:
     if entry.is_symlink():
         return abi.SYMBOLIC_LINK
     if entry.is_dir(follow_symlinks=False):

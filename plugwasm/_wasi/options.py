@@ -1,6 +1,6 @@
-"""What a plugin sees of time and chance through WASI: the system's, or what the application makes of them.
+"""The clocks and random bytes that a plugin gets through WASI: the system's, or the application's.
 
-With a clock of its own and a seeded source of random bytes, a plugin does the same at each run.
+With a frozen clock and a seeded source of random bytes, a plugin does the same at each run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ __all__ = ["Clock", "CoarseClock", "FrozenClock", "SeededRandom", "WasiOptions"]
 
 
 class Clock:
-    """The time that a plugin sees: the system's. Subclass it for another; what a method raises ends the call.
+    """The time that a plugin sees: the system's.
+
+    Subclass it for another one. An exception that a method raises ends the call.
 
     Attributes:
-        resolution: Nanoseconds that the plugin is told the clocks have as their resolution.
+        resolution: The resolution of the clocks, in nanoseconds, as the plugin is told.
     """
 
     __module__ = "plugwasm"
@@ -29,28 +31,37 @@ class Clock:
     resolution: int = 1
 
     def realtime(self) -> int:
-        """Nanoseconds since 1970."""
+        """Return nanoseconds since 1970."""
         return time.time_ns()
 
     def monotonic(self) -> int:
-        """Nanoseconds since some moment."""
+        """Return nanoseconds since some moment."""
         return time.monotonic_ns()
 
     def sleep(self, seconds: float, wait: Callable[[float], None]) -> None:
-        """Called when the plugin sleeps. `wait` waits for so many seconds, but raises when the call is to end."""
+        """Sleep for the plugin.
+
+        Args:
+            seconds: How long the plugin wants to sleep.
+            wait: Waits for so many seconds, and raises when the call is to end.
+        """
         wait(seconds)
 
     def for_instance(self) -> Clock:
-        """The clock of a new instance: this one, unless it keeps something that instances should not share."""
+        """Return the clock of a new instance: this one, unless it has state that instances must not
+        share.
+        """
         return self
 
 
 class FrozenClock(Clock):
-    """A clock that stands still. A plugin that sleeps does not wait, but moves its own clock on.
+    """A clock that stands still.
+
+    A plugin that sleeps does not wait; its own clock advances instead.
 
     Args:
-        realtime: Where it stands, in nanoseconds since 1970.
-        monotonic: The same for the monotonic clock.
+        realtime: The time of the realtime clock, in nanoseconds since 1970.
+        monotonic: The time of the monotonic clock, in nanoseconds.
     """
 
     __module__ = "plugwasm"
@@ -59,7 +70,8 @@ class FrozenClock(Clock):
         for name, value in (("realtime", realtime), ("monotonic", monotonic)):
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
                 raise OptionError(
-                    f"FrozenClock: {name}: expected whole nanoseconds from 0 to 2**64 - 1, got {value!r}"
+                    f"FrozenClock: {name}: expected whole nanoseconds from 0 to 2**64 - 1, got "
+                    f"{value!r}"
                 )
         self._start = realtime, monotonic
         self._slept = 0
@@ -79,10 +91,10 @@ class FrozenClock(Clock):
 
 
 class CoarseClock(Clock):
-    """The system's time in coarse steps, with which a plugin can measure less of what goes on around it.
+    """The system's time in coarse steps, which limits what a plugin can measure.
 
     Args:
-        resolution: Nanoseconds of a step; a millisecond if not given.
+        resolution: The length of a step in nanoseconds; a millisecond if not given.
     """
 
     __module__ = "plugwasm"
@@ -102,10 +114,12 @@ class CoarseClock(Clock):
 
 
 class SeededRandom:
-    """Random bytes that follow from a seed, from the start for each instance. A plugin that knows the seed knows them all.
+    """Random bytes from a seed. Each instance gets them from the start.
+
+    A plugin that knows the seed knows all of them.
 
     Args:
-        seed: Of the Mersenne Twister of `random.Random`.
+        seed: The seed for the Mersenne Twister of `random.Random`.
     """
 
     __module__ = "plugwasm"
@@ -113,23 +127,26 @@ class SeededRandom:
     def __init__(self, seed: int | str | bytes) -> None:
         if not isinstance(seed, (int, str, bytes)):
             raise OptionError(
-                f"SeededRandom: expected a number, text or bytes as the seed, got {type(seed).__name__}"
+                "SeededRandom: expected a number, text or bytes as the seed, got "
+                f"{type(seed).__name__}"
             )
         self.seed = seed
 
     def for_instance(self) -> Callable[[int], bytes]:
-        """The source of a new instance."""
+        """Return the source of random bytes for a new instance."""
         from random import Random
 
         return Random(self.seed).randbytes
 
 
 class WasiOptions:
-    """Grants WASI with something other than the system's time and chance: `Plugin(…, wasi=WasiOptions(clock=FrozenClock()))`.
+    """Grants WASI with other clocks or random bytes than the system's.
+
+    For example, `Plugin(…, wasi=WasiOptions(clock=FrozenClock()))`.
 
     Args:
         clock: The time that the plugin sees.
-        random: Gives that many random bytes; what it raises ends the call.
+        random: Returns so many random bytes. An exception that it raises ends the call.
     """
 
     __module__ = "plugwasm"
@@ -157,4 +174,5 @@ class WasiOptions:
         self.random: Callable[[int], bytes] | SeededRandom = random
 
     def __repr__(self) -> str:
-        return f"WasiOptions(clock={type(self.clock).__name__}, random={getattr(self.random, '__name__', type(self.random).__name__)})"
+        random = getattr(self.random, "__name__", type(self.random).__name__)
+        return f"WasiOptions(clock={type(self.clock).__name__}, random={random})"

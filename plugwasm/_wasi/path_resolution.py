@@ -1,18 +1,21 @@
-"""Where a guest's path leads, without ever leaving the directory that it starts at.
+"""Resolves a guest's path without ever leaving the directory that it starts at.
 
-The kernel never resolves a guest's path. ``Walk`` takes it name by name, and each step is one system call on a directory that is
-held open and one name in it, which never follows a link. So whatever another process renames or links in the meantime, a step
-ends inside the tree or fails. The rules:
+The kernel never resolves a guest's path. ``Walk`` takes it name by name, and each step is one
+system call on a directory that is held open and one name in it, which never follows a link. So
+whatever another process renames or links in the meantime, a step ends inside the tree or fails. The
+rules:
 
-1. A path starts at the directory descriptor that the guest names, and that directory is its root: ``..`` above it is PERM,
-   also for a descriptor of a directory further down.
-2. ``..`` goes back to the directory that the walk came from, as it is still held open. The directory's own ``..`` is never used.
-3. An absolute path, given by the guest or found in a link, is PERM.
-4. A link is read, and its target walked by the same rules; after 40 of them it is LOOP.
-5. A path is not empty (NOENT), of at most 4096 bytes, UTF-8 (else ILSEQ) without NUL (INVAL), and goes at most 64 directories
-   deep (NAMETOOLONG): the walk holds one descriptor a directory, and they are the host's.
+1. A path starts at the directory of the descriptor that the guest passes, and that directory is its
+   root: ``..`` above it is PERM, also if the directory is further down in the tree.
+2. ``..`` goes back to the directory that the walk came from, as it is still held open. The
+   directory's own ``..`` is never used.
+3. An absolute path, from the guest or from a link, is PERM.
+4. A link is read, and its target resolved by the same rules; after 40 links it is LOOP.
+5. A path is not empty (NOENT), of at most 4096 bytes, UTF-8 (else ILSEQ) without NUL (INVAL), and
+   goes at most 64 directories deep (NAMETOOLONG): the walk holds one descriptor a directory, and
+   they are the host's.
 
-What the host's system refuses comes out as ``WasiError``, never as ``OSError``.
+Errors of the host's system leave this module as ``WasiError``, never as ``OSError``.
 """
 
 from __future__ import annotations
@@ -40,12 +43,12 @@ OPEN_DIRECTORY = (
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_CLOEXEC", 0)
 )
-# To pass through a directory one need not be allowed to list it.
+# Passing through a directory does not need the right to list it.
 _OPEN_STEP = OPEN_DIRECTORY | getattr(os, "O_PATH", 0)
 
 
 class _HostErrors:
-    """``with host_errors:`` turns the OSError of the block into the WasiError for it."""
+    """A context manager that turns an OSError of its block into the WasiError for it."""
 
     __slots__ = ()
 
@@ -66,19 +69,29 @@ host_errors = _HostErrors()
 
 
 class Walk:
-    """``with Walk(root, path) as at:`` finds where a path leads: a name, ``at.name``, in a directory held open, ``at.fd``.
+    """A context manager that resolves a path to a name in a directory held open.
+
+    Use it as ``with Walk(root, path) as at:``; then ``at.name`` is the name, in the directory
+    ``at.fd``.
 
     Attributes:
         fd: The directory. Valid inside the block.
-        name: One plain name in it; ``.`` when the path leads to the directory itself.
-        found: What has that name (never a link when ``follow``), or None when nothing has.
-        directory: The path can only mean a directory, e.g. because it ends with a slash.
+        name: One plain name in it; ``.`` if the path leads to the directory itself.
+        found: The status of the file of that name (never a link with ``follow``), or None if there
+            is none.
+        directory: Whether the path can only mean a directory, e.g. because it ends with a slash.
     """
 
     __slots__ = ("_follow", "_held", "_path", "directory", "fd", "found", "name")
 
     def __init__(self, root: int, path: bytes, *, follow: bool = False) -> None:
-        """``follow`` says whether a link at the very end is followed; those on the way always are."""
+        """Prepare to resolve a path.
+
+        Args:
+            root: The directory that it starts at.
+            path: A guest's path.
+            follow: Whether a link at the very end is followed; those on the way always are.
+        """
         self.fd = root
         self._path = path
         self._follow = follow
@@ -109,7 +122,11 @@ class Walk:
             raise WasiError(errno_of(error)) from None
 
     def existing(self) -> os.stat_result:
-        """What is there, or the error for a path that leads nowhere or for a file where a directory is meant."""
+        """Return the status of the file.
+
+        Raises:
+            WasiError: There is none, or it is a file although the path means a directory.
+        """
         if self.found is None:
             raise WasiError(abi.NOENT)
         if self.directory and not S_ISDIR(self.found.st_mode):
@@ -148,7 +165,8 @@ class Walk:
             if links > MAX_LINKS:
                 raise WasiError(abi.LOOP)
             target = os.readlink(name, dir_fd=self.fd)
-            # Only the end of the whole path says whether it must be a directory, so a link on the way does not.
+            # Only the end of the whole path says whether it must be a directory, so a link on the
+            # way does not.
             pending.extend(self._names(target, last=not pending))
         # The path led to a directory by "." or "..".
         self.directory = True
@@ -166,7 +184,7 @@ class Walk:
         return [name for name in names if name and name != b"."]
 
     def _descend(self, name: bytes) -> bool:
-        """Enter the directory of that name; False when it is a link."""
+        """Enter the directory of that name. Return False if it is a link."""
         if len(self._held) >= MAX_DEPTH:
             raise WasiError(abi.NAMETOOLONG)
         try:

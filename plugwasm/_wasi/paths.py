@@ -1,7 +1,8 @@
-"""The ``path_*`` functions of WASI preview 1: what a guest does to names in the directories that it has open.
+"""The ``path_*`` functions of WASI preview 1: operations on names in directories that a guest has
+open.
 
-Rights and read-only trees are dealt with as in ``descriptors``. Each function walks to (directory, name) and then makes one
-system call on the two, which does not follow a link.
+Rights and read-only trees are as in ``descriptors``. Each function resolves a path to a directory
+and a name, and then makes one system call on the two, which does not follow a link.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _ALL_OFLAGS = abi.O_CREAT | abi.O_DIRECTORY | abi.O_EXCL | abi.O_TRUNC
 
 
 class PathCalls(DescriptorCalls):
-    """The part of ``Wasi`` that is about paths."""
+    """The functions of ``Wasi`` on paths."""
 
     def path_open(
         self,
@@ -37,7 +38,10 @@ class PathCalls(DescriptorCalls):
         fdflags: int,
         opened_fd: int,
     ) -> int:
-        """``rights_inheriting`` is not looked at: what is opened passes on what its directory passes on."""
+        """Open a file or directory.
+
+        It inherits from its directory, whatever ``rights_inheriting`` says.
+        """
         directory = self._directory(fd, abi.PATH_OPEN)
         result = memory.view(opened_fd, 4)
         if (
@@ -149,7 +153,10 @@ class PathCalls(DescriptorCalls):
         new: int,
         new_len: int,
     ) -> int:
-        """A link to a symbolic link is a second name of that link: following it first is INVAL."""
+        """Make a hard link.
+
+        One to a symbolic link is a second name of that; following it is INVAL.
+        """
         source = self._directory(old_fd, abi.PATH_LINK_SOURCE, changes=True)
         target = self._directory(new_fd, abi.PATH_LINK_TARGET, changes=True)
         if old_flags:
@@ -173,7 +180,11 @@ class PathCalls(DescriptorCalls):
     def path_symlink(
         self, memory: WasiMemory, old: int, old_len: int, fd: int, new: int, new_len: int
     ) -> int:
-        """The target is text, judged when it is followed; an absolute one never could be, so it is PERM at once."""
+        """Make a symbolic link.
+
+        The target is text, checked when it is followed. An absolute one never could be, so it is
+        PERM at once.
+        """
         directory = self._directory(fd, abi.PATH_SYMLINK, changes=True)
         target, name = _path(memory, old, old_len), _path(memory, new, new_len)
         if target.startswith(b"/"):
@@ -200,7 +211,7 @@ class PathCalls(DescriptorCalls):
             if not S_ISLNK(at.existing().st_mode):
                 raise WasiError(abi.INVAL)
             target = os.readlink(at.name, dir_fd=at.fd)
-        if target.startswith(b"/"):  # a path of the host, which is not the guest's to know
+        if target.startswith(b"/"):  # a path of the host, which the guest must not learn
             raise WasiError(abi.PERM)
         target = target[:buf_len]
         memory.write(buf, target)
@@ -224,22 +235,26 @@ def _path(memory: WasiMemory, offset: int, length: int) -> bytes:
 
 
 def _means_directory(path: bytes) -> bool:
-    """With a slash at its end a path means the directory that a link leads to, even where links are not followed."""
+    """Return whether a path means the directory that a link leads to, even if links are not
+    followed.
+
+    It does with a slash at its end.
+    """
     return path.endswith((b"/", b"/."))
 
 
 def _last(path: bytes) -> bytes:
-    """The last name of a path, be there slashes after it or not."""
+    """Return the last name of a path, without the slashes after it."""
     return path.rstrip(b"/").rpartition(b"/")[2]
 
 
 def _is_dots(path: bytes, at: Walk) -> bool:
-    """Whether a directory is called ``.`` or ``..``, which is not for it to be renamed by."""
+    """Return whether a path names a directory as ``.`` or ``..``, which cannot be renamed."""
     return _last(path) in (b".", b"..") and at.found is not None and S_ISDIR(at.found.st_mode)
 
 
 def _refuse_directory(at: Walk) -> None:
-    """A new name that can only mean a directory, which a link cannot be."""
+    """Raise the error for a new name that can only mean a directory, which a link cannot be."""
     if at.directory:
         raise WasiError(
             abi.NOENT

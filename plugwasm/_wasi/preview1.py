@@ -1,14 +1,21 @@
-"""WASI preview 1 for one plugin instance, in Python: ``Wasi`` has one method a function of ``wasi_snapshot_preview1``.
+"""WASI preview 1 for one plugin instance, in Python: ``Wasi`` has one method for each function of
+``wasi_snapshot_preview1``.
 
-Why our own: the one that comes with the engine keeps a background runtime that hangs in a forked child, cannot be ended by a
-deadline while it sleeps, counts no descriptors, and leaves clocks and randomness out of the application's hands.
+The engine has one too, but that keeps a background runtime that hangs in a forked child, cannot be
+ended by a deadline while it sleeps, does not limit descriptors, and does not let the application
+choose clocks and random bytes.
 
 - ``abi``: the specification's numbers and layouts.
-- ``descriptors``, ``paths``: the functions about those; ``files`` and ``path_resolution`` confine them to granted directories.
+- ``descriptors``, ``paths``: the functions on these; ``files`` and ``path_resolution`` confine them
+  to granted directories.
 - ``stdio``: the standard streams.
-- here: clocks, randomness, waiting, the process, and the one place where a failure becomes an error number.
+- this module: clocks, random bytes, waiting, the process, and the one place where an exception
+  becomes an error number.
 
-The guest has no arguments, no environment and no sockets. Exceptions of the application's own callables pass through unchanged.
+The guest has no arguments, no environment and no sockets. Exceptions of the application's own
+callables pass through unchanged.
+
+Decisions: docs/decisions.md, 5.
 """
 
 from __future__ import annotations
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["SIGNATURES", "GuestExit", "LineSplitter", "MemoryFault", "Preopen", "Wasi"]
 
 MAX_SUBSCRIPTIONS = 1024
-# Longer waits are made of several: Python's own waits do not take the 584 years that a guest may ask for.
+# Longer waits are split: Python's own waits do not accept the 584 years that a guest may ask for.
 MAX_SLEEP = 3_600_000_000_000
 RANDOM_CHUNK = 1024 * 1024
 
@@ -49,20 +56,21 @@ class GuestExit(Exception):
 class Wasi(PathCalls):
     """The WASI state of one instance.
 
-    Each method named in ``SIGNATURES`` takes the guest's memory and its arguments as unsigned integers, and gives the error
-    number. None raises anything of its own but ``GuestExit``; what ``on_output``, ``sleep`` and the clocks raise goes to the
-    caller.
+    Each method named in ``SIGNATURES`` takes the guest's memory and its arguments as unsigned
+    integers, and returns the error number. The methods raise ``GuestExit`` only; exceptions of
+    ``on_output``, ``sleep`` and the clocks pass through.
 
     Args:
-        preopens: The directories that are granted, descriptor 3 and up.
-        on_output: Called with 1 or 2 and what the guest wrote to its stdout or stderr.
-        sleep: Called with 0.0 now and then during long work. It may raise to end the call.
-        pause: Called with seconds when the guest sleeps; `sleep` if not given.
+        preopens: The granted directories, descriptor 3 and up.
+        on_output: Called with 1 or 2 and the bytes that the guest wrote to its stdout or stderr.
+        sleep: Called with 0.0 from time to time during long work. It may raise to end the call.
+        pause: Called with seconds when the guest sleeps; ``sleep`` if not given.
         now: The realtime clock, in nanoseconds since 1970.
         monotonic: The monotonic clock, in nanoseconds.
-        resolution: Of both clocks, in nanoseconds.
-        random: Gives that many random bytes.
-        max_descriptors: How many files and directories the guest may have open at once, the preopens not counted.
+        resolution: The resolution of both clocks, in nanoseconds.
+        random: Returns so many random bytes.
+        max_descriptors: The most files and directories that the guest may have open at once,
+            without the preopens.
     """
 
     def __init__(
@@ -93,16 +101,16 @@ class Wasi(PathCalls):
         self._opened = 0
 
     def close(self) -> None:
-        """Close all that the guest has open. Any later use of a descriptor is BADF."""
+        """Close all descriptors of the guest. Any later use of one is BADF."""
         table, self._table = self._table, {}
         self._opened = 0
         for descriptor in table.values():
             try:
                 descriptor.close()
-            except WasiError:  # a late write error: there is no guest left to be told
+            except WasiError:  # a late write error; there is no guest left to tell
                 pass
 
-    # Arguments and environment: there are none
+    # Arguments and environment, of which there are none
 
     def args_sizes_get(self, memory: WasiMemory, argc: int, argv_buf_size: int) -> int:
         memory.write(argc, b"\0\0\0\0")
@@ -121,7 +129,10 @@ class Wasi(PathCalls):
     # Clocks and randomness
 
     def _clock(self, clock: int) -> Callable[[], int]:
-        """CPU time is not served: the guest's is not known, and the process's is not its business."""
+        """Return a clock.
+
+        There is none for CPU time: the guest's is not known, the process's is private.
+        """
         if clock == abi.CLOCK_REALTIME:
             return self._now
         if clock == abi.CLOCK_MONOTONIC:
@@ -148,7 +159,8 @@ class Wasi(PathCalls):
             data = self._random(size)
             if len(data) != size:
                 raise ValueError(
-                    f"the source of random bytes gave {len(data)} of them where {size} were asked for"
+                    f"the source of random bytes gave {len(data)} of them where {size} were asked "
+                    "for"
                 )
             target[start : start + size] = data
         return 0
@@ -158,7 +170,7 @@ class Wasi(PathCalls):
     def poll_oneoff(
         self, memory: WasiMemory, subscriptions: int, events: int, count: int, nevents: int
     ) -> int:
-        """Files and streams are always ready, so either one of them is asked for, or this waits for the first clock."""
+        """Wait for the first clock, or not at all: files and streams are always ready."""
         if not 0 < count <= MAX_SUBSCRIPTIONS:
             raise WasiError(abi.INVAL)
         records = memory.read(subscriptions, count * abi.SUBSCRIPTION_SIZE)
@@ -229,7 +241,7 @@ class Wasi(PathCalls):
     def sched_yield(self, memory: WasiMemory) -> int:
         return 0
 
-    # Sockets: there are none
+    # Sockets, of which there are none
 
     def _no_socket(self, fd: int) -> int:
         self._descriptor(fd)
@@ -259,7 +271,7 @@ class Wasi(PathCalls):
         return self._no_socket(fd)
 
 
-def _answers(method: Callable[..., int]) -> Callable[..., int]:
+def _return_errno(method: Callable[..., int]) -> Callable[..., int]:
     def answer(self: Wasi, memory: WasiMemory, *args: int) -> int:
         try:
             return method(self, memory, *args)
@@ -274,6 +286,7 @@ def _answers(method: Callable[..., int]) -> Callable[..., int]:
     return answer
 
 
-# Not an ``except OSError`` here: that would swallow what the application's callables raise, a deadline's TimeoutError among it.
+# No ``except OSError`` here: it would swallow exceptions of the application's callables, among them
+# a deadline's TimeoutError.
 for _name in SIGNATURES:
-    setattr(Wasi, _name, _answers(getattr(Wasi, _name)))
+    setattr(Wasi, _name, _return_errno(getattr(Wasi, _name)))

@@ -1,4 +1,4 @@
-"""A guest's standard streams: nothing to read, and output that goes to the application.
+"""A guest's standard streams: empty input, and output that goes to the application.
 
 They claim to be terminals, so a libc in the guest flushes at the end of each line.
 """
@@ -15,7 +15,7 @@ MAX_LINE = 8 * 1024
 
 
 class Stream:
-    """Descriptor 0, 1 or 2 as it stands when a guest starts."""
+    """Descriptor 0, 1 or 2 as it is when a guest starts."""
 
     __slots__ = ("flags", "inheriting", "number", "on_output", "rights")
 
@@ -44,11 +44,12 @@ class Stream:
 
 
 class LineSplitter:
-    """Cuts a stream of chunks into lines.
+    """Splits a stream of chunks into lines.
 
     Args:
-        on_line: Called with each line, without its end ("\\n" or "\\r\\n"), and the number of bytes that were cut off it.
-        limit: The most bytes of a line that are kept.
+        on_line: Called with each line, without its end ("\\n" or "\\r\\n"), and the number of bytes
+            that were cut off it.
+        limit: How many bytes of a line are kept.
     """
 
     __slots__ = ("_held", "_limit", "_lost", "_on_line")
@@ -60,7 +61,7 @@ class LineSplitter:
         self._lost = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next chunk, and pass on the lines that it ends."""
+        """Take the next chunk, and pass on the lines that end in it."""
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
             self._hold(chunk, start, end)
@@ -69,7 +70,7 @@ class LineSplitter:
         self._hold(chunk, start, len(chunk))
 
     def flush(self) -> None:
-        """Pass on what there is of a line that has not ended, e.g. when the call is over."""
+        """Pass on the beginning of a line that has not ended, e.g. at the end of a call."""
         if self._held or self._lost:
             self._pass_on()
 

@@ -4,8 +4,9 @@ It is one more application of the package.
 
 app         the root command, errors of parsing, `--version`
 commands    one module a command: its options, and what it does
-parameters  what the commands have in common
-invocation  the options of `call` → a spec and its calls
+parameters  shared parts of the commands
+options     values of the options of `call`
+invocation  `call`: from options to a spec, and from that to outputs
 inspection  what `inspect` shows
 streams     input and output of `call`
 terminal    what is written to a terminal: escaped text, errors and their exit codes, the log

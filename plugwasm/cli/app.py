@@ -98,8 +98,8 @@ def execute(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
     try:
         app(list(arguments))
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0
     return 0
 
 
@@ -133,6 +133,6 @@ def _root_command(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        if help := context.get_help():  # with rich it is on the screen already
+        if help := context.get_help():  # rich has written it already
             typer.echo(help)
         raise typer.Exit(USAGE)

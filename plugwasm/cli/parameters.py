@@ -1,4 +1,4 @@
-"""What the commands have in common: the layout of their help, and parameters."""
+"""Shared parts of the commands: the layout of their help, and parameters."""
 
 from __future__ import annotations
 

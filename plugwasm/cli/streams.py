@@ -57,7 +57,7 @@ def input_reader(text: str | None, path: str | None, stdin: bool) -> Callable[[]
 def _is_piped() -> bool:
     """Return whether standard input is a pipe, a socket or a file.
 
-    Otherwise somebody might have to type, which is not waited for.
+    A terminal is not read: the command would wait for a user to type.
     """
     if sys.stdin is None:
         return False

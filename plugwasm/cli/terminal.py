@@ -1,4 +1,4 @@
-"""What the command line writes to a terminal: errors, with their exit codes, and the log.
+"""Text for a terminal: errors, with their exit codes, and the log.
 
 Much of this text comes from guests, and a terminal obeys what is written to it. So all of it is
 escaped (no control characters, nothing that reverses the direction of text), never read as markup,
@@ -36,17 +36,14 @@ _LIMITS = (
 )
 _LEVEL_NAMES = {number: name for name, number in LEVELS.items()}
 
-_PYTHON_ADVICE = (
-    ("pass `wasi=True`", "add --wasi"),
-    (
-        "pass a host function of that name in that namespace, or add a module",
-        (
-            "add the module that has it (--link), or run the plugin from an application that has "
-            "the function"
-        ),
+_TYPED_HINTS = {
+    "pass `wasi=True`": "add --wasi",
+    "pass a host function of that name in that namespace, or add a module": (
+        "add the module that has it (--link), "
+        "or run the plugin from an application that has the function"
     ),
-)
-"""Advice in errors for callers in Python, and the same for users of the command line."""
+}
+"""The hints of `MissingImportError`, and what to type instead of what to pass in Python."""
 
 
 class UsageProblem(Exception):
@@ -119,8 +116,8 @@ def report_errors(command: str, *, traceback: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         print_error("interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except UsageProblem as problem:
-        print_usage_error(str(problem), command)
+    except UsageProblem as error:
+        print_usage_error(str(error), command)
         raise typer.Exit(USAGE) from None
     except Exception as error:
         if traceback:
@@ -140,9 +137,8 @@ def _report(error: Exception, *, detailed: bool) -> int:
     if isinstance(error, errors.Error):
         message = error.message or type(error).__name__
         hint = _hint(error, detailed)
-        for advice, typed in _PYTHON_ADVICE:
-            if advice in message:
-                message, hint = message.replace(advice, typed), ""
+        if isinstance(error, errors.MissingImportError) and error.hint in _TYPED_HINTS:
+            message, hint = message.removesuffix(error.hint) + _TYPED_HINTS[error.hint], ""
         print_error(escape_lines(message), hint)
         return _exit_code(error)
     if isinstance(error, MemoryError):

@@ -382,7 +382,7 @@ class _RecordedPlugin(Plugin):
         self._last_vars: dict[str, bytes] | None = None
         super().__init__(plugin, config=harness._config, vars=harness._vars)
 
-    if not TYPE_CHECKING:  # to a type checker it is as `Plugin` has it
+    if not TYPE_CHECKING:  # type checkers see the signature of `Plugin.call`
 
         def call(self, function_name, *args, **kwargs):
             __tracebackhide__ = True

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Usage:
-    """What the calls in a block have used (`Harness.at_most`), once the block has ended.
+    """The fuel, time and memory of the calls in a block (`Harness.at_most`), once it has ended.
 
     Attributes:
         calls: The calls.

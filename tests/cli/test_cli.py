@@ -17,7 +17,7 @@ pytest.importorskip("typer")
 
 
 from plugwasm import __version__, cache
-from plugwasm.cli import invocation, main
+from plugwasm.cli import main, options
 from plugwasm.cli.terminal import UsageProblem, escape, escape_lines, print_error
 from plugwasm.manifest import json_schema
 from tests.support.command_line import ECHO, WASI, command, is_harmless, typed
@@ -161,14 +161,14 @@ def test_main_gives_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
 )
 def test_timeout_unit_is_milliseconds(text: str, expected: int) -> None:
     """A timeout is in milliseconds unless it says otherwise."""
-    assert invocation.parse_milliseconds(text) == expected
+    assert options.parse_milliseconds(text) == expected
 
 
 @given(st.text() | st.floats().map(str) | st.from_regex(r"[0-9.e_-]{1,12}m?s?", fullmatch=True))
 def test_timeout_is_parsed_or_refused(text: str) -> None:
     """A timeout is a number of milliseconds or refused."""
     try:
-        value = invocation.parse_milliseconds(text)
+        value = options.parse_milliseconds(text)
     except UsageProblem:
         return
     assert value >= 1
@@ -193,7 +193,7 @@ def test_timeout_is_parsed_or_refused(text: str) -> None:
 )
 def test_grant_default_guest_path(text: str, host: str, guest: str) -> None:
     """A path is granted under its own name unless another is given."""
-    assert invocation.parse_allowed_path(text) == (host, guest)
+    assert options.parse_allowed_path(text) == (host, guest)
 
 
 @given(st.text())

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from plugwasm._host.http_request import perform
 from plugwasm._http.egress import Egress
 from plugwasm.errors import EgressDeniedError, EgressError
+from tests.support.egress import client_for, policy
 from tests.support.http_server import Server, reply
 
-LOCAL = Egress(allowed_hosts=["127.0.0.1"])
+LOCAL = client_for(policy("127.0.0.1"))
 
 
 def no_deadline() -> None:
@@ -134,7 +135,7 @@ json_values = st.recursive(
 def test_random_documents(document: bytes) -> None:
     """Any document is an error of ours when nothing is granted."""
     with pytest.raises(EgressError):
-        perform(document, None, Egress(), no_deadline)
+        perform(document, None, client_for(Egress()), no_deadline)
 
 
 def test_lazy_imports() -> None:

@@ -185,7 +185,7 @@ def test_hanging_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         return []
 
     monkeypatch.setattr(wire, "look_up", hang)
-    alive = sum(thread.name == wire._LOOKUP for thread in threading.enumerate())
+    alive = sum(thread.name == wire._LOOKUP_THREAD for thread in threading.enumerate())
     monkeypatch.setattr(wire, "_MAX_LOOKUPS", alive + 2)
     for _ in range(4):
         with pytest.raises(TimeoutError):

@@ -107,6 +107,16 @@ def test_entry_not_a_host_is_error(entry: str) -> None:
         policy(entry)
 
 
+def test_reason_of_an_error() -> None:
+    """The reason of an `OptionError` stands without the setting."""
+    with pytest.raises(OptionError) as caught:
+        Egress(allowed_hosts=["host:8080"])
+    assert caught.value.message == f"allowed_hosts: {caught.value.reason}"
+    with pytest.raises(OptionError) as caught:
+        Egress(allowed_hosts=[f"{number}.*" for number in range(1001)])
+    assert caught.value.reason == "expected at most 1000 patterns, got 1001"
+
+
 def test_single_string_is_refused() -> None:
     """One string is not a list of hosts."""
     with pytest.raises(OptionError, match="got one string"):

@@ -99,7 +99,7 @@ def test_wait_ends_at_deadline() -> None:
 
 def test_wait_ends_without_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a deadline, the wait ends all the same."""
-    monkeypatch.setattr(rate_limit, "_PATIENCE", 0.1)
+    monkeypatch.setattr(rate_limit, "_QUEUE_SECONDS", 0.1)
     held = Held()
     shared = egress(held, max_concurrent=1)
     first = InThread(get, shared)
@@ -150,7 +150,9 @@ def test_first_come_first_served() -> None:
     requests = []
     for number in range(5):
         requests.append(InThread(ask, number))
-        assert soon(lambda: len(shared_limiter(shared)._line().waiting) + held.now == len(requests))
+        assert soon(
+            lambda: len(shared_limiter(shared)._queue().waiting) + held.now == len(requests)
+        )
     held.go.set()
     for request in requests:
         request.result()
@@ -233,7 +235,7 @@ shared = egress(held, max_concurrent=1)
 thread = threading.Thread(target=get, args=(shared,))
 thread.start()
 while not held.now: pass
-with shared_limiter(shared)._line().changed:  # at its worst: another thread holds the place, and this one the lock
+with shared_limiter(shared)._queue().changed:  # at its worst: another thread holds the place, and this one the lock
     child = os.fork()
 if child == 0:
     held.go.set()

@@ -67,7 +67,7 @@ class Resolver:
 
 
 def no_lookup_lives() -> bool:
-    return not any(thread.name == connection._LOOKUP for thread in threading.enumerate())
+    return not any(thread.name == connection._LOOKUP_THREAD for thread in threading.enumerate())
 
 
 @pytest.fixture
@@ -406,7 +406,7 @@ def test_plugins_take_turns_by_rate() -> None:
     first = [InThread(ask, mine, "/mine") for _ in range(5)]
     assert all(request.result() == 200 for request in first)
     many = [InThread(ask, mine, "/mine") for _ in range(12)]
-    assert soon(lambda: len(shared_limiter(shared)._line().waiting) == 12)
+    assert soon(lambda: len(shared_limiter(shared)._queue().waiting) == 12)
     assert ask(yours, "/yours") == 200
     assert held.served.index("/yours") <= 6
     assert all(request.result() == 200 for request in many)
@@ -423,5 +423,5 @@ def test_who_gave_up_is_in_no_queue() -> None:
             with pytest.raises(TimeoutError):
                 send(plugin, "http://plugin.test/slow")
         assert send(other, "http://plugin.test/") == b"served"
-    line = shared_limiter(shared)._line()
-    assert (len(line.waiting), len(line.under_way), len(line._queues)) == (0, 0, 0)
+    queue = shared_limiter(shared)._queue()
+    assert (len(queue.waiting), len(queue.under_way), len(queue._queues)) == (0, 0, 0)

@@ -173,7 +173,7 @@ def test_request_end_sent_while_waiting(
     answer = bytearray(5)
     assert connection.readinto(answer) == 5
     assert answer == b"whole"
-    connection.hang_up()
+    connection.disconnect()
     for each in (thread, timer):
         each.join()
 

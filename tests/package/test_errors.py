@@ -143,9 +143,12 @@ FIELDS: dict[str, Any] = {
     "backtrace": ["inner @ 0x1", "outer @ 0x2"],
 }
 OWN_FIELDS = {
-    "OptionError": {"field": "timeout"},
-    "ManifestError": {"field": "wasm[0].hash"},
+    "OptionError": {"field": "timeout", "reason": "expected a number"},
+    "ManifestError": {"field": "wasm[0].hash", "reason": "expected 64 digits"},
     "HashMismatchError": {"field": "wasm[1].hash"},
+    "ModuleError": {"limit": "compile_seconds"},
+    "MissingImportError": {"hint": "pass `wasi=True`"},
+    "EgressError": {"reason": "TLS failed", "limit": "max_response_bytes"},
     "TrapError": {"trap": "unreachable"},
     "InterfaceError": {"missing": ("find",)},
     "OutputError": {"path": "$.items[3].name", "output": b'{"items":['},

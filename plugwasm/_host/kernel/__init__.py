@@ -5,6 +5,8 @@ A call of a plugin enters Wasm once. The host writes the input where the kernel 
 calls the kernel, which resets its state, calls the plugin's export, and returns status, offset and
 length of the output. Only what a host function needs in between (the length of a block, a new
 block) is looked up or called one by one.
+
+Decisions: docs/decisions.md, 2, 3 and 35.1.
 """
 
 from __future__ import annotations

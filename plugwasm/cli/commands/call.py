@@ -1,4 +1,7 @@
-"""`plugwasm call`."""
+"""`plugwasm call`.
+
+Decisions: docs/decisions.md, 37.4.
+"""
 
 from __future__ import annotations
 
@@ -273,15 +276,16 @@ def call(
 ) -> None:
     """Call a function of a plugin, and write its output."""
     with report_errors(context.command_path, traceback=traceback):
-        from .. import invocation as run
-        from .. import streams
+        from .. import invocation, options, streams
 
-        # All that was typed is looked at before anything is read or compiled.
-        rounds = run.parse_number("--loop", loop, 1, run.MAX_NUMBER)
-        fuel_limit = None if fuel is None else run.parse_number("--fuel", fuel, 1, run.MAX_NUMBER)
+        # All options are checked before anything is read or compiled.
+        rounds = options.parse_number("--loop", loop, 1, options.MAX_NUMBER)
+        fuel_limit = (
+            None if fuel is None else options.parse_number("--fuel", fuel, 1, options.MAX_NUMBER)
+        )
         read = streams.input_reader(input, input_file, stdin)
-        profiling = run.make_profiler(profile)
-        overrides = run.Overrides(
+        profiling = invocation.make_profiler(profile)
+        overrides = invocation.Overrides(
             config=config or (),
             config_file=config_file,
             set_config=set_config,
@@ -297,23 +301,23 @@ def call(
             atomics=atomics,
         )
         with (
-            log_to_stderr(run.parse_log_level(log_level)),
+            log_to_stderr(options.parse_log_level(log_level)),
             streams.open_output(output_file, lines=rounds > 1, raw=raw) as write,
         ):
             granted = wasi or bool(allow_path)
-            with run.observe_calls(stats=stats, trace=trace, record=record) as observers:
-                options = {
+            with invocation.observe_calls(stats=stats, trace=trace, record=record) as observers:
+                settings = {
                     "wasi": granted,
                     "fuel_limit": fuel_limit,
                     "observe": observers,
                     "http_response_headers": http_response_headers,
                 }
-                for output in run.run_calls(
+                for output in invocation.run_calls(
                     plugin,
                     function,
                     read,
                     overrides,
-                    options,
+                    settings,
                     rounds=rounds,
                     profiling=profiling,
                     explained=traceback,

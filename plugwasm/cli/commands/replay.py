@@ -46,7 +46,7 @@ def replay(
     with report_errors(context.command_path, traceback=traceback):
         from ..._manifest.limits import Limits
         from ..._recording.recording import load
-        from ..invocation import parse_milliseconds
+        from ..options import parse_milliseconds
 
         limits = None if timeout is None else Limits(timeout=parse_milliseconds(timeout) / 1000)
         ran = load(recording).replay(plugin, limits=limits)
