@@ -93,13 +93,13 @@ class SetPolicy:
         if isinstance(requested, Admitted):
             admitted = requested.copy()
             admitted.compile_seconds = seconds
-            return self._compiled_class.from_settings(
+            return self._compiled_class._from_settings(
                 Admitted(admitted, requested.limits, requested.egress),
                 self._settings.replace(name=validate_name(name), limits=None, egress=None),
             )
         granted = self._policy.granted(requested, directories=bool(self._settings.wasi))
         granted.compile_seconds = seconds
-        return self._compiled_class.from_settings(
+        return self._compiled_class._from_settings(
             granted,  # type: ignore[arg-type]
             self._settings.replace(name=validate_name(name)),
         )

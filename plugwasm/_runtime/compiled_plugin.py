@@ -148,7 +148,7 @@ class CompiledPlugin:
         )
 
     @classmethod
-    def from_settings(cls, plugin: PluginInput, settings: PluginSettings) -> Self:
+    def _from_settings(cls, plugin: PluginInput, settings: PluginSettings) -> Self:
         """Compile a plugin with settings that are checked already."""
         compiled = cls.__new__(cls)
         compiled._compile(plugin, settings)
@@ -343,7 +343,7 @@ def ensure_compiled(
         OptionError: Settings were given to a plugin that is compiled already, and has others.
     """
     if not isinstance(plugin, CompiledPlugin):
-        return kind.from_settings(plugin, PluginSettings(*given))
+        return kind._from_settings(plugin, PluginSettings(*given))
     if given != NO_SETTINGS:
         wasi, functions, name, fuel_limit, http_response_headers, limits, egress = given
         reject_unused_options(

@@ -5,9 +5,9 @@
     result = plugin.call("count_vowels", "Hello", returns=plugwasm.Measured[str])
     result.value, result.call.guest_seconds, result.call.memory_bytes
 
-    plugwasm.Plugin(path, observe=observing.Trace())     # calls and host calls as lines on stderr
-    plugwasm.Plugin(path, observe=observing.CallLog())   # a record of logging for each call
-    plugwasm.Plugin(path, observe=[A(), B()])            # observers of your own
+    plugwasm.Plugin("count_vowels.wasm", observe=observing.Trace())  # each call, on stderr
+    plugwasm.Plugin("count_vowels.wasm", observe=observing.CallLog())  # a log record for each call
+    plugwasm.Plugin("count_vowels.wasm", observe=[A(), B()])  # observers of your own
 
 A plugin is observed or not from the start, so that all others pay nothing for it. What an observer
 raises is logged, and changes nothing.
