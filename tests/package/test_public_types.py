@@ -25,7 +25,7 @@ MODULES = [plugwasm, *(importlib.import_module(f"plugwasm.{name}") for name in _
 
 ONLY_FOR_PLUGWASM = {
     *("Admitted.__init__", "Admitted.copy", "AsyncOutputs.__init__", "CancelHandle.__init__"),
-    *("CompiledPlugin.from_settings", "CurrentPlugin.__init__"),
+    "CurrentPlugin.__init__",
     *("EgressRequest.__init__", "FunctionType.pointer", "Lease.__init__"),
     *("ManifestPolicy.granted", "debugging.Dumper.__init__"),
 }
