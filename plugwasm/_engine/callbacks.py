@@ -1,11 +1,12 @@
-"""Host callbacks: the way from a guest back into Python.
+"""Host callbacks: how a guest calls back into Python.
 
-A host callback gets the environment that its store was made with as a Python object, not as a key
-to look it up: the C API passes a pointer through, and the pointer is the object. The store does not
-own the environment; whoever owns the store must own the environment as well, and longer.
+A host callback receives the environment of its store as a Python object. The C API passes a pointer
+through to the callback, and the pointer is the address of that object, so nothing is looked up. A
+store does not keep its environment alive: whoever owns the store must also own the environment, and
+must release it last.
 
-An exception of a callback is kept in the environment (`pending`) while the guest is unwound, and
-raised again where the call was made.
+If a callback raises, the exception is kept in the environment (`pending`) while the guest is
+unwound, and reported where the guest was called, as a `HostRaised`.
 
 Decisions: docs/decisions.md, 14.
 """
@@ -38,14 +39,16 @@ _INTERRUPTED = b"ended by the host"
 
 
 class PendingException(Finalizable):
-    """The exception of a host callback while the guest is unwound.
+    """The exception of a host callback, kept while the guest is unwound.
 
-    It is separate from the environment, so that no one has to keep a reference to that.
+    It is an object apart from the environment, so that code which needs only the exception does not
+    keep the environment alive.
 
-    It also keeps a trap and an error ready (`ready`), one of which a callback returns. To make one
-    there would be a call, and after a call CPython may run a signal handler; what that raises would
-    leave the callback, ctypes would drop it and return what the stack holds, and the engine would
-    take that for a pointer. What is left of them when this is freed goes to the next one.
+    It also holds a trap and an error that were made in advance (`ready`); a callback that fails
+    returns one of them. It cannot make one itself: after a call, CPython may run a signal handler,
+    and what that raises would leave the callback. ctypes would drop the exception and return
+    whatever is on the stack, which the engine would take for a pointer. Unused ones are kept for
+    the next object (`_spare_results`).
     """
 
     __slots__ = ("exception", "ready")
@@ -115,7 +118,7 @@ def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
             return lib.wasmtime_error_new(_INTERRUPTED)
 
 
-EPOCH_DEADLINE = EPOCH_CALLBACK(signal_safe(_on_epoch))
+ON_EPOCH = EPOCH_CALLBACK(signal_safe(_on_epoch))
 
 
 def _inner() -> None:
@@ -131,14 +134,14 @@ check_recursion_depth: Callable[[], object] = (
     if sys.version_info < (3, 12)
     else _outer
 )
-"""Call it before any way into Wasm. It raises `RecursionError` if Python could not enter a
-callback, or could not call C from there.
+"""Call this before every entry into Wasm. It raises `RecursionError` unless Python has room to
+enter a callback and to call C from there.
 
-ctypes would print that error, drop it, and return whatever the stack holds to the engine, which
-takes it for the pointer to a trap. From Python 3.12 on, a callback takes two frames. Before, calls
-of C count as well (the way in, the callback, its way out); a check against nested tuples descends
-as many levels, seven with two to spare, at an eighth of the price of as many Python functions (25
-ns).
+In a callback, ctypes would print that error, drop it and return whatever is on the stack, which the
+engine would take for a pointer to a trap. From Python 3.12 on, a callback needs two Python frames:
+`_outer` and `_inner` need as many. Before 3.12, calls of C count too (into Wasm, back into the
+callback, out of it again). `isinstance` with nested tuples recurses in C once per level, with some
+to spare, in 25 ns: an eighth of what Python functions would take.
 """
 
 

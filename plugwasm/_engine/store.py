@@ -9,7 +9,7 @@ import ctypes
 from ctypes import addressof, c_char, c_size_t, c_ubyte, c_uint64, c_void_p
 
 from .._platform.finalizer import Finalizable
-from .callbacks import EPOCH_DEADLINE, check_recursion_depth, take_failure
+from .callbacks import ON_EPOCH, check_recursion_depth, take_failure
 from .ffi import (
     EXTERN_FUNC,
     EXTERN_MEMORY,
@@ -152,7 +152,7 @@ class Store(Finalizable):
         self.context: int = lib.wasmtime_store_context(self.pointer)
         self.context_pointer: c_void_p = c_void_p(self.context)
         lib.wasmtime_context_set_epoch_deadline(self.context, 1)
-        lib.wasmtime_store_epoch_deadline_callback(self.pointer, EPOCH_DEADLINE, environment, None)
+        lib.wasmtime_store_epoch_deadline_callback(self.pointer, ON_EPOCH, environment, None)
 
     def limit(
         self,

@@ -69,10 +69,10 @@ class Guest(Environment):
         "externs",
         "grants",
         "greenlet",
-        "has_fuel_limit",
         "host_context",
         "instances",
         "interceptor",
+        "is_fuelled",
         "kernel",
         "limits",
         "log",
@@ -99,10 +99,10 @@ class Guest(Environment):
         self.config: dict[str, str] = config
         self.deadline: float = NEVER
         self.cancelled: float | bool = False
-        """The very object that is the `deadline` of the cancelled call. Each call has one of its
-        own, so no other call is cancelled.
+        """The `deadline` of the call that was cancelled, compared with `is`; False if none was.
+        Each call makes a float of its own, so a late cancellation cannot end the next call.
         """
-        self.has_fuel_limit: bool = False
+        self.is_fuelled: bool = False
         self.host_context: Any = None
         self.greenlet: tuple[int, int] | None = None
         """The thread and the greenlet of its last call, where there are greenlets."""
@@ -169,8 +169,8 @@ class Guest(Environment):
     def function(self) -> str | None:
         """The export that runs; None while the plugin is being started.
 
-        It is the entry whose first value is its own reference, as it is while it runs. So a call
-        need not note it.
+        Calls do not record it, which would cost time. But a call writes the export's funcref into
+        `values[0]` of its entry, and the status replaces it only when the call ends.
         """
         return next(
             (name for name, (_, values, target, _) in self.entries.items() if values[0] == target),
@@ -198,8 +198,8 @@ class Guest(Environment):
         return None if block is None else block[:most].tobytes()
 
     def memory_bytes(self) -> int | None:
-        """Return the size of all memories that plugins can reach, which is the most that they had;
-        None where the host cannot see them.
+        """Return the size of all memories that the plugin can reach; None if the host cannot see
+        them. It is also their peak, because memories never shrink.
         """
         pages = self.budget.pages(self.kernel.pages())
         return None if pages is None else pages * PAGE
@@ -269,11 +269,10 @@ class Guest(Environment):
         return handle
 
     def memory_of(self, caller: int) -> GuestMemory:
-        """Return the memory of the instance that calls, whoever imported the function that it
-        calls.
+        """Return the memory of the instance that calls a host function.
 
-        Only the engine knows which instance that is, and in which store: functions can be
-            re-exported, put into tables and called by name.
+        Only the engine knows which instance that is, and in which store. It need not be the one
+        that imported the function: functions can be re-exported, and put into tables.
         """
         finder = self.caller_memory
         if finder is None:
@@ -318,8 +317,9 @@ class Guest(Environment):
         """Make a store for one call of a command with these memories (see `MemoryPlan`) and tables,
         with the fuel of the guest's own store.
 
-        The engine counts in each store separately. So the first may have as much as the plugin, and
-        each nested one half of that around it: all together less than twice as much.
+        The engine counts memory for each store separately. So the first such store may have as much
+        as the plugin, and each nested one half as much as the one around it. Together they have
+        less than twice as much as the plugin.
         """
         engine = self.store.engine
         # In another store the engine gives the guest a whole stack again.
@@ -363,8 +363,8 @@ class Guest(Environment):
             )
 
     def describe_shortage(self, denied: int) -> str | None:
-        """Return which memory there was too little of, if a guest that gave up probably did so for
-        that.
+        """Return which memory ran short, as text for an error, if that is probably why the guest
+        gave up; None if it probably is not.
         """
         return self.budget.describe_shortage(self.kernel.pages(), denied)
 

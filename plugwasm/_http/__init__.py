@@ -2,7 +2,6 @@
 
 egress            `Egress`: the application's settings, a value
 policy            which requests are allowed: `allowed_hosts`, ports, methods, sizes, addresses
-policy            decisions about requests, by an `Egress` and a manifest
 client            sends a request, follows redirects, reads the response within limits
 url               URLs and host names in one canonical form
 addresses         which addresses are public

@@ -10,7 +10,7 @@ A request goes only where the policy (`policy`, rules 1 to 3) lets it, carried b
 6. Sizes are counted as bytes arrive, on what a body decodes to; what a peer, a guest or a transport
    announces is only a claim.
 
-Decisions: docs/decisions.md, 9.1.
+Decisions: docs/decisions.md, 9.1 and 9.6.
 """
 
 from __future__ import annotations

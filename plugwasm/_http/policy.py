@@ -1,18 +1,18 @@
 """Which requests one plugin, or one download, may send: hosts, ports, methods, headers, sizes and
 addresses.
 
-1. Nothing is reachable unless `allowed_hosts` grants its host: the manifest's list, and the
-   application's if it has one (`RequestPolicy.check_url`).
+1. A plugin can reach a host only if the manifest's `allowed_hosts` grants it, and the application's
+   too if there is one (`RequestPolicy.check_url`).
 2. A URL is parsed once. The canonical form that is checked is the form that is sent (`url`).
 3. A name is resolved once. All of its addresses must be public (`addresses`), and the address that
    was checked is the one connected to (`RequestPolicy.check_addresses`). An address that is not
    public is reachable only if `allowed_hosts` names it literally ("localhost" names loopback), or
    if `private_addresses` has a network around it.
 
-A policy is made from the application's `Egress`. Like that it has no state: neither connections nor
-counts. `client` sends what was checked here; rules 4 to 6 stand there.
+A policy is made from the application's `Egress` and, like it, has no state: no connections and no
+counts. `client` sends the requests that were checked here, and has rules 4 to 6.
 
-Decisions: docs/decisions.md, 9.4 and 9.6.
+Decisions: docs/decisions.md, 9.1, 9.4 and 29.5.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class RequestPolicy:
         self._application_hosts = application_hosts
         self._manifest_hosts: HostRules | None = None
         self._internal_host: str | None = None
-        """The host that may have a private address although no list names it."""
+        """The host of a download, if it has no dot: it may have a private address."""
         self._schemes = schemes
         self._ports = ports
         self.methods: tuple[str, ...] = methods
@@ -125,11 +125,12 @@ class RequestPolicy:
         )
 
     def for_download(self, host: str, max_bytes: int) -> RequestPolicy:
-        """Return the policy for the download of a module from a host that a manifest names.
+        """Return the policy for downloading a module from `host`, which a manifest names.
 
-        The application's `allowed_hosts` decide if it has some. Else any host is granted, and
-        `host` by its name; if that is one label, and so no name of the Internet, it may have a
-        private address. A download is a GET or a POST, and has a limit of its own on the size.
+        The application's `allowed_hosts` decides, if there is one. Otherwise every host is granted,
+        and `host` literally: if it is "localhost" or an address, that need not be public. If it is
+        a name without a dot, such as a container's, it may have a private address. A download is a
+        GET or a POST, with a size limit of its own.
         """
         hosts, internal = self._application_hosts, None
         if hosts is None:
@@ -154,7 +155,7 @@ class RequestPolicy:
     # ---- checks ----------------------------------------------------------------------
 
     def no_host_error(self) -> EgressDeniedError | None:
-        """Return the error of every request if no host is granted at all; else None."""
+        """Return the error that every request would get because no host is granted, or None."""
         if self._manifest_hosts is not None and not self._manifest_hosts.entries:
             return EgressDeniedError(
                 "the plugin made an HTTP request, but no host is granted to it (`allowed_hosts`)"
@@ -176,6 +177,8 @@ class RequestPolicy:
         lists = self._host_lists()
         for hosts in lists:
             if not hosts.allows(target.host):
+                # Of two lists, the first is the application's. The author of the plugin knows only
+                # the second, the manifest's.
                 whose = "" if hosts is lists[-1] else "the application's "
                 raise EgressDeniedError(
                     f"the host {target.host} is not granted: "
@@ -259,7 +262,10 @@ class RequestPolicy:
         return [x for x in (self._application_hosts, self._manifest_hosts) if x is not None]
 
     def _is_named(self, host: str, address: IPv4Address | IPv6Address) -> bool:
-        """Return whether each list names this address, or "localhost" if it is that host's."""
+        """Return whether every list has this address as a literal entry.
+
+        For the host "localhost", the entry "localhost" stands for its loopback addresses.
+        """
         loopback = address.is_loopback if address.version == 4 else str(address) == "::1"
         names = {str(address), "localhost"} if loopback and host == "localhost" else {str(address)}
         return all(not names.isdisjoint(hosts.literals) for hosts in self._host_lists())

@@ -1,13 +1,14 @@
 """The slots of a pool, and the queue of the callers that wait for one.
 
-A slot is idle, or held by the `Claim` of a caller. Its plugin is made when it is first used, and
-again when the plugin that comes back cannot serve others. A slot that is given back goes to the
-caller that has waited longest.
+A slot is idle, or held by the `Claim` of a caller. Its plugin is made at the first use of the slot,
+and replaced if it comes back unfit for other callers. A slot that is given back goes to the caller
+that has waited longest.
 
-Finalizers and signal handlers may use a pool at any moment, in any thread. So the queue changes by
-single operations of C only (`deque.append`, `deque.remove`), as slots do (see `claim`). Only the
-thread or task of a claim takes a slot for it. A caller that gives one back wakes the first in the
-queue, which also looks by itself from time to time, in case that it was not woken.
+Finalizers and signal handlers may use a pool at any moment, in any thread. So there is no lock: the
+queue is changed only by single operations implemented in C (`deque.append`, `deque.remove`), and so
+are slots (see `claim`). A caller that gives a slot back does not pass it on. It wakes the first in
+the queue, which takes an idle slot itself, and also checks from time to time, in case it was not
+woken.
 
 Decisions: docs/decisions.md, 30.1 and 32.2.
 """
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from .._runtime.plugin import Plugin
 
 POLL_INTERVAL = 0.05
-"""Seconds between two looks of the first in the queue, in case that it was not woken."""
+"""Seconds between two checks by the first caller in the queue, in case it was not woken."""
 QUEUED_POLL_INTERVAL = 5.0
-"""Seconds between two looks of all others in the queue, which may have become the first."""
+"""Seconds between two checks by every other caller in the queue: it may have become the first."""
 
 
 class _PoolDefault:
@@ -80,9 +81,10 @@ class Slots:
         size: The number of slots.
         wait: Seconds that a caller waits at most if it does not say otherwise; None for no limit.
         make: Makes a plugin.
-        refresh: Makes a plugin that comes back as new, and returns False when it cannot be used
-            again. None if plugins need not be as new.
-        is_shared: Whether the code that makes the plugins may keep them.
+        refresh: Resets a plugin that was given back, and returns whether it can be used again. None
+            if plugins are passed on as they are.
+        is_shared: Whether `make` may keep references to the plugins, as an application's `factory`
+            may.
     """
 
     def __init__(
@@ -210,7 +212,7 @@ class Slots:
     # ---- the queue -------------------------------------------------------------------------------
 
     def _enqueue(self, claim: Claim, wake: Callable[[], object]) -> None:
-        """Put `claim` into the queue. `_leave_queue` follows, whatever happens."""
+        """Put `claim` into the queue. The caller must call `_leave_queue` in a `finally`."""
         claim.wake = wake
         self._queue.append(claim)
 
@@ -248,7 +250,7 @@ class Slots:
     # ---- giving it back --------------------------------------------------------------------------
 
     def release(self, claim: Claim) -> None:
-        """Give the slot to the next in the queue. Releasing twice is allowed."""
+        """Give the slot back and wake the first caller in the queue. Releasing twice is allowed."""
         slot = claim.slot
         if slot is None:
             slot = self._slot_of(claim)
@@ -268,7 +270,7 @@ class Slots:
                     slot.plugin.close()
 
     def _slot_of(self, claim: Claim) -> Slot | None:
-        """Find the slot of a claim that was interrupted before it could store it."""
+        """Find the slot of a claim whose `claim.slot` was not set, because of an interruption."""
         return next((slot for slot in self._slots if slot.holder() is claim), None)
 
     def _restore(self, slot: Slot) -> None:
@@ -324,9 +326,9 @@ class Slots:
         return plugin
 
     def lend(self, slot: Slot) -> Plugin:
-        """Return the plugin of a slot like `plugin`, to a caller that may keep and change it."""
+        """As `plugin`, for a caller that may keep the plugin and change it."""
         plugin = self.plugin(slot)
-        if not slot.was_lent:
+        if not slot.was_lent:  # `_restore` has not ended its leases so far
             slot.was_lent = True
             plugin._end_lease()
         return plugin
@@ -355,10 +357,11 @@ class Slots:
         )
 
     def _check_self_wait(self, claim: Claim, wait: float | None, waiting: CallerWait) -> None:
-        """Raise if all slots belong to the calls that wait for this one.
+        """Raise an error if no slot can come back before this wait ends.
 
-        These slots come back only when the calls go on. Other plugins that this thread or task has
-        on lease might be given back by another one, so they count only where the wait has no end.
+        That is so if each slot is held by a call that waits for this one (see `CallerWait`). A slot
+        that this thread or task holds as a lease counts as well, but only if the wait has no limit:
+        another thread or task might give it back.
         """
         for slot in self._slots if waiting.callers else ():
             holder, plugin = slot.holder(), slot.plugin

@@ -239,8 +239,8 @@ def read_outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
     """
     deadline = guest.deadline
     guest.deadline, guest.cancelled = NEVER, False
-    left = guest.store.fuel() if guest.has_fuel_limit else 0
-    if guest.has_fuel_limit:
+    left = guest.store.fuel() if guest.is_fuelled else 0
+    if guest.is_fuelled:
         guest.store.set_fuel(left + _FUEL_OF_FAILURE)
     try:
         return guest.kernel.read_failure()
@@ -248,7 +248,7 @@ def read_outcome(guest: Guest) -> tuple[int, int, bytes, int, int, int]:
         raise failure.exception from None
     finally:
         guest.deadline = deadline  # which holds for what is made of the output
-        if guest.has_fuel_limit:
+        if guest.is_fuelled:
             guest.store.set_fuel(left)
 
 

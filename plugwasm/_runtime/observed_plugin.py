@@ -39,7 +39,7 @@ class Observed(_Observable):
         return self._instrumentation.time_start(super()._start, host_context, until)
 
     def _clean_up_call(self, guest: Guest, function_name: str) -> None:
-        is_fuelled = guest.has_fuel_limit  # not if the call ended before it began
+        is_fuelled = guest.is_fuelled  # not if the call ended before it began
         self._instrumentation.settle(guest)
         super()._clean_up_call(guest, function_name)
         if is_fuelled:

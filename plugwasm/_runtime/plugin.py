@@ -77,7 +77,7 @@ class Plugin(AbstractPlugin):
             removes a key.
         vars: The plugin's initial vars, which it has again after `reset`. Names are text, or bytes,
             because they need not be UTF-8.
-        observe: As for `CompiledPlugin`, besides the observers of that.
+        observe: Observers of this plugin, in addition to those of its `CompiledPlugin`.
 
     Raises:
         Error: As `CompiledPlugin`.
@@ -153,26 +153,26 @@ class Plugin(AbstractPlugin):
             function_name: The name of the export.
             data: The input: text (sent as UTF-8), bytes or any object with the buffer protocol (as
                 they are), anything else as JSON.
-            parse: Makes the result of the output, which it gets as bytes; the bytes themselves if
-                not given. None for a read-only view of the plugin's memory, without a copy; it can
-                be used until the plugin's next call.
+            parse: A function that makes the result from the output, which is bytes. By default the
+                result is these bytes. With None it is a read-only view of the plugin's memory
+                instead of a copy, and can be used until the plugin's next call.
             host_context: Any object; host functions find it in `CurrentPlugin.host_context`.
             returns: The type of the result, instead of `parse`: str for UTF-8 text, bytes as they
                 are, anything else from JSON. `type(None)` for an output that is empty or `null`.
-            codec: Makes the input of `data`, and with `returns` the result of the output, whatever
-                their types (`plugwasm.codecs`). Empty bytes remain an empty input.
+            codec: Encodes `data`, whatever its type, and decodes the output if `returns` is given
+                (`plugwasm.codecs`). Empty bytes remain an empty input.
 
         Returns:
-            The output, as `parse` made it, or a value of the type `returns`.
+            What `parse` made of the output, or a value of the type `returns`.
 
         Raises:
             FunctionNotFoundError, SignatureError: There is no such export, or it cannot be called.
             OutputError: The output is not of the type `returns`.
             TypeError: `data` cannot be sent, or nothing can be converted to `returns`.
-            BusyError: It is called from inside of a call of it, and would wait for itself; or
-                another greenlet of the thread is in a call.
-            TimeoutError: Its deadline passed, also while it waited for another call to end: then it
-                has not begun.
+            BusyError: The plugin is called from inside one of its own calls, so the call would wait
+                for itself; or another greenlet of the thread is in a call.
+            TimeoutError: The deadline passed. If it passed while the call waited for another one to
+                end, the guest was not entered.
             ClosedError: The plugin was closed.
             GuestError: The guest reported an error.
             TrapError, ExitError, CancelledError, OutOfMemoryError, OutOfFuelError,
@@ -183,8 +183,8 @@ class Plugin(AbstractPlugin):
 
             data, parse = prepare_typed_call(function_name, data, parse, returns, codec, self.name)
         try:
-            # The lock of a plugin: deleting an attribute is atomic, and unlike a call it cannot be
-            # separated from the `try` by a signal handler.
+            # This is the plugin's lock. Deleting an attribute is atomic, and it is no call: after a
+            # call, a signal handler could raise between the lock and the `try` that releases it.
             del self._idle
         except AttributeError:
             queued_call = QueuedCall(self, self, function_name)
@@ -243,7 +243,7 @@ class Plugin(AbstractPlugin):
                 try:
                     error = invoke()
                 except BaseException:
-                    # Of a signal handler, right after the call: how the call ended is unknown.
+                    # A signal handler raised right after the call. How the call ended is unknown.
                     self._drop_instance()
                     raise
             finally:
@@ -290,7 +290,7 @@ class Plugin(AbstractPlugin):
 
     def _begin_queued_call(self, queued_call: QueuedCall) -> None:
         super()._begin_queued_call(queued_call)
-        self._entries.clear()  # so that the call is prepared, and takes its deadline from there
+        self._entries.clear()  # so that `call` goes through `_prepare`, which sets this deadline
 
     def _prepare(self, function_name: str, host_context: object) -> Guest:
         """Make an instance if there is none, and check that the export can be called."""
@@ -357,7 +357,7 @@ class Plugin(AbstractPlugin):
                 del reason
         finally:
             ticker.running.pop(guest, None)
-            if self._instance is None:
+            if self._instance is None:  # it failed; the name `_start` makes this drop the guest
                 self._clean_up_call(guest, "_start")
         return guest
 
@@ -371,10 +371,10 @@ class Plugin(AbstractPlugin):
 
     def _refill_fuel(self, guest: Guest) -> None:
         """Refill the fuel, unless that was done when the instance was made for this call."""
-        if not guest.has_fuel_limit:
+        if not guest.is_fuelled:
             assert self._fuel_limit is not None
             guest.store.set_fuel(self._fuel_limit)
-            guest.has_fuel_limit = True
+            guest.is_fuelled = True
 
     def _clean_up_call(self, guest: Guest, function_name: str) -> None:
         """Undo what was set for one call."""
@@ -382,7 +382,7 @@ class Plugin(AbstractPlugin):
         guest.flush(function_name)
         if self._fuel_limit is not None:
             self._fuel_used = self._fuel_limit - guest.store.fuel()
-            guest.has_fuel_limit = False
+            guest.is_fuelled = False
         if function_name == "_start":
             self._drop_instance()
 
@@ -402,10 +402,11 @@ class Plugin(AbstractPlugin):
     ) -> None:
         """Raise the exception that the call ended with.
 
-        Return if the call was unwound but ended well; then the output is in `entry.values`.
+        Return if the guest was unwound by `exit(0)`, which is no failure. Then the position of the
+        output is in `entry.values`.
         """
         if error or entry.trapped:
-            # First of all, so that not even a signal handler's exception lets it be used again.
+            # This comes first: if a signal handler raises below, the instance is gone already.
             self._drop_instance()
             try:
                 entry.fail(error, guest.pending)
@@ -433,14 +434,13 @@ class Plugin(AbstractPlugin):
                     self._post_mortem(reason, guest)
                 raise reason from reason.__cause__
         finally:
-            # Or the traceback would hold the instance until the next garbage collection.
+            # Otherwise the exception, its traceback and this frame would form a cycle, which would
+            # keep the instance alive until the next garbage collection.
             del reason, failure
 
     def _drop_instance(self) -> None:
-        """Drop the instance. The next call makes a new one; views of its memory keep what they
-        need.
-        """
-        # First of all: a signal handler may raise after a call, such as those that follow.
+        """Drop the instance. The next call makes a new one. Views of its memory stay valid."""
+        # This comes first, because a signal handler may raise after each of the calls below.
         self._guest = self._instance = None
         self._entries.clear()
         self._kernel_entries.clear()
@@ -448,8 +448,8 @@ class Plugin(AbstractPlugin):
     def _cancel(self, thread: int | None = None) -> bool:
         """Cancel the call under way and all that wait, or only those of a thread.
 
-        The call to cancel is identified first, by the object that is its deadline: if it ends
-        meanwhile, the next call has another.
+        The running call is identified by its deadline object (see `Guest.cancelled`). If it ends
+        before the guest notices, the next call has another one and is not cancelled.
 
         Returns:
             False when there is no such call.
