@@ -155,6 +155,8 @@ class Plan:
         self.main_pages = self.main.module.defined_memories[1]
         self.resident_bytes = sum(unit.module.resident_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
+        self.initial_state_bytes = sum(unit.module.state_bytes for unit in present)
+        """Of the instances made at the start. Those of commands are made and counted later."""
         tables = sum(unit.module.defined_tables for unit in present)
         if any(
             unit.module.defined_tables and not unit.has_own_store
@@ -174,7 +176,7 @@ class Plan:
         """
         store = guest.store
         guest.limit_memory(self.memory)
-        guest.state_bytes = self.state_bytes
+        guest.state_bytes = self.initial_state_bytes
         kernel = store.instantiate(
             self.kernel, store.make_import(_MAY_GROW_HOST, guest), guest.pending
         )

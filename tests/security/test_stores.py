@@ -420,10 +420,10 @@ def test_command_host_functions_made_once() -> None:
     with plugwasm.Plugin(plugin, wasi=True) as made:
         made.call("f")
         assert made._guest is not None
-        before = len(made._guest.items)
+        before = len(made._guest.externs)
         for _ in range(4):
             made.call("f")
-        assert len(made._guest.items) == before
+        assert len(made._guest.externs) == before
 
 
 # ---- stacks that cannot be looked at ---------------------------------------------------------------------------------------------------
