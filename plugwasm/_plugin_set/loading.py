@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 
 from .._manifest.files import format_path
-from .._manifest.limits import effective_limits
 from .._manifest.messages import truncate
 from .._manifest.resolve import PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
@@ -209,7 +208,7 @@ class Loader:
         )
         if isinstance(requested, PluginSpec):
             # The limit is no longer the share of the time for compiling.
-            loaded.compiled.limits = effective_limits(self._policy.limits, requested)
+            loaded.compiled.limits = self._policy.limits_of(requested)
         return loaded
 
 

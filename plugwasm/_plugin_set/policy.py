@@ -6,7 +6,7 @@ Decisions: docs/decisions.md, 21.3.
 from __future__ import annotations
 
 from .._host.options import check_list
-from .._manifest.limits import Limits
+from .._manifest.limits import Limits, effective_limits
 from .._manifest.policy import MAX_MODULES, ManifestPolicy
 from .._manifest.resolve import Admitted, PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
@@ -77,6 +77,11 @@ class SetPolicy:
             config=None,
             limits=self.limits,
         )
+
+    def limits_of(self, requested: PluginSpec) -> Limits:
+        """Return the limits of a plugin: those of the policy that admitted it, or of the set."""
+        limits = requested.limits if isinstance(requested, Admitted) else self.limits
+        return effective_limits(limits, requested)
 
     def compile(
         self, name: str, requested: PluginSpec, seconds: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -318,8 +319,12 @@ def test_set_runs_admitted_manifest(server: Server) -> None:
         with PluginSet(
             given, egress=Egress(allowed_hosts=["127.0.0.1"]), isolated=isolated
         ) as plugins:
+            timeouts = {plugin.name: plugin.timeout for plugin in plugins.describe()}
+            assert timeouts == {"spinning": 0.2, "fetching": 0.2}
+            start = time.monotonic()
             with pytest.raises(TimeoutError):
                 plugins.call("spinning", "spin")
+            assert time.monotonic() - start < 20
             with pytest.raises(plugwasm.Error):
                 plugins.call("fetching", "fetch", json.dumps({"url": server.url}))
     assert server.requests == []
