@@ -47,6 +47,7 @@ IN_A_CHILD = ("modules", "guests", "linked", "batches")
 
 @pytest.mark.parametrize("seed", [1, None], ids=["the same seed", "a new seed"])
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_a_short_run_finds_nothing(name: str, seed: int | None) -> None:
     subject = harness(name)
     seed = random.randrange(2**31) if seed is None else seed

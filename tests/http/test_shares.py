@@ -112,6 +112,7 @@ def test_lookups_use_share_of_plugin(server: Server, names: Resolver, module: st
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
+@pytest.mark.slow
 def test_recreated_plugin_keeps_its_share(server: Server, names: Resolver) -> None:
     """A plugin that is made anew for each call has no share for each."""
     for index in range(connection._MAX_LOOKUPS + 10):
@@ -122,6 +123,7 @@ def test_recreated_plugin_keeps_its_share(server: Server, names: Resolver) -> No
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
+@pytest.mark.slow
 def test_many_plugins_leave_room(server: Server, names: Resolver) -> None:
     """Many plugins that mean harm leave something to others."""
 
@@ -148,6 +150,7 @@ def test_tenants_have_a_share_each(server: Server, names: Resolver) -> None:
         assert send(other, by_name(server, "plugin.test")) == b"served"
 
 
+@pytest.mark.slow
 def test_lookup_counts_until_thread_ends(server: Server, names: Resolver) -> None:
     """A lookup counts until its thread ends and no longer."""
     with client("*", "127.0.0.1", timeout_ms=200) as plugin:
@@ -188,6 +191,7 @@ def test_waiting_lookup_gets_free_room(server: Server, names: Resolver) -> None:
     assert waiting.result() == b"served"
 
 
+@pytest.mark.slow
 def test_total_lookups_are_limited(names: Resolver) -> None:
     """There is an end to lookups also of owners without number."""
     for index in range(connection._MAX_LOOKUPS + 20):
@@ -394,6 +398,7 @@ def test_single_plugin_has_all_places() -> None:
     assert held.most == 3
 
 
+@pytest.mark.slow
 def test_plugins_take_turns_by_rate() -> None:
     """Plugins take turns also where only the rate is limited."""
     held = Held()

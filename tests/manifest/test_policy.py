@@ -319,7 +319,7 @@ def test_set_runs_admitted_manifest(server: Server) -> None:
         with PluginSet(
             given, egress=Egress(allowed_hosts=["127.0.0.1"]), isolated=isolated
         ) as plugins:
-            timeouts = {plugin.name: plugin.timeout for plugin in plugins.describe()}
+            timeouts = {plugin.name: plugin.grants.timeout for plugin in plugins.describe()}
             assert timeouts == {"spinning": 0.2, "fetching": 0.2}
             start = time.monotonic()
             with pytest.raises(TimeoutError):

@@ -183,6 +183,7 @@ document = json.dumps({"url": f"http://localhost:{port}/"})
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.04, 0.06, 0.1])
+@pytest.mark.slow
 def test_fork_during_first_request(delay: float) -> None:
     """A child forked while the first request begins makes requests."""
     program = f"""{HTTP}
@@ -276,6 +277,7 @@ for _ in range(5):
     said(program)
 
 
+@pytest.mark.slow
 def test_fork_while_threads_are_busy() -> None:
     """Children forked while threads trap start and compile do all of that."""
     program = """

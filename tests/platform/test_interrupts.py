@@ -249,6 +249,7 @@ print(came > 5)
         "pool+new+record,pool+new+record+reload",
     ],
 )
+@pytest.mark.slow
 def test_handler_uses_what_it_interrupts(who: str, tmp_path: Path) -> None:
     """A signal handler may use what it interrupts."""
     assert run(HANDLERS, who, str(tmp_path / "plugins")) == "True\n"
@@ -369,6 +370,7 @@ print("well")
 """
 
 
+@pytest.mark.slow
 def test_garbage_collection_anywhere() -> None:
     """The garbage collector may find leases, maps and plugins in the middle of anything."""
     assert run(COLLECTED) == "well\n"
@@ -474,6 +476,7 @@ print("well")
 
 @pytest.mark.parametrize("when", ["before", "at once", "later"])
 @pytest.mark.parametrize("then", ["running", "idle"])
+@pytest.mark.slow
 def test_interrupt_while_ticker_starts(when: str, then: str) -> None:
     """An interrupt while the thread that ticks is started ends no later deadline."""
     assert run(INTERRUPTED_START, when, then) == "well\n"

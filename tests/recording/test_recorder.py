@@ -48,6 +48,7 @@ def test_size_limit_ends_recording() -> None:
             Recorder(max_bytes=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_size_limit_holds_for_any_plugin() -> None:
     """A recording holds no more than its size whatever the plugin has it take down."""
     asks = """(local $i i32) (loop $next

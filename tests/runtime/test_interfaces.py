@@ -630,6 +630,7 @@ def use(plugin: Plugin, isolated: IsolatedPlugin, item: type[Item]) -> None:
 """
 
 
+@pytest.mark.slow
 def test_mypy_strict(tmp_path: Path) -> None:
     """mypy sees the types and the mistakes in strict mode."""
     (tmp_path / "program.py").write_text(PROGRAM)

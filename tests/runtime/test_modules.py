@@ -370,6 +370,7 @@ print(in_child(work, 30))
 
 
 @forks
+@pytest.mark.slow
 def test_threads_read_first_manifest() -> None:
     """Threads that read the first manifest of a process at once do not crash it."""
     script = """

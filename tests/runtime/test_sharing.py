@@ -227,6 +227,7 @@ def test_wait_ends_at_deadline(kind: Any) -> None:
 
 
 @kinds
+@pytest.mark.slow
 def test_deadline_includes_wait(kind: Any) -> None:
     """The deadline counts from when it began to wait."""
     with backs(lambda: time.sleep(1.5), kind, timeout=2.0) as plugin:
