@@ -138,34 +138,36 @@ class Plan:
             {source for unit in self.units for source in unit.sources if isinstance(source, str)}
         )
         self.kernel_exports = tuple(map(ExportName, self.kernel_names))
-        present = [unit for unit in self.order if unit is self.main or not unit.is_command]
-        counts = [unit.module.defined_memories for unit in present]
-        count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
-        if any(
-            unit.module.defined_memories[0] and not unit.has_own_store
+        self.initial_units = [
+            unit for unit in self.order if unit is self.main or not unit.is_command
+        ]
+        """The units with an instance from the start. The others are commands."""
+        initial = [unit.module for unit in self.initial_units]
+        # Instances of these commands stay in the plugin's store, each with memories and tables.
+        staying = [
+            unit.module
             for unit in self.order
-            if unit not in present
-        ):
-            count += (
-                limits or DEFAULT_LIMITS
-            ).memories  # instances of those commands stay, and each has memories
+            if unit.is_command and unit is not self.main and not unit.has_own_store
+        ]
+        bounds = limits or DEFAULT_LIMITS
+        counts = [module.defined_memories for module in initial]
+        count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
+        if any(module.defined_memories[0] for module in staying):
+            count += bounds.memories
         count += any(_has_heap(unit.module, limits) for unit in self.units)
         total = sum(total for _, total, _ in counts)
         self.first_pages = INITIAL_PAGES + total
         self.main_pages = self.main.module.defined_memories[1]
         self.resident_bytes = sum(unit.module.resident_bytes for unit in self.units)
         self.state_bytes = sum(unit.module.state_bytes for unit in self.order)
-        self.initial_state_bytes = sum(unit.module.state_bytes for unit in present)
+        self.initial_state_bytes = sum(module.state_bytes for module in initial)
         """Of the instances made at the start. Those of commands are made and counted later."""
-        tables = sum(unit.module.defined_tables for unit in present)
-        if any(
-            unit.module.defined_tables and not unit.has_own_store
-            for unit in self.order
-            if unit not in present
-        ):
-            tables = (limits or DEFAULT_LIMITS).tables  # likewise
-        watched = next((found for unit in present if (found := _visible_memory(unit))), None)
-        self.memory = MemoryPlan(limits or DEFAULT_LIMITS, (count, total, largest), watched, tables)
+        tables = sum(module.defined_tables for module in initial)
+        if any(module.defined_tables for module in staying):
+            tables = bounds.tables
+        visible = map(_visible_memory, self.initial_units)
+        watched = next((memory for memory in visible if memory), None)
+        self.memory = MemoryPlan(bounds, (count, total, largest), watched, tables)
         for unit in self.order:
             _check_start(unit, unit is self.main)
 
@@ -185,12 +187,11 @@ class Plan:
         guest.externs.update(
             zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True)
         )
-        for unit in self.order:
-            if not (unit.is_command and unit is not self.main):
-                instance = _instantiate(unit, guest)
-                guest.instances[unit.index] = instance
-                if unit is not self.main and "_initialize" in unit.module.exports:
-                    _run(unit, instance, "_initialize", guest)
+        for unit in self.initial_units:
+            instance = _instantiate(unit, guest)
+            guest.instances[unit.index] = instance
+            if unit is not self.main and "_initialize" in unit.module.exports:
+                _run(unit, instance, "_initialize", guest)
         self._start(guest)
         return guest.instances[self.main.index]
 
