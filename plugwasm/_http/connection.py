@@ -71,6 +71,7 @@ def resolve_host(
     """
     import threading
 
+    from .._platform.fork import ResolverUse
     from .lookups import Lookup
 
     if is_address(host):
@@ -82,7 +83,8 @@ def resolve_host(
 
     def ask() -> None:
         try:
-            answers.append(look_up(host, port))
+            with ResolverUse():
+                answers.append(look_up(host, port))
         except Exception as error:
             failures.append(error)
         finally:

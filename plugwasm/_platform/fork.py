@@ -1,4 +1,4 @@
-"""Wait at a fork until no other thread is importing a module.
+"""Wait at a fork until no other thread is importing a module or entering the system's resolver.
 
 A thread that imports a module holds that module's lock; a forked child has the lock but not the
 thread. Many modules are imported on first use so that a process starts fast, and a child would wait
@@ -13,7 +13,16 @@ Invariants, for the modules that plugins may need (the standard library and the 
 2. Where that was not enough, the child drops what the others had begun: the locks, and the
    half-imported modules with their submodules. It imports them anew.
 
-Decisions: docs/decisions.md, 33.2.
+The C library's resolver has locks of the same kind. It holds them while it reads its configuration
+and loads its modules, in a first lookup; later it waits for the network without them. So
+
+3. a fork waits for lookups (`ResolverUse`) that are younger than `LOOKUP_SECONDS` seconds;
+4. no lookup begins between that wait and the end of the fork.
+
+All of this is registered when the package is imported. A hook that is registered while a fork
+waits is not called for that fork.
+
+Decisions: docs/decisions.md, 33.2 and 33.10.
 """
 
 from __future__ import annotations
@@ -22,7 +31,7 @@ import os
 import sys
 from time import monotonic
 
-from .native_threads import get_ident, sleep
+from .native_threads import RLock, get_ident, sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +55,7 @@ PACKAGES = frozenset(
     )
 )
 WAIT_SECONDS = 2.0
+LOOKUP_SECONDS = 0.5
 _LAST_PATIENCE = 0.1
 _POLL_INTERVAL = 0.001
 _PAIRED_LOCKS = (("logging", "_lock"), ("concurrent.futures.thread", "_global_shutdown_lock"))
@@ -55,6 +65,30 @@ fork, Python calls only the second half.
 
 _absent_locks: list[tuple[str, str]] = []
 """Those of them that did not exist when a fork began."""
+
+
+class ResolverUse:
+    """Mark a thread as one that is in the system's resolver: `with ResolverUse(): …`."""
+
+    def __enter__(self) -> None:
+        with _resolver.lock:
+            _resolver.entered[self] = monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        _resolver.entered.pop(self, None)
+
+
+class _Resolver:
+    """The threads of this process that are in the system's resolver."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()  # re-entrant: a signal handler may fork
+        """Held by a thread that is about to enter, and by a fork."""
+        self.forks = 0
+        self.entered: dict[ResolverUse, float] = {}
+
+
+_resolver = _Resolver()
 
 
 def _import_locks() -> Iterator[tuple[str, Any]]:
@@ -86,11 +120,15 @@ def before_fork() -> None:
 def before_fork_last() -> None:
     """Wait once more, after the other hooks of this package, some of which let imports begin.
 
-    The wait is short, because those hooks have taken locks.
+    The waits are short, because those hooks have taken locks.
     """
     global _absent_locks
     absent, _absent_locks = _absent_locks, []
     _wait(_LAST_PATIENCE)
+    _resolver.forks += 1
+    _resolver.lock.acquire()
+    while any(monotonic() - since < LOOKUP_SECONDS for since in list(_resolver.entered.values())):
+        sleep(_POLL_INTERVAL)
     for name, lock in absent:
         if (made := getattr(sys.modules.get(name), lock, None)) is not None:
             made.acquire()
@@ -100,6 +138,21 @@ def _wait(seconds: float) -> None:
     end = monotonic() + seconds
     while others_import() and monotonic() < end:
         sleep(_POLL_INTERVAL)
+
+
+def _after_fork_in_parent() -> None:
+    if not _resolver.forks:
+        return  # the fork began before this module was imported
+    _resolver.forks -= 1
+    try:
+        _resolver.lock.release()
+    except RuntimeError:
+        pass  # a signal handler raised before it was taken
+
+
+def _after_fork_in_child_first() -> None:
+    global _resolver
+    _resolver = _Resolver()
 
 
 def after_fork_in_child() -> None:
@@ -130,4 +183,8 @@ def register_last() -> None:
     registers hooks.
     """
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=before_fork_last)
+        os.register_at_fork(
+            before=before_fork_last,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child_first,
+        )

@@ -199,6 +199,36 @@ thread.join()
     said(program)
 
 
+@pytest.mark.parametrize(("seconds", "waited"), [(0.2, True), (8, False)])
+def test_fork_during_lookup(seconds: float, waited: bool) -> None:
+    """A fork waits for the system's resolver, but not for the network.
+
+    The resolver of the C library holds a lock while it loads its modules (seen with glibc 2.43).
+    """
+    program = f"""{HTTP}
+from plugwasm._http import connection
+begun, ended = threading.Event(), threading.Event()
+def look_up(host, port):
+    begun.set()
+    time.sleep({seconds})
+    ended.set()
+    return ["127.0.0.1"]
+connection.look_up = look_up
+first, second = plugwasm.Plugin(manifest), plugwasm.Plugin(manifest)
+thread = threading.Thread(target=first.call, args=("get", document))
+thread.start()
+begun.wait()
+def work():
+    assert ended.is_set() == {waited}
+    connection.look_up = lambda host, port: ["127.0.0.1"]
+    assert second.call("get", document) == b"ok"
+forked(work)
+forked(work)
+thread.join()
+"""
+    said(program)
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.003, 0.01])
 @pytest.mark.parametrize(
     "use",
