@@ -1,24 +1,18 @@
 /* The test plugin of the conformance suite in C, without a C library. */
-#include "pdk/extism.h"
+#include "plugwasm.h"
 
-PDK_HOST("get_log_level") int32_t host_get_log_level(void);
-PDK_HOST("log_trace") void host_log_trace(handle text);
-#define USER(name) PDK_IMPORT("extism:host/user", name) extern
-USER("host_i32") int32_t host_i32(int32_t);
-USER("host_i64") int64_t host_i64(int64_t);
-USER("host_f32") float host_f32(float);
-USER("host_f64") double host_f64(double);
-USER("host_text") handle host_text(handle);
-USER("host_bytes") handle host_bytes(handle);
-PDK_IMPORT("conformance:host", "host_other") extern void host_other(void);
+PDK_HOST_FUNCTION("host_i32") int32_t host_i32(int32_t);
+PDK_HOST_FUNCTION("host_i64") int64_t host_i64(int64_t);
+PDK_HOST_FUNCTION("host_f32") float host_f32(float);
+PDK_HOST_FUNCTION("host_f64") double host_f64(double);
+PDK_HOST_FUNCTION("host_text") pdk_handle host_text(pdk_handle);
+PDK_HOST_FUNCTION("host_bytes") pdk_handle host_bytes(pdk_handle);
+PDK_IMPORT("conformance:host", "host_other") void host_other(void);
 
-/* The whole input, with a null character after it. */
-static char *input(size_t *size) {
-    pdk_arena_reset();
-    char *bytes = pdk_input_all(size), *end = pdk_take(1);
-    if (!bytes || !end) __builtin_trap();
-    bytes[*size] = 0;
-    return bytes;
+/* The whole input; memory of the call before is let go. */
+static pdk_bytes input(void) {
+    pdk_reset();
+    return pdk_input_all();
 }
 
 /* Ends the first line in place, and returns what follows it. */
@@ -36,21 +30,19 @@ static int64_t parse(const char *text) {
 }
 
 static int32_t output_number(int64_t value) {
-    char text[24], *end = text;
-    if (value < 0) *end++ = '-';
-    end = pdk_put_u64(end, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
-    return pdk_output(text, (size_t)(end - text));
+    char text[24];
+    return pdk_output(text, (size_t)(pdk_put_i64(text, value) - text));
 }
 
-PDK_EXPORT("echo") int32_t echo(void) {
-    size_t size;
-    char *bytes = input(&size);
-    return pdk_output(bytes, size);
+PDK_FUNCTION(echo) {
+    pdk_bytes bytes = input();
+    return pdk_output(bytes.data, bytes.size);
 }
 
-PDK_EXPORT("utf8") int32_t utf8(void) {
-    size_t size, i = 0;
-    uint8_t *text = (uint8_t *)input(&size);
+PDK_FUNCTION(utf8) {
+    pdk_bytes bytes = input();
+    uint8_t *text = (uint8_t *)bytes.data;
+    size_t size = bytes.size, i = 0;
     int64_t count = 0;
     for (; i < size; count++) {
         uint8_t lead = text[i++];
@@ -67,132 +59,114 @@ PDK_EXPORT("utf8") int32_t utf8(void) {
     return output_number(count);
 }
 
-PDK_EXPORT("count_vowels") int32_t count_vowels(void) {
+PDK_FUNCTION(count_vowels) {
     static char vowels[256], json[2000];
     uint64_t n = pdk_config("vowels", vowels, sizeof vowels - 1), total = 0, count = 0;
     if (n >= sizeof vowels) return pdk_fail("too many vowels");
     if (!n) n = (uint64_t)(pdk_put(vowels, "aeiouAEIOU") - vowels);
-    size_t size;
-    char *text = input(&size);
-    for (size_t i = 0; i < size; i++)
-        for (size_t k = 0; k < n; k++) count += text[i] == vowels[k];
+    pdk_bytes text = input();
+    for (size_t i = 0; i < text.size; i++)
+        for (size_t k = 0; k < n; k++) count += text.data[i] == vowels[k];
     pdk_var("total", &total, sizeof total);
     total += count;
     pdk_var_set("total", &total, sizeof total);
     char *end = pdk_put_u64(pdk_put(json, "{\"count\": "), count);
     end = pdk_put_u64(pdk_put(end, ", \"total\": "), total);
-    end = pdk_put(pdk_put_json(pdk_put(end, ", \"vowels\": \""), vowels, (size_t)n), "\"}");
+    end = pdk_put(pdk_put_json(pdk_put(end, ", \"vowels\": "), vowels, (size_t)n), "}");
     return pdk_output(json, (size_t)(end - json));
 }
 
-static int32_t output_value(handle block) {
-    if (!block) return pdk_output("unset", 5);
-    size_t size = (size_t)host_length(block);
+static int32_t output_value(pdk_handle block) {
+    if (!block) return pdk_output_text("unset");
+    size_t size = (size_t)pdk_size(block);
     char *value = pdk_take(size + 1);
     value[0] = '=';
-    pdk_take_in(block, value + 1, size);
+    pdk_read_take(block, value + 1, size);
     return pdk_output(value, size + 1);
 }
 
-PDK_EXPORT("config_get") int32_t config_get(void) {
-    size_t size;
-    return output_value(host_config_get(pdk_string(input(&size))));
+PDK_FUNCTION(config_get) { return output_value(extism_config_get(pdk_text(input().data))); }
+
+PDK_FUNCTION(var_get) { return output_value(extism_var_get(pdk_text(input().data))); }
+
+PDK_FUNCTION(var_set) {
+    pdk_bytes line = input();
+    char *value = next_line(line.data);
+    pdk_var_set(line.data, value, line.size - (size_t)(value - line.data));
+    return 0;
 }
 
-PDK_EXPORT("var_get") int32_t var_get(void) {
-    size_t size;
-    return output_value(host_var_get(pdk_string(input(&size))));
+PDK_FUNCTION(var_delete) {
+    pdk_var_delete(input().data);
+    return 0;
 }
 
-PDK_EXPORT("var_set") int32_t var_set(void) {
-    size_t size;
-    char *name = input(&size), *value = next_line(name);
-    pdk_var_set(name, value, size - (size_t)(value - name));
-    return pdk_output("", 0);
+PDK_FUNCTION(fail) {
+    char *code = input().data, *message = next_line(code);
+    return pdk_fail_with((int32_t)parse(code), message);
 }
 
-PDK_EXPORT("var_delete") int32_t var_delete(void) {
-    size_t size;
-    host_var_set(pdk_string(input(&size)), 0);
-    return pdk_output("", 0);
-}
-
-PDK_EXPORT("fail") int32_t fail(void) {
-    size_t size;
-    char *code = input(&size), *message = next_line(code);
-    pdk_fail(message);
-    return (int32_t)parse(code);
-}
-
-PDK_EXPORT("panic") int32_t panic(void) { __builtin_trap(); }
+PDK_FUNCTION(panic) { __builtin_trap(); }
 
 PDK_EXPORT("log") int32_t log_message(void) {
-    size_t size;
-    char *level = input(&size);
-    handle text = pdk_string(next_line(level));
-    switch (*level) {
-    case 't': host_log_trace(text); break;
-    case 'd': host_log_debug(text); break;
-    case 'i': host_log_info(text); break;
-    case 'w': host_log_warn(text); break;
-    default: host_log_error(text);
+    char *level = input().data, *message = next_line(level);
+    pdk_log(*level == 't'   ? PDK_TRACE
+            : *level == 'd' ? PDK_DEBUG
+            : *level == 'i' ? PDK_INFO
+            : *level == 'w' ? PDK_WARN
+                            : PDK_ERROR,
+            message);
+    return 0;
+}
+
+/* The value of a header in the host's JSON; enough for the table. */
+static char *find_header(char *json, const char *key) {
+    for (; *json; json++) {
+        size_t n = 0;
+        while (key[n] && json[n] == key[n]) n++;
+        if (key[n]) continue;
+        for (json += n; *json == ':' || *json == ' '; json++) {}
+        char *value = ++json;
+        while (*json && *json != '"') json++;
+        *json = 0;
+        return value;
     }
-    return pdk_output("", 0);
+    return NULL;
 }
 
-/* Text of a JSON string, quoted. */
-static char *put_string(char *to, const char *text) {
-    return pdk_put(pdk_put_json(pdk_put(to, "\""), text, pdk_length(text)), "\"");
-}
-
-PDK_EXPORT("http") int32_t http(void) {
-    size_t size;
-    char *method = input(&size), *url = next_line(method), *line = next_line(url), *json = pdk_take(6 * size + 100);
-    char *end = put_string(pdk_put(put_string(pdk_put(json, "{\"method\": "), method), ", \"url\": "), url);
-    end = pdk_put(end, ", \"headers\": {");
-    for (int first = 1; *line && *line != '\n'; first = 0) {
-        char *next = next_line(line), *value = line;
+PDK_FUNCTION(http) {
+    pdk_bytes all = input();
+    pdk_header headers[8];
+    pdk_request request = {.method = all.data, .headers = headers};
+    char *line = next_line(all.data);
+    request.url = line;
+    for (line = next_line(line); *line && *line != '\n' && request.header_count < 8;) {
+        char *value = line, *next = next_line(line);
         while (*value && *value != ':') value++;
         if (*value) *value++ = 0;
         while (*value == ' ') value++;
-        end = put_string(pdk_put(put_string(pdk_put(end, first ? "" : ", "), line), ": "), value);
+        headers[request.header_count++] = (pdk_header){line, value};
         line = next;
     }
-    end = pdk_put(end, "}}");
-    if (*line) line++;
-    size_t sent = size - (size_t)(line - method);
-    handle body = host_http_request(pdk_block(json, (size_t)(end - json)), sent ? pdk_block(line, sent) : 0);
-    size_t length = body ? (size_t)host_length(body) : 0;
-    handle headers = host_http_headers();
-    size_t more = headers ? (size_t)host_length(headers) : 0;
-    char *names = pdk_take(more + 1), *answer = pdk_take(length + more + 32), *at = answer;
-    pdk_take_in(headers, names, more);
-    names[more] = 0;
-    at = pdk_put(pdk_put_u64(at, (uint64_t)host_http_status_code()), "\n");
-    const char *key = "\"x-answer\"";
-    char *found = 0;
-    for (char *p = names; *p && !found; p++) {
-        size_t k = 0;
-        while (key[k] && p[k] == key[k]) k++;
-        if (!key[k]) found = p + k;
-    }
-    while (found && (*found == ':' || *found == ' ')) found++;
-    if (found)
-        for (found++; *found && *found != '"';) *at++ = *found++;
-    else *at++ = '-';
-    *at++ = '\n';
-    pdk_take_in(body, at, length);
-    return pdk_output(answer, (size_t)(at - answer) + length);
+    request.body = line + (*line == '\n');
+    request.body_size = all.size - (size_t)((const char *)request.body - all.data);
+
+    pdk_response response = pdk_http(&request);
+    char *answer = find_header(pdk_take_block(response.headers).data, "\"x-answer\"");
+    pdk_bytes body = pdk_take_block(response.body);
+    char *output = pdk_take(body.size + (answer ? pdk_length(answer) : 1) + 32);
+    char *end = pdk_put(pdk_put_i64(output, response.status), "\n");
+    end = pdk_put(pdk_put(end, answer ? answer : "-"), "\n");
+    __builtin_memcpy(end, body.data, body.size);
+    return pdk_output(output, (size_t)(end - output) + body.size);
 }
 
-PDK_EXPORT("call_i32") int32_t call_i32(void) {
-    size_t size;
-    return output_number(host_i32((int32_t)parse(input(&size))));
+PDK_FUNCTION(call_i32) {
+    return output_number(host_i32((int32_t)parse(input().data)));
 }
 
-PDK_EXPORT("call_i64") int32_t call_i64(void) {
-    size_t size;
-    return output_number(host_i64(parse(input(&size))));
+PDK_FUNCTION(call_i64) {
+    return output_number(host_i64(parse(input().data)));
 }
 
 /* Decimal numbers of few digits, as the table has them. */
@@ -219,43 +193,32 @@ static int32_t output_decimal(double value) {
     return pdk_output(text, (size_t)(end - text));
 }
 
-PDK_EXPORT("call_f32") int32_t call_f32(void) {
-    size_t size;
-    return output_decimal((double)host_f32((float)parse_decimal(input(&size))));
+PDK_FUNCTION(call_f32) {
+    return output_decimal((double)host_f32((float)parse_decimal(input().data)));
 }
 
-PDK_EXPORT("call_f64") int32_t call_f64(void) {
-    size_t size;
-    return output_decimal(host_f64(parse_decimal(input(&size))));
+PDK_FUNCTION(call_f64) {
+    return output_decimal(host_f64(parse_decimal(input().data)));
 }
 
-static int32_t output_block(handle block) {
-    size_t size = (size_t)host_length(block);
-    char *bytes = pdk_take(size);
-    pdk_take_in(block, bytes, size);
-    return pdk_output(bytes, size);
+PDK_FUNCTION(call_text) {
+    pdk_bytes text = input();
+    return pdk_output_block(host_text(pdk_block(text.data, text.size)));
 }
 
-PDK_EXPORT("call_text") int32_t call_text(void) {
-    size_t size;
-    char *text = input(&size);
-    return output_block(host_text(pdk_block(text, size)));
+PDK_FUNCTION(call_bytes) {
+    pdk_bytes bytes = input();
+    pdk_bytes answer = pdk_take_block(host_bytes(pdk_block(bytes.data, bytes.size)));
+    return pdk_output(answer.data, answer.size);
 }
 
-PDK_EXPORT("call_bytes") int32_t call_bytes(void) {
-    size_t size;
-    char *bytes = input(&size);
-    return output_block(host_bytes(pdk_block(bytes, size)));
-}
-
-PDK_EXPORT("call_other") int32_t call_other(void) {
+PDK_FUNCTION(call_other) {
     host_other();
-    return pdk_output("", 0);
+    return 0;
 }
 
-PDK_EXPORT("churn") int32_t churn(void) {
-    size_t size;
-    int64_t n = parse(input(&size));
-    for (int64_t i = 0; i < n; i++) host_free(host_alloc(65536));
+PDK_FUNCTION(churn) {
+    int64_t n = parse(input().data);
+    for (int64_t i = 0; i < n; i++) extism_free(extism_alloc(65536));
     return output_number(n);
 }
