@@ -275,49 +275,6 @@ static inline char *pdk_put_json(char *to, const char *text, size_t n) {
     return to;
 }
 
-/* ---- memory ----------------------------------------------------------------------------------- */
-
-#if !defined(__wasi__) && !defined(PDK_NO_ARENA)
-#define PDK_HAS_ARENA 1
-extern uint8_t __heap_base;
-static uintptr_t pdk_arena_top;
-
-/* Memory that lasts until the next pdk_reset(). The call ends with a trap if the host gives no
- * more. */
-static inline void *pdk_take(size_t n) {
-    uintptr_t start = ((pdk_arena_top ? pdk_arena_top : (uintptr_t)&__heap_base) + 15) & ~(uintptr_t)15;
-    uint64_t end = (uint64_t)start + n, have = (uint64_t)__builtin_wasm_memory_size(0) << 16;
-    if (end > UINT32_MAX) __builtin_trap();
-    if (end > have &&
-        __builtin_wasm_memory_grow(0, (size_t)((end - have + 65535) >> 16)) == SIZE_MAX)
-        __builtin_trap();
-    pdk_arena_top = (uintptr_t)end;
-    return (void *)start;
-}
-
-/* Lets go of all memory of pdk_take() and pdk_input_all(). */
-static inline void pdk_reset(void) { pdk_arena_top = 0; }
-
-/* The whole input, with a null character after its last byte. */
-static inline pdk_bytes pdk_input_all(void) {
-    uint64_t size = pdk_input_size();
-    if (size >= UINT32_MAX) __builtin_trap();
-    pdk_bytes all = {(char *)pdk_take((size_t)size + 1), (size_t)size};
-    pdk_input(0, all.data, all.size);
-    all.data[all.size] = 0;
-    return all;
-}
-
-/* The whole block, with a null character after its last byte; the block is freed. */
-static inline pdk_bytes pdk_take_block(pdk_handle block) {
-    uint64_t size = pdk_size(block);
-    if (size >= UINT32_MAX) __builtin_trap();
-    pdk_bytes all = {(char *)pdk_take((size_t)size + 1), (size_t)size};
-    pdk_read_take(block, all.data, all.size);
-    all.data[all.size] = 0;
-    return all;
-}
-
 /* ---- HTTP ------------------------------------------------------------------------------------- */
 
 /* A header of a request: name and value, null-terminated. */
@@ -341,29 +298,89 @@ typedef struct pdk_response {
     pdk_handle headers; /* JSON, names in lower case; 0 where the host does not tell them */
 } pdk_response;
 
-/* Sends a request. The host must allow it; otherwise, and if there is no answer, the call ends
- * here. Both handles belong to the plugin. */
+/* Writes text into the host's memory as pdk_put_json() does. */
+static inline uint64_t pdk_store_json(uint64_t at, const char *text) {
+    char piece[8];
+    for (extism_store_u8(at++, '"'); *text; text++) {
+        size_t n = (size_t)(pdk_put_json(piece, text, 1) - piece) - 2;
+        pdk_store(at, piece + 1, n);
+        at += n;
+    }
+    extism_store_u8(at, '"');
+    return at + 1;
+}
+
+/* Sends a request. The host must allow it: otherwise, and if no answer comes, the call ends here
+ * with the host's error. Both handles belong to the plugin. */
 static inline pdk_response pdk_http(const pdk_request *request) {
     const char *method = request->method ? request->method : "GET";
     size_t room = 64 + 6 * (pdk_length(method) + pdk_length(request->url));
     for (size_t i = 0; i < request->header_count; i++)
         room += 8 + 6 * (pdk_length(request->headers[i].name) + pdk_length(request->headers[i].value));
-    char *json = (char *)pdk_take(room), *end = json;
-    end = pdk_put_json(pdk_put(end, "{\"method\":"), method, pdk_length(method));
-    end = pdk_put_json(pdk_put(end, ",\"url\":"), request->url, pdk_length(request->url));
-    end = pdk_put(end, ",\"headers\":{");
+    pdk_handle document = extism_alloc(room);
+    uint64_t at = document, end = document + room;
+    pdk_store(at, "{\"method\":", 10);
+    at = pdk_store_json(at + 10, method);
+    pdk_store(at, ",\"url\":", 7);
+    at = pdk_store_json(at + 7, request->url);
+    pdk_store(at, ",\"headers\":{", 12);
+    at += 12;
     for (size_t i = 0; i < request->header_count; i++) {
-        const pdk_header *header = &request->headers[i];
-        if (i) *end++ = ',';
-        end = pdk_put_json(end, header->name, pdk_length(header->name));
-        *end++ = ':';
-        end = pdk_put_json(end, header->value, pdk_length(header->value));
+        if (i) extism_store_u8(at++, ',');
+        at = pdk_store_json(at, request->headers[i].name);
+        extism_store_u8(at++, ':');
+        at = pdk_store_json(at, request->headers[i].value);
     }
-    end = pdk_put(end, "}}");
-    pdk_handle document = pdk_block(json, (size_t)(end - json));
+    pdk_store(at, "}}", 2);
+    for (at += 2; at < end; at++) extism_store_u8(at, ' ');
     pdk_handle body = extism_http_request(document, pdk_block(request->body, request->body_size));
     pdk_response response = {extism_http_status_code(), body, extism_http_headers()};
     return response;
+}
+
+/* ---- memory ----------------------------------------------------------------------------------- */
+
+#if !defined(__wasi__) && !defined(PDK_NO_ARENA)
+#define PDK_HAS_ARENA 1
+extern uint8_t __heap_base;
+static uintptr_t pdk_arena_top;
+
+/* Memory that lasts until the next pdk_reset(); NULL when the host gives no more. */
+static inline void *pdk_take(size_t n) {
+    uintptr_t start = ((pdk_arena_top ? pdk_arena_top : (uintptr_t)&__heap_base) + 15) & ~(uintptr_t)15;
+    uint64_t end = (uint64_t)start + n, have = (uint64_t)__builtin_wasm_memory_size(0) << 16;
+    if (end > UINT32_MAX) return NULL;
+    if (end > have &&
+        __builtin_wasm_memory_grow(0, (size_t)((end - have + 65535) >> 16)) == SIZE_MAX)
+        return NULL;
+    pdk_arena_top = (uintptr_t)end;
+    return (void *)start;
+}
+
+/* Lets go of all memory of pdk_take() and pdk_input_all(). */
+static inline void pdk_reset(void) { pdk_arena_top = 0; }
+
+/* The whole input, with a null character after its last byte. `data` is NULL when it does not fit
+ * into memory. */
+static inline pdk_bytes pdk_input_all(void) {
+    uint64_t size = pdk_input_size();
+    pdk_bytes all = {size < UINT32_MAX ? (char *)pdk_take((size_t)size + 1) : NULL, 0};
+    if (!all.data) return all;
+    all.size = pdk_input(0, all.data, (size_t)size);
+    all.data[all.size] = 0;
+    return all;
+}
+
+/* The same for a block, which is freed. */
+static inline pdk_bytes pdk_take_block(pdk_handle block) {
+    uint64_t size = pdk_size(block);
+    pdk_bytes all = {size < UINT32_MAX ? (char *)pdk_take((size_t)size + 1) : NULL, 0};
+    if (all.data) {
+        all.size = (size_t)pdk_read(block, all.data, (size_t)size);
+        all.data[all.size] = 0;
+    }
+    if (block) extism_free(block);
+    return all;
 }
 #endif
 
