@@ -89,7 +89,7 @@ PLUGWASM_EXPORT(panic) { std::abort(); }
 
 PLUGWASM_EXPORT(exit) { std::_Exit(std::atoi(input_text().c_str())); }
 
-PLUGWASM_EXPORT(log) {
+PLUGWASM_EXPORT(log_message) {
     static constexpr std::string_view names[] = {"trace", "debug", "info", "warn", "error"};
     const auto [level, message] = split(input_text());
     const auto at = std::find(std::begin(names), std::end(names), level);
