@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from plugwasm.manifest import json_schema, parse
-from tests.support.manifests import FULL, WRONG_TYPES, refusal, with_value
+from tests.support.manifests import FULL, WRONG_TYPES, parse_error, with_value
 
 
 def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
-    """The part of JSON Schema that the manifest's schema uses."""
+    """Validate by the part of JSON Schema that the manifest's schema uses."""
     known = {
         "$ref",
         "$defs",
@@ -78,7 +78,7 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
 
 
 def test_schema_accepts_what_parse_accepts() -> None:
-    """The JSON schema accepts what parse accepts."""
+    """The JSON schema accepts what `parse` accepts."""
     schema = json_schema()
     json.dumps(schema)
     nulls = {"path": "m", "data": None, "url": None, "headers": None, "name": None}
@@ -109,8 +109,8 @@ def test_schema_accepts_what_parse_accepts() -> None:
     ],
 )
 def test_schema_refuses_what_parse_refuses(document: dict[str, Any]) -> None:
-    """The JSON schema refuses what parse refuses."""
-    refusal(document)
+    """The JSON schema refuses what `parse` refuses."""
+    parse_error(document)
     schema = json_schema()
     assert not holds(schema, document, schema)
 

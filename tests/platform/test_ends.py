@@ -1,4 +1,5 @@
-"""Programs end when they are done, whatever their plugins are doing: nothing of ours holds up the interpreter."""
+"""Programs end when they are done, whatever their plugins are doing: no thread of plugwasm
+delays the interpreter."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def begun(started=time.monotonic()):
 
 
 def ended(program: str, *, within: float = SOON) -> subprocess.CompletedProcess[str]:
-    """What a program has said when it has ended."""
+    """Run a program to its end and return its output."""
     return subprocess.run(
         [sys.executable, "-c", PROLOGUE + program],
         stdin=subprocess.DEVNULL,
@@ -117,7 +118,7 @@ WAYS = {
 
 @pytest.mark.parametrize("under_way", UNDER_WAY)
 def test_program_ends_at_once(under_way: str) -> None:
-    """A program ends at once whatever is under way."""
+    """A program ends at once whatever is running."""
     done = ended(UNDER_WAY[under_way] + "print('end')\n")
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
 
@@ -125,13 +126,13 @@ def test_program_ends_at_once(under_way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("under_way", ["a map in a daemon", "an awaited call"])
 def test_program_ends_in_every_way(under_way: str, way: str) -> None:
-    """A program ends at once in every way that it may end."""
+    """A program ends at once in every way to end it."""
     program, code = WAYS[way]
     assert ended(UNDER_WAY[under_way] + program).returncode == code
 
 
 def test_ctrl_c_in_map_ends_program() -> None:
-    """A map that Ctrl-C ends lets the program end."""
+    """After Ctrl-C has ended a map, the program can end."""
     program = (
         PROLOGUE
         + 'pool = plugwasm.PluginPool(SPIN, size=2, limits=NONE)\nprint("go", flush=True)\nlist(pool.map("spin", [b""] * 8))\n'
@@ -186,7 +187,7 @@ time.sleep(1000)
 
 
 def test_awaited_thread_is_finished() -> None:
-    """What a thread of the application waits for is finished first.
+    """Calls that a non-daemon thread waits for are finished first.
 
     Python waits for threads that are no daemons, so their maps and event loops go on after the end
     of the main thread.

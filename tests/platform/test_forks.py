@@ -1,4 +1,4 @@
-"""Forks while other threads are in the middle of something: what a child needs does not depend on a thread that it does not have."""
+"""Forks while other threads work: the child needs nothing of threads that it does not have."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def forked(work, seconds=60):
 
 
 def said(program: str, folder: Path | None = None, seconds: float = 120) -> str:
-    """What a program prints that ends well and complains of nothing."""
+    """Run a program that must succeed without warnings, and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", PROLOGUE + program],
         stdin=subprocess.DEVNULL,
@@ -76,7 +76,7 @@ thread.join()
 
 
 def test_unfinished_import_begins_anew(tmp_path: Path) -> None:
-    """Where an import does not end, the child begins it anew."""
+    """If an import does not end in time, the child begins it anew."""
     package = tmp_path / "stuck_package"
     package.mkdir()
     (package / "part.py").write_text("VALUE = 7\n")
@@ -104,7 +104,7 @@ print(stuck_package.part.VALUE)
 
 
 def test_fork_within_own_import(tmp_path: Path) -> None:
-    """A program that runs from within its import forks without delay."""
+    """A program that forks while its own module is being imported is not delayed."""
     (tmp_path / "application.py").write_text(
         "import __main__\n__main__.begun.set()\n__main__.go.wait()\n"
     )
@@ -124,10 +124,10 @@ thread.join()
 
 
 def test_module_registers_during_fork(tmp_path: Path) -> None:
-    """A module that registers for forks during one is served as well.
+    """A module that registers fork handlers during a fork is handled.
 
-    Python calls only the second half of what `logging` registers then, which lets go of a lock that
-    nobody has taken.
+    Python then calls only the second half of what `logging` registers, which releases a lock that
+    nobody holds.
     """
     (tmp_path / "slow_module.py").write_text(
         "import __main__\n__main__.begun.set()\nimport time\ntime.sleep(0.2)\nimport logging\n"
@@ -185,7 +185,7 @@ document = json.dumps({"url": f"http://localhost:{port}/"})
 @pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.04, 0.06, 0.1])
 @pytest.mark.slow
 def test_fork_during_first_request(delay: float) -> None:
-    """A child forked while the first request begins makes requests."""
+    """A child forked while the first request begins can make requests."""
     program = f"""{HTTP}
 first, second = plugwasm.Plugin(manifest), plugwasm.Plugin(manifest)
 thread = threading.Thread(target=first.call, args=("get", document))
@@ -242,7 +242,7 @@ thread.join()
     ],
 )
 def test_fork_during_first_use(use: str, delay: float) -> None:
-    """A child forked while something is used first uses it."""
+    """A child forked while something is used for the first time can use it."""
     program = f"""
 import asyncio
 def work():
@@ -264,10 +264,9 @@ thread.join()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what threads do is read from /proc")
 def test_fork_finds_guests_at_rest() -> None:
-    """A fork finds guests of other threads at rest.
+    """At a fork, guests of other threads are stopped at their epoch callbacks.
 
-    A guest that traps holds the engine's locks for a moment, and a child would inherit them. So it
-    is at its epoch callback instead.
+    A guest that traps holds the engine's locks for a moment, and a child would inherit them.
     """
     program = """
 from plugwasm._engine import fork as _quiet
@@ -291,9 +290,9 @@ for _ in range(50):
 
 
 def test_fork_is_not_held_up_by_guest() -> None:
-    """A fork with a guest that does not come to rest is not held up.
+    """A guest that does not reach its epoch callback does not delay a fork for long.
 
-    One instruction that takes long: there is no look at the epoch within it.
+    It runs one instruction that takes long and does not check the epoch.
     """
     program = """
 fill = b'''(module (memory 4096) (func (export "fill")
@@ -309,7 +308,7 @@ for _ in range(5):
 
 @pytest.mark.slow
 def test_fork_while_threads_are_busy() -> None:
-    """Children forked while threads trap start and compile do all of that."""
+    """Children forked while threads trap, start and compile can do all of that."""
     program = """
 def without_end(work):
     def run():

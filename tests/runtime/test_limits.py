@@ -1,4 +1,5 @@
-"""Limits on time, memory and fuel, each on both sides of its boundary, and how many plugins can live at once."""
+"""Limits on time, memory and fuel, just below and just above each, and how many plugins can live
+at once."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ SPIN = guest(export("spin", LOOP) + export("echo", "(call $echo)"))
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 100, 300])
 def test_deadline_ends_loop(milliseconds: int) -> None:
-    """A deadline ends a loop in time and the next call works."""
+    """A deadline ends a loop in time, and the next call works."""
     with Plugin(manifest(SPIN, timeout_ms=milliseconds)) as plugin:
         for _ in range(2):
             started = time.monotonic()
@@ -46,7 +47,7 @@ def test_deadline_ends_loop(milliseconds: int) -> None:
 
 
 def test_deadline_is_per_call() -> None:
-    """The deadline is of one call and not of the plugin."""
+    """A deadline applies to one call."""
     with Plugin(manifest(SPIN, timeout_ms=100)) as plugin:
         for _ in range(4):
             assert plugin.call("echo", b"x" * 10_000) == b"x" * 10_000
@@ -54,7 +55,7 @@ def test_deadline_is_per_call() -> None:
 
 
 def test_deadlines_do_not_interfere() -> None:
-    """Calls of plugins with and without a deadline do not disturb each other."""
+    """Calls with and without a deadline do not affect each other."""
     work = guest(
         export(
             "work",
@@ -72,7 +73,7 @@ def test_deadlines_do_not_interfere() -> None:
 
 
 def test_deadline_covers_wasi_sleep() -> None:
-    """The deadline covers a sleep in WASI."""
+    """The deadline ends a sleep in WASI."""
     with Plugin(manifest(SLEEPS, timeout_ms=150), wasi=True) as plugin:
         started = time.monotonic()
         with pytest.raises(plugwasm.TimeoutError):
@@ -120,7 +121,7 @@ def burns(rounds: int) -> str:
 
 
 def test_fuel_used_suffices_as_limit() -> None:
-    """Fuel that was used is told and is enough as a limit."""
+    """The fuel that a call reports is enough as its limit."""
     source = burns(1000)
     with Plugin(source, fuel_limit=1_000_000) as plugin:
         assert plugin.fuel_used is None
@@ -146,7 +147,7 @@ def test_fuel_used_suffices_as_limit() -> None:
 
 
 def test_fuel_is_proportional_to_work() -> None:
-    """More work uses more fuel in proportion."""
+    """Fuel is proportional to the work."""
     used = []
     for rounds in (1000, 2000, 4000):
         with Plugin(burns(rounds), fuel_limit=10_000_000) as plugin:
@@ -171,7 +172,7 @@ def test_fuel_not_counted_without_limit() -> None:
 
 @pytest.mark.parametrize("limit", [-1, 2**64, 1.5, "10"], ids=repr)
 def test_fuel_limit_is_validated(limit: Any) -> None:
-    """A fuel limit that makes no sense is refused."""
+    """An invalid fuel limit is refused."""
     with pytest.raises((ValueError, TypeError), match="fuel_limit"):
         CompiledPlugin(burns(1), fuel_limit=limit)
 
@@ -182,7 +183,7 @@ def test_no_fuel_at_all_is_a_limit() -> None:
 
 
 def test_fuel_with_deadline() -> None:
-    """Fuel and a deadline work together."""
+    """Fuel and a deadline can be combined."""
     with (
         Plugin(manifest(burns(1), timeout_ms=100), fuel_limit=10**15) as plugin,
         pytest.raises(plugwasm.TimeoutError),
@@ -243,7 +244,7 @@ def limited(maximum: int | None, source: str | None = None) -> Plugin:
 
 @pytest.mark.parametrize("maximum", [3, 4, 5, 10, 100])
 def test_memory_grows_to_limit(maximum: int) -> None:
-    """Memory grows to the limit and not one page further."""
+    """Memory grows exactly to the limit."""
     with limited(maximum) as plugin:
         room = maximum - 2 - 1
         assert number(plugin.call("grow", pages(room + 1))) == -1
@@ -255,7 +256,7 @@ def test_memory_grows_to_limit(maximum: int) -> None:
 
 
 def test_memory_minimum_over_limit() -> None:
-    """A memory that must start larger than the limit is out of memory."""
+    """A memory whose minimum exceeds the limit is out of memory."""
     with limited(12, growing('(memory (export "memory") 10)')) as plugin:
         assert number(plugin.call("size")) == 10
     for maximum in (11, 3, 1, 0):
@@ -264,7 +265,7 @@ def test_memory_minimum_over_limit() -> None:
 
 
 def test_memory_maximum_of_module() -> None:
-    """The maximum of the module counts as well."""
+    """The maximum that the module declares applies as well."""
     with limited(100, growing('(memory (export "memory") 1 3)')) as plugin:
         assert number(plugin.call("grow", pages(3))) == -1
         assert number(plugin.call("grow", pages(2))) == 1
@@ -280,7 +281,7 @@ def test_memory_without_limit() -> None:
 @pytest.mark.parametrize("maximum", [3, 4, 7, 20, 100])
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
 def test_memory_total_with_kernel(maximum: int, order: str) -> None:
-    """The kernel and the memory together never exceed the limit."""
+    """The kernel's memory and the guest's together never exceed the limit."""
     with limited(maximum) as plugin:
         assert number(plugin.call(order)) <= maximum
         assert number(plugin.call("total")) <= maximum
@@ -291,13 +292,13 @@ def test_memory_total_with_kernel(maximum: int, order: str) -> None:
 
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill"])
 def test_memory_first_come(order: str) -> None:
-    """Whoever comes first gets nearly all of it."""
+    """Whichever memory grows first can take nearly all of the limit."""
     with limited(50) as plugin:
         assert number(plugin.call(order)) == 50
 
 
 def test_memory_of_kernel_alone() -> None:
-    """The kernel alone can have all that the memory does not."""
+    """The kernel's memory can use what the guest's memory does not."""
     with limited(20) as plugin:
         assert number(plugin.call("alloc_pages", pages(19))) != 0
         assert number(plugin.call("kernel")) == 19
@@ -318,7 +319,7 @@ def test_memory_of_kernel_alone() -> None:
     ],
 )
 def test_memory_input_counts(size: int, fits: bool) -> None:
-    """An input counts and one too large is out of memory."""
+    """The input counts, and one that does not fit is out of memory."""
     with limited(20) as plugin:
         if fits:
             assert len(plugin.call("echo", bytes(size))) == size
@@ -329,7 +330,7 @@ def test_memory_input_counts(size: int, fits: bool) -> None:
 
 
 def test_memory_all_for_kernel() -> None:
-    """A plugin without a memory of its own can have the whole limit for the kernel."""
+    """In a plugin without a memory, the kernel can use the whole limit."""
     source = guest(export("echo", "(call $echo)"), memory="")
     with limited(20, source) as plugin:
         assert len(plugin.call("echo", bytes(20 * 65536 - 512))) == 20 * 65536 - 512
@@ -344,7 +345,7 @@ def test_memory_all_for_kernel() -> None:
 )
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
 def test_memory_hidden_from_host(memory: str, order: str) -> None:
-    """A memory that the host does not see counts too."""
+    """A memory that is not exported counts too."""
     with limited(30, growing(memory)) as plugin:
         assert number(plugin.call(order)) <= 30
         assert number(plugin.call(order)) <= 30
@@ -353,7 +354,7 @@ def test_memory_hidden_from_host(memory: str, order: str) -> None:
 
 
 def test_memory_exported_by_other_name() -> None:
-    """A memory that is exported by another name leaves the kernel room to grow."""
+    """A memory exported under another name leaves the kernel room to grow."""
     with limited(100, growing('(memory (export "mem") 1)')) as plugin:
         assert len(plugin.call("echo", bytes(10 * 65536))) == 10 * 65536
 
@@ -422,7 +423,7 @@ def test_memory_of_linked_modules(order: str) -> None:
 
 
 def test_memory_growth_at_start() -> None:
-    """Memory that grows while the plugin is started counts too."""
+    """Memory that grows during the start counts too."""
     source = guest(
         """(func $s (loop $next (drop (call $alloc (i64.const 65000))) (br_if $next (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))))
         (start $s)"""
@@ -452,7 +453,7 @@ def test_tables_are_capped() -> None:
 
 
 def test_memory_many_or_huge() -> None:
-    """A module with many or huge memories is an error or works."""
+    """A module with many or huge memories works or raises an error."""
     for memory in ("(memory 65536)", "(memory 1)" * 50, "(memory 30000)" * 3):
         source = f'(module {memory} (func (export "f")))'
         with (
@@ -479,7 +480,7 @@ ABORTS = guest(
 
 
 def test_guest_abort_when_full() -> None:
-    """A guest that gives up because it is full is out of memory."""
+    """A guest that aborts after a refused growth is out of memory."""
     with limited(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(OutOfMemoryError, match=r"10 pages.*unreachable") as caught:
@@ -488,7 +489,7 @@ def test_guest_abort_when_full() -> None:
 
 
 def test_guest_abort_with_room_left() -> None:
-    """A guest with room left that aborts is not out of memory."""
+    """A guest that aborts with room left is not out of memory."""
     with limited(10, ABORTS) as plugin, pytest.raises(TrapError):
         plugin.call("abort")
 
@@ -497,7 +498,7 @@ def test_guest_abort_with_room_left() -> None:
     ("function", "trap"), [("divide", "integer division by zero"), ("recurse", "stack overflow")]
 )
 def test_unrelated_trap_when_full(function: str, trap: str) -> None:
-    """A trap that has nothing to do with memory is told as it is, also when memory is full."""
+    """An unrelated trap is reported as such even if memory is full."""
     with limited(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(TrapError) as caught:
@@ -506,7 +507,7 @@ def test_unrelated_trap_when_full(function: str, trap: str) -> None:
 
 
 def test_no_room_for_host_answer() -> None:
-    """The host that has no room for its answer is out of memory."""
+    """A host function whose result does not fit is out of memory."""
     source = guest(export("get", "(call $give (call $config_get <<k>>))"))
     with (
         Plugin(manifest(source, memory={"max_pages": 5}, config={"k": "x" * 1_000_000})) as plugin,
@@ -533,7 +534,7 @@ def test_thousand_plugins() -> None:
 def test_ten_thousand_plugins() -> None:
     """Ten thousand plugins can live at once.
 
-    Slow: each has three memories, which take the system time to map.
+    Slow: each has three memories, which the system takes time to map.
     """
     compiled = CompiledPlugin(guest(GROWS, memory='(memory (export "memory") 1)'))
     plugins = [Plugin(compiled) for _ in range(10_000)]
@@ -548,7 +549,7 @@ def test_ten_thousand_plugins() -> None:
 
 
 def test_dropped_plugins_leave_nothing() -> None:
-    """Plugins that are made and dropped leave nothing."""
+    """Creating and dropping plugins leaks no memory."""
 
     def churn(count: int) -> None:
         for i in range(count):

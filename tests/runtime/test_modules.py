@@ -1,4 +1,5 @@
-"""From bytes to compiled modules: what a process keeps, what it says of bad modules, and compiling after a fork."""
+"""From bytes to compiled modules: the cache in memory, errors of invalid modules, and
+compilation after a fork."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def without_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def numbered(number: int, padding: int = 0) -> bytes:
-    """Modules of one length, which differ only near their start."""
+    """Return modules of equal length that differ only near their start."""
     module = wat_to_wasm(
         b'(module (func (export "f") (result i32) (i32.const %d)))' % (1000 + number)
     )
@@ -63,7 +64,7 @@ def call(started: tuple[Instance, Environment], name: str = "f", *arguments: int
 
 
 def kept() -> list[bytes]:
-    """The modules that the process keeps though nobody has them."""
+    """Return the modules that the process keeps although nothing refers to them."""
     return [wasm for _, wasm in modules._seen]
 
 
@@ -71,7 +72,7 @@ def kept() -> list[bytes]:
 
 
 def test_known_module_is_reused() -> None:
-    """A module seen before is the same module."""
+    """The same bytes give the same module."""
     first = compiled(numbered(1))
     assert compiled(bytes(bytearray(numbered(1)))) is first
     assert compiled(numbered(2)) is not first
@@ -80,7 +81,7 @@ def test_known_module_is_reused() -> None:
 
 
 def test_modules_with_same_end_differ() -> None:
-    """Modules of one length with the same end are told apart."""
+    """Modules with equal length and end are distinguished."""
     numbers = range(20)
     assert (
         len({len(numbered(number)) for number in numbers})
@@ -94,7 +95,7 @@ def test_modules_with_same_end_differ() -> None:
 
 @pytest.mark.parametrize("same_length", [True, False])
 def test_kept_modules_are_limited(same_length: bool) -> None:
-    """A process keeps no more modules than it says."""
+    """A process keeps a limited number of modules."""
     for number in range(modules.KEPT_MODULES * 2):
         compiled(numbered(number, padding=0 if same_length else number))
         assert len(kept()) <= modules.KEPT_MODULES
@@ -106,7 +107,7 @@ def test_kept_modules_are_limited(same_length: bool) -> None:
 
 
 def test_kept_bytes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process keeps no more bytes than it says."""
+    """A process keeps a limited number of bytes."""
     monkeypatch.setattr(modules, "KEPT_BYTES", 200_000)
     for number in range(30):
         compiled(numbered(number, padding=1000))
@@ -119,13 +120,13 @@ def test_kept_bytes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_text_and_binary_run_alike() -> None:
-    """Text and binary of one module run alike."""
+    """The text and the binary of a module behave the same."""
     text = b'(module (func (export "f") (result i32) (i32.const 7)))'
     assert call(started(compiled(text))) == call(started(compiled(wat_to_wasm(text)))) == 7
 
 
 def test_engine_made_once_by_threads() -> None:
-    """An engine is made once by however many threads."""
+    """An engine is created once, however many threads ask for it."""
     found = []
     barrier = threading.Barrier(8)
 
@@ -148,7 +149,7 @@ def test_engine_made_once_by_threads() -> None:
 
 
 def test_threads_compile_same_module() -> None:
-    """Threads that compile the same module at once all get one that runs."""
+    """Threads that compile the same module at once all get one that works."""
     results = []
 
     def work() -> None:
@@ -174,7 +175,7 @@ def error_of(wasm: bytes, name: str = "guest") -> str:
 
 
 def test_invalid_binary_names_module() -> None:
-    """A bad binary is explained in one line that names the module."""
+    """The error of an invalid binary is one line that names the module."""
     body = numbered(1)
     for wasm in (b"\0asm", b"\0asm\1\0\0\0\xff\xff", body[:20], b"\0asm\x0d\0\1\0"):
         message = error_of(wasm)
@@ -184,7 +185,7 @@ def test_invalid_binary_names_module() -> None:
 
 
 def test_type_error_position() -> None:
-    """A type error says where and what."""
+    """A type error includes its position and cause."""
     wasm = wat_to_wasm(b"(module (func (result i32) (i32.const 1)))").replace(
         b"\x41\x01", b"\x42\x01"
     )
@@ -192,7 +193,7 @@ def test_type_error_position() -> None:
 
 
 def test_invalid_text_shows_line() -> None:
-    """Bad text is explained with its line."""
+    """The error of invalid text shows the line."""
     message = error_of(b"(module\n  (func (i32.konst 1)))")
     assert "2:" in message
     assert "i32.konst" in message
@@ -202,12 +203,12 @@ def test_invalid_text_shows_line() -> None:
     "wasm", [b"", b" ", b"\xff\xfe\xfd", b"\0", b"not wasm at all", b"{}", b"(component)"]
 )
 def test_no_module_at_all(wasm: bytes) -> None:
-    """What is no module at all is a module error too."""
+    """Bytes that are no module at all are a module error too."""
     assert error_of(wasm)
 
 
 def test_invalid_module_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bad module is not kept on disk."""
+    """An invalid module is not cached on disk."""
     monkeypatch.setattr(code_cache._Settings, "enabled", True)
     monkeypatch.setattr(code_cache._Settings, "directory", str(tmp_path / "kept"))
     error_of(b"\0asm\1\0\0\0\xff\xff")
@@ -231,7 +232,7 @@ SECRETIVE = b"""(module (memory (export "memory") 2)
 
 @pytest.mark.parametrize("pooled", [pytest.param(True, marks=pools), False])
 def test_instance_memory_is_clean(pooled: bool) -> None:
-    """No instance finds what another left in memory."""
+    """An instance finds no data that another left in its memory."""
     module = compiled(SECRETIVE, pooled=pooled)
     assert module.engine.pooled == pooled
     for pages in (0, 1, 50, 0, 7):
@@ -243,7 +244,7 @@ def test_instance_memory_is_clean(pooled: bool) -> None:
 
 @pools
 def test_module_beyond_pool() -> None:
-    """A module beyond the pool is told apart from a bad one."""
+    """A module too large for the pool is distinguished from an invalid one."""
     large = b"(module %s)" % (b"(memory 1)" * 20)
     with pytest.raises(modules.TooLargeForPool):
         compiled(large, pooled=True)
@@ -291,7 +292,7 @@ def forking(script: str) -> list[str]:
 
 @forks
 def test_forked_child_compiles() -> None:
-    """A forked child can compile what its parent did not."""
+    """A forked child can compile a module that its parent did not."""
     script = """
 Plugin(text(0)).call("f")  # in parallel, so there are threads that the child will not have
 def work():
@@ -308,13 +309,13 @@ print(in_child(work))
 
 @forks
 def test_forked_before_first_compile() -> None:
-    """A child that was forked before anything was compiled can compile."""
+    """A child forked before the first compilation can compile."""
     assert forking('print(in_child(lambda: Plugin(text(0)).call("f")))') == ["0"]
 
 
 @forks
 def test_forked_while_thread_compiles() -> None:
-    """A child that was forked while a thread compiled can compile."""
+    """A child forked while a thread compiles can compile."""
     script = """
 def compiling():
     for number in range(1000000):
@@ -329,7 +330,7 @@ os._exit(0 if sys.stdout.flush() is None else 1)
 
 @forks
 def test_forked_while_lock_is_held() -> None:
-    """A child that was forked while a thread held the lock can compile."""
+    """A child forked while a thread holds the lock can compile."""
     script = """
 def holding():
     with _code._lock:
@@ -349,7 +350,7 @@ print(status)
 
 @forks
 def test_forked_child_memory_is_flat() -> None:
-    """A child that compiles much does not grow with each module."""
+    """Compiling many modules in a child does not leak memory."""
     script = """
 def size():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
@@ -372,7 +373,7 @@ print(in_child(work, 30))
 @forks
 @pytest.mark.slow
 def test_threads_read_first_manifest() -> None:
-    """Threads that read the first manifest of a process at once do not crash it."""
+    """Several threads can read the first manifest of a process at once."""
     script = """
 sys.setswitchinterval(1e-6)
 manifest = {"wasm": [{"data": b"(module)"}]}

@@ -1,4 +1,4 @@
-"""OpenTelemetry: the tree of spans, the metrics, and what must not be in either."""
+"""OpenTelemetry: the tree of spans, the metrics, and data that neither may contain."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SOURCE = guest(
 
 
 class Told:
-    """What an SDK was told."""
+    """The spans and metrics that an SDK received."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
@@ -63,7 +63,7 @@ class Told:
         return self.exporter.get_finished_spans()
 
     def tree(self) -> list[str]:
-        """The names of spans, below their parents, as they began."""
+        """Return the names of the spans below their parents, in order of their start."""
         spans = sorted(self.spans, key=lambda span: span.start_time or 0)
 
         def below(parent: int | None, level: int) -> Iterator[str]:
@@ -113,7 +113,7 @@ def nothing() -> None:
 
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
 def test_span_of_call(make: type[Plugin], told: Told) -> None:
-    """The span of a call is below its callers and above those of host functions."""
+    """A call's span is a child of the caller's and the parent of those of host functions."""
 
     def body() -> None:
         with told.tracer.start_as_current_span("query"):
@@ -172,7 +172,7 @@ def test_a_span_says_what_the_call_took(told: Told) -> None:
 
 @pytest.mark.parametrize("host_calls", [True, False])
 def test_span_of_coroutine(told: Told, host_calls: bool) -> None:
-    """Coroutines of host functions are below the call that awaits them."""
+    """Spans of host function coroutines are children of the call's span."""
 
     async def body() -> None:
         with told.tracer.start_as_current_span("before"):
@@ -196,7 +196,7 @@ def test_span_of_coroutine(told: Told, host_calls: bool) -> None:
 
 
 def test_span_of_cancelled_coroutine(told: Told, caplog: pytest.LogCaptureFixture) -> None:
-    """A coroutine that is cancelled ends the spans around it."""
+    """Cancelling a coroutine ends the spans around it."""
 
     async def body() -> None:
         await asyncio.sleep(30)
@@ -216,7 +216,7 @@ def test_span_of_cancelled_coroutine(told: Told, caplog: pytest.LogCaptureFixtur
 
 
 def test_span_in_pools_and_sets(told: Told) -> None:
-    """Calls of pools and sets are below who made them."""
+    """Spans of calls through pools and sets are children of the caller's."""
     observer = told.observer()
     with PluginPool(SOURCE, functions=f(nothing), name="p", size=2, observe=observer) as pool:
         with told.tracer.start_as_current_span("map"):
@@ -248,7 +248,7 @@ def test_span_in_pools_and_sets(told: Told) -> None:
 
 
 def test_span_of_busy_plugin(told: Told) -> None:
-    """A call of a busy plugin has a span of its own."""
+    """A call that waits for a busy plugin has its own span."""
 
     def body() -> None:
         with pytest.raises(plugwasm.BusyError):
@@ -293,7 +293,7 @@ def test_a_call_that_fails_says_why(told: Told) -> None:
 
 
 def test_host_exception_hides_message(told: Told) -> None:
-    """What a host function raises is told by kind and place, but not in its words."""
+    """A host function's exception is exported by class and location, without its message."""
 
     def body() -> None:
         raise ValueError("postgres://user:secret@db")
@@ -325,7 +325,7 @@ def test_host_exception_hides_message(told: Told) -> None:
 
 
 def test_long_and_broken_text(told: Told) -> None:
-    """Long and broken texts are told as an exporter can send them."""
+    """Long and invalid texts are exported in a form that exporters accept."""
     source = guest(export("fail", "(call $error_set <<" + "x" * 5000 + ">>)"))
     with Plugin(source, name="x\ny", observe=told.observer()) as plugin:
         for function in ("fail", "\udc80" * 5000):
@@ -350,7 +350,7 @@ def requesting(document: str) -> str:
 
 
 def test_http_span_hides_secrets(told: Told) -> None:
-    """An HTTP request has a span by the conventions without anything secret."""
+    """An HTTP request has a span by the conventions, without secrets."""
     with Server(
         {"/": reply(b"the answer"), "/missing": reply(b"the answer", status=404)}
     ) as server:
@@ -412,7 +412,7 @@ def test_http_span_hides_secrets(told: Told) -> None:
 def test_http_span_of_refused_request(
     document: str, name: str, attributes: dict[str, Any], told: Told
 ) -> None:
-    """A request that is refused has a span that says so."""
+    """A refused request has a span that says so."""
     source = guest(export("run", f"(drop (call $http_request <<{document}>> (i64.const 0)))"))
     with (
         Plugin(manifest(source, allowed_hosts=["b.test"]), observe=told.observer()) as plugin,
@@ -482,7 +482,7 @@ def test_metrics_units(told: Told) -> None:
 
 
 def test_metrics_ignore_free_names(told: Told, caplog: pytest.LogCaptureFixture) -> None:
-    """Names that anybody may choose do not multiply the metrics."""
+    """Names that anyone may choose are no attributes of metrics."""
     observer = OpenTelemetry(NoOpTracerProvider(), told.meters)
     hosts = [f"h{n}.test" for n in range(30)]
     requests = [
@@ -515,7 +515,7 @@ def test_metrics_ignore_free_names(told: Told, caplog: pytest.LogCaptureFixture)
 
 
 def test_metrics_bound_names(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is an end to the names that metrics tell apart."""
+    """The number of distinct names in metrics is bounded."""
     assert MAX_NAMES >= 1000
     monkeypatch.setattr(plugwasm.otel, "MAX_NAMES", 5)
     compiled = plugwasm.CompiledPlugin(guest(export("a", "") + export("b", "")))
@@ -534,7 +534,7 @@ def test_metrics_bound_names(told: Told, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_unsampled_span_is_parent(told: Told) -> None:
-    """What is not sampled is nobody's span, but still the parent."""
+    """The span of a call that is not sampled is not exported but is still the parent."""
     tracers = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     inside = []
     with Plugin(
@@ -548,7 +548,7 @@ def test_unsampled_span_is_parent(told: Told) -> None:
 
 
 def test_absent_span_hides_no_parent(told: Told) -> None:
-    """Spans that nobody makes do not hide the span of the caller."""
+    """If no span is created for a call, the caller's span stays the current one."""
     inside = []
     observer = OpenTelemetry(NoOpTracerProvider(), told.meters)
     plugin = Plugin(
@@ -574,7 +574,7 @@ ECHO = f"plugwasm.Plugin({str(ROOT / 'examples' / 'echo.wasm')!r}, observe=plugw
 
 
 def test_sdk_set_up_later() -> None:
-    """Without an SDK, calls do what they do, and one that is set up later is used."""
+    """Without an SDK, calls work, and an SDK that is set up later is used."""
     script = f"""
 import plugwasm
 from opentelemetry import trace
@@ -592,7 +592,7 @@ print(plugin.call("echo", "after"), [span.name for span in exporter.get_finished
 
 
 def test_missing_package() -> None:
-    """Without the package, the module can be imported and says what to install."""
+    """Without the package, the module can be imported, and the error says what to install."""
     script = f"""
 import sys
 sys.modules["opentelemetry"] = None
@@ -611,7 +611,7 @@ except ImportError as error:
 
 
 def test_lazy_import() -> None:
-    """Nobody loads OpenTelemetry who does not ask for it."""
+    """OpenTelemetry is imported only on request."""
     script = f"""
 import sys, plugwasm
 from plugwasm import observing
@@ -622,7 +622,7 @@ print([name for name in sys.modules if "opentelemetry" in name])
 
 
 def test_observers_share_instruments(told: Told, caplog: pytest.LogCaptureFixture) -> None:
-    """Several observers of one provider share their instruments."""
+    """Observers of one provider share their instruments."""
     for _ in range(2):
         with Plugin(SOURCE, functions=f(nothing), name="p", observe=told.observer()) as plugin:
             plugin.call("echo")
@@ -632,7 +632,7 @@ def test_observers_share_instruments(told: Told, caplog: pytest.LogCaptureFixtur
 
 
 def test_names_are_documented() -> None:
-    """The page has every name that is told."""
+    """The documentation lists every exported name."""
     page = (ROOT / "docs" / "observing.md").read_text()
     code = Path(plugwasm.otel.__file__).read_text()
     names = {f"plugwasm.call.{name}" for name in re.findall(r'= histogram\("([a-z.]+)"', code)}

@@ -1,4 +1,5 @@
-"""Threads that share a plugin wait for each other: first come, first served, as long as their deadlines allow, and never for themselves."""
+"""Threads that share a plugin wait in order of arrival, up to their deadlines, and a thread that
+would wait for itself gets an error."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ def backs(
 
 
 class Busy:
-    """A plugin whose host function runs until it is told to leave."""
+    """A plugin whose host function runs until the test ends it."""
 
     def __init__(self, kind: Any = Plugin, **options: Any) -> None:
         self.entered, self._leave = threading.Event(), threading.Event()
@@ -118,7 +119,7 @@ kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 @kinds
 def test_second_thread_gets_its_turn(kind: Any) -> None:
-    """A second thread gets its turn when the call under way has ended."""
+    """A second thread's call runs when the current call has ended."""
     with busy(kind) as it:
         second = it.waits("echo", b"2")
         it.leave()
@@ -146,7 +147,7 @@ def test_first_come_first_served(kind: Any) -> None:
 
 
 def test_eager_thread_leaves_turns() -> None:
-    """A thread that calls again and again leaves others their turn."""
+    """A thread that calls in a loop does not starve others."""
     plugin = backs(lambda: None)
     counts = [0, 0, 0]
     end = time.monotonic() + 1.0
@@ -164,7 +165,7 @@ def test_eager_thread_leaves_turns() -> None:
 
 @kinds
 def test_threads_are_never_mixed_up(kind: Any) -> None:
-    """Many threads share a plugin and none is refused or gets what is another's."""
+    """Many threads can share a plugin: none is refused, and each gets its own output."""
     with backs(lambda: None, kind) as plugin:
 
         def work(number: int) -> None:
@@ -178,7 +179,7 @@ def test_threads_are_never_mixed_up(kind: Any) -> None:
 
 
 def test_leased_plugin_in_threads() -> None:
-    """A plugin of a pool can be shared by the threads of its lease."""
+    """Threads can share the plugin of a lease."""
     with plugwasm.PluginPool(
         SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: time.sleep(0.1))]
     ) as pool:
@@ -192,7 +193,7 @@ def test_leased_plugin_in_threads() -> None:
 
 
 def test_returned_lease_ends_wait() -> None:
-    """Who waits for a leased plugin that was given back is told that it was closed."""
+    """A thread waiting for a leased plugin gets an error when the lease is returned."""
     with plugwasm.PluginPool(
         SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: None)]
     ) as pool:
@@ -212,7 +213,7 @@ def test_returned_lease_ends_wait() -> None:
 
 @kinds
 def test_wait_ends_at_deadline(kind: Any) -> None:
-    """A call waits no longer for its turn than its own deadline allows."""
+    """A call waits for its turn no longer than its own deadline."""
     with busy(kind, timeout=0.4) as it:
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="busy with another call") as caught:
@@ -229,7 +230,7 @@ def test_wait_ends_at_deadline(kind: Any) -> None:
 @kinds
 @pytest.mark.slow
 def test_deadline_includes_wait(kind: Any) -> None:
-    """The deadline counts from when it began to wait."""
+    """The deadline includes the time spent waiting."""
     with backs(lambda: time.sleep(1.5), kind, timeout=2.0) as plugin:
         first = InThread(plugin.call, "back")
         assert soon(lambda: not hasattr(plugin, "_idle"))
@@ -257,7 +258,7 @@ def test_failed_call_leaves_no_deadline() -> None:
 
 @kinds
 def test_cancel_ends_wait(kind: Any) -> None:
-    """A cancel handle ends the waiting."""
+    """A cancel handle ends a wait."""
     with busy(kind) as it:
         second = it.waits("echo", b"2")
         assert it.plugin.cancel_handle().cancel() is True
@@ -281,7 +282,7 @@ def test_closing_ends_the_waiting(kind: Any) -> None:
 
 @kinds
 def test_configure_but_not_reset(kind: Any) -> None:
-    """A plugin can be configured while a call waits but not reset."""
+    """While a call waits, a plugin can be configured but not reset."""
     with busy(kind) as it:
         second = it.waits("echo", b"2")
         it.plugin.update_config({"a": "b"})
@@ -294,7 +295,7 @@ def test_configure_but_not_reset(kind: Any) -> None:
 
 
 def test_wait_ends_with_outer_call() -> None:
-    """Waiting ends with the call whose host function waits."""
+    """A host function's wait ends when its own call ends."""
     with busy() as it:
         with pytest.raises(TimeoutError, match="`back` of plugin `outer`"):
             backs(lambda: it.plugin.call("echo", b"x"), timeout=0.3, name="outer").call("back")
@@ -307,7 +308,7 @@ def test_wait_ends_with_outer_call() -> None:
     "kind", ["Plugin", "IsolatedPlugin", "partial(Plugin, observe=plugwasm.observing.CallLog())"]
 )
 def test_ctrl_c_ends_wait(kind: str) -> None:
-    """Ctrl-C ends the waiting and costs nothing."""
+    """Ctrl-C ends a wait, and the plugin stays usable."""
     script = f"""
     import os, random, signal, sys, threading, time
     from functools import partial
@@ -356,7 +357,7 @@ def test_ctrl_c_ends_wait(kind: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_forked_child_does_not_wait() -> None:
-    """A forked child does not wait for a thread that is not there."""
+    """A forked child does not wait for a thread that only its parent has."""
     with busy() as it:
         second = it.waits("echo", b"2")
         child = os.fork()
@@ -378,7 +379,7 @@ def test_forked_child_does_not_wait() -> None:
 
 @kinds
 def test_reentry_is_refused(kind: Any) -> None:
-    """A call from inside of a call is refused."""
+    """A call from inside a call of the same plugin is refused."""
     plugin: Any
     for way in (lambda: plugin.call("echo", b"x"), lambda: plugin.reset()):
         with backs(way, kind) as plugin:
@@ -389,7 +390,7 @@ def test_reentry_is_refused(kind: Any) -> None:
 
 
 def test_reentry_from_finalizer_or_input() -> None:
-    """A call from a finalizer, or from what makes the input or the result, is refused."""
+    """A call from a finalizer, or from code that makes the input or the result, is refused."""
     refused: list[str] = []
 
     def attempt() -> None:
@@ -421,7 +422,7 @@ def test_reentry_from_finalizer_or_input() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_reentry_from_signal_handler() -> None:
-    """A call from a signal handler during the call is refused."""
+    """A call from a signal handler during a call is refused."""
     refused: list[BusyError] = []
 
     def handler(*_: Any) -> None:
@@ -440,7 +441,7 @@ def test_reentry_from_signal_handler() -> None:
 
 
 def test_deadlock_is_detected() -> None:
-    """Plugins that wait for each other in two threads are told so."""
+    """Two threads whose plugins wait for each other get an error."""
     both = threading.Barrier(2)
     plugins: list[Plugin] = []
 
@@ -481,7 +482,7 @@ def test_tasks_wait_for_each_other(kind: Any) -> None:
 
 @kinds
 def test_cancelled_wait_keeps_call(kind: Any) -> None:
-    """A task that is cancelled while it waits leaves the call under way."""
+    """Cancelling a waiting task does not affect the running call."""
 
     async def main() -> None:
         task = asyncio.create_task(it.plugin.call_async("echo", b"2"))
@@ -499,7 +500,7 @@ def test_cancelled_wait_keeps_call(kind: Any) -> None:
 
 @kinds
 def test_coroutine_reentry_is_refused(kind: Any) -> None:
-    """A coroutine of a host function is refused by the plugin that waits for it."""
+    """A host function's coroutine cannot call the plugin that waits for it."""
     refused = []
 
     async def back(*_: Any) -> None:
@@ -521,7 +522,7 @@ def test_coroutine_reentry_is_refused(kind: Any) -> None:
 
 
 def test_event_loop_is_not_blocked() -> None:
-    """An event loop is not blocked by a call that a task of it awaits."""
+    """A call that waits for its turn does not block the event loop."""
 
     async def main() -> None:
         task = asyncio.create_task(it.call_async("spin"))

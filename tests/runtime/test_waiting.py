@@ -1,4 +1,5 @@
-"""Waiting for a plugin counts towards the calls that wait for it, and nobody waits for itself."""
+"""The time spent waiting for a plugin counts towards the deadlines of the calls around it, and a
+call that would wait for itself is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def soon() -> Iterator[None]:
 
 @contextmanager
 def all_in_use(pool: PluginPool) -> Iterator[None]:
-    """Another thread has all plugins of the pool."""
+    """Hold all plugins of the pool in another thread."""
     taken, end = threading.Event(), threading.Event()
 
     def take() -> None:
@@ -105,7 +106,7 @@ def soon_is(condition: Callable[[], bool]) -> bool:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cancel_ends_host_function_wait(way: str) -> None:
-    """Cancelling a call ends what its host function waits for."""
+    """Cancelling a call ends the wait of its host function."""
     with PluginPool(OTHER, size=2) as pool, all_in_use(pool), soon():
         plugin = Plugin(ASK, functions=asking(lambda: WAYS[way](pool)))
         thread = InThread(lambda: plugin.call("ask"))
@@ -117,9 +118,10 @@ def test_cancel_ends_host_function_wait(way: str) -> None:
 @pytest.mark.parametrize(("size", "inputs"), [(1, 1), (1, 3), (2, 1), (2, 2), (2, 4), (4, 8)])
 @pytest.mark.parametrize("ending", ["deadline", "cancel"])
 def test_map_ends_with_reading_call(ending: str, size: int, inputs: int) -> None:
-    """A call of a map ends with the call that reads it.
+    """A `map` read by a host function ends when the host function's call ends.
 
-    However few inputs there are: no call of a `map` is made by a reader that others wait for.
+    This holds for any number of inputs: the reader of a `map` makes none of its calls if others
+    wait for the reader.
     """
     begun = threading.Event()
 
@@ -149,7 +151,7 @@ def test_map_ends_with_reading_call(ending: str, size: int, inputs: int) -> None
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_map_in_host_function(workers: int) -> None:
-    """A map in a host function gives outputs in order and errors."""
+    """A `map` in a host function returns outputs in order and raises errors."""
     seen: list[object] = []
     echo = b"""(module (import "extism:host/env" "input_offset" (func $in (result i64)))
       (import "extism:host/env" "length" (func $length (param i64) (result i64)))
@@ -167,7 +169,7 @@ def test_map_in_host_function(workers: int) -> None:
 
 
 def test_slow_map_ends_with_reading_call() -> None:
-    """A map of slow calls ends with the call that reads it."""
+    """A `map` of slow calls ends when the call that reads it ends."""
     slow = PluginPool(ASK, functions=asking(lambda: time.sleep(0.05)), size=2)
     with slow as pool, soon():
         plugin = Plugin(
@@ -181,7 +183,7 @@ def test_slow_map_ends_with_reading_call() -> None:
 
 
 def test_coroutine_wait_is_bounded() -> None:
-    """The coroutine of a host function waits no longer than its call may take."""
+    """A host function's coroutine waits no longer than its call may take."""
     with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
 
         async def ask(*_: object) -> None:
@@ -195,7 +197,7 @@ def test_coroutine_wait_is_bounded() -> None:
 
 
 def test_any_outer_deadline_counts() -> None:
-    """The deadline of any call around counts."""
+    """The deadline of every enclosing call applies."""
     with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
         inner = Plugin(ASK, functions=asking(lambda: pool.call("ok")), name="inner")
         outer = Plugin(
@@ -209,7 +211,7 @@ def test_any_outer_deadline_counts() -> None:
 
 
 def test_worker_process_wait_is_bounded() -> None:
-    """A worker process is waited for no longer than the call may take."""
+    """A wait for a worker process takes no longer than the call may take."""
     with IsolatedPlugin(OTHER) as isolated, soon():
         plugin = Plugin(
             ASK, functions=asking(lambda: isolated.call("spin")), limits=Limits(timeout=0.5)
@@ -256,7 +258,7 @@ def pool_of(size: int, ask: Callable[[PluginPool], object], **options: Any) -> P
 @pytest.mark.parametrize("wait", [None, 1000.0])
 @pytest.mark.parametrize("way", WAYS)
 def test_deadlock_with_itself(way: str, wait: float | None) -> None:
-    """A call that would wait for itself is told so."""
+    """A call that would wait for itself gets an error."""
     with pool_of(1, WAYS[way], wait=wait, limits=Limits(timeout=None)) as pool, soon():
         with pytest.raises(HostFunctionError) as caught:
             pool.call("ask")
@@ -266,9 +268,8 @@ def test_deadlock_with_itself(way: str, wait: float | None) -> None:
 
 
 def test_deadlock_through_several_calls() -> None:
-    """A call that would wait for itself through several calls that have all plugins together is
-    told so.
-    """
+    """A call gets an error if it would wait for itself through several calls that together hold
+    all plugins."""
     depth = iter((1, 2, 3))
 
     def ask(pool: PluginPool) -> None:
@@ -282,7 +283,7 @@ def test_deadlock_through_several_calls() -> None:
 
 
 def test_deadlock_in_threads() -> None:
-    """A call that would wait for itself is told so where threads make the calls."""
+    """A call that would wait for itself gets an error also where threads make the calls."""
 
     def ask(pool: PluginPool) -> None:
         pool.call("ask") if pool.stats.busy < 2 else list(pool.map("ok", [b""] * 9, workers=2))
@@ -295,7 +296,7 @@ def test_deadlock_in_threads() -> None:
         pool.call("ask")
 
 
-def test_so_it_is_for_tasks() -> None:
+def test_deadlock_in_tasks() -> None:
     pool: PluginPool
 
     async def ask(*_: object) -> None:
@@ -309,14 +310,14 @@ def test_so_it_is_for_tasks() -> None:
 
 
 def test_deadlock_of_task() -> None:
-    """A task whose host function is no coroutine is told that it would wait for itself."""
+    """A task whose synchronous host function would wait for the task itself gets an error."""
     pool = pool_of(1, lambda pool: pool.call("ok"), limits=Limits(timeout=None))
     with pool, soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
         asyncio.run(pool.call_async("ask"))
 
 
 def test_deadlock_in_set_processes() -> None:
-    """A call that would wait for itself is told so for processes of a set."""
+    """A call that would wait for itself gets an error also in a plugin set with processes."""
     plugins: PluginSet
     plugins = PluginSet(
         plugins={"a": ASK},
@@ -334,7 +335,7 @@ def test_deadlock_in_set_processes() -> None:
 
 
 def test_deadlock_with_lease() -> None:
-    """A call that would wait for what its host function has on lease is told so."""
+    """A call that would wait for a plugin that its host function has leased gets the error."""
 
     def ask(pool: PluginPool) -> None:
         with pool.plugin():
@@ -349,7 +350,7 @@ def test_deadlock_with_lease() -> None:
 
 
 def test_lease_returned_by_other_thread() -> None:
-    """A lease of this thread that another one gives back may be waited for."""
+    """A call may wait for a lease of this thread if another thread returns it."""
     with PluginPool(OTHER, size=1) as pool:
         lease = pool.plugin()
         lease.__enter__()
@@ -358,7 +359,7 @@ def test_lease_returned_by_other_thread() -> None:
 
 
 def test_partial_holder_waits() -> None:
-    """Who has some of the plugins waits for the others."""
+    """A call whose host function holds some of the plugins waits for the others."""
     with pool_of(2, lambda pool: pool.call("ok")) as pool:
         taken, end = threading.Event(), threading.Event()
 

@@ -1,4 +1,5 @@
-"""What compiling may take: in this process next to nothing, and for all modules of a plugin, or of a set, no more than for one."""
+"""The cost of compilation: small in this process, and for all modules of a plugin or a set no
+more than for one."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from plugwasm._plugin_set.compile_shares import MIN_SHARE, CompileShares
 from plugwasm._runtime import modules as _code
 from tests.support import hard_modules, wasm_binary
 from tests.support.guests import export, guest
-from tests.support.hard_modules import of_locals, passing_blocks
+from tests.support.hard_modules import module_of_locals, passing_blocks
 from tests.support.paths import ROOT
 from tests.support.wasm_binary import (
     BLOCK,
@@ -28,10 +29,10 @@ from tests.support.wasm_binary import (
     I32,
     LOOP,
     V128,
+    function_type,
     leb128,
     module,
     section,
-    type_of,
 )
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled")
@@ -42,12 +43,12 @@ needs_proc = pytest.mark.skipif(
 
 
 def slow(functions: int) -> bytes:
-    """A module that takes long to compile: each function declares 49,000 locals."""
+    """Return a module that takes long to compile: each function declares 49,000 locals."""
     return module([b"\x03\x40\x0b"] * functions, locals=[(49_000, I32)])
 
 
 def heavy(seed: int = 0) -> bytes:
-    """A module of more than a few kilobytes that takes little to compile."""
+    """Return a module of more than a few kilobytes that is cheap to compile."""
     rest = "".join(
         f"(func (result i64) (i64.const {number * 2**40 + seed}))" for number in range(600)
     )
@@ -78,7 +79,7 @@ def refused(wasm, **limits):
 
 
 def measured(script: str) -> list[str]:
-    """What a process of its own prints."""
+    """Run a program in another process and return its output lines."""
     run = [sys.executable, "-W", "ignore", "-c", MEASURE + script]
     done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -92,13 +93,13 @@ def measured(script: str) -> list[str]:
 @pytest.mark.parametrize("type", [I32, V128])
 @pytest.mark.parametrize("kind", [BLOCK, LOOP])
 def test_blocks_passing_values_not_light(kind: int, type: int, nested: bool) -> None:
-    """Blocks that pass values on are not light."""
+    """Blocks with parameters and results are not light."""
     assert len(passing_blocks(kind, 1200, 32, type, nested)) < 4500
     assert not is_light(passing_blocks(kind, 1, 1, type, nested))
 
 
 def test_gigabyte_compile_in_subprocess() -> None:
-    """A few kilobytes that take a gigabyte to compile take it elsewhere."""
+    """A few kilobytes that take a gigabyte to compile are compiled in another process."""
     peak, *refusals = measured("""
 before = status("VmHWM")
 told = [refused(hard_modules.passing_blocks(wasm_binary.LOOP, 1200, 32, t, n), compile_bytes=2**28) for t in (wasm_binary.I32, wasm_binary.V128) for n in (1, 0)]
@@ -112,16 +113,16 @@ print(status("VmHWM") - before, *told, sep="\\n")
 @needs_proc
 @pytest.mark.parametrize("first", range(0, len(hard_modules.FAMILIES), 10))
 def test_heaviest_light_module(first: int) -> None:
-    """The heaviest module that is light takes little.
+    """The heaviest light module costs little.
 
-    Of each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was
+    For each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was
     written.
     """
     lines = measured(f"""
 from plugwasm._engine import Engine, estimate_cost, is_light
 engine = Engine()
 for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
-    wasm = hard_modules.fitted(hard_modules.FAMILIES[what], is_light)
+    wasm = hard_modules.largest_fitting(hard_modules.FAMILIES[what], is_light)
     before, start = status("VmRSS"), time.process_time()
     engine.compile(wasm)
     took = time.process_time() - start
@@ -135,7 +136,7 @@ for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
 
 @needs_proc
 def test_random_light_modules() -> None:
-    """No mixture that is light takes more."""
+    """No random mixture that is light costs more."""
     (number,) = measured("""
 from plugwasm._engine import Engine, is_light
 engine = Engine()
@@ -158,13 +159,13 @@ NOT_LIGHT = {
     "a block with a type by a number of two bytes": module([b"\x02\x80\0\x0b"]),
     "a vector": module([wasm_binary.CONST[V128] + b"\x1a"]),
     "a local that is a vector": module(locals=[(1, V128)]),
-    "a parameter that is a vector": module(types=[type_of([V128])], exports=()),
+    "a parameter that is a vector": module(types=[function_type([V128])], exports=()),
     "a block with a vector": module([b"\x02\x7b" + wasm_binary.CONST[V128] + END + b"\x1a"]),
     "a global that is a vector": module(globals=[b"\x7b\1" + wasm_binary.CONST[V128] + END]),
     "many locals": module(locals=[(5000, I32)]),
     "many locals in many groups": module(locals=[(1000, I32)] * 5),
-    "a type of many values": module(types=[type_of([I32] * 33)], exports=()),
-    "a place where control meets and many locals": of_locals(b"\x03\x40\x0b" * 100, 60),
+    "a type of many values": module(types=[function_type([I32] * 33)], exports=()),
+    "a place where control meets and many locals": module_of_locals(b"\x03\x40\x0b" * 100, 60),
     "a tail call": wat_to_wasm(b"(module (func $f (return_call $f)))"),
     "a handler": wat_to_wasm(b"(module (tag) (func (try_table)))"),
     "a second memory": wat_to_wasm(
@@ -176,20 +177,20 @@ NOT_LIGHT = {
     ),
     "a global of such a reference": wat_to_wasm(b"(module (global externref (ref.null extern)))"),
     "one that is imported": wat_to_wasm(b'(module (import "a" "b" (global externref)))'),
-    "tables that are laid out": hard_modules.laid_out_tables(1),
+    "allocated tables": hard_modules.allocated_tables(1),
     "an instruction that nobody knows": module([b"\xe7"]),
     "another that nobody knows": module([b"\xfc\x7f"]),
     "a function that ends within an instruction": module([b"\x44"]),
     "a function that is longer than its section": b"\0asm\1\0\0\0"
-    + section(1, b"\1" + type_of())
+    + section(1, b"\1" + function_type())
     + section(3, b"\1\0")
     + section(10, b"\1\7\0\x0b"),
     "bytes after the last function": b"\0asm\1\0\0\0"
-    + section(1, b"\1" + type_of())
+    + section(1, b"\1" + function_type())
     + section(3, b"\1\0")
     + section(10, b"\1\2\0\x0b\0"),
     "fewer functions than are there": b"\0asm\1\0\0\0"
-    + section(1, b"\1" + type_of())
+    + section(1, b"\1" + function_type())
     + section(3, b"\1\0")
     + section(10, b"\0\2\0\x0b"),
     "more entries than there can be": b"\0asm\1\0\0\0" + section(7, leb128(2**32 - 1)),
@@ -198,15 +199,15 @@ NOT_LIGHT = {
 
 @pytest.mark.parametrize("what", NOT_LIGHT)
 def test_uncertain_modules_are_not_light(what: str) -> None:
-    """What is not certain to be light is not."""
+    """A module that is not certain to be light is not light."""
     assert not is_light(NOT_LIGHT[what])
 
 
 def test_instructions_are_read_like_engine() -> None:
-    """Each instruction that can be light is read as the engine reads it.
+    """Each instruction that a light module can have is decoded as the engine decodes it.
 
-    Each stands before what would be heavy if it was taken for code, in numbers of the greatest
-    length.
+    Each stands before bytes that would be heavy if they were taken for code, with numbers in their
+    longest encoding.
     """
     poison = b"\xe7\xe7\xe7\xe7\x87\x00"  # of a number that takes six bytes
     text = """(module (memory 1) (table $t 4 funcref) (global $g (mut i32) (i32.const 0)) (type $n (func)) (elem $e func $f) (data $d "x")
@@ -238,7 +239,7 @@ def test_instructions_are_read_like_engine() -> None:
 
 
 def test_long_names_left_out_of_light() -> None:
-    """Names that are very long are left out of light modules too."""
+    """Very long names are removed from light modules too."""
     names = section(1, b"\1\0" + leb128(20_000) + b"x" * 20_000)
     wasm = module([b"\0"]) + section(0, b"\4name" + names)
     assert is_light(wasm)
@@ -282,7 +283,7 @@ TEXTS: dict[str, bytes] = {
 
 @needs_proc
 def test_text_parsing_is_bounded(tmp_path: Path) -> None:
-    """No text that this process reads takes long or much memory."""
+    """No text that this process parses takes long or much memory."""
     (peak,) = measured("""
 from tests.security.test_compiling import TEXTS
 from plugwasm._runtime.compiler import LIGHT_TEXT
@@ -310,11 +311,11 @@ def together(*modules: bytes, **limits: Any) -> CompiledPlugin:
 
 
 def test_one_light_module_in_process(compilers: list[Any]) -> None:
-    """This process compiles no more of a plugin than one light module."""
+    """Of the heaviest light modules of a plugin, this process compiles one."""
     modules = [
-        hard_modules.fitted(
+        hard_modules.largest_fitting(
             lambda n, i=number: module(
-                [b"\x41" + wasm_binary.signed(i) + b"\x1a\x10\0" * 1 + b"\x10\0" * n]
+                [b"\x41" + wasm_binary.signed_leb128(i) + b"\x1a\x10\0" * 1 + b"\x10\0" * n]
             ),
             is_light,
         )
@@ -327,7 +328,7 @@ def test_one_light_module_in_process(compilers: list[Any]) -> None:
 
 
 def test_light_modules_up_to_total_weight(compilers: list[Any]) -> None:
-    """Modules that are light are compiled here until they weigh too much together."""
+    """Light modules are compiled in this process up to a total weight."""
     one = module([b"\x10\0" * 300])
     fit = LIGHT_COST // estimate_cost(one)
     together(
@@ -342,7 +343,7 @@ def test_light_modules_up_to_total_weight(compilers: list[Any]) -> None:
 
 
 def test_modules_share_time(compilers: list[Any]) -> None:
-    """The modules of a plugin share the time."""
+    """The modules of a plugin share the compile time limit."""
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"`m\d`.*`Limits.compile_seconds`"):
         together(
@@ -361,7 +362,7 @@ def test_modules_share_time(compilers: list[Any]) -> None:
 
 
 def test_no_compile_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the time is over, no further module is compiled."""
+    """When the time is used up, no further module is compiled."""
     budget = _code.CompileBudget(Limits(compile_seconds=0.05))
     with budget.charge_time("first"):
         time.sleep(0.06)
@@ -373,7 +374,7 @@ def test_no_compile_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_code_size_is_limited() -> None:
-    """The code of all modules of a plugin is bounded."""
+    """The code size of all modules of a plugin is limited."""
     one = CompiledPlugin(heavy())._plan.main.module.resident_bytes
     with pytest.raises(
         ModuleError,
@@ -388,10 +389,10 @@ def test_code_size_is_limited() -> None:
 
 @needs_proc
 def test_code_bomb_is_refused_early() -> None:
-    """A few bytes that become much code are refused before this process has it."""
+    """A few bytes that compile to too much code are refused before this process loads the code."""
     peak, refusal = measured("""
 before = status("VmHWM")
-refusal = refused(hard_modules.laid_out_tables(100))
+refusal = refused(hard_modules.allocated_tables(100))
 print(status("VmHWM") - before, refusal, sep="\\n")
 """)
     assert "`Limits.code_bytes`" in refusal
@@ -399,7 +400,7 @@ print(status("VmHWM") - before, refusal, sep="\\n")
 
 
 def test_no_python_to_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a Python to start, what is not light is refused."""
+    """If no Python process can be started, modules that are not light are refused."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(ModuleError, match="no process can be started to compile it"):
         CompiledPlugin(heavy())
@@ -407,18 +408,23 @@ def test_no_python_to_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_function_type_values_are_limited() -> None:
-    """Functions at the border have no more values together than can be read soon."""
+    """The functions at a module's border have a limited total of parameters and results, so they
+    are read quickly."""
     exports = [wasm_binary.name(number) + b"\0\0" for number in range(7000)]
     with pytest.raises(ModuleError, match="more than 300000 values together"):
-        CompiledPlugin(module([b"\0"], types=[type_of([F32] * 120)], exports=exports))
+        CompiledPlugin(module([b"\0"], types=[function_type([F32] * 120)], exports=exports))
     assert (
-        len(CompiledPlugin(module([b"\0"], types=[type_of([F32] * 40)], exports=exports)).exports)
+        len(
+            CompiledPlugin(
+                module([b"\0"], types=[function_type([F32] * 40)], exports=exports)
+            ).exports
+        )
         == 7000
     )
 
 
 def test_cli_inspect_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inspecting a module from the command line is bounded like loading it."""
+    """Inspecting a module on the command line has the limits of loading it."""
     pytest.importorskip("typer")
     from plugwasm._manifest.resolve import resolve
     from plugwasm.cli import inspection
@@ -433,13 +439,13 @@ def test_cli_inspect_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_proc
 def test_unused_code_is_released() -> None:
-    """The code of plugins that nobody has goes back to the system."""
+    """The code of plugins that nothing refers to is returned to the system."""
     before, held, after = (
         int(line)
         for line in measured("""
 def plugin(number):
     return Plugin(wasm_binary.module([b"\\x01" * number], tables=[b"\\x70\\0" + wasm_binary.leb128(900000)] * 4,
-        elements=[b"\\2" + wasm_binary.leb128(i) + b"\\x41" + wasm_binary.signed(899999) + b"\\x0b\\0\\1\\0" for i in range(4)]))
+        elements=[b"\\2" + wasm_binary.leb128(i) + b"\\x41" + wasm_binary.signed_leb128(899999) + b"\\x0b\\0\\1\\0" for i in range(4)]))
 plugin(0).close()
 print(status("VmRSS"))
 plugins = [plugin(number) for number in range(1, 9)]
@@ -457,7 +463,7 @@ print(status("VmRSS"))
 def test_large_module_found_while_used(
     monkeypatch: pytest.MonkeyPatch, compilers: list[Any]
 ) -> None:
-    """What is too large to be kept is found while somebody has it."""
+    """A module too large to be kept is shared while something refers to it."""
     monkeypatch.setattr(_code, "KEPT_BYTES", 1000)
     first = CompiledPlugin(heavy())
     again = CompiledPlugin(heavy())
@@ -475,12 +481,12 @@ def test_large_module_found_while_used(
 
 @needs_proc
 def test_large_code_is_kept_once() -> None:
-    """A plugin of much code does not have it twice."""
+    """The code of a large plugin is in memory once."""
     once, later = (
         int(line)
         for line in measured("""
 before = status("VmRSS")
-compiled = CompiledPlugin(hard_modules.laid_out_tables(8), limits=Limits(stack_bytes=2**19))
+compiled = CompiledPlugin(hard_modules.allocated_tables(8), limits=Limits(stack_bytes=2**19))
 print(status("VmRSS") - before)
 for _ in range(6):
     with Plugin(compiled) as plugin:
@@ -506,7 +512,7 @@ def folder(place: Path, modules: dict[str, bytes]) -> Path:
 
 
 def test_ten_slow_plugins(tmp_path: Path, compilers: list[Any]) -> None:
-    """Ten slow plugins take no longer than one and the others are loaded."""
+    """Ten slow plugins take no longer than one, and the other plugins are loaded."""
     slow_ones = {f"a{number}": slow(2000 + number) for number in range(10)}
     place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy()})
     start = time.monotonic()
@@ -521,7 +527,7 @@ def test_ten_slow_plugins(tmp_path: Path, compilers: list[Any]) -> None:
 def test_unused_shares_are_passed_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plugin that needs more than its share gets what the others left."""
+    """A plugin that needs more than its share of the time gets what the others left."""
     monkeypatch.setattr(
         "plugwasm._plugin_set.compile_shares.MIN_SHARE", 0.05
     )  # far less than the slow one takes on any machine
@@ -559,7 +565,7 @@ def test_slow_plugin_enabled_alone(tmp_path: Path) -> None:
 
 
 def test_shares_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shares add up to the whole and the least of each."""
+    """The shares and minimum shares of the time add up to the whole."""
     now = [0.0]
     monkeypatch.setattr("plugwasm._plugin_set.compile_shares.monotonic", lambda: now[0])
 
@@ -597,7 +603,7 @@ def test_shares_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     not hasattr(os, "fork"), reason="processes of their own need a system that is POSIX"
 )
 def test_isolated_plugin_time(tmp_path: Path) -> None:
-    """An isolated plugin of many modules has the time of one."""
+    """An isolated plugin of many modules has the time limit of one."""
     start = time.monotonic()
     modules = [{"name": f"m{number}", "data": slow(1000 + number)} for number in range(20)]
     with pytest.raises(ModuleError, match="compile_seconds"):

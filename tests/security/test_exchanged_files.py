@@ -1,4 +1,5 @@
-"""Another process exchanges what lies in a directory of plugins, again and again, while a set reads it: nothing outside is ever run."""
+"""While a set reads a plugin directory, another process keeps exchanging its entries: nothing
+outside is ever run."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def put_folder(folder: Path, text: str, module: str = "plugin.wasm") -> Path:
 
 @contextmanager
 def exchanging(*pairs: tuple[Path, Path]) -> Iterator[None]:
-    """Another process exchanges the two of each pair all the time."""
+    """Have another process exchange the two paths of each pair repeatedly."""
     paths = [str(path) for pair in pairs for path in pair]
     process = subprocess.Popen(
         [sys.executable, "-I", "-c", EXCHANGER, *paths],
@@ -69,7 +70,7 @@ def exchanging(*pairs: tuple[Path, Path]) -> Iterator[None]:
 
 
 def read_again_and_again(plugins: PluginSet, seen: Callable[[PluginSet], object]) -> set[object]:
-    """What was seen after each of many reloads."""
+    """Return what was read after each of many reloads."""
     found: set[object] = set()
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -107,7 +108,7 @@ def test_a_folder_for_a_link(place: Path, seen: Callable[[PluginSet], object]) -
 
 
 def test_a_parent_folder_for_a_link(place: Path) -> None:
-    """A folder that its modules are in for a link."""
+    """The folder that contains its modules is exchanged for a link."""
     folder = put_folder(place / "plugins" / "x", "inside", "sub/plugin.wasm")
     (place / "link").symlink_to(place / "outside" / "sub")
     with (
@@ -147,7 +148,7 @@ def test_a_text_for_a_link(place: Path, text: str) -> None:
 
 @pytest.mark.parametrize("file", ["plugin.wasm", "plugin.toml", "manifest.json"])
 def test_a_file_for_a_pipe(place: Path, file: str) -> None:
-    """A file for a pipe that nobody writes to."""
+    """A file is exchanged for a pipe that nobody writes to."""
     folder = put_folder(place / "plugins" / "x", "inside")
     os.mkfifo(place / "pipe")
     with (
@@ -158,7 +159,7 @@ def test_a_file_for_a_pipe(place: Path, file: str) -> None:
 
 
 def test_a_plugin_in_its_own_process(place: Path) -> None:
-    """A plugin in processes of its own is read the same way."""
+    """A plugin in its own processes is read in the same way."""
     folder = put_folder(place / "plugins" / "x", "inside")
     (place / "link").symlink_to(place / "outside")
     with (
@@ -169,9 +170,9 @@ def test_a_plugin_in_its_own_process(place: Path) -> None:
 
 
 def test_a_single_look_sees_one_folder(place: Path) -> None:
-    """What is read in one look is of one folder.
+    """A single read comes from one folder.
 
-    Two folders of one author, exchanged: what is said of a plugin is never said of another's
+    Two folders of one author are exchanged: the description of a plugin never comes with another's
     module.
     """
     folder = put_folder(place / "plugins" / "x", "one")
@@ -211,7 +212,7 @@ def test_a_named_directory_may_be_a_link(place: Path) -> None:
     "path", ["../outside/plugin.wasm", "sub/../../outside/plugin.wasm", "{}/outside/plugin.wasm"]
 )
 def test_a_manifest_leading_out(place: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manifest that leads out is not even looked at."""
+    """A manifest whose path leads out of the directory is not even opened."""
     folder = put_folder(place / "plugins" / "x", "inside")
     (folder / "sub").mkdir()
     (folder / "manifest.json").write_text(json.dumps({"wasm": [{"path": path.format(place)}]}))

@@ -1,7 +1,8 @@
-"""What guests make the host hold stays flat, whatever they do and however often (case 19); figures: `python -m benchmarks.memory`.
+"""The host's memory stays flat whatever guests do and however often (case 19). Figures: `python -m
+benchmarks.memory`.
 
-Each test does something in two halves of the same length: after the first, all that fills up has been filled, so the second must add
-nothing. Bytes, Python objects, mappings and descriptors are counted.
+Each test does something in two halves of equal length. All caches have been filled after the first
+half, so the second must add nothing. Bytes, Python objects, mappings and descriptors are counted.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ INPUT = b"0123456789" * 100
 
 @pytest.fixture(scope="module", autouse=True)
 def _only_what_is_made_here_is_collected() -> Iterator[None]:
-    """Collecting all that a test run holds would take most of the time."""
+    """Freeze earlier objects: collecting those of a whole test run would take most of the time."""
     gc.collect()
     gc.freeze()
     yield
@@ -76,7 +77,7 @@ def compiled(**options: Any) -> CompiledPlugin:
 
 
 def held() -> tuple[int, int, int, int]:
-    """Resident bytes, Python objects, mappings, descriptors."""
+    """Return the resident bytes, Python objects, mappings and descriptors of this process."""
     gc.collect()
     with open("/proc/self/statm", encoding="ascii") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
@@ -86,9 +87,11 @@ def held() -> tuple[int, int, int, int]:
 
 
 def assert_flat(once: Callable[[], object], rounds: int) -> None:
-    """The least growth of three attempts counts, for other threads of the process may be busy with something of their own.
+    """Check the growth. The least of three attempts counts, since other threads of the process may
+    be busy.
 
-    Some sixty objects come and go by themselves, whatever the number of rounds; one that each round leaves is noticed from 130 rounds on.
+    Some sixty objects come and go by themselves, whatever the number of rounds. A leak of one
+    object per round is noticed from 130 rounds on.
     """
     for _ in range(rounds):
         once()
@@ -132,7 +135,7 @@ WAYS: dict[str, tuple[str, type[BaseException] | None, Any, int]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_calls_leave_nothing(way: str) -> None:
-    """Calls leave nothing behind, however each of them ends."""
+    """Calls leak nothing, however they end."""
     function, error, context, rounds = WAYS[way]
     with Plugin(compiled()) as plugin:
 
@@ -158,7 +161,7 @@ def test_timeouts_leave_nothing_behind() -> None:
 
 
 def test_calls_out_of_fuel_leave_nothing() -> None:
-    """Calls that run out of fuel leave nothing behind."""
+    """Calls that run out of fuel leak nothing."""
     with Plugin(compiled(fuel_limit=20_000)) as plugin:
 
         def once() -> None:
@@ -171,7 +174,7 @@ def test_calls_out_of_fuel_leave_nothing() -> None:
 @pytest.mark.parametrize("end", ["closed", "dropped", "reset", "in a cycle"])
 @pytest.mark.parametrize("pooled", [True, False], ids=["from the pool", "without a pool"])
 def test_instances_leave_nothing(end: str, pooled: bool) -> None:
-    """Instances leave nothing behind, however they come and go."""
+    """Instances leak nothing, however they are created and closed."""
     shared = compiled() if pooled else compiled(fuel_limit=2**62)
     kept = Plugin(shared)
     rounds = 200 if pooled else 150
@@ -195,7 +198,7 @@ def test_instances_leave_nothing(end: str, pooled: bool) -> None:
 
 
 def test_failed_starts_leave_nothing() -> None:
-    """Instances that fail to start leave nothing behind."""
+    """Instances that fail to start leak nothing."""
     sources = [
         guest(export("_initialize", "unreachable") + export("f", "")),
         '(module (memory 1) (data (i32.const 65536) "x") (func (export "f")))',
@@ -211,7 +214,7 @@ def test_failed_starts_leave_nothing() -> None:
 
 
 def test_instances_of_threads_leave_nothing() -> None:
-    """Instances of many threads that come and go leave nothing behind."""
+    """Instances of many short-lived threads leak nothing."""
     shared = compiled()
 
     def work() -> None:
@@ -230,10 +233,9 @@ def test_instances_of_threads_leave_nothing() -> None:
 
 
 def test_modules_seen_once_are_bounded() -> None:
-    """Modules that are seen once leave no more behind than what is kept of them.
+    """Modules that are seen once leave no more behind than the cache of modules.
 
-    The process keeps some of the modules that it has seen; more of them take the place of the
-    first.
+    The process keeps some of the modules that it has seen, and replaces the oldest by further ones.
     """
     from plugwasm._runtime import modules
 
@@ -260,9 +262,9 @@ def test_modules_seen_once_are_bounded() -> None:
 
 
 def test_instance_size_is_documented() -> None:
-    """An instance takes what is documented.
+    """An instance takes as much memory as documented.
 
-    A page or two of each of its three memories, its tables, and what Python keeps of it.
+    A page or two of each of its three memories, its tables, and its Python objects.
     """
     shared = CompiledPlugin(
         guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)')

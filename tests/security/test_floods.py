@@ -1,4 +1,4 @@
-"""Floods: what a plugin writes and keeps without end (`docs/security.md`, 35 and 36)."""
+"""Floods of log lines and vars from a plugin (`docs/security.md`, 35 and 36)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WASI = '(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i
 
 
 def times(code: str, count: str = "(call $input_load_u64 (i64.const 0))") -> tuple[str, str]:
-    """The code so many times, and the locals that this needs."""
+    """Return the code so many times, and the locals that this needs."""
     loop = f"""(local.set $n {count}) (block $done (loop $next (br_if $done (i64.eqz (local.get $n)))
       {code} (local.set $n (i64.sub (local.get $n) (i64.const 1))) (br $next)))"""
     return loop, "(local $n i64)"
@@ -64,7 +64,8 @@ class Kept(logging.Handler):
 
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
-    """What plugins log at the level of info and above; kept from pytest, which would show all of a flood."""
+    """Collect the records of plugins at level INFO and above, hidden from pytest, which would
+    show the whole flood."""
     found: list[logging.LogRecord] = []
     logger, handler = logging.getLogger("plugwasm.plugin"), Kept(found)
     logger.addHandler(handler)
@@ -78,7 +79,7 @@ def records() -> Iterator[list[logging.LogRecord]]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock for the rates of logs that stands still until it is moved."""
+    """A clock for log rates that only the test moves."""
     now = [1000.0]
     monkeypatch.setattr(plugin_log, "monotonic", lambda: now[0])
     return now
@@ -96,7 +97,8 @@ def lines_of(records: list[logging.LogRecord]) -> list[str]:
 def test_burst_then_lines_are_dropped(
     function: str, records: list[logging.LogRecord], clock: list[float]
 ) -> None:
-    """A plugin may write ten seconds' worth at once, and the rest is dropped and counted."""
+    """A plugin may write ten seconds' worth of lines at once. Further lines are dropped and
+    counted."""
     source = FLOOD if function == "log" else PRINTS
     with Plugin(source, wasi=True, limits=few()) as plugin:
         plugin.call(function, count(100))
@@ -111,7 +113,7 @@ def test_burst_then_lines_are_dropped(
 
 
 def test_log_reports_lost_lines(records: list[logging.LogRecord], clock: list[float]) -> None:
-    """After a flood, the log says how many lines were lost and goes on."""
+    """After a flood, the log reports how many lines were dropped and goes on."""
     with Plugin(FLOOD, limits=few()) as plugin:
         plugin.call("log", count(150))
         del records[:]
@@ -141,7 +143,7 @@ def test_bytes_are_counted_as_well(records: list[logging.LogRecord], clock: list
 
 
 def test_rate_outlives_instance(records: list[logging.LogRecord], clock: list[float]) -> None:
-    """Fresh instances do not begin anew."""
+    """A new instance does not reset the rate."""
     compiled = plugwasm.CompiledPlugin(FLOOD, limits=few())
     for _ in range(30):
         with Plugin(compiled) as plugin:
@@ -150,7 +152,7 @@ def test_rate_outlives_instance(records: list[logging.LogRecord], clock: list[fl
 
 
 def test_filtered_lines_do_not_count(records: list[logging.LogRecord]) -> None:
-    """Lines that nobody would see do not count."""
+    """Lines below the log level do not count."""
     with Plugin(FLOOD, limits=few()) as plugin:
         plugin.call("quiet", count(1000))
         assert plugin.compiled_plugin.log_lines_dropped == 0
@@ -158,14 +160,14 @@ def test_filtered_lines_do_not_count(records: list[logging.LogRecord]) -> None:
 
 
 def test_rate_of_zero(records: list[logging.LogRecord]) -> None:
-    """Nothing at all may be logged where the rate is zero."""
+    """With a rate of zero, nothing is logged."""
     with Plugin(FLOOD, limits=few(log_lines_per_second=0)) as plugin:
         plugin.call("log", count(3))
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (0, 3)
 
 
 def test_flood_with_default_limits(records: list[logging.LogRecord]) -> None:
-    """By default, a flood is capped and ends with the deadline."""
+    """With default limits, a flood is capped and ends at the deadline."""
     with Plugin(FLOOD, limits=Limits(timeout=1.0)) as plugin:
         start = time.monotonic()
         with pytest.raises(plugwasm.TimeoutError):
@@ -176,7 +178,7 @@ def test_flood_with_default_limits(records: list[logging.LogRecord]) -> None:
 
 
 def test_endless_line_takes_no_memory(records: list[logging.LogRecord]) -> None:
-    """A line without end takes no memory."""
+    """An endless line takes no memory."""
     with Plugin(PRINTS, wasi=True) as plugin:
         plugin.call("endless_line", count(1))
         tracemalloc.start()
@@ -231,7 +233,7 @@ VARS = guest(
 
 @pytest.mark.parametrize(("names", "is_refused"), [(1000, False), (1001, True)])
 def test_vars_count_limit(names: int, is_refused: bool) -> None:
-    """As many vars as are allowed can be set and no more."""
+    """Exactly the allowed number of vars can be set."""
     with Plugin(VARS, limits=Limits(vars=1000)) as plugin:
         if is_refused:
             with pytest.raises(GuestError, match="1000 names"):
@@ -242,7 +244,7 @@ def test_vars_count_limit(names: int, is_refused: bool) -> None:
 
 
 def test_vars_full_allow_change_and_removal() -> None:
-    """Where no more names are allowed, those that are there can be changed and removed."""
+    """At the limit, existing vars can still be changed and removed."""
     with Plugin(VARS, limits=Limits(vars=1000)) as plugin:
         plugin.call("many", count(1000))
         plugin.call("again")
@@ -252,7 +254,7 @@ def test_vars_full_allow_change_and_removal() -> None:
 
 
 def test_vars_tiny_values() -> None:
-    """Tiny vars take little of the host by default."""
+    """With default limits, tiny vars take little of the host's memory."""
     with Plugin(VARS) as plugin:
         plugin.call("many", count(1))
         tracemalloc.start()
@@ -266,7 +268,7 @@ def test_vars_tiny_values() -> None:
 
 @pytest.mark.parametrize(("size", "is_refused"), [(99, False), (100, True), (2**29, True)])
 def test_vars_size_limit(size: int, is_refused: bool) -> None:
-    """A value may fill what is allowed with its name and no more."""
+    """A name and value may be exactly as large as the limit."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": 100})) as plugin:
         plugin.call("value", count(1))
         if is_refused:
@@ -280,7 +282,7 @@ def test_vars_size_limit(size: int, is_refused: bool) -> None:
 
 @pytest.mark.parametrize(("size", "is_refused"), [(99, False), (100, True), (2**20, True)])
 def test_vars_names_count(size: int, is_refused: bool) -> None:
-    """A name counts as much as a value."""
+    """Names count as much as values."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": 100})) as plugin:
         if is_refused:
             with pytest.raises(GuestError, match="limit of 100 bytes"):

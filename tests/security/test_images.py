@@ -1,4 +1,5 @@
-"""Modules with many data segments, or much initial data, are compiled with images of their memories (`docs/decisions.md`, 38)."""
+"""Modules with many data segments or much initial data are compiled with memory images
+(`docs/decisions.md`, 38)."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def signed(value: int) -> bytes:
 
 
 def segments(count: int, content: bytes = b"abcdefgh", step: int = 24) -> bytes:
-    """A data section: so many segments with that content, one every `step` bytes."""
+    """Return a data section: so many segments with that content, one every `step` bytes."""
     return section(
         11,
         leb128(count)
@@ -69,7 +70,7 @@ def engine_of(compiled: CompiledPlugin) -> Engine:
     ids=["many segments", "few segments", "much data"],
 )
 def test_initial_data_with_images(wasm: bytes, images: bool) -> None:
-    """Who has much initial data gets images, and the data is the same."""
+    """A module with much initial data gets images, and the data is the same."""
     compiled = CompiledPlugin(wasm)
     assert engine_of(compiled).images is images
     for start in range(6):
@@ -100,10 +101,10 @@ def test_modules_share_engine() -> None:
 
 
 def test_many_segments_with_default_limits() -> None:
-    """Forty five thousand segments load within the default limits.
+    """A module with 45,000 segments loads within the default limits.
 
-    As standard Go has them. Without images that takes 20 s of a processor and 1.25 GB; here a
-    hundredth of both is enough.
+    Standard Go produces such modules. Without images, one takes 20 s of CPU time and 1.25 GB; here
+    a hundredth of both is enough.
     """
     wasm = plugin_with(segments(45_000, step=27))
     limits = Limits(compile_bytes=2**28)
@@ -117,7 +118,7 @@ def test_many_segments_with_default_limits() -> None:
 @pytest.mark.parametrize("fuel", [None, 10**6])
 @pytest.mark.parametrize("stack", [None, 2**20])
 def test_images_with_other_settings(fuel: int | None, stack: int | None) -> None:
-    """Images go with all other settings."""
+    """Images can be combined with all other engine settings."""
     limits = None if stack is None else Limits(stack_bytes=stack)
     with Plugin(MANY, fuel_limit=fuel, limits=limits) as plugin:
         assert engine_of(plugin.compiled_plugin).images
@@ -149,7 +150,7 @@ def test_text_gets_them_as_well() -> None:
 
 
 def test_cache_keeps_kinds_apart(tmp_path: Path) -> None:
-    """The cache keeps both kinds apart."""
+    """The cache keeps code with images and code without apart."""
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
@@ -202,7 +203,7 @@ assert Plugin(old).call("f") == b"abcdefgh"
 
 
 def test_mappings_of_instance() -> None:
-    """Instances of it take no more mappings than others by much."""
+    """An instance with images has only a few more mappings than others."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("the mappings of the process are read from /proc")
@@ -222,7 +223,7 @@ def test_mappings_of_instance() -> None:
 
 @pytest.mark.parametrize("where", range(9, 60, 3))
 def test_truncated_module(where: int) -> None:
-    """A module that is broken off is looked at without harm."""
+    """Looking at a truncated module is harmless."""
     benefits_from_images(MANY[:where])
     broken = MANY[:where] + MANY[-400:]
     benefits_from_images(broken)
@@ -232,7 +233,7 @@ def test_truncated_module(where: int) -> None:
 
 @given(st.binary(max_size=400))
 def test_random_bytes(junk: bytes) -> None:
-    """Any bytes are looked at without harm."""
+    """Looking at arbitrary bytes is harmless."""
     assert benefits_from_images(b"\0asm\1\0\0\0" + junk) in (True, False)
     assert benefits_from_images(b"\0asm\1\0\0\0" + bytes(MANY_SEGMENTS) + junk) in (True, False)
     assert benefits_from_images(junk) in (True, False)
@@ -240,13 +241,13 @@ def test_random_bytes(junk: bytes) -> None:
 
 @pytest.mark.parametrize("claim", [b"\xff\xff\xff\xff\x0f", b"\xff" * 2**16])
 def test_claimed_count_is_refused(claim: bytes) -> None:
-    """A count that is only claimed is refused."""
+    """A segment count larger than the section is refused."""
     with pytest.raises(plugwasm.ModuleError):
         CompiledPlugin(plugin_with(section(11, claim)))
 
 
 def test_thresholds() -> None:
-    """The thresholds are where they say."""
+    """Images are used exactly above the documented thresholds."""
     assert not benefits_from_images(plugin_with(segments(MANY_SEGMENTS)))
     assert benefits_from_images(plugin_with(segments(MANY_SEGMENTS + 1)))
     assert not benefits_from_images(plugin_with(segments(1, bytes(MUCH_DATA - 100))))
@@ -257,10 +258,10 @@ FAR = b"\0\x41\0\x0b\1a" + b"\0\x41" + signed(2**24 - 70_000) + b"\x0b\1b"
 
 
 def test_sparse_image_in_subprocess() -> None:
-    """An image that is mostly empty is made in a process of its own and counts.
+    """A mostly empty image is made in another process, and its size counts.
 
-    Two bytes far apart make an image of 16 MiB; a light module may have eight memories, and there
-    is an image of each.
+    Two bytes far apart make an image of 16 MiB. A light module may have eight memories, each with
+    an image.
     """
     memories = b"".join(
         b"\2" + leb128(i) + entry[1:] for i in range(8) for entry in (FAR[:6], FAR[6:])

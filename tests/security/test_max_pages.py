@@ -1,4 +1,5 @@
-"""`memory.max_pages`: what the official host runs with it, runs here; `Limits.memory_bytes` bounds everything besides."""
+"""`memory.max_pages`: modules that run in the official host with it also run here.
+`Limits.memory_bytes` bounds everything besides."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def word(value: int) -> bytes:
 
 
 def plain(first: int, attributes: str = '(export "memory")', more: str = "") -> str:
-    """It grows its memory by the pages that the input begins with and fails if it cannot; so do `alloc` and `keep` with bytes."""
+    """Return a guest that grows its memory by the number of pages at the start of the input and
+    fails if it cannot. `alloc` and `keep` do so with bytes."""
     return guest(
         export("quick", "")
         + """(func (export "grow") (result i32)
@@ -56,7 +58,7 @@ def starting(name: str, first: int, more: int) -> str:
 
 
 def works(plugin: Any, steps: tuple[tuple[str, bytes], ...]) -> int:
-    """How many of the calls end well before one does not."""
+    """Return how many of the calls succeed before one fails."""
     for done, (name, data) in enumerate(steps):
         try:
             plugin.call(name, data)
@@ -128,7 +130,7 @@ CASES: dict[str, tuple[str, tuple[tuple[str, bytes], ...]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_official_plugins_run(case: str) -> None:
-    """What runs on the official host runs here."""
+    """Plugins that run in the official host run here."""
     source, steps = CASES[case]
     wasm = [{"data": wat_to_wasm(source.encode())}]
     done = [
@@ -140,7 +142,7 @@ def test_official_plugins_run(case: str) -> None:
 
 
 def test_official_linked_modules_run() -> None:
-    """What runs on the official host in linked modules runs here."""
+    """Linked modules that run in the official host run here."""
     wasm = [{"name": "lib", "data": LIB}, {"name": "main", "data": wat_to_wasm(LINKED.encode())}]
     for steps in (
         (("quick", b""), ("lib", word(3)), ("grow", word(2)), ("lib", word(3)), *inputs(2 * PAGE)),
@@ -156,7 +158,7 @@ def test_official_linked_modules_run() -> None:
 
 
 def test_minimum_pages_are_needed() -> None:
-    """A plugin runs with the pages that it starts with and not with one less."""
+    """A plugin runs with exactly the pages that it starts with, and not with one less."""
     with Plugin(manifest(plain(17), memory={"max_pages": 17})) as plugin:
         assert plugin.call("quick", bytes(128 * 1024)) == b""
     with pytest.raises(
@@ -168,7 +170,7 @@ def test_minimum_pages_are_needed() -> None:
 
 @pytest.mark.parametrize("pooled", [False, True])
 def test_growth_with_kernel_is_bounded(pooled: bool) -> None:
-    """What is grown is bounded for kernel and memory together."""
+    """Growth is bounded for the kernel and the memory together."""
     compiled = CompiledPlugin(manifest(plain(5), memory={"max_pages": 9}))
     for _ in range(4 * pooled):
         Plugin(compiled).call("quick")
@@ -203,7 +205,7 @@ def test_the_error_says_what_is_needed() -> None:
 
 
 def test_memory_bytes_bounds_everything() -> None:
-    """`memory_bytes` stays the bound of everything."""
+    """`memory_bytes` is the bound of everything."""
     wide = manifest(plain(5), memory={"max_pages": 1000})
     with Plugin(wide, limits=Limits(memory_bytes=20 * PAGE)) as plugin:
         with pytest.raises(plugwasm.Error):
@@ -241,7 +243,7 @@ def test_the_two_limits_are_kept_apart(
 
 
 def grown(plugin: Any) -> list[int]:
-    """Of four steps by two pages, which are granted."""
+    """Return which of four growths by two pages are granted."""
     return [works(plugin, (("grow", word(2)),)) for _ in range(4)]
 
 
@@ -257,7 +259,7 @@ class _InSet:
 
 
 def test_every_kind_of_plugin() -> None:
-    """Every way to run a plugin counts alike."""
+    """Every way to run a plugin counts in the same way."""
     asked = manifest(plain(5), memory={"max_pages": 5})
     with Plugin(asked) as plugin:
         assert grown(plugin) == GRANTED
@@ -273,7 +275,7 @@ def test_every_kind_of_plugin() -> None:
 
 
 def test_replay_grows_like_recording() -> None:
-    """A replay grows as the recorded plugin did."""
+    """In a replay, memory grows as in the recorded call."""
     from plugwasm.recording import Recorder
 
     recorder = Recorder()

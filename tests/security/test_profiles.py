@@ -1,4 +1,4 @@
-"""What a profile takes of the application's memory is bounded, however deep and however different the stacks of a guest are."""
+"""The memory of a profile is bounded, however deep and different the guest's stacks are."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def said(program: str) -> str:
 
 
 def test_deep_stack_keeps_both_ends() -> None:
-    """A deep stack is told by its two ends and takes little."""
+    """A deep stack is shown by its two ends and takes little memory."""
     program = f"""{DEEP}
 before = megabytes()
 profile = profiled(wasm, 2)
@@ -91,7 +91,7 @@ print(megabytes() - before < 100)
 
 
 def test_distinct_stacks_are_bounded() -> None:
-    """Stacks of ever different functions take no more than is allowed."""
+    """Stacks of ever different functions take no more memory than allowed."""
     program = f"""{CHANGING}
 before = megabytes()
 profile = profiled(wasm, 10)
@@ -101,7 +101,7 @@ print(megabytes() - before < 250, profile.samples > 20, round(profile.seconds))
 
 
 def test_samples_thin_out() -> None:
-    """Samples become fewer as what they may take is used up."""
+    """Samples become less frequent as their memory is used up."""
     plugin = plugwasm.Plugin(b'(module (func (export "ok")))')
     sampler = Sampler(plugin.compiled_plugin, 0.001)
     for used, most in (
@@ -119,7 +119,7 @@ def test_samples_thin_out() -> None:
 
 
 def test_further_stacks_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further stacks are one where there are too many."""
+    """When there are too many stacks, further ones are merged into one."""
     monkeypatch.setattr(sampler, "MAX_FRAMES", 0)
     plugin = plugwasm.Plugin(
         b'(module (func (export "spin") (loop $l (br $l))))', limits=plugwasm.Limits(timeout=0.3)

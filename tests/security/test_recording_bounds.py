@@ -1,4 +1,5 @@
-"""Recordings of strangers: reading and replaying one takes what whoever does it allows, whatever is in it."""
+"""Strangers' recordings: reading and replaying one stays within the limits of whoever replays
+it."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ LOGS = guest(
 
 
 def recorded(plugin: Any, *inputs: str, function: str = "run", **options: Any) -> dict[str, Any]:
-    """The document of a recording of these calls."""
+    """Return the document of a recording of these calls."""
     recorder = Recorder()
     with Plugin(plugin, observe=recorder, **options) as made:
         for data in inputs:
@@ -98,7 +99,7 @@ def test_memory_to_read_recording(document: str) -> None:
 
 
 def test_large_recording_round_trip(tmp_path: Path) -> None:
-    """What is saved is read also when there is much of it."""
+    """A large recording that was saved can be read."""
     value = Value(i64=5)
     host_calls = (
         HostCall("f", args=(value,), results=(value,)),
@@ -135,7 +136,7 @@ def test_large_recording_round_trip(tmp_path: Path) -> None:
     ],
 )
 def test_strings_weigh_nothing(text: str, depth: int, weight: int) -> None:
-    """What stands in strings weighs nothing."""
+    """The content of strings adds nothing to the estimated size."""
     found = JsonSize(text.encode())
     assert (found.depth, found.memory_bytes) == (depth, weight)
 
@@ -163,7 +164,7 @@ def ending_at_its_deadline(**limits: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("recorded_timeout", [CENTURIES, None])
 def test_replay_deadline_is_of_replayer(recorded_timeout: float | None) -> None:
-    """A replay ends at the deadline of whoever replays, and not at the recording's."""
+    """A replay ends at the deadline of whoever replays, not at the recording's."""
     recording = read(ending_at_its_deadline(timeout=recorded_timeout))
     start = time.monotonic()
     assert isinstance(
@@ -173,7 +174,7 @@ def test_replay_deadline_is_of_replayer(recorded_timeout: float | None) -> None:
 
 
 def test_unfinished_call_gets_no_more_time() -> None:
-    """A call that did not end at its deadline has no longer either."""
+    """A call recorded without its timeout error ends at the deadline of whoever replays too."""
     document = ending_at_its_deadline(timeout=CENTURIES)
     del document["calls"][0]["error"]
     document["calls"][0]["output"] = {"text": ""}
@@ -190,7 +191,7 @@ SLOW = (
 
 
 def test_total_time_of_all_calls() -> None:
-    """All calls together have ten times as long as one."""
+    """All calls together have ten times the time limit of one."""
     document = recorded(SLOW, "")
     document["calls"] *= 100_000
     start = time.monotonic()
@@ -200,7 +201,7 @@ def test_total_time_of_all_calls() -> None:
 
 
 def test_million_host_effects_end_in_time() -> None:
-    """What a host function did a million times ends at the deadline."""
+    """Replaying a million effects of a host function ends at the deadline."""
     asks = guest(export("run", "(call $f)"), '(import "extism:host/user" "f" (func $f))')
     document = recorded(
         asks,
@@ -244,7 +245,7 @@ def test_replay_log_rate(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_unnamed_limits_are_of_replayer() -> None:
-    """Limits that a recording does not name are those of whoever replays."""
+    """Limits missing in a recording are those of whoever replays."""
     grows = guest(
         export(
             "run",
@@ -261,7 +262,7 @@ def test_unnamed_limits_are_of_replayer() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_kept_calls_equal_recording() -> None:
-    """What is kept of each call is what the recording has."""
+    """A replay keeps of each call what the recording has, and no more."""
     program = f"""
 import json, sys
 sys.path[:0] = {sys.path!r}
@@ -303,7 +304,7 @@ def test_calls_after_instance_end() -> None:
 
 
 def test_error_hides_recorded_file(tmp_path: Path) -> None:
-    """A file that only the recording names is not shown in errors."""
+    """Errors do not show the content of a file that only the recording names."""
     secret = tmp_path / "secret"
     secret.write_text("(root:$6$verysecret$hash)")
     document = recorded(ECHO, "x")
@@ -327,7 +328,7 @@ def test_what_is_no_file_is_not_read(origin: str) -> None:
 
 
 def test_recorded_text_is_replayed(tmp_path: Path) -> None:
-    """A text that is the recorded one is replayed and a binary may be another."""
+    """A text module is replayed only if it is the recorded text. A binary may differ."""
     source = tmp_path / "plugin.wat"
     source.write_bytes(ECHO if isinstance(ECHO, bytes) else ECHO.encode())
     recording = read(recorded(source, "x"))
@@ -343,7 +344,7 @@ def test_recorded_text_is_replayed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"main": "nothing"}, {"modules": []}])
 def test_recording_without_plugin(change: dict[str, Any], tmp_path: Path) -> None:
-    """A recording whose modules make no plugin is refused."""
+    """A recording whose modules are no plugin is refused."""
     source = tmp_path / "plugin.wat"
     source.write_bytes(ECHO if isinstance(ECHO, bytes) else ECHO.encode())
     with pytest.raises(

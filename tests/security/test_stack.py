@@ -1,6 +1,8 @@
-"""Stacks: of guests, of Python, of threads. Whichever is short, a call ends in an error (`docs/security.md`, 17 and 18).
+"""Stacks of guests, of Python and of threads: whichever is exhausted, a call ends with an error
+(`docs/security.md`, 17 and 18).
 
-A stack that overflows kills the process, so all of this runs in children: one for each size of a thread's stack, which forks for each case.
+A stack overflow kills the process, so all of this runs in child processes: one for each size of a
+thread's stack, which forks for each case.
 """
 
 from __future__ import annotations
@@ -115,7 +117,7 @@ Way = Callable[[int, Callable[[], Any]], Any]
 
 
 def through_sorted(depth: int, last: Callable[[], Any]) -> Any:
-    """Recursion that passes through C at each level, as a comparison or a callback does."""
+    """Recurse through C at each level, as a comparison or a callback does."""
     if depth == 0:
         return last()
     found: list[Any] = []
@@ -157,7 +159,8 @@ def in_turn(
     between: int,
     most: int = 10**9,
 ) -> int:
-    """Two plugins that call each other, a fresh one for each level, each going down before it calls out. Gives the depth."""
+    """Call two plugins alternately, a fresh one for each level, each recursing before it calls
+    out. Return the depth."""
     depth = 0
 
     def next_level() -> None:
@@ -174,7 +177,7 @@ def in_turn(
 def cases(
     plugin: Plugin, compiled: CompiledPlugin, other: CompiledPlugin
 ) -> dict[str, Callable[[], Any]]:
-    """What a plugin can do to the stack, and what an application may do to it on the way."""
+    """Return what a plugin can do to the stack, and what an application can do to it on the way."""
     nested = "(block " * 50_000 + ")" * 50_000
     made: dict[str, Callable[[], Any]] = {
         "works: a call": lambda: plugin.call("quick", b"x"),
@@ -225,7 +228,7 @@ def cases(
 
 
 def outcome(case: Callable[[], Any]) -> str:
-    """ "ok", or the class of the error, and of its innermost cause."""
+    """Return "ok", or the class of the error and of its innermost cause."""
     # Classes are looked for one by one: for several at once, Python 3.14 has no room at the end of a
     # stack.
     try:
@@ -248,7 +251,7 @@ def outcome(case: Callable[[], Any]) -> str:
 
 
 def forked(case: Callable[[], Any]) -> str:
-    """What comes of it in a forked child, which must end by itself."""
+    """Run it in a forked child, which must end by itself, and return its result."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
@@ -273,7 +276,7 @@ def forked(case: Callable[[], Any]) -> str:
 
 
 def deepest(way: Way) -> int:
-    """How many levels the application itself can go down on this stack, about."""
+    """Return roughly how many levels the application itself can recurse on this stack."""
     low, high = 0, 1 << 20
     while high - low > max(low // 50, 1):
         middle = (low + high) // 2
@@ -285,9 +288,10 @@ def deepest(way: Way) -> int:
 
 
 def child(kib: int, limit: int) -> None:
-    """Prints what comes of every case on a thread with a stack of that size; 0 for the main thread.
+    """Print the result of every case on a thread with a stack of that size; 0 is the main thread.
 
-    With a limit, that is the limit of recursion of an application that calls the plugin from deep in its own stack.
+    A limit is the recursion limit of an application that calls the plugin from deep in its own
+    stack.
     """
     logging.getLogger("plugwasm").addHandler(logging.NullHandler())
     logging.getLogger("plugwasm").propagate = False
@@ -356,7 +360,7 @@ def outcomes(kib: int, limit: int = 0) -> dict[str, str]:
 
 
 def lethal(found: dict[str, str], left_out: tuple[str, ...] = ()) -> str:
-    """The cases that ended in a signal, or in an error that nobody expects."""
+    """Return the cases that ended with a signal or an unexpected error."""
     bad = (
         f"{name}: {what}" for name, what in found.items() if "KILLED" in what or "NOT OURS" in what
     )
@@ -385,7 +389,7 @@ def on_stack(request: pytest.FixtureRequest) -> tuple[int, dict[str, str]]:
 
 
 def test_any_stack_keeps_process_alive(on_stack: tuple[int, dict[str, str]]) -> None:
-    """Nothing that a plugin does to a stack of any size kills the process."""
+    """Nothing that a plugin does on a stack of any size kills the process."""
     kib, found = on_stack
     # What Python alone would overflow such a stack with is the application's own affair.
     left_out = ("python:", "app:") if 0 < kib < 1024 else ("python:",) if 0 < kib < 4096 else ()
@@ -393,7 +397,7 @@ def test_any_stack_keeps_process_alive(on_stack: tuple[int, dict[str, str]]) -> 
 
 
 def test_endless_recursion_is_error(on_stack: tuple[int, dict[str, str]]) -> None:
-    """Recursion without end is an error."""
+    """Endless recursion is an error."""
     _, found = on_stack
     assert {
         name: what for name, what in found.items() if name.startswith("ends:") and what == "ok"
@@ -416,7 +420,7 @@ def test_usual_stack_suffices(on_stack: tuple[int, dict[str, str]]) -> None:
 
 @pytest.mark.parametrize("limit", [NORMAL_LIMIT, 10**6])
 def test_call_from_deep_python_stack(limit: int) -> None:
-    """A plugin can be called from anywhere in the stack of an application that recurses."""
+    """A plugin can be called from any depth of a recursive application."""
     found = outcomes(0, limit)
     assert not (bad := lethal(found)), bad
     assert "ok" in found.values()

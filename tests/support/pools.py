@@ -1,4 +1,4 @@
-"""Plugins that tests of pools share."""
+"""Guests that the tests of pools share."""
 
 from __future__ import annotations
 

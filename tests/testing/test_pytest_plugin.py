@@ -1,4 +1,4 @@
-"""The plugin for pytest: its marker, its fixtures, and what a failing test shows."""
+"""The pytest plugin: its marker, its fixtures, and the report of a failing test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest_plugins = "pytester"
 
 
 class Project:
-    """The tests of somebody who writes a plugin, in a directory of their own."""
+    """A plugin author's tests, in a directory of their own."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
@@ -47,12 +47,12 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
 
 
 def says(text: str) -> str:
-    """A plugin whose export `say` gives that text."""
+    """Return a plugin whose export `say` outputs the text."""
     return guest(export("say", f"(call $give <<{text}>>)"))
 
 
 def test_marker(project: Project) -> None:
-    """A marker says which plugin is under test and what is around it."""
+    """A marker names the plugin under test and the settings of the harness."""
     project.build("build/my.wat")
     result = project.test(
         """
@@ -82,7 +82,7 @@ class TestClosed:
 
 
 def test_settings_and_command_line(project: Project) -> None:
-    """Settings and the command line say it too."""
+    """The plugin can also be set in the settings and on the command line."""
     project.build("build/my.wat", says("settings"))
     project.build("other/your.wat", says("option"))
     project.pytester.makeini("[pytest]\nplugwasm_plugin = build/*.wat\nplugwasm_wasi = true\n")
@@ -112,7 +112,7 @@ def test_it(wasm_plugin):
 
 
 def test_file_beside_test_over_root(project: Project) -> None:
-    """A file beside the test comes before one in the root."""
+    """A file beside the test wins over one in the root directory."""
     project.build("my.wat", says("root"))
     project.build("tests/my.wat", says("beside"))
     project.test(
@@ -121,7 +121,7 @@ def test_file_beside_test_over_root(project: Project) -> None:
 
 
 def test_harness_finds_files_alike(project: Project) -> None:
-    """A harness that a test makes finds files in the same way."""
+    """A harness created by a test finds files in the same way."""
     project.build("build/my.wat", says("build"))
     project.build("tests/data/my.wat", says("data"))
     project.build("data/my.wat", says("not this one"))
@@ -138,7 +138,7 @@ def test(make_wasm_harness):
 
 
 def test_module_or_manifest_given(project: Project) -> None:
-    """A module or a manifest can be given itself."""
+    """A module or a manifest can be given directly."""
     result = project.test(f"""
 WAT = {says("here")!r}.encode()
 @pytest.mark.plugwasm(WAT)
@@ -170,7 +170,7 @@ def test_test_runs_for_each_build(
 
 
 def test_missing_plugin_fails_test(project: Project) -> None:
-    """A plugin that is not there fails the test and says where it was looked for."""
+    """A missing plugin fails the test, with a message that lists the places searched."""
     result = project.test(
         '@pytest.mark.plugwasm("build/*.wasm")\ndef test_marked(wasm_plugin): pass\ndef test_unsaid(wasm_plugin): pass\n'
         "def test_unrelated(): pass"
@@ -185,7 +185,7 @@ def test_missing_plugin_fails_test(project: Project) -> None:
 
 
 def test_failing_test_shows_transcript(project: Project) -> None:
-    """A failing test shows what the plugin did."""
+    """A failing test shows the plugin's transcript."""
     project.build("my.wat", LOGS)
     result = project.test(
         """
@@ -216,7 +216,7 @@ def test_passes(wasm_plugin):
 
 
 def test_unexpected_in_one_failure(project: Project) -> None:
-    """What is not expected is told in one failure."""
+    """Everything unexpected is reported in one failure."""
     project.build("my.wat", ASKS)
     result = project.test(
         "@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin):\n    wasm_plugin.call('ask')"
@@ -233,7 +233,7 @@ def test_unexpected_in_one_failure(project: Project) -> None:
 
 
 def test_marker_and_fixtures_are_listed(project: Project) -> None:
-    """The marker is known and the fixtures are listed."""
+    """pytest lists the marker and the fixtures."""
     project.test(
         "@pytest.mark.plugwasm\ndef test(): pass", "tests/test_it.py", "--strict-markers"
     ).assert_outcomes(passed=1)
@@ -243,7 +243,7 @@ def test_marker_and_fixtures_are_listed(project: Project) -> None:
 
 
 def test_run_without_plugins_is_light(project: Project) -> None:
-    """A run without plugins imports nothing of plugwasm but the fixtures."""
+    """A run without plugins imports nothing of plugwasm except the fixtures."""
     (project.root / "test_it.py").write_text(
         "import sys\ndef test():\n    assert {m for m in sys.modules if m.startswith('plugwasm')} == {'plugwasm', 'plugwasm._pytest_plugin'}\n"
         "    assert not {'wasmtime', 'msgspec', 'urllib3'} & set(sys.modules)"
