@@ -70,13 +70,13 @@ def test_a_short_run_finds_nothing(name: str, seed: int | None) -> None:
         session.run(
             inputs.mutate_randomly(subject.SEEDS, subject.SIZES, seed), executions=EXECUTIONS[name]
         )
-        found = [shown(subject, finding) for finding in session.findings.values()]
+        found = [format_finding(subject, finding) for finding in session.findings.values()]
         executions = session.executions
     assert not found, f"seed {seed}\n" + "\n\n".join(found)
     assert executions == EXECUTIONS[name]
 
 
-def shown(subject: Any, finding: Finding) -> str:
+def format_finding(subject: Any, finding: Finding) -> str:
     return f"{describe_input(subject, finding.data)}\n{finding.report}\npython -m fuzz … {save(finding, subject, FINDINGS)}"
 
 
@@ -95,13 +95,13 @@ def first_finding(name: str, executions: int) -> Finding:
 # ---- bugs that are planted, and found ---------------------------------------------------------------------------------------------------
 
 
-def raising(*args: Any, **kwargs: Any) -> Any:
+def raise_key_error(*args: Any, **kwargs: Any) -> Any:
     raise KeyError("planted")
 
 
 def test_finds_manifest_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     """A manifest field that raises an undocumented exception is found."""
-    monkeypatch.setattr("plugwasm._manifest.model.normalize_hash", raising)
+    monkeypatch.setattr("plugwasm._manifest.model.normalize_hash", raise_key_error)
     found = first_finding("manifests", 500)
     assert isinstance(found.error, KeyError)
     assert "hash" in describe_input(harness("manifests"), found.data)
@@ -161,7 +161,7 @@ def test_finds_credentials_after_redirect(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_finds_host_function_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host function that raises an undocumented exception is found."""
-    monkeypatch.setattr("plugwasm._host.vars.Vars.get", raising)
+    monkeypatch.setattr("plugwasm._host.vars.Vars.get", raise_key_error)
     assert isinstance(first_finding("guests", 60).error, KeyError)
 
 
@@ -196,13 +196,13 @@ def test_finds_descriptor_leak(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_module_load_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module whose load raises an undocumented exception is found."""
-    monkeypatch.setattr("plugwasm._runtime.linker._check_start", raising)
+    monkeypatch.setattr("plugwasm._runtime.linker._check_start", raise_key_error)
     assert isinstance(first_finding("modules", 50).error, KeyError)
 
 
 def test_finds_replay_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A recording whose replay raises an undocumented exception is found."""
-    monkeypatch.setattr("plugwasm._recording.replay._compare_outcomes", raising)
+    monkeypatch.setattr("plugwasm._recording.replay._compare_outcomes", raise_key_error)
     assert isinstance(first_finding("recordings", 300).error, KeyError)
 
 
@@ -221,7 +221,7 @@ def test_finds_replay_dependence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_batch_read_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch stream whose reading raises an undocumented exception is found."""
-    monkeypatch.setattr("plugwasm._distributed.arrow._FlatTable.lengths", raising)
+    monkeypatch.setattr("plugwasm._distributed.arrow._FlatTable.lengths", raise_key_error)
     assert isinstance(first_finding("batches", 20).error, KeyError)
 
 
@@ -233,7 +233,7 @@ def test_finds_unchecked_error_field(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_unexpected_message_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message kind that raises an undocumented exception is found."""
-    monkeypatch.setattr("plugwasm._isolation.remote_guest.RemoteGuest.no_room", raising)
+    monkeypatch.setattr("plugwasm._isolation.remote_guest.RemoteGuest.no_room", raise_key_error)
     assert isinstance(first_finding("workers", 300).error, KeyError)
 
 

@@ -35,15 +35,15 @@ BUSY = f"""(module $busy
     (func (export "forever") {LOOP}))"""
 
 
-def nap(plugin: plugwasm.CurrentPlugin, parameters: list[Any], results: list[Any]) -> None:
+def sleep(plugin: plugwasm.CurrentPlugin, parameters: list[Any], results: list[Any]) -> None:
     time.sleep(0.2)
 
 
-NAP = plugwasm.Function(None, "nap", [], [], nap)
+NAP = plugwasm.Function(None, "nap", [], [], sleep)
 
 
 @pytest.fixture(scope="module")
-def worked() -> debugging.Profile:
+def profile_of_work() -> debugging.Profile:
     with plugwasm.Plugin(BUSY, functions=[NAP], name='<busy> & "loud"') as plugin:
         plugin.call("nothing")
         with debugging.profile(plugin) as profile:
@@ -52,28 +52,28 @@ def worked() -> debugging.Profile:
     return profile
 
 
-def test_profile_shows_hot_functions(worked: debugging.Profile) -> None:
+def test_profile_shows_hot_functions(profile_of_work: debugging.Profile) -> None:
     """A profile shows the functions that take the time."""
-    assert worked.samples > 5
-    first, second = worked.functions[:2]
+    assert profile_of_work.samples > 5
+    first, second = profile_of_work.functions[:2]
     assert (first.function, second.function) == ("long", "short")
     assert first.own > second.own
-    times = {time.function: time for time in worked.functions}
+    times = {time.function: time for time in profile_of_work.functions}
     assert times["both"].total == pytest.approx(first.own + second.own, rel=0.2)
     assert times["work"].total >= times["both"].total > times["both"].own
-    assert ("work", "both", "long") in worked.stacks
+    assert ("work", "both", "long") in profile_of_work.stacks
 
 
-def test_collapsed_format(worked: debugging.Profile) -> None:
+def test_collapsed_format(profile_of_work: debugging.Profile) -> None:
     """The collapsed format has a line for each stack."""
-    lines = dict(line.rsplit(" ", 1) for line in worked.collapsed().splitlines())
+    lines = dict(line.rsplit(" ", 1) for line in profile_of_work.collapsed().splitlines())
     assert "work;both;long" in lines
-    assert sum(map(int, lines.values())) == pytest.approx(worked.seconds * 1e6, rel=0.01)
+    assert sum(map(int, lines.values())) == pytest.approx(profile_of_work.seconds * 1e6, rel=0.01)
 
 
-def test_firefox_format(worked: debugging.Profile, tmp_path: Path) -> None:
+def test_firefox_format(profile_of_work: debugging.Profile, tmp_path: Path) -> None:
     """The profile for Firefox is complete."""
-    worked.save(tmp_path / "profile.json")
+    profile_of_work.save(tmp_path / "profile.json")
     profile = json.loads((tmp_path / "profile.json").read_bytes())
     assert {"meta", "libs", "threads"} <= set(profile)
     assert profile["meta"]["product"] == '<busy> & "loud"'
@@ -122,9 +122,9 @@ def check_tables(profile: dict[str, Any], thread: dict[str, Any]) -> None:
     assert all(0 <= lib < len(profile["libs"]) for lib in thread["resourceTable"]["lib"])
 
 
-def test_flame_graph_format(worked: debugging.Profile, tmp_path: Path) -> None:
+def test_flame_graph_format(profile_of_work: debugging.Profile, tmp_path: Path) -> None:
     """The flame graph is an image of the stacks."""
-    worked.save(tmp_path / "profile.svg")
+    profile_of_work.save(tmp_path / "profile.svg")
     tree = ElementTree.parse(tmp_path / "profile.svg").getroot()
     space = {"s": "http://www.w3.org/2000/svg"}
     boxes = {
@@ -331,10 +331,10 @@ def test_interval_is_validated(interval: float) -> None:
         debugging.profile(plugwasm.Plugin(FAULTY), interval=interval)
 
 
-def test_unknown_file_type_is_refused(worked: debugging.Profile, tmp_path: Path) -> None:
+def test_unknown_file_type_is_refused(profile_of_work: debugging.Profile, tmp_path: Path) -> None:
     """An unknown file type is refused."""
     with pytest.raises(ValueError, match=r"not as `\.png`"):
-        worked.save(tmp_path / "profile.png")
+        profile_of_work.save(tmp_path / "profile.png")
 
 
 def test_profile_does_not_keep_plugin() -> None:

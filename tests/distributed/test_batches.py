@@ -536,7 +536,7 @@ def test_lazy_imports() -> None:
 LISTS = pa.list_(pa.list_(pa.int64()))
 
 
-def limited(values: int) -> PluginRef:
+def limited_ref(values: int) -> PluginRef:
     return PluginRef(
         guest(export("echo", "(call $echo)")).encode(),
         limits=plugwasm.Limits(decoded_values=values),
@@ -550,16 +550,18 @@ def test_chunked_output_keeps_row_numbers(at_once: int, monkeypatch: pytest.Monk
     texts = [None, *(f"[[{row}]]" for row in range(20)), '"no list"', "[[1],[2,3]]", "[", "[]"]
     batch = pa.RecordBatch.from_pydict({"text": texts})
     good = [None, *([[row]] for row in range(20)), None, [[1], [2, 3]], None, []]
-    made = MapBatches(limited(100), "echo", column="text", returns=LISTS, error_column="error")(
+    made = MapBatches(limited_ref(100), "echo", column="text", returns=LISTS, error_column="error")(
         batch
     )
     assert made.column("result").to_pylist() == good
     assert [row for row, error in enumerate(made.column("error").to_pylist()) if error] == [21, 23]
     with pytest.raises(RowError) as caught:
-        MapBatches(limited(100), "echo", column="text", returns=LISTS)(batch.slice(0, 22))
+        MapBatches(limited_ref(100), "echo", column="text", returns=LISTS)(batch.slice(0, 22))
     assert caught.value.row == 21
     assert (
-        MapBatches(limited(100), "echo", column="text", returns=LISTS)(batch.slice(0, 0)).num_rows
+        MapBatches(limited_ref(100), "echo", column="text", returns=LISTS)(
+            batch.slice(0, 0)
+        ).num_rows
         == 0
     )
 
@@ -568,7 +570,7 @@ def test_row_output_limits_and_time() -> None:
     """The output for a row has the limits and the deadline of its plugin."""
     many = "[" + "[]," * 1000 + "[]]"
     with pytest.raises(RowError, match="decoded_values"):
-        MapBatches(limited(1000), "echo", column="text", returns=LISTS)(
+        MapBatches(limited_ref(1000), "echo", column="text", returns=LISTS)(
             pa.RecordBatch.from_pydict({"text": [many]})
         )
 
@@ -576,7 +578,7 @@ def test_row_output_limits_and_time() -> None:
 def test_python_values_counted_over_batch() -> None:
     """Values that become Python objects are counted over the rows of a batch."""
     texts = ["[" + "[1]," * 300 + "[]]"] * 10
-    count = MapBatches(limited(1000), "echo", column="text", returns=LISTS)
+    count = MapBatches(limited_ref(1000), "echo", column="text", returns=LISTS)
     assert count(pa.RecordBatch.from_pydict({"text": texts})).num_rows == 10
     with pytest.raises(
         plugwasm.BatchError, match=r"more than 1000 values .*`Limits.decoded_values`"
@@ -588,7 +590,7 @@ def test_python_values_counted_over_batch() -> None:
 def test_python_values_of_whole_batch() -> None:
     """Values that become Python objects are counted over a batch that is sent as a whole."""
     rows = pa.RecordBatch.from_pydict({"a": pa.array([[[1]] * 600, None], LISTS)})
-    whole = MapBatches(limited(1000), "echo", returns=rows.schema)
+    whole = MapBatches(limited_ref(1000), "echo", returns=rows.schema)
     assert whole(rows).num_rows == 2
     frame = {"a": np.empty(2, dtype=object)}
     frame["a"][:] = [[[1]] * 600, [[2]]]

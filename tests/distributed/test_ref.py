@@ -47,13 +47,13 @@ def sha256(content: bytes | str) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
-def sent(ref: PluginRef) -> PluginRef:
+def send_ref(ref: PluginRef) -> PluginRef:
     """Return the ref as another process receives it."""
     return pickle.loads(pickle.dumps(ref))  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+def call_elsewhere(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Call an export of a ref in a process that shares only files with this one. Return its
     status and output."""
     program = (
@@ -117,7 +117,7 @@ def test_sent_ref_is_equal() -> None:
     ref = PluginRef(
         ECHO, config={"a": "b"}, limits=plugwasm.Limits(timeout=2.0), fuel_limit=10_000, name="echo"
     )
-    copy = sent(ref)
+    copy = send_ref(ref)
     assert copy == ref
     assert hash(copy) == hash(ref)
     assert {ref: 1}[copy] == 1
@@ -158,7 +158,7 @@ def test_equal_egress_makes_equal_refs() -> None:
         PluginRef(ECHO, egress=plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=1))
         for _ in range(2)
     )
-    assert one == sent(other)
+    assert one == send_ref(other)
 
 
 def test_a_ref_cannot_be_changed() -> None:
@@ -246,19 +246,19 @@ def test_source_forms(form: str, tmp_path: Path) -> None:
     ref = PluginRef(plugin)
     assert ref.digests == (sha256(ECHO),)
     assert ref.name == ("plugin" if form in ("text", "bytes") else "echo")
-    with sent(ref).plugin() as running:
+    with send_ref(ref).plugin() as running:
         assert running.call("echo", form) == form.encode()
     if form == "file":
         assert running.compiled_plugin.limits.timeout == 1.234
 
 
 def test_runs_in_other_directory(
-    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call_elsewhere: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ref runs in a process with another current directory."""
     (tmp_path / "echo.wat").write_text(ECHO)
     monkeypatch.chdir(tmp_path)
-    assert elsewhere(PluginRef("echo.wat"), "echo", "there") == (0, "there")
+    assert call_elsewhere(PluginRef("echo.wat"), "echo", "there") == (0, "there")
 
 
 def test_grants_in_other_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,14 +277,14 @@ def test_grants_in_other_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_changed_module_is_not_run(
-    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+    call_elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     """A module that changed after the ref was created is not run."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path)
     path.write_text(ECHO + " ")
-    status, said = elsewhere(ref, "echo", "x")
+    status, said = call_elsewhere(ref, "echo", "x")
     assert status == 1
     assert said.startswith(
         f"HashMismatchError: manifest field `wasm[0].hash`: expected {sha256(ECHO)}"
@@ -292,20 +292,20 @@ def test_changed_module_is_not_run(
 
 
 def test_missing_module_names_path(
-    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+    call_elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     """The error for a missing module names the path."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path)
     path.unlink()
-    status, said = elsewhere(ref, "echo", "x")
+    status, said = call_elsewhere(ref, "echo", "x")
     assert status == 1
     assert said.startswith(f"SourceError: manifest field `wasm[0]`: no such file: {path}")
 
 
 def test_embedded_module_needs_no_file(
-    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+    call_elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     """An embedded module needs no file."""
     path = tmp_path / "echo.wat"
@@ -313,7 +313,7 @@ def test_embedded_module_needs_no_file(
     ref = PluginRef(path, embed=True)
     path.unlink()
     assert ref.name == "echo"
-    assert elsewhere(ref, "echo", "there") == (0, "there")
+    assert call_elsewhere(ref, "echo", "there") == (0, "there")
 
 
 def test_pinned_module_is_not_read_early(tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_several_modules_are_pinned(tmp_path: Path) -> None:
 
 
 def test_secret_is_looked_up_where_it_runs(
-    elsewhere: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    call_elsewhere: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A secret is looked up where the plugin runs and is nowhere in the pickled ref."""
     monkeypatch.setenv("REF_SECRET", SECRET)
@@ -388,7 +388,7 @@ def test_secret_is_looked_up_where_it_runs(
     ):
         assert SECRET.encode() not in pickle.dumps(ref)
         assert SECRET not in repr(ref)
-        assert elsewhere(ref, "secret", REF_SECRET="another one") == (0, "another one")
+        assert call_elsewhere(ref, "secret", REF_SECRET="another one") == (0, "another one")
 
 
 def test_missing_secret_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,7 +417,7 @@ def test_secret_url_header(monkeypatch: pytest.MonkeyPatch) -> None:
         ref = PluginRef({"wasm": [source]})
         assert SECRET.encode() not in pickle.dumps(ref)
         monkeypatch.setenv("REF_SECRET", "another one")
-        with sent(ref).plugin() as running:
+        with send_ref(ref).plugin() as running:
             assert running.call("echo", "x") == b"x"
         assert [(r.headers["authorization"], r.headers["x-plain"]) for r in server.requests] == [
             (SECRET, "plain"),
@@ -460,7 +460,7 @@ def test_equal_secrets() -> None:
     "given", ["function", "decorated", "name", "name of the decorated", "in a class"]
 )
 def test_host_functions_by_name(
-    given: str, host_module: Any, elsewhere: Callable[..., tuple[int, str]]
+    given: str, host_module: Any, call_elsewhere: Callable[..., tuple[int, str]]
 ) -> None:
     """Host functions are found by their module and name."""
     function: Any = {
@@ -473,7 +473,7 @@ def test_host_functions_by_name(
     ref = PluginRef(HOST, functions=[function])
     with ref.plugin() as running:
         assert number(running.call("run")) == 42
-    assert elsewhere(ref, "run") == (0, "*" + "\0" * 7)
+    assert call_elsewhere(ref, "run") == (0, "*" + "\0" * 7)
 
 
 def test_no_unnamed_host_functions(host_module: Any) -> None:
@@ -519,7 +519,7 @@ def test_egress_and_wasi_can_be_named(host_module: Any) -> None:
     ref = PluginRef(
         ECHO, egress=f"{host_module.__name__}:policy", wasi=f"{host_module.__name__}:options"
     )
-    compiled = sent(ref).compiled()
+    compiled = send_ref(ref).compiled()
     assert compiled.egress is host_module.policy
     assert compiled.wasi is host_module.options
     with pytest.raises(plugwasm.OptionError, match="egress: expected an Egress, got int"):
@@ -528,7 +528,7 @@ def test_egress_and_wasi_can_be_named(host_module: Any) -> None:
 
 def test_egress_and_wasi_can_travel() -> None:
     egress = plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=3)
-    compiled = sent(
+    compiled = send_ref(
         PluginRef(ECHO, egress=egress, wasi=plugwasm.WasiOptions(clock=plugwasm.FrozenClock(5)))
     ).compiled()
     assert compiled.egress is not None
@@ -540,12 +540,12 @@ def test_egress_and_wasi_can_travel() -> None:
 def test_limits_and_fuel_hold() -> None:
     """Limits and fuel apply where the plugin runs."""
     with (
-        sent(PluginRef(LOOP, limits=plugwasm.Limits(timeout=0.05))).plugin() as running,
+        send_ref(PluginRef(LOOP, limits=plugwasm.Limits(timeout=0.05))).plugin() as running,
         pytest.raises(plugwasm.TimeoutError),
     ):
         running.call("loop")
     with (
-        sent(PluginRef(LOOP, fuel_limit=1000)).plugin() as running,
+        send_ref(PluginRef(LOOP, fuel_limit=1000)).plugin() as running,
         pytest.raises(plugwasm.OutOfFuelError),
     ):
         running.call("loop")
@@ -557,7 +557,7 @@ def test_limits_and_fuel_hold() -> None:
 def test_equal_refs_share_compiled_plugin() -> None:
     """Equal refs share one compiled plugin, and each plugin is separate."""
     ref = PluginRef(COUNT)
-    assert sent(ref).compiled() is ref.compiled()
+    assert send_ref(ref).compiled() is ref.compiled()
     assert PluginRef(COUNT).compiled() is ref.compiled()
     with ref.plugin() as one, ref.plugin() as other:
         assert [number(plugin.call("count")) for plugin in (one, one, other)] == [1, 2, 1]
@@ -573,7 +573,7 @@ def test_threads_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run() -> plugwasm.CompiledPlugin:
         barrier.wait(10)
-        return sent(ref).compiled()
+        return send_ref(ref).compiled()
 
     threads = [InThread(run) for _ in range(8)]
     assert len({id(thread.result()) for thread in threads}) == 1
@@ -636,7 +636,7 @@ def test_forked_child_uses_parent_compile() -> None:
 
 def test_isolated_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ref creates isolated plugins and compiles nothing in this process."""
-    ref = sent(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
+    ref = send_ref(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
     monkeypatch.setenv("SECRET_OF_TEST", SECRET)
     monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)
     with ref.plugin(isolated=plugwasm.ProcessLimits(memory_bytes=2**29)) as plugin:

@@ -49,7 +49,7 @@ class Alarm(BaseException):
     """The exception that the signal handlers of these tests raise."""
 
 
-def interrupted(call: Any, environment: Environment, seconds: float) -> bool:
+def run_interrupted(call: Any, environment: Environment, seconds: float) -> bool:
     """Run a call while a signal handler raises `Alarm` after so much computing. Return False if
     that was outside the call."""
     rung: list[int] = []
@@ -88,7 +88,7 @@ class Spinning(Environment):
     __slots__ = ()
 
 
-def prepared(
+def prepare_call(
     engine: Engine, body: Callable[[Any, int, Any], None], name: str
 ) -> tuple[Any, Environment, Any]:
     environment = Spinning()
@@ -114,11 +114,11 @@ def test_exception_at_host_callback_entry(dropped: list[Any]) -> None:
     def body(environment: Any, caller: int, values: Any) -> None:
         pass
 
-    call, environment, _function = prepared(Engine(), body, "often")
+    call, environment, _function = prepare_call(Engine(), body, "often")
     hits = 0
     for n in range(40):
         call.values[0] = 2**40
-        hits += interrupted(call, environment, 0.002 + n * 0.00007)
+        hits += run_interrupted(call, environment, 0.002 + n * 0.00007)
     assert hits > 20
     assert dropped == []
 
@@ -128,7 +128,7 @@ def test_exception_at_host_callback_entry(dropped: list[Any]) -> None:
 def test_exception_at_epoch_callback_entry(dropped: list[Any]) -> None:
     """An exception at the entry of the epoch callback ends the guest."""
     engine = Engine()
-    call, environment, _function = prepared(engine, print, "spin")
+    call, environment, _function = prepare_call(engine, print, "spin")
     over = threading.Event()
 
     def tick() -> None:
@@ -138,7 +138,7 @@ def test_exception_at_epoch_callback_entry(dropped: list[Any]) -> None:
     ticking = threading.Thread(target=tick)
     ticking.start()
     try:
-        hits = sum(interrupted(call, environment, 0.003 + n * 0.0001) for n in range(20))
+        hits = sum(run_interrupted(call, environment, 0.003 + n * 0.0001) for n in range(20))
     finally:
         over.set()
         ticking.join()

@@ -62,7 +62,7 @@ def register(**options: Any) -> Any:
     return host_fn("secret", **options)(secret)
 
 
-def of_a_set(source: Any, name: str, **options: Any) -> PluginSet:
+def make_set(source: Any, name: str, **options: Any) -> PluginSet:
     return PluginSet({name: source}, **options)
 
 
@@ -73,8 +73,8 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "Plugin": lambda source, name, **options: Plugin(source, name=name, **options),
     "IsolatedPlugin": lambda source, name, **options: IsolatedPlugin(source, name=name, **options),
     "PluginPool": lambda source, name, **options: PluginPool(source, name=name, **options),
-    "PluginSet": of_a_set,
-    "PluginSet, isolated": lambda source, name, **options: of_a_set(
+    "PluginSet": make_set,
+    "PluginSet, isolated": lambda source, name, **options: make_set(
         source, name, isolated=True, **options
     ),
 }

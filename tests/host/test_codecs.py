@@ -66,7 +66,7 @@ def plugin() -> Iterator[Plugin]:
         yield plugin
 
 
-def wrong(plugin: Plugin, output: str | bytes, returns: Any, **options: Any) -> OutputError:
+def output_error(plugin: Plugin, output: str | bytes, returns: Any, **options: Any) -> OutputError:
     """Return the error for an output that is not of that type."""
     with pytest.raises(OutputError) as caught:
         plugin.call(
@@ -257,7 +257,7 @@ class Reversed:
 def test_a_codec_of_ones_own_makes_both(plugin: Plugin) -> None:
     assert plugin.call("echo", 123, codec=Reversed()) == b"321"
     assert plugin.call("echo", 123, returns=int, codec=Reversed()) == 123
-    error = wrong(plugin, "x", int, codec=Reversed())
+    error = output_error(plugin, "x", int, codec=Reversed())
     assert "ValueError: invalid literal for int()" in error.message
     assert isinstance(error.__cause__, ValueError)
     with pytest.raises(OutputError) as caught:
@@ -310,8 +310,8 @@ class Holding(pydantic.BaseModel):
 def test_pydantic_dataclass_is_validated(plugin: Plugin) -> None:
     """A Pydantic dataclass is always validated."""
     assert plugin.call("echo", '{"n": 5}', returns=Checked) == Checked(5)
-    assert wrong(plugin, '{"n": -5}', Checked).path == "$.n"
-    assert wrong(plugin, '{"checked": [{"n": -5}]}', Holding).path == "$.checked[0].n"
+    assert output_error(plugin, '{"n": -5}', Checked).path == "$.n"
+    assert output_error(plugin, '{"checked": [{"n": -5}]}', Holding).path == "$.checked[0].n"
     with pytest.raises(
         TypeError, match=r"`Checked` \(in .*\) is a dataclass of pydantic.*make it a model"
     ):
@@ -396,7 +396,7 @@ def test_invalid_output_error(
     plugin: Plugin, output: str | bytes, returns: Any, reason: str, path: str
 ) -> None:
     """The error of an invalid output says where, and the plugin stays usable."""
-    error = wrong(plugin, output, returns)
+    error = output_error(plugin, output, returns)
     assert reason in error.message
     assert error.path == path
     assert path == "$" or f"at `{path}`" in error.message
@@ -409,23 +409,23 @@ def test_invalid_output_error(
 
 def test_invalid_output_message(plugin: Plugin) -> None:
     """The error message is a readable sentence."""
-    assert wrong(plugin, '{"items": [{"name": 3}]}', Order).message == (
+    assert output_error(plugin, '{"items": [{"name": 3}]}', Order).message == (
         '`echo` of plugin `echo`: the output is no `Order`: expected `str`, got `int` at `$.items[0].name`; it is b\'{"items": [{"name": 3}]}\''
     )
-    assert wrong(plugin, "", int).message.endswith("it is empty")
-    assert wrong(plugin, "x" * 1000, int).message.endswith(f"it begins with {b'x' * 60!r}")
+    assert output_error(plugin, "", int).message.endswith("it is empty")
+    assert output_error(plugin, "x" * 1000, int).message.endswith(f"it begins with {b'x' * 60!r}")
 
 
 def test_invalid_output_is_shortened(plugin: Plugin) -> None:
     """The error keeps only the first bytes of a long output."""
-    error = wrong(plugin, b"x" * 1_000_000, int)
+    error = output_error(plugin, b"x" * 1_000_000, int)
     assert error.output == b"x" * 256
     assert len(error.message) < 400
 
 
 def test_invalid_output_error_pickles(plugin: Plugin) -> None:
     """The error can be pickled."""
-    error = wrong(plugin, "[1]", list[str])
+    error = output_error(plugin, "[1]", list[str])
     arrived = pickle.loads(pickle.dumps(error))
     assert (str(arrived), arrived.path, arrived.output) == (str(error), "$[0]", b"[1]")
     assert (arrived.__cause__.reason, arrived.__cause__.path) == (
@@ -440,9 +440,9 @@ def test_invalid_output_message_is_escaped(plugin: Plugin) -> None:
     class Closed(msgspec.Struct, forbid_unknown_fields=True):
         pass
 
-    error = wrong(plugin, b'{"\\nERROR: forged \\u001b[31m": 1}', Closed)
+    error = output_error(plugin, b'{"\\nERROR: forged \\u001b[31m": 1}', Closed)
     assert error.message.isprintable()
-    assert len(wrong(plugin, b'{"%s": 1}' % (b"x" * 100_000), Closed).message) < 600
+    assert len(output_error(plugin, b'{"%s": 1}' % (b"x" * 100_000), Closed).message) < 600
 
 
 def test_type_constructor_error_is_cause(plugin: Plugin) -> None:
@@ -461,9 +461,9 @@ def test_type_constructor_error_is_cause(plugin: Plugin) -> None:
     globals()["Even"] = Even
     try:
         assert plugin.call("echo", '{"n": 0}', returns=Even) == Even(0)
-        assert "odd" in wrong(plugin, '[{"n": 0}, {"n": 1}]', list[Even]).message
-        assert wrong(plugin, '[{"n": 0}, {"n": 1}]', list[Even]).path == "$[1]"
-        assert "LookupError: not zero" in wrong(plugin, '{"n": 2}', Even).message
+        assert "odd" in output_error(plugin, '[{"n": 0}, {"n": 1}]', list[Even]).message
+        assert output_error(plugin, '[{"n": 0}, {"n": 1}]', list[Even]).path == "$[1]"
+        assert "LookupError: not zero" in output_error(plugin, '{"n": 2}', Even).message
     finally:
         del globals()["Even"]
 
@@ -479,7 +479,7 @@ def test_type_constructor_error_is_cause(plugin: Plugin) -> None:
 def test_json_depth_limit(plugin: Plugin, returns: Any) -> None:
     """JSON nested too deep is refused."""
     for opening in ("[", '{"items":[', '{"a":'):
-        error = wrong(plugin, opening * 400_000, returns)
+        error = output_error(plugin, opening * 400_000, returns)
         assert "nested more than 256 levels deep" in error.message
 
 
@@ -497,10 +497,10 @@ def test_messagepack_depth_limit(plugin: Plugin, returns: Any) -> None:
         b"\xdf\x00\x00\x00\x01\xc0",
     ):
         with pytest.raises(OutputError, match="nested more than 256 levels deep"):
-            MSGPACK_ECHO(plugin, opening * 400_000, returns)
+            echo_msgpack(plugin, opening * 400_000, returns)
 
 
-def MSGPACK_ECHO(plugin: Plugin, output: bytes, returns: Any) -> Any:
+def echo_msgpack(plugin: Plugin, output: bytes, returns: Any) -> Any:
     """Make the plugin return these bytes, to be decoded as MessagePack."""
 
     class Given:
@@ -674,7 +674,7 @@ def test_isolated_plugin() -> None:
         assert plugin.call("echo", Order([Item("pen")]), returns=Order) == Order([Item("pen")])
         assert plugin.call("echo", {"a": 1}, returns=dict[str, int], codec=MSGPACK) == {"a": 1}
         assert plugin.call("echo", {"a": 1}) == b'{"a":1}'
-        assert wrong(plugin, "[1]", list[str]).path == "$[0]"
+        assert output_error(plugin, "[1]", list[str]).path == "$[0]"
         with pytest.raises(TypeError, match="either `parse` or `returns`"):
             plugin.call("echo", parse=None, returns=int)  # type: ignore[call-overload]
 

@@ -438,7 +438,7 @@ def all_well(p):
 """
 
 
-def in_process(script: str) -> list[str]:
+def run_program(script: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", BEGIN + script],
         capture_output=True,
@@ -463,7 +463,7 @@ time.sleep(deadline.IDLE_SECONDS + 0.4)
 print(threading.active_count(), len(ticker.running))
 print(outcome(lambda: p.call("spin")), threading.active_count())
 """
-    assert in_process(script) == ["1", "2", "1", "0", "TimeoutError", "2"]
+    assert run_program(script) == ["1", "2", "1", "0", "TimeoutError", "2"]
 
 
 @posix
@@ -497,7 +497,7 @@ while threading.active_count() > 1 and any(t.name != "plugwasm-ticker" for t in 
     time.sleep(0.001)
 print(in_child(lambda: all_well(p)), all_well(p), in_child(lambda: in_child(lambda: all_well(p)) == 0 and all_well(p)))
 """
-    assert in_process(script) == ["0", "True", "0"]
+    assert run_program(script) == ["0", "True", "0"]
 
 
 @posix
@@ -517,7 +517,7 @@ for thread in threads:
     thread.join()
 print(*outcomes, len(ticker.running))
 """
-    assert in_process(script) == ["0"] * 3 + ["TimeoutError"] * 3 + ["0"]
+    assert run_program(script) == ["0"] * 3 + ["TimeoutError"] * 3 + ["0"]
 
 
 @posix
@@ -530,7 +530,7 @@ p.call("host")
 p._timeout = 0.3
 print(*statuses, outcome(lambda: p.call("spin")))
 """
-    assert in_process(script) == ["0", "TimeoutError"]
+    assert run_program(script) == ["0", "TimeoutError"]
 
 
 @posix
@@ -560,7 +560,7 @@ for thread in threads:
     thread.join(30)
 print(set(statuses), set(outcomes), len(outcomes) > 30)
 """
-    assert in_process(script) == ["{0}", "{'TimeoutError'}", "True"]
+    assert run_program(script) == ["{0}", "{'TimeoutError'}", "True"]
 
 
 @posix
@@ -576,7 +576,7 @@ for _ in range(2):
     print(outcome(lambda: p.call("spin")), time.monotonic() - began < {when} + 10)
     print(outcome(lambda: p.call("quick")))
 """
-    assert in_process(script) == ["KeyboardInterrupt", "True", "ok"] * 2
+    assert run_program(script) == ["KeyboardInterrupt", "True", "ok"] * 2
 
 
 @posix
@@ -609,7 +609,7 @@ plugin(5000).call("quick")
 time.sleep(0.05)
 print("end")
 """
-    assert in_process(script) == ["end"]
+    assert run_program(script) == ["end"]
 
 
 def test_calls_at_interpreter_shutdown() -> None:
@@ -623,7 +623,7 @@ time.sleep(deadline.IDLE_SECONDS + 0.4)
 assert threading.active_count() == 1
 atexit.register(lambda: print(outcome(lambda: p.call("quick"))))
 """
-    assert in_process(script) == ["ok"]
+    assert run_program(script) == ["ok"]
 
 
 def test_one_ticker_per_process() -> None:

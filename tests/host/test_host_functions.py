@@ -350,17 +350,17 @@ def test_codec_for_parameter_and_result() -> None:
     assert call(f, "あ".encode("shift_jis")) == b"\0\1\2"
 
 
-def fails(data: Any) -> Any:
+def fail_codec(data: Any) -> Any:
     raise LookupError("unknown")
 
 
 def test_codec_error_is_cause() -> None:
     """An exception of a codec is the cause of the error."""
 
-    def takes(value: Annotated[Any, Codec(fails)]) -> str:
+    def takes(value: Annotated[Any, Codec(fail_codec)]) -> str:
         return ""
 
-    def gives(value: str) -> Annotated[Any, Codec(fails)]:
+    def gives(value: str) -> Annotated[Any, Codec(fail_codec)]:
         return 1
 
     def gives_no_bytes(value: str) -> Annotated[Any, Codec(str)]:

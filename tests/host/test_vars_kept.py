@@ -51,12 +51,12 @@ SOURCE = guest(
 )
 
 
-def fail() -> None:
+def fail_call() -> None:
     raise LookupError("no")
 
 
-def made(kind: Callable[..., Any], **options: Any) -> Any:
-    function = plugwasm._host.functions.infer_function(None, "fail", fail)
+def make_plugin(kind: Callable[..., Any], **options: Any) -> Any:
+    function = plugwasm._host.functions.infer_function(None, "fail", fail_call)
     fields = {"timeout_ms": 150, "memory": {"max_var_bytes": 1000}}
     return kind(manifest(SOURCE, **fields), wasi=True, functions=[function], **options)
 
@@ -65,7 +65,7 @@ def made(kind: Callable[..., Any], **options: Any) -> Any:
 @pytest.mark.parametrize("end", [*ENDS, "_start"])
 def test_vars_outlive_instance(kind: type[Plugin], end: str) -> None:
     """Vars outlive an instance, however it ends."""
-    with made(kind) as plugin:
+    with make_plugin(kind) as plugin:
         plugin.call("set", "old")
         try:
             plugin.call(end)
@@ -80,7 +80,7 @@ def test_vars_outlive_instance(kind: type[Plugin], end: str) -> None:
 @KINDS
 def test_vars_reset(kind: type[Plugin]) -> None:
     """A reset restores the initial vars."""
-    with made(kind, vars={"k": b"first"}) as plugin:
+    with make_plugin(kind, vars={"k": b"first"}) as plugin:
         for _ in range(2):
             assert plugin.call("get") == b"first"
             with pytest.raises(plugwasm.TrapError):
@@ -93,7 +93,7 @@ def test_vars_reset(kind: type[Plugin]) -> None:
 @KINDS
 def test_vars_released_on_close(kind: type[Plugin]) -> None:
     """Closing the plugin releases its vars."""
-    plugin = made(kind)
+    plugin = make_plugin(kind)
     plugin.call("set", b"x" * 100)
     plugin.close()
     assert plugin.vars == {}
@@ -101,7 +101,7 @@ def test_vars_released_on_close(kind: type[Plugin]) -> None:
 
 def test_vars_outlive_killed_process() -> None:
     """Vars outlive a killed worker process."""
-    with made(IsolatedPlugin) as plugin:
+    with make_plugin(IsolatedPlugin) as plugin:
         plugin.call("set", "kept")
         os.kill(plugin._worker.pid, signal.SIGKILL)
         with pytest.raises(plugwasm.WorkerError):
@@ -111,7 +111,7 @@ def test_vars_outlive_killed_process() -> None:
 
 def test_vars_are_per_plugin() -> None:
     """Two plugins of one compiled plugin each have their own vars."""
-    compiled = made(CompiledPlugin)
+    compiled = make_plugin(CompiledPlugin)
     with Plugin(compiled, vars={"k": b"first"}) as one, Plugin(compiled) as two:
         one.call("set", "of one")
         assert (one.call("get"), two.call("get")) == (b"of one", b"")
@@ -119,7 +119,7 @@ def test_vars_are_per_plugin() -> None:
 
 def test_limit_counts_over_instances() -> None:
     """The limit holds across instances."""
-    with made(Plugin) as plugin:
+    with make_plugin(Plugin) as plugin:
         plugin.call("set", b"x" * 900)
         with pytest.raises(plugwasm.TrapError):
             plugin.call("a trap")
@@ -138,7 +138,7 @@ def test_limit_counts_over_instances() -> None:
 )
 def test_fresh_pool_leaves_no_vars(make: Callable[[CompiledPlugin], PluginPool]) -> None:
     """A fresh pool leaves no vars to the next caller."""
-    with make(made(CompiledPlugin)) as pool:
+    with make(make_plugin(CompiledPlugin)) as pool:
         pool.call("set", "secret")
         with pytest.raises(plugwasm.TrapError):
             pool.call("a trap")
@@ -152,8 +152,8 @@ def test_batches_with_instance_per_row() -> None:
         export("swap", "(call $give (call $var_get <<k>>)) (call $var_set <<k>> (call $copy))")
     )
     ref = PluginRef(source.encode())
-    made = MapBatches(ref, "swap", column="column", returns=bytes, instance_per="row")
-    assert made(pa.table({"column": [b"a", b"b"]})).column("result").to_pylist() == [b"", b""]
+    mapped = MapBatches(ref, "swap", column="column", returns=bytes, instance_per="row")
+    assert mapped(pa.table({"column": [b"a", b"b"]})).column("result").to_pylist() == [b"", b""]
 
 
 def test_observers_see_same_vars() -> None:

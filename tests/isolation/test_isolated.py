@@ -485,7 +485,7 @@ def test_logs_and_output(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def opens(name: str, flags: int, rights: int) -> str:
+def opening_plugin(name: str, flags: int, rights: int) -> str:
     """Return a plugin that opens a path in the first granted directory and outputs the error
     number."""
     data = "".join(
@@ -497,9 +497,9 @@ def opens(name: str, flags: int, rights: int) -> str:
 
 
 FILES = guest(
-    export("read", opens("there", 0, 2))
-    + export("create", opens("new", 1, 64))
-    + export("out", opens("../secret", 0, 2)),
+    export("read", opening_plugin("there", 0, 2))
+    + export("create", opening_plugin("new", 1, 64))
+    + export("out", opening_plugin("../secret", 0, 2)),
     WASI,
     memory='(memory (export "memory") 1)',
 )

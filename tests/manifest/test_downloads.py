@@ -303,7 +303,7 @@ CONTENTS = {
 }
 
 
-def told(error: BaseException | None) -> str:
+def error_text(error: BaseException | None) -> str:
     """Return everything that an application could show of an error, except its cause."""
     assert error is not None
     return f"{error} {error!r} {error.__dict__}"
@@ -321,7 +321,7 @@ def test_hash_mismatch_hides_actual_hash(
     options = {"embed": True} if made is PluginRef else {}
     with pytest.raises(Error) as caught:
         made({"wasm": [{"path": str(path), "hash": "0" * 64}]}, egress=egress, **options)
-    everything = told(caught.value) + told(caught.value.__cause__ or caught.value)
+    everything = error_text(caught.value) + error_text(caught.value.__cause__ or caught.value)
     digest = hashlib.sha256(content).hexdigest()
     assert digest not in everything
     assert digest[:12] not in everything

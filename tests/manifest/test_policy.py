@@ -50,7 +50,7 @@ def _server() -> Iterator[Server]:
         yield server
 
 
-def refused(policy: ManifestPolicy, field: str, said: str, **fields: Any) -> ManifestError:
+def check_refused(policy: ManifestPolicy, field: str, said: str, **fields: Any) -> ManifestError:
     document = {"wasm": [{"data": DATA}], **fields}
     for form in (
         document,
@@ -68,32 +68,32 @@ def test_nothing_granted_by_default(tmp_path: Path, server: Server) -> None:
     """By default, a policy allows nothing."""
     policy = ManifestPolicy()
     (tmp_path / "m.wasm").write_bytes(WAT)
-    refused(
+    check_refused(
         policy,
         "wasm[0].path",
         "which is in no directory that the application grants",
         wasm=[{"path": str(tmp_path / "m.wasm")}],
     )
-    refused(
+    check_refused(
         policy,
         "wasm[0].path",
         "which is in no directory that the application grants",
         wasm=[{"path": "/etc/passwd"}],
     )
-    refused(policy, "wasm[0].url", "it asks for a download", wasm=[{"url": server.url}])
-    refused(
+    check_refused(policy, "wasm[0].url", "it asks for a download", wasm=[{"url": server.url}])
+    check_refused(
         policy,
         "wasm",
         "it has 2 modules, more than the 1 that it may",
         wasm=[{"data": DATA}, {"data": DATA, "name": "x"}],
     )
-    refused(
+    check_refused(
         policy,
         "allowed_paths",
         "which the application grants to no plugin",
         allowed_paths={"/etc": "/etc"},
     )
-    refused(
+    check_refused(
         policy, 'config["key"]', "the application lets no manifest set it", config={"key": SECRET}
     )
     assert server.requests == []
@@ -116,9 +116,9 @@ def test_refusal_hides_files_and_config(tmp_path: Path) -> None:
     (tmp_path / "modules").mkdir()
     (tmp_path / "there").write_text(SECRET)
     messages = {
-        str(refused(policy, "wasm[0].path", "", wasm=[{"path": str(tmp_path / name)}])).replace(
-            name, "…"
-        )
+        str(
+            check_refused(policy, "wasm[0].path", "", wasm=[{"path": str(tmp_path / name)}])
+        ).replace(name, "…")
         for name in ("there", "not_there")
     }
     assert len(messages) == 1
@@ -130,7 +130,7 @@ def test_refusal_hides_files_and_config(tmp_path: Path) -> None:
         assert SECRET not in str(caught.value)
         masked.add(str(caught.value).replace(name, "…"))
     assert len(masked) == 1
-    assert SECRET not in str(refused(policy, 'config["key"]', "", config={"key": SECRET}))
+    assert SECRET not in str(check_refused(policy, 'config["key"]', "", config={"key": SECRET}))
 
 
 def test_modules_from_granted_directories(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_config_keys() -> None:
         assert plugin.config == {"tone": "warm"}
     with Plugin(ManifestPolicy(config=None).admit(document), config={"tone": "cold"}) as plugin:
         assert plugin.config == {"tone": "cold"}
-    refused(
+    check_refused(
         ManifestPolicy(config=["other"]),
         'config["tone"]',
         "lets no manifest set it",

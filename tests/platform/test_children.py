@@ -83,7 +83,7 @@ def sleeper(**options: Any) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture
-def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def sent_signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Collect the signals sent from now on instead of delivering them."""
     sent: list[tuple[Any, ...]] = []
     for module, name in ((os, "kill"), (os, "killpg"), (signal, "pidfd_send_signal")):

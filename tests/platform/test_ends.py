@@ -33,7 +33,7 @@ def begun(started=time.monotonic()):
 """
 
 
-def ended(program: str, *, within: float = SOON) -> subprocess.CompletedProcess[str]:
+def run_to_end(program: str, *, within: float = SOON) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return its output."""
     return subprocess.run(
         [sys.executable, "-c", PROLOGUE + program],
@@ -119,7 +119,7 @@ WAYS = {
 @pytest.mark.parametrize("under_way", UNDER_WAY)
 def test_program_ends_at_once(under_way: str) -> None:
     """A program ends at once whatever is running."""
-    done = ended(UNDER_WAY[under_way] + "print('end')\n")
+    done = run_to_end(UNDER_WAY[under_way] + "print('end')\n")
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
 
 
@@ -128,7 +128,7 @@ def test_program_ends_at_once(under_way: str) -> None:
 def test_program_ends_in_every_way(under_way: str, way: str) -> None:
     """A program ends at once in every way to end it."""
     program, code = WAYS[way]
-    assert ended(UNDER_WAY[under_way] + program).returncode == code
+    assert run_to_end(UNDER_WAY[under_way] + program).returncode == code
 
 
 def test_ctrl_c_in_map_ends_program() -> None:
@@ -154,7 +154,7 @@ def test_ctrl_c_in_map_ends_program() -> None:
 
 def test_sys_exit_in_thread() -> None:
     """`sys.exit` in a thread ends that thread and then the program."""
-    done = ended(
+    done = run_to_end(
         UNDER_WAY["a map in a daemon"]
         + "thread = threading.Thread(target=sys.exit, args=(5,))\nthread.start()\nthread.join()\nprint('end')\n"
     )
@@ -194,7 +194,7 @@ def test_awaited_thread_is_finished() -> None:
 
     Python 3.12 starts no thread from then on, so an event loop there has none to run a plugin in.
     """
-    done = ended(
+    done = run_to_end(
         """
 pool = plugwasm.PluginPool(b'(module (func (export "ok")))', size=2)
 def slow(output):

@@ -20,7 +20,7 @@ from plugwasm._platform import fork as _forks
 TRAP = b'(module (memory 1) (func (export "trap") unreachable) (func (export "far") (drop (i32.load (i32.const -1)))))'
 plugwasm.Plugin(TRAP).call  # whatever the first plugin needs
 
-def forked(work, seconds=60):
+def fork_and_run(work, seconds=60):
     pid = os.fork()
     if pid == 0:
         signal.alarm(seconds)
@@ -35,7 +35,7 @@ def forked(work, seconds=60):
 """
 
 
-def said(program: str, folder: Path | None = None, seconds: float = 120) -> str:
+def run_program(program: str, folder: Path | None = None, seconds: float = 120) -> str:
     """Run a program that must succeed without warnings, and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", PROLOGUE + program],
@@ -68,11 +68,11 @@ times = []
 def work():
     import slow_module
     assert slow_module.VALUE == 7
-forked(work)
+fork_and_run(work)
 assert sys.modules["slow_module"].VALUE == 7
 thread.join()
 """
-    said(program, tmp_path)
+    run_program(program, tmp_path)
 
 
 def test_unfinished_import_begins_anew(tmp_path: Path) -> None:
@@ -94,13 +94,13 @@ begun.wait()
 def work():
     import stuck_package.part
     assert stuck_package.part.VALUE == 7
-forked(work)
+fork_and_run(work)
 go.set()
 thread.join()
 import stuck_package.part
 print(stuck_package.part.VALUE)
 """
-    assert said(program, tmp_path) == "7\n"
+    assert run_program(program, tmp_path) == "7\n"
 
 
 def test_fork_within_own_import(tmp_path: Path) -> None:
@@ -116,11 +116,11 @@ thread.start()
 begun.wait()
 def work():
     assert "application" in sys.modules
-forked(work)
+fork_and_run(work)
 go.set()
 thread.join()
 """
-    said(program, tmp_path)
+    run_program(program, tmp_path)
 
 
 def test_module_registers_during_fork(tmp_path: Path) -> None:
@@ -143,12 +143,12 @@ begun.wait()
 def work():
     import logging
     logging.getLogger("x").info("x")
-forked(work)
+fork_and_run(work)
 thread.join()
 import logging
 assert logging._lock.acquire(blocking=False)
 """
-    said(program, tmp_path)
+    run_program(program, tmp_path)
 
 
 HTTP = """
@@ -193,10 +193,10 @@ thread.start()
 time.sleep({delay})
 def work():
     assert second.call("get", document) == b"ok"
-forked(work)
+fork_and_run(work)
 thread.join()
 """
-    said(program)
+    run_program(program)
 
 
 @pytest.mark.parametrize(("seconds", "waited"), [(0.2, True), (8, False)])
@@ -222,11 +222,11 @@ def work():
     assert ended.is_set() == {waited}
     connection.look_up = lambda host, port: ["127.0.0.1"]
     assert second.call("get", document) == b"ok"
-forked(work)
-forked(work)
+fork_and_run(work)
+fork_and_run(work)
 thread.join()
 """
-    said(program)
+    run_program(program)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.003, 0.01])
@@ -253,10 +253,10 @@ def work():
 thread = threading.Thread(target=work)
 thread.start()
 time.sleep({delay})
-forked(work)
+fork_and_run(work)
 thread.join()
 """
-    said(program)
+    run_program(program)
 
 
 # ---- the engine ------------------------------------------------------------------------------------------------------------------------
@@ -281,12 +281,12 @@ _quiet._is_running = look
 for _ in range(50):
     time.sleep(0.02)
     looks.clear()
-    forked(lambda: None)
+    fork_and_run(lambda: None)
     if looks and not looks[-1]:
         print("at rest")
         break
 """
-    assert said(program) == "at rest\n"
+    assert run_program(program) == "at rest\n"
 
 
 def test_fork_is_not_held_up_by_guest() -> None:
@@ -301,9 +301,9 @@ plugin = plugwasm.Plugin(fill, limits=plugwasm.Limits(timeout=None, memory_bytes
 threading.Thread(target=plugin.call, args=("fill",), daemon=True).start()
 time.sleep(0.3)
 for _ in range(5):
-    forked(lambda: None)
+    fork_and_run(lambda: None)
 """
-    said(program)
+    run_program(program)
 
 
 @pytest.mark.slow
@@ -331,6 +331,6 @@ def work():
     trapped(plugwasm.Plugin(b'(module (func (export "trap") unreachable) (func (export "b%d")))' % os.getpid()), "trap")
 end = time.monotonic() + 4
 while time.monotonic() < end:
-    forked(work)
+    fork_and_run(work)
 """
-    said(program)
+    run_program(program)

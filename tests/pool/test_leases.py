@@ -47,17 +47,21 @@ KEEPS = guest(
 )
 
 
-def by_factory(kind: Callable[..., Plugin], **options: Any) -> Callable[..., PluginPool]:
+def make_by_factory(kind: Callable[..., Plugin], **options: Any) -> Callable[..., PluginPool]:
     return lambda **pool: PluginPool(
         factory=lambda: kind(KEEPS, config={"who": "all"}, **options), size=1, **pool
     )
 
 
-def by_itself(**pool: Any) -> PluginPool:
+def make_by_pool(**pool: Any) -> PluginPool:
     return PluginPool(KEEPS, config={"who": "all"}, size=1, **pool)
 
 
-POOLS = {"plugin": by_itself, "factory": by_factory(Plugin), "isolated": by_factory(IsolatedPlugin)}
+POOLS = {
+    "plugin": make_by_pool,
+    "factory": make_by_factory(Plugin),
+    "isolated": make_by_factory(IsolatedPlugin),
+}
 pools = pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS.keys())
 is_fresh = pytest.mark.parametrize("fresh", [True, False])
 
@@ -115,7 +119,7 @@ def test_kept_handle_cannot_cancel_next(pool: Callable[..., PluginPool], fresh: 
 
 def test_handle_works_during_lease() -> None:
     """A cancel handle works as long as its lease."""
-    with by_factory(Plugin)(fresh=True) as made, made.plugin() as plugin:
+    with make_by_factory(Plugin)(fresh=True) as made, made.plugin() as plugin:
         handle = plugin.cancel_handle()
         call = InThread(lambda: plugin.call("spin"))
         assert soon(handle.cancel)
@@ -131,7 +135,7 @@ def test_handle_works_during_lease() -> None:
 @is_fresh
 def test_dumps_hold_nothing_of_next(tmp_path: Path, fresh: bool) -> None:
     """Dumps of one caller contain nothing of the next."""
-    with by_factory(Plugin)(fresh=fresh) as made:
+    with make_by_factory(Plugin)(fresh=fresh) as made:
         with made.plugin() as plugin:
             of_a = debugging.dump_on_trap(plugin, tmp_path / "a")
         with pytest.raises(TrapError):
@@ -194,7 +198,7 @@ def test_factory_settings_stay(kind: type[Plugin]) -> None:
 
 def test_fresh_plugin_hides_last_fuel() -> None:
     """A fresh plugin does not report the fuel of the previous call."""
-    with by_factory(Plugin, fuel_limit=100_000)(fresh=True) as made:
+    with make_by_factory(Plugin, fuel_limit=100_000)(fresh=True) as made:
         with made.plugin() as plugin:
             plugin.call("echo")
             assert plugin.fuel_used
@@ -205,7 +209,7 @@ def test_fresh_plugin_hides_last_fuel() -> None:
 def test_view_ends_with_lease() -> None:
     """A view of one caller is released with its lease."""
     for fresh in (True, False):
-        with by_factory(Plugin)(fresh=fresh) as made:
+        with make_by_factory(Plugin)(fresh=fresh) as made:
             with made.plugin() as plugin:
                 view = plugin.call("echo", b"of A", parse=None)
                 assert bytes(view) == b"of A"
@@ -291,7 +295,7 @@ def test_http_response_gone_in_fresh_plugin() -> None:
 def test_threads_read_own_settings() -> None:
     """Callers in many threads see only their own settings."""
     wrong: list[bytes] = []
-    with by_factory(Plugin)() as made:
+    with make_by_factory(Plugin)() as made:
 
         def work(number: int) -> None:
             for _ in range(50):
@@ -329,7 +333,7 @@ def test_late_settings_do_not_reach_next(pool: Callable[..., PluginPool], fresh:
 
 def test_dropped_lease_returns_plugin() -> None:
     """A lease that is dropped without being closed returns its plugin."""
-    with by_itself(wait=5) as made:
+    with make_by_pool(wait=5) as made:
         for enter in (
             lambda: made.plugin().__enter__(),
             lambda: contextlib.ExitStack().enter_context(made.plugin()),

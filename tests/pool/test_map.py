@@ -44,13 +44,13 @@ SIFT = guest(
 )
 
 
-def resting(rest: Callable[[], Any], **options: Any) -> PluginPool:
+def make_resting_pool(rest: Callable[[], Any], **options: Any) -> PluginPool:
     """Return a pool whose `rest` calls the function and then echoes its input."""
     rest.__annotations__.setdefault("return", None)
     return PluginPool(REST, functions=[host_fn(name="rest")(rest)], **options)
 
 
-def sifting(sift: Callable[..., Any], **options: Any) -> PluginPool:
+def make_sifting_pool(sift: Callable[..., Any], **options: Any) -> PluginPool:
     """Return a pool whose `sift` outputs the function's result for the input."""
     return PluginPool(SIFT, functions=[host_fn(name="sift")(sift)], **options)
 
@@ -72,7 +72,7 @@ class Gate:
         self._opened.set()
 
     def pool(self, **options: Any) -> PluginPool:
-        return resting(lambda: self(), **options)
+        return make_resting_pool(lambda: self(), **options)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def test_map_keeps_order() -> None:
         return text + "!"
 
     for workers in (1, 2, 4, None):
-        with sifting(sift, size=4) as pool:
+        with make_sifting_pool(sift, size=4) as pool:
             outputs = pool.map("sift", map(str, range(60)), workers=workers)
             assert list(outputs) == [f"{i}!".encode() for i in range(60)]
             assert pool.stats[2:4] == (0, 0)
@@ -150,7 +150,7 @@ def test_map_keeps_workers_busy() -> None:
             running -= 1
         return text
 
-    with sifting(sift, size=3) as pool:
+    with make_sifting_pool(sift, size=3) as pool:
         for _ in pool.map("sift", map(str, range(40))):
             time.sleep(0.002)
     assert max(most) == 3
@@ -203,7 +203,7 @@ def test_error_of_inputs_comes_last(workers: int) -> None:
 @pytest.mark.parametrize("end", ["close", "drop"])
 def test_ended_map_cancels_its_calls(end: str) -> None:
     """A map that ends early cancels its running calls."""
-    with resting(lambda: time.sleep(0.05), size=2) as pool:
+    with make_resting_pool(lambda: time.sleep(0.05), size=2) as pool:
         outputs = pool.map("rest_or_spin", itertools.chain([b"a"], itertools.repeat(b"s")))
         assert next(outputs) == b"a"
         assert soon(lambda: pool.stats.busy == 2)
@@ -223,7 +223,7 @@ def test_ended_map_begins_no_calls() -> None:
         time.sleep(0.01)
         return text
 
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         outputs = pool.map("sift", map(str, itertools.count()), ahead=50)
         assert [next(outputs), next(outputs)] == [b"0", b"1"]
         outputs.close()  # type: ignore[attr-defined]
@@ -307,7 +307,7 @@ def test_context_of_caller() -> None:
         return user.get() + text
 
     user.set("ada ")
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         assert list(pool.map("sift", ["1", "2", "3"])) == [b"ada 1", b"ada 2", b"ada 3"]
 
 
@@ -319,7 +319,7 @@ def test_short_calls_in_reading_thread() -> None:
         callers.append(threading.get_ident())
         return text
 
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         assert list(pool.map("sift", map(str, range(2000)))) == [
             str(i).encode() for i in range(2000)
         ]
@@ -349,7 +349,7 @@ def test_long_calls_run_concurrently(short: int) -> None:
         return text
 
     inputs = (["short"] * short + ["long"] * 6) + (["short"] * short + ["longer"] * 6)
-    with sifting(sift, size=4) as pool:
+    with make_sifting_pool(sift, size=4) as pool:
         mapping = InThread(lambda: list(pool.map("sift", inputs, workers=3)))
         for gate in gates.values():
             assert soon(lambda: running == 3, 20)
@@ -376,7 +376,7 @@ def test_calls_run_while_reader_waits() -> None:
         assert soon(lambda: running == 3, 20)
         gate.set()
 
-    with sifting(sift, size=3) as pool:
+    with make_sifting_pool(sift, size=3) as pool:
         assert list(pool.map("sift", source())) == [b"long"] * 3
         gate.clear()
         running = 0
@@ -396,7 +396,7 @@ def test_short_calls_run_ahead() -> None:
         made.append(text)
         return text
 
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         outputs = pool.map("sift", map(str, itertools.count()), ahead=6)
         for read in range(40):
             assert next(outputs) == str(read).encode()
@@ -408,7 +408,7 @@ def test_short_calls_run_ahead() -> None:
 
 def test_output_before_long_calls() -> None:
     """An output is available while the calls after it still run."""
-    with resting(lambda: None, size=2) as pool:
+    with make_resting_pool(lambda: None, size=2) as pool:
         for inputs in (["a", "s", "s"], ["a"] * 20 + ["s"] * 9):
             outputs = pool.map("rest_or_spin", inputs)
             for _ in range(inputs.count("a")):
@@ -437,7 +437,7 @@ def test_map_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
                 InThread(work).result()
 
     monkeypatch.setattr("plugwasm._pool.map_workers.submit", refuse)
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         assert list(pool.map("sift", source())) == [str(i).encode() for i in range(50)]
     assert refused
     assert set(callers) == {threading.get_ident()}
@@ -454,7 +454,7 @@ def test_plugin_stays_free_beside_map() -> None:
             time.sleep(sleep)
         return text
 
-    with sifting(sift, size=3) as pool:
+    with make_sifting_pool(sift, size=3) as pool:
         for workers in (2, 3):
             outputs = list(pool.map("sift", map(str, range(1000)), workers=workers, wait=0))
             assert outputs == [str(i).encode() for i in range(1000)]
@@ -471,7 +471,7 @@ def test_contexts_do_not_mix() -> None:
         last.set(text)
         return before
 
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         assert set(pool.map("sift", map(str, range(100)))) == {b"none"}
     assert last.get() == "none"
 
@@ -487,7 +487,7 @@ def test_collected_in_worker_thread() -> None:
             collected.set()
         return text
 
-    with sifting(sift, size=2, limits=None) as pool:
+    with make_sifting_pool(sift, size=2, limits=None) as pool:
         outputs = pool.map("sift", map(str, itertools.count()))
         cycle: list[Any] = [outputs]
         cycle.append(cycle)
@@ -535,7 +535,7 @@ def test_map_async_keeps_order(backend: str) -> None:
             yield str(i)
 
     async def main() -> None:
-        async with sifting(sift, size=4) as pool:
+        async with make_sifting_pool(sift, size=4) as pool:
             for inputs in (texts(30), map(str, range(30)), [str(i) for i in range(30)]):
                 for workers in (1, None):
                     if workers == 1 and not isinstance(inputs, list):
@@ -659,7 +659,7 @@ def test_map_async_slow_reader(backend: str) -> None:
 
     async def main() -> None:
         async with (
-            sifting(sift, size=2, limits=Limits(timeout=2)) as pool,
+            make_sifting_pool(sift, size=2, limits=Limits(timeout=2)) as pool,
             pool.map_async("sift", ["1", "2", "3"]) as outputs,
         ):
             assert await anext(outputs) == b"1"

@@ -48,7 +48,7 @@ def test_dropped_instance_ends_recording() -> None:
     recorder = Recorder()
     with Plugin(ENDS, observe=recorder) as plugin:
         for name in ("fine", "trap", "fine", "fail", "fine"):
-            with pytest.raises(plugwasm.CallError) if name in ("trap", "fail") else nothing():
+            with pytest.raises(plugwasm.CallError) if name in ("trap", "fail") else NoStack():
                 plugin.call(name, b"x")
     first, second = recorder.recordings
     assert [call.function for call in first.calls] == ["fine", "trap"]
@@ -57,7 +57,7 @@ def test_dropped_instance_ends_recording() -> None:
         recording.replay(ENDS)
 
 
-class nothing:
+class NoStack:
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None: ...
 

@@ -247,7 +247,7 @@ def test_tampered_recording_is_harmless(was: str, now: str, error: type[Exceptio
             tampered.replay(asking_plugin())
 
 
-def mutated(value: Any, chance: random.Random) -> Any:
+def mutate(value: Any, chance: random.Random) -> Any:
     """Return the document with one change."""
     places: list[tuple[Any, Any]] = []
 
@@ -318,7 +318,7 @@ def test_random_changes(tmp_path: Path) -> None:
         document = json.loads(content)
         document.setdefault("limits", {})
         try:
-            loads(json.dumps(mutated(document, chance)).encode()).replay(compiled)
+            loads(json.dumps(mutate(document, chance)).encode()).replay(compiled)
             outcomes["replayed"] += 1
         except RecordingError:
             outcomes["refused"] += 1

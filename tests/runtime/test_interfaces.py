@@ -131,11 +131,13 @@ def test_optional_or_untyped_is_json(shop: Shop, plugin: Plugin) -> None:
     ):
         assert [
             record[1]
-            for record in recorded(plugin, lambda shop, m=method, a=argument: getattr(shop, m)(a))
+            for record in record_shop_calls(
+                plugin, lambda shop, m=method, a=argument: getattr(shop, m)(a)
+            )
         ] == [sent]
 
 
-def recorded(plugin: Plugin, work: Any) -> list[tuple[str, Any]]:
+def record_shop_calls(plugin: Plugin, work: Any) -> list[tuple[str, Any]]:
     """Return a shop and the names and inputs of its calls."""
     calls: list[tuple[str, Any]] = []
 
@@ -161,14 +163,14 @@ def test_no_parameter_and_no_result(shop: Shop, plugin: Plugin) -> None:
     """No parameter sends an empty input, and the result None expects no output."""
     assert shop.nothing() is None  # type: ignore[func-returns-value]
     assert shop.words() == ["a", "b"]
-    assert recorded(plugin, lambda shop: shop.nothing()) == [("nothing", b"")]
+    assert record_shop_calls(plugin, lambda shop: shop.nothing()) == [("nothing", b"")]
 
 
 def test_codec_for_arguments_and_result(shop: Shop, plugin: Plugin) -> None:
     """A codec applies to the arguments and the result."""
     assert shop.find(Count(1)) == {"value": {"count": 1}, "more": 1}
     assert shop.raw(b"as it is") == "as it is"
-    assert recorded(plugin, lambda shop: shop.find(Count(1), 2)) == [
+    assert record_shop_calls(plugin, lambda shop: shop.find(Count(1), 2)) == [
         ("find", codecs.MSGPACK.encode({"value": {"count": 1}, "more": 2}))
     ]
 
@@ -370,7 +372,7 @@ def test_bind_many_times() -> None:
 # What cannot stand for an export
 
 
-def a_class(body: str) -> Any:
+def make_class(body: str) -> Any:
     namespace: dict[str, Any] = {
         "Any": Any,
         "Protocol": Protocol,
@@ -409,7 +411,7 @@ def a_class(body: str) -> Any:
 def test_unsuitable_method_is_refused(plugin: Plugin, body: str, message: str) -> None:
     """A method that cannot be an export is refused, and the error says what to do."""
     with pytest.raises(TypeError, match=message):
-        plugin.bind(a_class(body))
+        plugin.bind(make_class(body))
 
 
 @pytest.mark.parametrize("interface", [5, "Shop", list[int], len, []], ids=repr)

@@ -107,7 +107,7 @@ SLEEPS = guest(
 # Fuel
 
 
-def burns(rounds: int) -> str:
+def burning_guest(rounds: int) -> str:
     return guest(
         export(
             "burn",
@@ -122,7 +122,7 @@ def burns(rounds: int) -> str:
 
 def test_fuel_used_suffices_as_limit() -> None:
     """The fuel that a call reports is enough as its limit."""
-    source = burns(1000)
+    source = burning_guest(1000)
     with Plugin(source, fuel_limit=1_000_000) as plugin:
         assert plugin.fuel_used is None
         plugin.call("echo")
@@ -150,7 +150,7 @@ def test_fuel_is_proportional_to_work() -> None:
     """Fuel is proportional to the work."""
     used = []
     for rounds in (1000, 2000, 4000):
-        with Plugin(burns(rounds), fuel_limit=10_000_000) as plugin:
+        with Plugin(burning_guest(rounds), fuel_limit=10_000_000) as plugin:
             plugin.call("burn")
             used.append(plugin.fuel_used or 0)
     assert 1.9 < used[1] / used[0] < 2.1
@@ -158,14 +158,14 @@ def test_fuel_is_proportional_to_work() -> None:
 
 
 def test_each_call_has_its_own_fuel() -> None:
-    with Plugin(burns(1000), fuel_limit=50_000) as plugin:
+    with Plugin(burning_guest(1000), fuel_limit=50_000) as plugin:
         for _ in range(50):
             plugin.call("burn")
 
 
 def test_fuel_not_counted_without_limit() -> None:
     """Without a limit, no fuel is counted."""
-    with Plugin(burns(1000)) as plugin:
+    with Plugin(burning_guest(1000)) as plugin:
         plugin.call("burn")
         assert plugin.fuel_used is None
 
@@ -174,23 +174,23 @@ def test_fuel_not_counted_without_limit() -> None:
 def test_fuel_limit_is_validated(limit: Any) -> None:
     """An invalid fuel limit is refused."""
     with pytest.raises((ValueError, TypeError), match="fuel_limit"):
-        CompiledPlugin(burns(1), fuel_limit=limit)
+        CompiledPlugin(burning_guest(1), fuel_limit=limit)
 
 
 def test_no_fuel_at_all_is_a_limit() -> None:
-    with Plugin(burns(1), fuel_limit=0) as plugin, pytest.raises(OutOfFuelError):
+    with Plugin(burning_guest(1), fuel_limit=0) as plugin, pytest.raises(OutOfFuelError):
         plugin.call("echo")
 
 
 def test_fuel_with_deadline() -> None:
     """Fuel and a deadline can be combined."""
     with (
-        Plugin(manifest(burns(1), timeout_ms=100), fuel_limit=10**15) as plugin,
+        Plugin(manifest(burning_guest(1), timeout_ms=100), fuel_limit=10**15) as plugin,
         pytest.raises(plugwasm.TimeoutError),
     ):
         plugin.call("spin")
     with (
-        Plugin(manifest(burns(1), timeout_ms=60_000), fuel_limit=10**6) as plugin,
+        Plugin(manifest(burning_guest(1), timeout_ms=60_000), fuel_limit=10**6) as plugin,
         pytest.raises(OutOfFuelError),
     ):
         plugin.call("spin")
@@ -227,7 +227,7 @@ GROWS = """(func (export "grow") (call $answer (i64.extend_i32_s (memory.grow (i
     (func (export "echo") (call $echo))"""
 
 
-def growing(memory: str = '(memory (export "memory") 1)') -> str:
+def growing_guest(memory: str = '(memory (export "memory") 1)') -> str:
     return guest(GROWS, memory=memory)
 
 
@@ -235,9 +235,9 @@ def pages(count: int) -> bytes:
     return count.to_bytes(8, "little")
 
 
-def limited(maximum: int | None, source: str | None = None) -> Plugin:
+def make_limited_plugin(maximum: int | None, source: str | None = None) -> Plugin:
     return Plugin(
-        source or growing(),
+        source or growing_guest(),
         limits=None if maximum is None else Limits(memory_bytes=maximum * 65536),
     )
 
@@ -245,7 +245,7 @@ def limited(maximum: int | None, source: str | None = None) -> Plugin:
 @pytest.mark.parametrize("maximum", [3, 4, 5, 10, 100])
 def test_memory_grows_to_limit(maximum: int) -> None:
     """Memory grows exactly to the limit."""
-    with limited(maximum) as plugin:
+    with make_limited_plugin(maximum) as plugin:
         room = maximum - 2 - 1
         assert number(plugin.call("grow", pages(room + 1))) == -1
         assert number(plugin.call("grow", pages(room))) == 1
@@ -257,23 +257,23 @@ def test_memory_grows_to_limit(maximum: int) -> None:
 
 def test_memory_minimum_over_limit() -> None:
     """A memory whose minimum exceeds the limit is out of memory."""
-    with limited(12, growing('(memory (export "memory") 10)')) as plugin:
+    with make_limited_plugin(12, growing_guest('(memory (export "memory") 10)')) as plugin:
         assert number(plugin.call("size")) == 10
     for maximum in (11, 3, 1, 0):
         with pytest.raises(plugwasm.OutOfMemoryError, match="starts with 12 pages of memory"):
-            limited(maximum, growing('(memory (export "memory") 10)'))
+            make_limited_plugin(maximum, growing_guest('(memory (export "memory") 10)'))
 
 
 def test_memory_maximum_of_module() -> None:
     """The maximum that the module declares applies as well."""
-    with limited(100, growing('(memory (export "memory") 1 3)')) as plugin:
+    with make_limited_plugin(100, growing_guest('(memory (export "memory") 1 3)')) as plugin:
         assert number(plugin.call("grow", pages(3))) == -1
         assert number(plugin.call("grow", pages(2))) == 1
 
 
 def test_memory_without_limit() -> None:
     """Without a limit, memory grows as far as Wasm allows."""
-    with limited(None) as plugin:
+    with make_limited_plugin(None) as plugin:
         assert number(plugin.call("grow", pages(1000))) == 1
         assert number(plugin.call("grow", pages(65536))) == -1
 
@@ -282,7 +282,7 @@ def test_memory_without_limit() -> None:
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
 def test_memory_total_with_kernel(maximum: int, order: str) -> None:
     """The kernel's memory and the guest's together never exceed the limit."""
-    with limited(maximum) as plugin:
+    with make_limited_plugin(maximum) as plugin:
         assert number(plugin.call(order)) <= maximum
         assert number(plugin.call("total")) <= maximum
         assert plugin.call("echo", b"still here") == b"still here"
@@ -293,17 +293,17 @@ def test_memory_total_with_kernel(maximum: int, order: str) -> None:
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill"])
 def test_memory_first_come(order: str) -> None:
     """Whichever memory grows first can take nearly all of the limit."""
-    with limited(50) as plugin:
+    with make_limited_plugin(50) as plugin:
         assert number(plugin.call(order)) == 50
 
 
 def test_memory_of_kernel_alone() -> None:
     """The kernel's memory can use what the guest's memory does not."""
-    with limited(20) as plugin:
+    with make_limited_plugin(20) as plugin:
         assert number(plugin.call("alloc_pages", pages(19))) != 0
         assert number(plugin.call("kernel")) == 19
         assert number(plugin.call("grow", pages(1))) == -1
-    with limited(20) as plugin:
+    with make_limited_plugin(20) as plugin:
         assert number(plugin.call("alloc_pages", pages(20))) == 0
         assert number(plugin.call("kernel")) == 2
         assert number(plugin.call("grow", pages(17))) == 1
@@ -320,7 +320,7 @@ def test_memory_of_kernel_alone() -> None:
 )
 def test_memory_input_counts(size: int, fits: bool) -> None:
     """The input counts, and one that does not fit is out of memory."""
-    with limited(20) as plugin:
+    with make_limited_plugin(20) as plugin:
         if fits:
             assert len(plugin.call("echo", bytes(size))) == size
         else:
@@ -332,7 +332,7 @@ def test_memory_input_counts(size: int, fits: bool) -> None:
 def test_memory_all_for_kernel() -> None:
     """In a plugin without a memory, the kernel can use the whole limit."""
     source = guest(export("echo", "(call $echo)"), memory="")
-    with limited(20, source) as plugin:
+    with make_limited_plugin(20, source) as plugin:
         assert len(plugin.call("echo", bytes(20 * 65536 - 512))) == 20 * 65536 - 512
         with pytest.raises(OutOfMemoryError):
             plugin.call("echo", bytes(20 * 65536 - 511))
@@ -346,7 +346,7 @@ def test_memory_all_for_kernel() -> None:
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
 def test_memory_hidden_from_host(memory: str, order: str) -> None:
     """A memory that is not exported counts too."""
-    with limited(30, growing(memory)) as plugin:
+    with make_limited_plugin(30, growing_guest(memory)) as plugin:
         assert number(plugin.call(order)) <= 30
         assert number(plugin.call(order)) <= 30
         if "export" not in memory:  # it has a share of its own
@@ -355,13 +355,13 @@ def test_memory_hidden_from_host(memory: str, order: str) -> None:
 
 def test_memory_exported_by_other_name() -> None:
     """A memory exported under another name leaves the kernel room to grow."""
-    with limited(100, growing('(memory (export "mem") 1)')) as plugin:
+    with make_limited_plugin(100, growing_guest('(memory (export "mem") 1)')) as plugin:
         assert len(plugin.call("echo", bytes(10 * 65536))) == 10 * 65536
 
 
 def test_memory_not_exported() -> None:
     """A memory that is not exported leaves the kernel room to grow."""
-    with limited(100, growing("(memory 1)")) as plugin:
+    with make_limited_plugin(100, growing_guest("(memory 1)")) as plugin:
         assert len(plugin.call("echo", bytes(10 * 65536))) == 10 * 65536
 
 
@@ -397,7 +397,7 @@ TWO = """
 )
 def test_memory_of_two_in_module(order: str, a: str, b: str) -> None:
     """Two memories of a module count together."""
-    with limited(40, guest(TWO, memory=a + b)) as plugin:
+    with make_limited_plugin(40, guest(TWO, memory=a + b)) as plugin:
         for _ in range(3):
             assert number(plugin.call(order)) <= 40
 
@@ -430,7 +430,7 @@ def test_memory_growth_at_start() -> None:
         + GROWS,
         memory='(memory (export "memory") 1)',
     )
-    with limited(30, source) as plugin:
+    with make_limited_plugin(30, source) as plugin:
         assert number(plugin.call("total")) <= 30
         assert number(plugin.call("in_turn")) <= 30
 
@@ -481,7 +481,7 @@ ABORTS = guest(
 
 def test_guest_abort_when_full() -> None:
     """A guest that aborts after a refused growth is out of memory."""
-    with limited(10, ABORTS) as plugin:
+    with make_limited_plugin(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(OutOfMemoryError, match=r"10 pages.*unreachable") as caught:
             plugin.call("abort_when_full")
@@ -490,7 +490,7 @@ def test_guest_abort_when_full() -> None:
 
 def test_guest_abort_with_room_left() -> None:
     """A guest that aborts with room left is not out of memory."""
-    with limited(10, ABORTS) as plugin, pytest.raises(TrapError):
+    with make_limited_plugin(10, ABORTS) as plugin, pytest.raises(TrapError):
         plugin.call("abort")
 
 
@@ -499,7 +499,7 @@ def test_guest_abort_with_room_left() -> None:
 )
 def test_unrelated_trap_when_full(function: str, trap: str) -> None:
     """An unrelated trap is reported as such even if memory is full."""
-    with limited(10, ABORTS) as plugin:
+    with make_limited_plugin(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(TrapError) as caught:
             plugin.call(function)

@@ -23,7 +23,7 @@ from tests.support.guests import export, guest, manifest, number
 from tests.support.linked_modules import ALL_TYPES, ALL_VALUES, asking_module, call_ask
 
 
-def gives(name: str, value: int) -> str:
+def returning_module(name: str, value: int) -> str:
     """Return a module with one function () -> i64."""
     return f'(module (func (export "{name}") (result i64) (i64.const {value})))'
 
@@ -38,21 +38,24 @@ def host(namespace: str | None, name: str, value: int) -> Function:
 # Which module is main
 
 
-def answering(value: int) -> str:
+def answering_module(value: int) -> str:
     return guest(export("ask", f"(call $answer (i64.const {value}))"))
 
 
 @pytest.mark.parametrize(
     ("modules", "main"),
     [
-        ([answering(1)], 1),
-        ([("any name", answering(1))], 1),
-        ([("a", answering(1)), ("b", answering(2))], 2),
-        ([("main", answering(1)), ("b", answering(2))], 1),
-        ([("a", answering(1)), ("main", answering(2)), ("c", answering(3))], 2),
-        ([("a", answering(1)), answering(2)], 2),
-        ([answering(1), answering(2)], 2),
-        ([("Main", answering(1)), ("b", answering(2))], 2),
+        ([answering_module(1)], 1),
+        ([("any name", answering_module(1))], 1),
+        ([("a", answering_module(1)), ("b", answering_module(2))], 2),
+        ([("main", answering_module(1)), ("b", answering_module(2))], 1),
+        (
+            [("a", answering_module(1)), ("main", answering_module(2)), ("c", answering_module(3))],
+            2,
+        ),
+        ([("a", answering_module(1)), answering_module(2)], 2),
+        ([answering_module(1), answering_module(2)], 2),
+        ([("Main", answering_module(1)), ("b", answering_module(2))], 2),
     ],
     ids=[
         "one",
@@ -73,12 +76,18 @@ def test_main_module(modules: list[Any], main: int) -> None:
 def test_duplicate_name_is_error() -> None:
     """A duplicate module name is an error that shows it."""
     with pytest.raises(ManifestError, match="twin"):
-        Plugin(manifest(("twin", gives("a", 1)), ("twin", gives("b", 2)), answering(3)))
+        Plugin(
+            manifest(
+                ("twin", returning_module("a", 1)),
+                ("twin", returning_module("b", 2)),
+                answering_module(3),
+            )
+        )
 
 
 def test_only_main_is_callable() -> None:
     """Only exports of the main module can be called."""
-    with Plugin(manifest(("a", guest(export("hidden", ""))), answering(1))) as plugin:
+    with Plugin(manifest(("a", guest(export("hidden", ""))), answering_module(1))) as plugin:
         assert not plugin.function_exists("hidden")
         with pytest.raises(plugwasm.FunctionNotFoundError):
             plugin.call("hidden")
@@ -90,7 +99,7 @@ def test_only_main_is_callable() -> None:
 
 def test_import_functions() -> None:
     """A module can import functions of another."""
-    assert call_ask(manifest(("lib", gives("f", 7)), asking_module("lib", "f"))) == 7
+    assert call_ask(manifest(("lib", returning_module("f", 7)), asking_module("lib", "f"))) == 7
 
 
 def test_module_order_does_not_matter() -> None:
@@ -104,7 +113,7 @@ def test_module_order_does_not_matter() -> None:
                     guest("", '(import "b" "f" (func $f (result i64)))')[:-1]
                     + '(export "f" (func $f)))',
                 ),
-                ("b", gives("f", 9)),
+                ("b", returning_module("f", 9)),
             )
         )
         == 9
@@ -181,7 +190,7 @@ def test_a_host_function_wins_over_wasi(wasi: bool) -> None:
 )
 def test_module_over_host_functions(namespace: str) -> None:
     """A module wins over host functions in the same namespace."""
-    wasm = manifest((namespace, gives("f", 1)), ("main", asking_module(namespace, "f")))
+    wasm = manifest((namespace, returning_module("f", 1)), ("main", asking_module(namespace, "f")))
     assert call_ask(wasm, functions=[host(namespace, "f", 2)]) == 1
 
 
@@ -189,7 +198,7 @@ def test_a_module_wins_over_the_kernel() -> None:
     assert (
         call_ask(
             manifest(
-                ("extism:host/env", gives("input_length", 5)),
+                ("extism:host/env", returning_module("input_length", 5)),
                 ("main", asking_module("extism:host/env", "input_length")),
             )
         )
@@ -204,7 +213,7 @@ def test_missing_in_module_is_looked_up_next() -> None:
     )
     assert (
         call_ask(
-            manifest(("extism:host/user", gives("f", 1)), ("main", main)),
+            manifest(("extism:host/user", returning_module("f", 1)), ("main", main)),
             functions=[host(None, "g", 2)],
         )
         == 2
@@ -265,7 +274,7 @@ def test_shared_instance() -> None:
 # Commands and reactors
 
 
-def counting(extra: str) -> str:
+def counting_module(extra: str) -> str:
     return (
         "(module (global $n (mut i64) (i64.const 0)) (global $starts (mut i64) (i64.const 0))"
         '(func (export "f") (result i64) (global.set $n (i64.add (global.get $n) (i64.const 1))) '
@@ -274,9 +283,11 @@ def counting(extra: str) -> str:
 
 
 STARTS = "(global.set $starts (i64.add (global.get $starts) (i64.const 1)))"
-REACTOR = counting(f'(func (export "_initialize") {STARTS})')
-COMMAND = counting(f'(func (export "_start") {STARTS})')
-BOTH = counting(f'(func (export "_start") unreachable) (func (export "_initialize") {STARTS})')
+REACTOR = counting_module(f'(func (export "_initialize") {STARTS})')
+COMMAND = counting_module(f'(func (export "_start") {STARTS})')
+BOTH = counting_module(
+    f'(func (export "_start") unreachable) (func (export "_initialize") {STARTS})'
+)
 THREE_CALLS = guest(
     export("ask", "(drop (call $f)) (drop (call $f)) (call $answer (call $f))"),
     '(import "lib" "f" (func $f (result i64)))',
@@ -407,7 +418,7 @@ def resident() -> int:
 # What cannot be linked
 
 
-def refused(source: Any, **options: Any) -> str:
+def link_error(source: Any, **options: Any) -> str:
     with pytest.raises(LinkError) as caught:
         CompiledPlugin(source, **options)
     return str(caught.value)
@@ -415,7 +426,7 @@ def refused(source: Any, **options: Any) -> str:
 
 def test_unknown_env_function() -> None:
     """The error for an unknown environment function says that the kit may be newer."""
-    text = refused(
+    text = link_error(
         '(module (import "extism:host/env" "brand_new" (func (param i64) (result i64))))'
     )
     for part in ("plugin `", "extism:host/env.brand_new", "(i64) -> (i64)", "newer than this host"):
@@ -433,7 +444,7 @@ def test_unknown_env_function() -> None:
 )
 def test_env_has_functions_only(item: str) -> None:
     """Only functions can be imported from the environment."""
-    text = refused(f'(module (import "extism:host/env" {item}))')
+    text = link_error(f'(module (import "extism:host/env" {item}))')
     assert "extism:host/env." + item.split('"')[1] in text
     assert "only functions" in text
 
@@ -461,7 +472,7 @@ def test_kernel_internal_exports() -> None:
 @pytest.mark.parametrize("namespace", ["wasi_snapshot_preview1", "wasi_unstable"])
 def test_wasi_not_granted(namespace: str) -> None:
     """If WASI is not granted, the error says how to grant it."""
-    text = refused(
+    text = link_error(
         f'(module (import "{namespace}" "fd_write" (func (param i32 i32 i32 i32) (result i32))))'
     )
     for part in (f"{namespace}.fd_write", "wasi=True"):
@@ -470,12 +481,12 @@ def test_wasi_not_granted(namespace: str) -> None:
 
 def test_wasi_unknown_function() -> None:
     """The error for an unknown WASI function names it."""
-    text = refused(
+    text = link_error(
         '(module (import "wasi_snapshot_preview1" "fd_teleport" (func (param i32) (result i32))))',
         wasi=True,
     )
     assert "wasi_snapshot_preview1.fd_teleport" in text
-    text = refused(
+    text = link_error(
         '(module (import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32))))',
         wasi=True,
     )
@@ -493,7 +504,7 @@ def test_wasi_unknown_function() -> None:
 )
 def test_missing_import_hint(item: str) -> None:
     """The error for an import that nothing provides names it and gives a hint."""
-    text = refused(
+    text = link_error(
         manifest(("helper", f'(module (import "some where" {item}))'), ("main", "(module)"))
     )
     for part in ("`helper`", "some where.lost", "host function"):
@@ -537,16 +548,17 @@ def test_missing_import_hint(item: str) -> None:
 )
 def test_wrong_signature(source: str, options: dict[str, Any], offered: str) -> None:
     """A wrong signature is refused, and the error shows both types."""
-    text = refused(source, **options)
+    text = link_error(source, **options)
     assert offered in text
     assert source.split('"')[3] in text
 
 
 def test_wrong_signature_between_modules() -> None:
     """A wrong signature between modules is refused."""
-    text = refused(
+    text = link_error(
         manifest(
-            ("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (func (result i32))))')
+            ("lib", returning_module("f", 1)),
+            ("main", '(module (import "lib" "f" (func (result i32))))'),
         )
     )
     for part in ("`main`", "lib.f", "() -> (i32)", "() -> (i64)"):
@@ -555,8 +567,10 @@ def test_wrong_signature_between_modules() -> None:
 
 def test_wrong_kind_between_modules() -> None:
     """An import of the wrong kind between modules is refused."""
-    text = refused(
-        manifest(("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (memory 1)))'))
+    text = link_error(
+        manifest(
+            ("lib", returning_module("f", 1)), ("main", '(module (import "lib" "f" (memory 1)))')
+        )
     )
     for part in ("`main`", "lib.f", "`lib`", "function"):
         assert part in text
@@ -584,7 +598,7 @@ def test_mismatched_memory_global_or_table(offered: str, wanted: str) -> None:
 
 def test_missing_import_of_linked_module() -> None:
     """A missing import of a linked module is found before any call."""
-    assert "`lib`" in refused(
+    assert "`lib`" in link_error(
         manifest(("lib", '(module (import "x" "y" (func)))'), ("main", "(module)"))
     )
 
@@ -593,7 +607,7 @@ def test_imports_and_exports() -> None:
     """The imports and exports of the main module are listed with their types."""
     compiled = CompiledPlugin(
         manifest(
-            ("lib", gives("f", 1)),
+            ("lib", returning_module("f", 1)),
             (
                 "main",
                 """(module (import "lib" "f" (func (result i64))) (import "extism:host/env" "alloc" (func (param i64) (result i64)))
@@ -638,7 +652,7 @@ def test_uncallable_export_type(type: str) -> None:
 @pytest.mark.parametrize("type", ODD_TYPES)
 def test_missing_import_of_any_type(type: str) -> None:
     """A missing function of any type is reported as a missing import."""
-    text = refused(f'(module (type $t (func)) (import "lib" "odd" (func (param {type}))))')
+    text = link_error(f'(module (type $t (func)) (import "lib" "odd" (func (param {type}))))')
     assert "lib.odd" in text
 
 
@@ -668,7 +682,7 @@ def test_any_type_to_command_is_refused(type: str) -> None:
     command = (
         f'(module (type $t (func)) (func (export "_start")) (func (export "f") (param {type})))'
     )
-    text = refused(
+    text = link_error(
         manifest(
             ("tool", command),
             f'(module (type $t (func)) (import "tool" "f" (func (param {type}))))',
@@ -684,6 +698,6 @@ def test_any_type_in_cycle_is_refused(type: str, place: str) -> None:
     """A cycle is refused if the host would have to pass a value that it cannot."""
     b = f'(module (type $t (func)) (import "a" "g" (func)) (func (export "f") ({place} {type}) unreachable))'
     a = f'(module (type $t (func)) (import "b" "f" (func ({place} {type}))) (func (export "g")))'
-    text = refused(manifest(("b", b), ("a", a), "(module)"))
+    text = link_error(manifest(("b", b), ("a", a), "(module)"))
     assert "b.f" in text
     assert "i32, i64, f32 and f64" in text

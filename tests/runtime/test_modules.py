@@ -24,14 +24,14 @@ pools = pytest.mark.skipif(not can_pool(), reason="there is not enough address s
 
 
 @pytest.fixture(autouse=True)
-def without_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_seen_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
     monkeypatch.setattr(modules, "_kept", [])
     monkeypatch.setattr(code_cache._Settings, "enabled", False)
     yield
 
 
-def numbered(number: int, padding: int = 0) -> bytes:
+def numbered_modules(number: int, padding: int = 0) -> bytes:
     """Return modules of equal length that differ only near their start."""
     module = wat_to_wasm(
         b'(module (func (export "f") (result i32) (i32.const %d)))' % (1000 + number)
@@ -63,7 +63,7 @@ def call(started: tuple[Instance, Environment], name: str = "f", *arguments: int
     return function.values[0]
 
 
-def kept() -> list[bytes]:
+def kept_modules() -> list[bytes]:
     """Return the modules that the process keeps although nothing refers to them."""
     return [wasm for _, wasm in modules._seen]
 
@@ -73,50 +73,50 @@ def kept() -> list[bytes]:
 
 def test_known_module_is_reused() -> None:
     """The same bytes give the same module."""
-    first = compiled(numbered(1))
-    assert compiled(bytes(bytearray(numbered(1)))) is first
-    assert compiled(numbered(2)) is not first
-    assert compiled(numbered(1), fuel=True) is not first
-    assert compiled(numbered(1), fuel=True).engine.fuel
+    first = compiled(numbered_modules(1))
+    assert compiled(bytes(bytearray(numbered_modules(1)))) is first
+    assert compiled(numbered_modules(2)) is not first
+    assert compiled(numbered_modules(1), fuel=True) is not first
+    assert compiled(numbered_modules(1), fuel=True).engine.fuel
 
 
 def test_modules_with_same_end_differ() -> None:
     """Modules with equal length and end are distinguished."""
     numbers = range(20)
     assert (
-        len({len(numbered(number)) for number in numbers})
-        == len({numbered(number)[-64:] for number in numbers})
+        len({len(numbered_modules(number)) for number in numbers})
+        == len({numbered_modules(number)[-64:] for number in numbers})
         == 1
     )
     for _ in range(2):
         for number in numbers:
-            assert call(started(compiled(numbered(number)))) == 1000 + number
+            assert call(started(compiled(numbered_modules(number)))) == 1000 + number
 
 
 @pytest.mark.parametrize("same_length", [True, False])
 def test_kept_modules_are_limited(same_length: bool) -> None:
     """A process keeps a limited number of modules."""
     for number in range(modules.KEPT_MODULES * 2):
-        compiled(numbered(number, padding=0 if same_length else number))
-        assert len(kept()) <= modules.KEPT_MODULES
-    newest = numbered(
+        compiled(numbered_modules(number, padding=0 if same_length else number))
+        assert len(kept_modules()) <= modules.KEPT_MODULES
+    newest = numbered_modules(
         modules.KEPT_MODULES * 2 - 1, padding=0 if same_length else modules.KEPT_MODULES * 2 - 1
     )
-    assert newest in kept()
-    assert len(kept()) > modules.KEPT_MODULES // 4
+    assert newest in kept_modules()
+    assert len(kept_modules()) > modules.KEPT_MODULES // 4
 
 
 def test_kept_bytes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process keeps a limited number of bytes."""
     monkeypatch.setattr(modules, "KEPT_BYTES", 200_000)
     for number in range(30):
-        compiled(numbered(number, padding=1000))
+        compiled(numbered_modules(number, padding=1000))
         assert (
-            sum(len(wasm) for wasm in kept())
+            sum(len(wasm) for wasm in kept_modules())
             + sum(module.code_bytes for module in modules._seen.values())
             <= 200_000
         )
-    assert len(kept()) > 3
+    assert len(kept_modules()) > 3
 
 
 def test_text_and_binary_run_alike() -> None:
@@ -154,7 +154,7 @@ def test_threads_compile_same_module() -> None:
 
     def work() -> None:
         for number in range(20):
-            results.append(call(started(compiled(numbered(number)))) - number)
+            results.append(call(started(compiled(numbered_modules(number)))) - number)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -170,13 +170,13 @@ def test_threads_compile_same_module() -> None:
 def error_of(wasm: bytes, name: str = "guest") -> str:
     with pytest.raises(ModuleError) as caught:
         modules.compile_module(wasm, modules.get_engine(pooled=False), name)
-    assert kept() == []
+    assert kept_modules() == []
     return caught.value.message
 
 
 def test_invalid_binary_names_module() -> None:
     """The error of an invalid binary is one line that names the module."""
-    body = numbered(1)
+    body = numbered_modules(1)
     for wasm in (b"\0asm", b"\0asm\1\0\0\0\xff\xff", body[:20], b"\0asm\x0d\0\1\0"):
         message = error_of(wasm)
         assert "module `guest` is no valid WebAssembly module: " in message
@@ -278,7 +278,7 @@ def in_child(work, seconds=10):
 """
 
 
-def forking(script: str) -> list[str]:
+def run_forking_program(script: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKING + script],
         capture_output=True,
@@ -304,13 +304,13 @@ print(in_child(work))
 Plugin(text(5000)).call("f")
 print(in_child(work))
 """
-    assert forking(script) == ["0", "0"]
+    assert run_forking_program(script) == ["0", "0"]
 
 
 @forks
 def test_forked_before_first_compile() -> None:
     """A child forked before the first compilation can compile."""
-    assert forking('print(in_child(lambda: Plugin(text(0)).call("f")))') == ["0"]
+    assert run_forking_program('print(in_child(lambda: Plugin(text(0)).call("f")))') == ["0"]
 
 
 @forks
@@ -325,7 +325,7 @@ time.sleep(0.05)
 print(*[in_child(lambda: Plugin(text(n * 100000)).call("f"), 5) for n in range(15)])
 os._exit(0 if sys.stdout.flush() is None else 1)
 """
-    assert forking(script) == ["0"] * 15
+    assert run_forking_program(script) == ["0"] * 15
 
 
 @forks
@@ -345,7 +345,7 @@ over.set()
 thread.join()
 print(status)
 """
-    assert forking(script) == ["0"]
+    assert run_forking_program(script) == ["0"]
 
 
 @forks
@@ -367,7 +367,7 @@ print(in_child(work, 30))
 """
     if not Path("/proc/self/statm").exists():
         pytest.skip("reads /proc")
-    assert forking(script) == ["0"]
+    assert run_forking_program(script) == ["0"]
 
 
 @forks
@@ -395,4 +395,4 @@ def work():
 Plugin(b"(module)")
 print(*{in_child(work) for _ in range(40)})
 """
-    assert forking(script) == ["0"]
+    assert run_forking_program(script) == ["0"]

@@ -440,7 +440,7 @@ def test_call_log_fields_and_threshold(caplog: pytest.LogCaptureFixture) -> None
 WASI_LOG = """(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))"""
 
 
-def writes(text: str, fd: int) -> str:
+def writing_code(text: str, fd: int) -> str:
     """Return code that writes a short text, without a line end unless it has one."""
     stores = "".join(
         f"(i32.store8 (i32.const {64 + i}) (i32.const {byte}))"
@@ -460,8 +460,8 @@ def test_log_records_name_plugin(
     source = guest(
         export("_initialize", "(call $log_info <<at the start>>)")
         + export("logs", "(call $log_warn <<by itself>>)")
-        + export("prints", writes("out\n", 1) + writes("err\n", 2))
-        + export("mutters", writes("rest", 1)),
+        + export("prints", writing_code("out\n", 1) + writing_code("err\n", 2))
+        + export("mutters", writing_code("rest", 1)),
         WASI_LOG,
         memory='(memory (export "memory") 1)',
     )

@@ -81,7 +81,7 @@ SOURCE = guest(
 )
 
 
-def made(kind: Any) -> Any:
+def make_plugin(kind: Any) -> Any:
     return kind(SOURCE, wasi=True, name="p", limits=Limits(memory_bytes=20 * 65536))
 
 
@@ -97,7 +97,7 @@ def made(kind: Any) -> Any:
 @pytest.mark.parametrize("how", REFUSED)
 def test_refused_growth(kind: Any, how: str, end: str) -> None:
     """After a refused growth, the error says so however the guest ends."""
-    with made(kind) as plugin, pytest.raises(OutOfMemoryError) as caught:
+    with make_plugin(kind) as plugin, pytest.raises(OutOfMemoryError) as caught:
         plugin.call(f"{how} {end}")
     assert caught.match(SAYS[how])
     assert caught.match(ENDS[end][1])
@@ -110,9 +110,12 @@ def test_refused_growth(kind: Any, how: str, end: str) -> None:
 def test_code_and_exit_name_likely_cause(kind: Any, how: str) -> None:
     """A code or an exit keeps its error, which names the refused growth as the likely cause."""
     says = "; it may have " + SAYS[how].removeprefix("ran ").join(("run ", ""))
-    with made(kind) as plugin, pytest.raises(GuestError, match="returned the error code 3" + says):
+    with (
+        make_plugin(kind) as plugin,
+        pytest.raises(GuestError, match="returned the error code 3" + says),
+    ):
         plugin.call(f"{how} returns a code")
-    with made(kind) as plugin, pytest.raises(ExitError, match="with the exit code 4" + says):
+    with make_plugin(kind) as plugin, pytest.raises(ExitError, match="with the exit code 4" + says):
         plugin.call(f"{how} exits")
 
 
@@ -120,7 +123,7 @@ def test_code_and_exit_name_likely_cause(kind: Any, how: str) -> None:
 @pytest.mark.parametrize("how", REFUSED)
 def test_guest_message_gets_note(kind: Any, how: str) -> None:
     """The guest's own message is unchanged and gets a note."""
-    with made(kind) as plugin, pytest.raises(GuestError) as caught:
+    with make_plugin(kind) as plugin, pytest.raises(GuestError) as caught:
         plugin.call(f"{how} reports")
     assert caught.value.message == "no memory left"
     (note,) = caught.value.__notes__
@@ -131,7 +134,7 @@ def test_guest_message_gets_note(kind: Any, how: str) -> None:
 @KINDS
 def test_refusal_counts_for_its_call(kind: Any) -> None:
     """A refusal affects the error of its own call only."""
-    with made(kind) as plugin:
+    with make_plugin(kind) as plugin:
         assert plugin.call("allocating goes on", b"fine") == b"fine"
         with pytest.raises(plugwasm.BadHandleError):
             plugin.call("bad_output")

@@ -67,7 +67,7 @@ def soon(condition: Callable[[], object]) -> bool:
     return True
 
 
-def backs(
+def make_plugin(
     back: Callable[[], object], kind: Any = Plugin, timeout: float | None = None, **options: Any
 ) -> Any:
     return kind(
@@ -83,7 +83,7 @@ class Busy:
 
     def __init__(self, kind: Any = Plugin, **options: Any) -> None:
         self.entered, self._leave = threading.Event(), threading.Event()
-        self.plugin = backs(self._back, kind, **options)
+        self.plugin = make_plugin(self._back, kind, **options)
         self.first = InThread(self.plugin.call, "back")
         assert self.entered.wait(SOON)
 
@@ -148,7 +148,7 @@ def test_first_come_first_served(kind: Any) -> None:
 
 def test_eager_thread_leaves_turns() -> None:
     """A thread that calls in a loop does not starve others."""
-    plugin = backs(lambda: None)
+    plugin = make_plugin(lambda: None)
     counts = [0, 0, 0]
     end = time.monotonic() + 1.0
 
@@ -166,7 +166,7 @@ def test_eager_thread_leaves_turns() -> None:
 @kinds
 def test_threads_are_never_mixed_up(kind: Any) -> None:
     """Many threads can share a plugin: none is refused, and each gets its own output."""
-    with backs(lambda: None, kind) as plugin:
+    with make_plugin(lambda: None, kind) as plugin:
 
         def work(number: int) -> None:
             for _ in range(40):
@@ -231,7 +231,7 @@ def test_wait_ends_at_deadline(kind: Any) -> None:
 @pytest.mark.slow
 def test_deadline_includes_wait(kind: Any) -> None:
     """The deadline includes the time spent waiting."""
-    with backs(lambda: time.sleep(1.5), kind, timeout=2.0) as plugin:
+    with make_plugin(lambda: time.sleep(1.5), kind, timeout=2.0) as plugin:
         first = InThread(plugin.call, "back")
         assert soon(lambda: not hasattr(plugin, "_idle"))
         time.sleep(0.1)
@@ -298,7 +298,9 @@ def test_wait_ends_with_outer_call() -> None:
     """A host function's wait ends when its own call ends."""
     with busy() as it:
         with pytest.raises(TimeoutError, match="`back` of plugin `outer`"):
-            backs(lambda: it.plugin.call("echo", b"x"), timeout=0.3, name="outer").call("back")
+            make_plugin(lambda: it.plugin.call("echo", b"x"), timeout=0.3, name="outer").call(
+                "back"
+            )
         it.leave()
         assert it.plugin.call("echo", b"3") == b"3"
 
@@ -382,7 +384,7 @@ def test_reentry_is_refused(kind: Any) -> None:
     """A call from inside a call of the same plugin is refused."""
     plugin: Any
     for way in (lambda: plugin.call("echo", b"x"), lambda: plugin.reset()):
-        with backs(way, kind) as plugin:
+        with make_plugin(way, kind) as plugin:
             with pytest.raises(HostFunctionError) as caught:
                 plugin.call("back")
             assert isinstance(caught.value.__cause__, BusyError)
@@ -414,7 +416,7 @@ def test_reentry_from_finalizer_or_input() -> None:
         del circle
         gc.collect()
 
-    with backs(back) as plugin:
+    with make_plugin(back) as plugin:
         plugin.call("back")
         assert plugin.call("echo", Text("y"), parse=lambda output: attempt() or output) == b"y"
     assert len(refused) == 3
@@ -433,7 +435,7 @@ def test_reentry_from_signal_handler() -> None:
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        with backs(lambda: signal.raise_signal(signal.SIGUSR1)) as plugin:
+        with make_plugin(lambda: signal.raise_signal(signal.SIGUSR1)) as plugin:
             plugin.call("back")
     finally:
         signal.signal(signal.SIGUSR1, before)
@@ -449,7 +451,7 @@ def test_deadlock_is_detected() -> None:
         both.wait(SOON)
         plugins[other].call("echo", b"x")
 
-    plugins += [backs(lambda: back(1), name="a"), backs(lambda: back(0), name="b")]
+    plugins += [make_plugin(lambda: back(1), name="a"), make_plugin(lambda: back(0), name="b")]
     ended = []
     for thread in [InThread(plugin.call, "back") for plugin in plugins]:
         try:
@@ -476,7 +478,7 @@ def test_tasks_wait_for_each_other(kind: Any) -> None:
             )
         )
 
-    with backs(lambda: None, kind) as plugin:
+    with make_plugin(lambda: None, kind) as plugin:
         assert asyncio.run(main()) == [b"%d" % number for number in range(6)]
 
 
@@ -534,5 +536,5 @@ def test_event_loop_is_not_blocked() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with backs(lambda: None) as it:
+    with make_plugin(lambda: None) as it:
         asyncio.run(main())

@@ -14,7 +14,7 @@ from tests.support.guests import LOOP, export, guest, manifest, number
 NOTE = '(import "extism:host/user" "note" (func $note (param i64)))'
 
 
-def starts(*names: str, body: str = "", more: str = "") -> str:
+def starting_module(*names: str, body: str = "", more: str = "") -> str:
     """Return a module whose start-up functions each report their number, in the order of
     `NAMES`."""
     text = "".join(
@@ -58,7 +58,7 @@ class Notes:
 def test_start_functions_run_once(present: tuple[str, ...], run: list[str]) -> None:
     """The right functions run once, before the first call."""
     notes = Notes()
-    with Plugin(starts(*present), functions=notes.functions) as plugin:
+    with Plugin(starting_module(*present), functions=notes.functions) as plugin:
         assert notes.seen == []
         plugin.call("run")
         plugin.call("run")
@@ -84,7 +84,7 @@ def test_haskell_start_arguments() -> None:
 def test_the_start_section_runs_first() -> None:
     notes = Notes()
     with Plugin(
-        starts("_initialize", more="(func $s (call $note (i64.const 7))) (start $s)"),
+        starting_module("_initialize", more="(func $s (call $note (i64.const 7))) (start $s)"),
         functions=notes.functions,
     ) as plugin:
         plugin.call("run")
@@ -353,7 +353,8 @@ def test_nothing_runs_before_first_call() -> None:
     """No code of a plugin runs before its first call."""
     notes = Notes()
     plugin = Plugin(
-        starts("_initialize", more="(func $s unreachable) (start $s)"), functions=notes.functions
+        starting_module("_initialize", more="(func $s unreachable) (start $s)"),
+        functions=notes.functions,
     )
     assert plugin.function_exists("run")
     with pytest.raises(plugwasm.FunctionNotFoundError):
@@ -365,7 +366,7 @@ def test_nothing_runs_before_first_call() -> None:
 def test_initializer_called_by_name() -> None:
     """A start-up function can also be called by name."""
     notes = Notes()
-    with Plugin(starts("_initialize"), functions=notes.functions) as plugin:
+    with Plugin(starting_module("_initialize"), functions=notes.functions) as plugin:
         plugin.call("_initialize")
     assert notes.seen == [2, 2]
 

@@ -11,7 +11,7 @@ from tests.support.guests import manifest
 GROWS = "(loop $next (br_if $next (i32.ne (memory.grow $m{0} (i32.const 1)) (i32.const -1))))"
 
 
-def pages_of_a_command(depth: int, memories: int, max_pages: int) -> int:
+def measure_command_pages(depth: int, memories: int, max_pages: int) -> int:
     """Return how many pages a command gets when it takes all it can at each level of a chain of
     commands that call each other."""
     taken: list[int] = []
@@ -45,7 +45,7 @@ def pages_of_a_command(depth: int, memories: int, max_pages: int) -> int:
 def test_commands_are_limited(depth: int, memories: int, most: int) -> None:
     """A command takes at most the plugin's limit, and nested commands together less than twice
     that."""
-    assert most - 20 < pages_of_a_command(depth, memories, 512) <= most
+    assert most - 20 < measure_command_pages(depth, memories, 512) <= most
 
 
 def test_kept_command_counts_with_plugin() -> None:

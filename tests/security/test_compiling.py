@@ -42,12 +42,12 @@ needs_proc = pytest.mark.skipif(
 )
 
 
-def slow(functions: int) -> bytes:
+def slow_module(functions: int) -> bytes:
     """Return a module that takes long to compile: each function declares 49,000 locals."""
     return module([b"\x03\x40\x0b"] * functions, locals=[(49_000, I32)])
 
 
-def heavy(seed: int = 0) -> bytes:
+def heavy_module(seed: int = 0) -> bytes:
     """Return a module of more than a few kilobytes that is cheap to compile."""
     rest = "".join(
         f"(func (result i64) (i64.const {number * 2**40 + seed}))" for number in range(600)
@@ -78,7 +78,7 @@ def refused(wasm, **limits):
 """
 
 
-def measured(script: str) -> list[str]:
+def run_program(script: str) -> list[str]:
     """Run a program in another process and return its output lines."""
     run = [sys.executable, "-W", "ignore", "-c", MEASURE + script]
     done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
@@ -100,7 +100,7 @@ def test_blocks_passing_values_not_light(kind: int, type: int, nested: bool) -> 
 
 def test_gigabyte_compile_in_subprocess() -> None:
     """A few kilobytes that take a gigabyte to compile are compiled in another process."""
-    peak, *refusals = measured("""
+    peak, *refusals = run_program("""
 before = status("VmHWM")
 told = [refused(hard_modules.passing_blocks(wasm_binary.LOOP, 1200, 32, t, n), compile_bytes=2**28) for t in (wasm_binary.I32, wasm_binary.V128) for n in (1, 0)]
 print(status("VmHWM") - before, *told, sep="\\n")
@@ -118,7 +118,7 @@ def test_heaviest_light_module(first: int) -> None:
     For each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was
     written.
     """
-    lines = measured(f"""
+    lines = run_program(f"""
 from plugwasm._engine import Engine, estimate_cost, is_light
 engine = Engine()
 for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
@@ -137,7 +137,7 @@ for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
 @needs_proc
 def test_random_light_modules() -> None:
     """No random mixture that is light costs more."""
-    (number,) = measured("""
+    (number,) = run_program("""
 from plugwasm._engine import Engine, is_light
 engine = Engine()
 light = 0
@@ -284,7 +284,7 @@ TEXTS: dict[str, bytes] = {
 @needs_proc
 def test_text_parsing_is_bounded(tmp_path: Path) -> None:
     """No text that this process parses takes long or much memory."""
-    (peak,) = measured("""
+    (peak,) = run_program("""
 from tests.security.test_compiling import TEXTS
 from plugwasm._runtime.compiler import LIGHT_TEXT
 from plugwasm._engine import EngineFailure, wat_to_wasm
@@ -305,7 +305,7 @@ print(status("VmHWM") - before)
 # ---- all modules of a plugin ------------------------------------------------------------------------------------------------------------
 
 
-def together(*modules: bytes, **limits: Any) -> CompiledPlugin:
+def compile_together(*modules: bytes, **limits: Any) -> CompiledPlugin:
     named = [{"name": f"m{number}", "data": wasm} for number, wasm in enumerate(modules[:-1])]
     return CompiledPlugin({"wasm": [*named, {"data": modules[-1]}]}, limits=Limits(**limits))
 
@@ -321,9 +321,9 @@ def test_one_light_module_in_process(compilers: list[Any]) -> None:
         )
         for number in range(6)
     ]
-    together(*modules)
+    compile_together(*modules)
     assert len(compilers) == 5
-    together(*[guest(export(f"f{number}", "(call $echo)")).encode() for number in range(6)])
+    compile_together(*[guest(export(f"f{number}", "(call $echo)")).encode() for number in range(6)])
     assert len(compilers) == 5
 
 
@@ -331,11 +331,11 @@ def test_light_modules_up_to_total_weight(compilers: list[Any]) -> None:
     """Light modules are compiled in this process up to a total weight."""
     one = module([b"\x10\0" * 300])
     fit = LIGHT_COST // estimate_cost(one)
-    together(
+    compile_together(
         *[module([b"\x10\0" * 300 + b"\x01" * number]) for number in range(fit)], compile_seconds=30
     )
     assert len(compilers) <= 1
-    together(
+    compile_together(
         *[module([b"\x10\0" * 301 + b"\x01" * number]) for number in range(fit + 4)],
         compile_seconds=30,
     )
@@ -346,8 +346,11 @@ def test_modules_share_time(compilers: list[Any]) -> None:
     """The modules of a plugin share the compile time limit."""
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"`m\d`.*`Limits.compile_seconds`"):
-        together(
-            *[slow(20 + number % 2) + section(0, b"\1x" + bytes([number])) for number in range(8)],
+        compile_together(
+            *[
+                slow_module(20 + number % 2) + section(0, b"\1x" + bytes([number]))
+                for number in range(8)
+            ],
             LIGHTEST,
             compile_seconds=0.4,
         )
@@ -356,9 +359,9 @@ def test_modules_share_time(compilers: list[Any]) -> None:
         ModuleError,
         match=r"`m1` takes longer to compile than the \S+ seconds that other modules of the plugin left of ",
     ):
-        together(heavy(), slow(6000), LIGHTEST, compile_seconds=5)
+        compile_together(heavy_module(), slow_module(6000), LIGHTEST, compile_seconds=5)
     assert compilers[-1].returncode == -signal.SIGKILL
-    assert together(heavy(1), heavy(2), LIGHTEST, compile_seconds=60).exports
+    assert compile_together(heavy_module(1), heavy_module(2), LIGHTEST, compile_seconds=60).exports
 
 
 def test_no_compile_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,14 +378,16 @@ def test_no_compile_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_code_size_is_limited() -> None:
     """The code size of all modules of a plugin is limited."""
-    one = CompiledPlugin(heavy())._plan.main.module.resident_bytes
+    one = CompiledPlugin(heavy_module())._plan.main.module.resident_bytes
     with pytest.raises(
         ModuleError,
         match=rf"`m1`: the compiled code of the plugin is more than the {2 * one - 1} bytes of `Limits.code_bytes`",
     ):
-        together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one - 1)
+        compile_together(heavy_module(1), heavy_module(2), LIGHTEST, code_bytes=2 * one - 1)
     small = CompiledPlugin(LIGHTEST)._plan.main.module.resident_bytes
-    assert together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one + small + 4096).exports
+    assert compile_together(
+        heavy_module(1), heavy_module(2), LIGHTEST, code_bytes=2 * one + small + 4096
+    ).exports
     with pytest.raises(ModuleError, match="code_bytes"):
         CompiledPlugin(LIGHTEST, limits=Limits(code_bytes=small - 1))
 
@@ -390,7 +395,7 @@ def test_code_size_is_limited() -> None:
 @needs_proc
 def test_code_bomb_is_refused_early() -> None:
     """A few bytes that compile to too much code are refused before this process loads the code."""
-    peak, refusal = measured("""
+    peak, refusal = run_program("""
 before = status("VmHWM")
 refusal = refused(hard_modules.allocated_tables(100))
 print(status("VmHWM") - before, refusal, sep="\\n")
@@ -403,7 +408,7 @@ def test_no_python_to_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """If no Python process can be started, modules that are not light are refused."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(ModuleError, match="no process can be started to compile it"):
-        CompiledPlugin(heavy())
+        CompiledPlugin(heavy_module())
     assert CompiledPlugin(LIGHTEST).exports
 
 
@@ -431,7 +436,7 @@ def test_cli_inspect_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(inspection, "DEFAULT_LIMITS", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
-        inspection.collect_facts(resolve(slow(3000)))
+        inspection.collect_facts(resolve(slow_module(3000)))
 
 
 # ---- what the process keeps -------------------------------------------------------------------------------------------------------------
@@ -442,7 +447,7 @@ def test_unused_code_is_released() -> None:
     """The code of plugins that nothing refers to is returned to the system."""
     before, held, after = (
         int(line)
-        for line in measured("""
+        for line in run_program("""
 def plugin(number):
     return Plugin(wasm_binary.module([b"\\x01" * number], tables=[b"\\x70\\0" + wasm_binary.leb128(900000)] * 4,
         elements=[b"\\2" + wasm_binary.leb128(i) + b"\\x41" + wasm_binary.signed_leb128(899999) + b"\\x0b\\0\\1\\0" for i in range(4)]))
@@ -465,8 +470,8 @@ def test_large_module_found_while_used(
 ) -> None:
     """A module too large to be kept is shared while something refers to it."""
     monkeypatch.setattr(_code, "KEPT_BYTES", 1000)
-    first = CompiledPlugin(heavy())
-    again = CompiledPlugin(heavy())
+    first = CompiledPlugin(heavy_module())
+    again = CompiledPlugin(heavy_module())
     assert again._plan.main.module is first._plan.main.module
     assert len(compilers) == 1
     assert _code._kept == []
@@ -475,7 +480,7 @@ def test_large_module_found_while_used(
             assert plugin.call("run", b"x") == b"x"
     assert len(compilers) == 1
     del first, again, plugin
-    CompiledPlugin(heavy())
+    CompiledPlugin(heavy_module())
     assert len(compilers) == 2
 
 
@@ -484,7 +489,7 @@ def test_large_code_is_kept_once() -> None:
     """The code of a large plugin is in memory once."""
     once, later = (
         int(line)
-        for line in measured("""
+        for line in run_program("""
 before = status("VmRSS")
 compiled = CompiledPlugin(hard_modules.allocated_tables(8), limits=Limits(stack_bytes=2**19))
 print(status("VmRSS") - before)
@@ -513,8 +518,8 @@ def folder(place: Path, modules: dict[str, bytes]) -> Path:
 
 def test_ten_slow_plugins(tmp_path: Path, compilers: list[Any]) -> None:
     """Ten slow plugins take no longer than one, and the other plugins are loaded."""
-    slow_ones = {f"a{number}": slow(2000 + number) for number in range(10)}
-    place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy()})
+    slow_ones = {f"a{number}": slow_module(2000 + number) for number in range(10)}
+    place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy_module()})
     start = time.monotonic()
     with PluginSet.from_directory(place, limits=Limits(compile_seconds=6)) as plugins:
         assert time.monotonic() - start < 6 + 12 * MIN_SHARE + 6
@@ -532,13 +537,13 @@ def test_unused_shares_are_passed_on(
         "plugwasm._plugin_set.compile_shares.MIN_SHARE", 0.05
     )  # far less than the slow one takes on any machine
     begin = time.monotonic()
-    CompiledPlugin(slow(80))
+    CompiledPlugin(slow_module(80))
     took = time.monotonic() - begin
     assert took > 2 * 0.05
     place = folder(
         tmp_path,
         {f"b{number}": wat_to_wasm(LIGHTEST) for number in range(100)}
-        | {"a": slow(81), "c": b"\0asm\1\0\0\0\xff"},
+        | {"a": slow_module(81), "c": b"\0asm\1\0\0\0\xff"},
     )
     with PluginSet.from_directory(
         place, limits=Limits(compile_seconds=min(60.0, 20 * took))
@@ -554,10 +559,10 @@ def test_unused_shares_are_passed_on(
 
 def test_slow_plugin_enabled_alone(tmp_path: Path) -> None:
     """A plugin that was too slow among others can be enabled alone."""
-    place = folder(tmp_path, {"a": slow(3000), "b": slow(3001)})
+    place = folder(tmp_path, {"a": slow_module(3000), "b": slow_module(3001)})
     with PluginSet.from_directory(place, limits=Limits(compile_seconds=4)) as plugins:
         assert all("; `enable` tries it alone" in (told.error or "") for told in plugins.describe())
-        (place / "a.wasm").write_bytes(heavy())
+        (place / "a.wasm").write_bytes(heavy_module())
         with pytest.raises(ModuleError, match=r"than the 4 seconds of `Limits.compile_seconds`$"):
             plugins.enable("b")
         plugins.enable("a")
@@ -605,7 +610,7 @@ def test_shares_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_isolated_plugin_time(tmp_path: Path) -> None:
     """An isolated plugin of many modules has the time limit of one."""
     start = time.monotonic()
-    modules = [{"name": f"m{number}", "data": slow(1000 + number)} for number in range(20)]
+    modules = [{"name": f"m{number}", "data": slow_module(1000 + number)} for number in range(20)]
     with pytest.raises(ModuleError, match="compile_seconds"):
         plugwasm.IsolatedPlugin(
             {"wasm": [*modules, {"data": LIGHTEST}]}, limits=Limits(compile_seconds=0.5)

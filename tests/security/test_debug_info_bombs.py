@@ -41,7 +41,7 @@ def at(i: int) -> bytes:
     return struct.pack("<II", i * 100, 100)
 
 
-def abbreviations_again_and_again() -> bytes:
+def repeated_abbreviations() -> bytes:
     one = b"\x01\x11\x00\x00\x00"
     return module(
         debug_info=b"".join(unit(b"\x01", len(one) * i) for i in range(20_000)),
@@ -102,7 +102,7 @@ def functions_of_a_long_scope() -> bytes:
 
 
 BOMBS = [
-    abbreviations_again_and_again,
+    repeated_abbreviations,
     lines,
     many_entries,
     nested_names,

@@ -35,7 +35,7 @@ def preopen(granted: Path) -> Iterator[Preopen]:
     preopen.close()
 
 
-def replaced(fd: int, path: Path, flags: int = os.O_RDONLY) -> os.stat_result:
+def replace_descriptor(fd: int, path: Path, flags: int = os.O_RDONLY) -> os.stat_result:
     """Make the descriptor refer to another file."""
     other = os.open(path, flags)
     os.dup2(other, fd)
@@ -62,7 +62,7 @@ def test_grant_reopened_after_close(preopen: Preopen) -> None:
 def test_grant_reopened_after_reuse(preopen: Preopen, granted: Path) -> None:
     """A granted directory is reopened if its descriptor refers to another file."""
     directory, number = Directory.of_preopen(preopen), preopen.fd
-    other = replaced(number, granted.parent / "other")
+    other = replace_descriptor(number, granted.parent / "other")
     assert content(directory) == b"granted"
     assert preopen.fd != number
     preopen.close()
@@ -102,8 +102,8 @@ def test_open_files_are_not_confused(preopen: Preopen, granted: Path) -> None:
     assert isinstance(directory, Directory)
     numbers = file.fd, directory.fd
     others = (
-        replaced(file.fd, granted.parent / "other" / "file", os.O_RDWR),
-        replaced(directory.fd, granted.parent / "other"),
+        replace_descriptor(file.fd, granted.parent / "other" / "file", os.O_RDWR),
+        replace_descriptor(directory.fd, granted.parent / "other"),
     )
     for use in (
         lambda: file.read([memoryview(bytearray(9))], None),

@@ -36,20 +36,20 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def says(text: str) -> str:
+def text_module(text: str) -> str:
     return guest(export("hook", f"(call $give <<{text}>>)"))
 
 
 def put_folder(folder: Path, text: str, module: str = "plugin.wasm") -> Path:
     (folder / module).parent.mkdir(parents=True, exist_ok=True)
-    (folder / module).write_text(says(text))
+    (folder / module).write_text(text_module(text))
     (folder / "plugin.toml").write_text(f'[plugin]\ntitle = "{text}"\n')
     (folder / "manifest.json").write_text(json.dumps({"wasm": [{"path": module}]}))
     return folder
 
 
 @contextmanager
-def exchanging(*pairs: tuple[Path, Path]) -> Iterator[None]:
+def exchange_repeatedly(*pairs: tuple[Path, Path]) -> Iterator[None]:
     """Have another process exchange the two paths of each pair repeatedly."""
     paths = [str(path) for pair in pairs for path in pair]
     process = subprocess.Popen(
@@ -69,7 +69,7 @@ def exchanging(*pairs: tuple[Path, Path]) -> Iterator[None]:
         process.communicate()
 
 
-def read_again_and_again(plugins: PluginSet, seen: Callable[[PluginSet], object]) -> set[object]:
+def read_repeatedly(plugins: PluginSet, seen: Callable[[PluginSet], object]) -> set[object]:
     """Return what was read after each of many reloads."""
     found: set[object] = set()
     end = time.monotonic() + SECONDS
@@ -101,8 +101,8 @@ def test_a_folder_for_a_link(place: Path, seen: Callable[[PluginSet], object]) -
     (place / "link").symlink_to(place / "outside")
     with PluginSet.from_directory(place / "plugins") as plugins:
         assert plugins.first("hook") == b"inside"
-        with exchanging((folder, place / "link")):
-            found = read_again_and_again(plugins, seen)
+        with exchange_repeatedly((folder, place / "link")):
+            found = read_repeatedly(plugins, seen)
     assert found
     assert found <= {None, b"inside", (), ("inside",), ("x",)}
 
@@ -113,21 +113,21 @@ def test_a_parent_folder_for_a_link(place: Path) -> None:
     (place / "link").symlink_to(place / "outside" / "sub")
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((folder / "sub", place / "link")),
+        exchange_repeatedly((folder / "sub", place / "link")),
     ):
-        assert read_again_and_again(plugins, answer) <= {None, b"inside"}
+        assert read_repeatedly(plugins, answer) <= {None, b"inside"}
 
 
 @pytest.mark.parametrize("file", ["plugins/x/plugin.wasm", "plugins/y.wasm"])
 def test_a_module_for_a_link(place: Path, file: str) -> None:
     put_folder(place / "plugins" / "x", "inside")
-    (place / "plugins" / "y.wasm").write_text(says("inside"))
+    (place / "plugins" / "y.wasm").write_text(text_module("inside"))
     (place / "link").symlink_to(place / "outside" / "plugin.wasm")
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((place / file, place / "link")),
+        exchange_repeatedly((place / file, place / "link")),
     ):
-        found = read_again_and_again(
+        found = read_repeatedly(
             plugins,
             lambda plugins: {result.output for result in plugins.all("hook")} <= {b"inside"},
         )
@@ -141,9 +141,9 @@ def test_a_text_for_a_link(place: Path, text: str) -> None:
     (place / "link").symlink_to(place / "outside" / text)
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((folder / text, place / "link")),
+        exchange_repeatedly((folder / text, place / "link")),
     ):
-        assert read_again_and_again(plugins, titles) <= {("inside",), ("x",)}
+        assert read_repeatedly(plugins, titles) <= {("inside",), ("x",)}
 
 
 @pytest.mark.parametrize("file", ["plugin.wasm", "plugin.toml", "manifest.json"])
@@ -153,9 +153,9 @@ def test_a_file_for_a_pipe(place: Path, file: str) -> None:
     os.mkfifo(place / "pipe")
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((folder / file, place / "pipe")),
+        exchange_repeatedly((folder / file, place / "pipe")),
     ):
-        assert read_again_and_again(plugins, answer) <= {None, b"inside"}
+        assert read_repeatedly(plugins, answer) <= {None, b"inside"}
 
 
 def test_a_plugin_in_its_own_process(place: Path) -> None:
@@ -164,9 +164,9 @@ def test_a_plugin_in_its_own_process(place: Path) -> None:
     (place / "link").symlink_to(place / "outside")
     with (
         PluginSet.from_directory(place / "plugins", isolated=True, instances=1) as plugins,
-        exchanging((folder, place / "link")),
+        exchange_repeatedly((folder, place / "link")),
     ):
-        assert read_again_and_again(plugins, answer) <= {None, b"inside"}
+        assert read_repeatedly(plugins, answer) <= {None, b"inside"}
 
 
 def test_a_single_look_sees_one_folder(place: Path) -> None:
@@ -179,9 +179,9 @@ def test_a_single_look_sees_one_folder(place: Path) -> None:
     put_folder(place / "other", "two")
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((folder, place / "other")),
+        exchange_repeatedly((folder, place / "other")),
     ):
-        found = read_again_and_again(plugins, lambda plugins: (titles(plugins), answer(plugins)))
+        found = read_repeatedly(plugins, lambda plugins: (titles(plugins), answer(plugins)))
     assert found <= {(("one",), b"one"), (("two",), b"two")}
     assert len(found) == 2
 

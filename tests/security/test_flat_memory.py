@@ -76,7 +76,7 @@ def compiled(**options: Any) -> CompiledPlugin:
     )
 
 
-def held() -> tuple[int, int, int, int]:
+def measure_resources() -> tuple[int, int, int, int]:
     """Return the resident bytes, Python objects, mappings and descriptors of this process."""
     gc.collect()
     with open("/proc/self/statm", encoding="ascii") as file:
@@ -97,10 +97,12 @@ def assert_flat(once: Callable[[], object], rounds: int) -> None:
         once()
     grown: list[tuple[int, ...]] = []
     for _ in range(3):
-        before = held()
+        before = measure_resources()
         for _ in range(rounds):
             once()
-        grown.append(tuple(after - was for after, was in zip(held(), before, strict=True)))
+        grown.append(
+            tuple(after - was for after, was in zip(measure_resources(), before, strict=True))
+        )
         resident, objects, mappings, descriptors = (
             min(values) for values in zip(*grown, strict=True)
         )
@@ -251,11 +253,11 @@ def test_modules_seen_once_are_bounded() -> None:
     for _ in range(modules.KEPT_MODULES):
         once()
     kept = len(modules._seen)
-    before = held()
+    before = measure_resources()
     for _ in range(40):
         once()
     resident, _, mappings, descriptors = (
-        after - was for after, was in zip(held(), before, strict=True)
+        after - was for after, was in zip(measure_resources(), before, strict=True)
     )
     assert len(modules._seen) <= max(kept, modules.KEPT_MODULES)
     assert (resident < 8 * 2**20, mappings < 60, descriptors < 60) == (True, True, True)
@@ -273,11 +275,11 @@ def test_instance_size_is_documented() -> None:
     for plugin in first:
         plugin.call("echo", b"x")
     plugins = [Plugin(shared) for _ in range(600)]
-    before = held()
+    before = measure_resources()
     for plugin in plugins:
         assert plugin.call("echo", b"x") == b"x"
     resident, objects, mappings, descriptors = (
-        after - was for after, was in zip(held(), before, strict=True)
+        after - was for after, was in zip(measure_resources(), before, strict=True)
     )
     assert resident / 600 < 60_000
     assert objects / 600 < 120

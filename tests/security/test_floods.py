@@ -23,7 +23,7 @@ WRITES = """(func $write (param $fd i32) (param $at i32) (param $size i32)
 WASI = '(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))'
 
 
-def times(code: str, count: str = "(call $input_load_u64 (i64.const 0))") -> tuple[str, str]:
+def repeat_code(code: str, count: str = "(call $input_load_u64 (i64.const 0))") -> tuple[str, str]:
     """Return the code so many times, and the locals that this needs."""
     loop = f"""(local.set $n {count}) (block $done (loop $next (br_if $done (i64.eqz (local.get $n)))
       {code} (local.set $n (i64.sub (local.get $n) (i64.const 1))) (br $next)))"""
@@ -31,19 +31,22 @@ def times(code: str, count: str = "(call $input_load_u64 (i64.const 0))") -> tup
 
 
 FLOOD = guest(
-    export("log", *times("(call $log_info <<a line>>)"))
-    + export("long", *times("(call $log_info (call $put (i32.const 1024) (i32.const 60000)))"))
-    + export("quiet", *times("(call $log_debug <<a line>>)"))
+    export("log", *repeat_code("(call $log_info <<a line>>)"))
+    + export(
+        "long", *repeat_code("(call $log_info (call $put (i32.const 1024) (i32.const 60000)))")
+    )
+    + export("quiet", *repeat_code("(call $log_debug <<a line>>)"))
     + export("one", "(call $log_info <<one>>)")
     + export("control", "(call $log_error <<a\n\x1b[31mb\rc\x7fd>>)")
     + export("ok", "(call $echo)")
 )
 PRINTS = guest(
     WRITES
-    + export("lines", *times("(call $write (i32.const 1) (i32.const 1024) (i32.const 5))"))
-    + export("warnings", *times("(call $write (i32.const 2) (i32.const 1024) (i32.const 5))"))
+    + export("lines", *repeat_code("(call $write (i32.const 1) (i32.const 1024) (i32.const 5))"))
+    + export("warnings", *repeat_code("(call $write (i32.const 2) (i32.const 1024) (i32.const 5))"))
     + export(
-        "endless_line", *times("(call $write (i32.const 1) (i32.const 2048) (i32.const 30000))")
+        "endless_line",
+        *repeat_code("(call $write (i32.const 1) (i32.const 2048) (i32.const 30000))"),
     )
     + export("control", "(call $write (i32.const 1) (i32.const 1040) (i32.const 8))")
     + '(data (i32.const 1024) "line\\n") (data (i32.const 1040) "a\\1b[2Jbc\\n")',
@@ -85,7 +88,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def few(**limits: Any) -> Limits:
+def few_lines(**limits: Any) -> Limits:
     return Limits(**{"log_lines_per_second": 10, "log_bytes_per_second": None} | limits)
 
 
@@ -100,7 +103,7 @@ def test_burst_then_lines_are_dropped(
     """A plugin may write ten seconds' worth of lines at once. Further lines are dropped and
     counted."""
     source = FLOOD if function == "log" else PRINTS
-    with Plugin(source, wasi=True, limits=few()) as plugin:
+    with Plugin(source, wasi=True, limits=few_lines()) as plugin:
         plugin.call(function, count(100))
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (100, 0)
         plugin.call(function, count(1))
@@ -114,7 +117,7 @@ def test_burst_then_lines_are_dropped(
 
 def test_log_reports_lost_lines(records: list[logging.LogRecord], clock: list[float]) -> None:
     """After a flood, the log reports how many lines were dropped and goes on."""
-    with Plugin(FLOOD, limits=few()) as plugin:
+    with Plugin(FLOOD, limits=few_lines()) as plugin:
         plugin.call("log", count(150))
         del records[:]
         clock[0] += 0.5  # room for five lines, but it begins again only with room for a second
@@ -131,7 +134,7 @@ def test_log_reports_lost_lines(records: list[logging.LogRecord], clock: list[fl
 
 def test_bytes_are_counted_as_well(records: list[logging.LogRecord], clock: list[float]) -> None:
     with Plugin(
-        FLOOD, limits=few(log_lines_per_second=None, log_bytes_per_second=30_000)
+        FLOOD, limits=few_lines(log_lines_per_second=None, log_bytes_per_second=30_000)
     ) as plugin:
         plugin.call("long", count(3))  # 60,000 bytes each, of which nearly all are escaped
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (2, 1)
@@ -144,7 +147,7 @@ def test_bytes_are_counted_as_well(records: list[logging.LogRecord], clock: list
 
 def test_rate_outlives_instance(records: list[logging.LogRecord], clock: list[float]) -> None:
     """A new instance does not reset the rate."""
-    compiled = plugwasm.CompiledPlugin(FLOOD, limits=few())
+    compiled = plugwasm.CompiledPlugin(FLOOD, limits=few_lines())
     for _ in range(30):
         with Plugin(compiled) as plugin:
             plugin.call("log", count(10))
@@ -153,7 +156,7 @@ def test_rate_outlives_instance(records: list[logging.LogRecord], clock: list[fl
 
 def test_filtered_lines_do_not_count(records: list[logging.LogRecord]) -> None:
     """Lines below the log level do not count."""
-    with Plugin(FLOOD, limits=few()) as plugin:
+    with Plugin(FLOOD, limits=few_lines()) as plugin:
         plugin.call("quiet", count(1000))
         assert plugin.compiled_plugin.log_lines_dropped == 0
         assert records == []
@@ -161,7 +164,7 @@ def test_filtered_lines_do_not_count(records: list[logging.LogRecord]) -> None:
 
 def test_rate_of_zero(records: list[logging.LogRecord]) -> None:
     """With a rate of zero, nothing is logged."""
-    with Plugin(FLOOD, limits=few(log_lines_per_second=0)) as plugin:
+    with Plugin(FLOOD, limits=few_lines(log_lines_per_second=0)) as plugin:
         plugin.call("log", count(3))
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (0, 3)
 
@@ -217,7 +220,8 @@ VARS = guest(
       (local.get $block))
     (func $is_there (param $n i64) (result i64) (i64.extend_i32_u (i64.ne (call $var_get (call $name (local.get $n))) (i64.const 0))))"""
     + export(
-        "many", *times("(call $var_set (call $name (local.get $n)) (call $alloc (i64.const 1)))")
+        "many",
+        *repeat_code("(call $var_set (call $name (local.get $n)) (call $alloc (i64.const 1)))"),
     )
     + export("last", "(call $answer (call $is_there (i64.const 1)))")
     + export("again", "(call $var_set (call $name (i64.const 2)) (call $alloc (i64.const 1)))")

@@ -99,7 +99,7 @@ OBEDIENT = guest(
 )
 
 
-def obedient(pooled: bool = False) -> Plugin:
+def make_obedient_plugin(pooled: bool = False) -> Plugin:
     return make_plugin(OBEDIENT, pooled, limits=Limits(memory_bytes=60 * PAGE), functions=[TELL])
 
 
@@ -266,7 +266,7 @@ GOOD_RANGES = {
 @pytest.mark.parametrize("what", BAD_RANGES)
 def test_output_outside_block(what: str, pooled: bool) -> None:
     """An output that is not inside one block is an error."""
-    with obedient(pooled) as plugin:
+    with make_obedient_plugin(pooled) as plugin:
         for _ in range(2):
             register, add, length = BAD_RANGES[what]
             with pytest.raises(BadHandleError, match="no memory that the plugin has allocated"):
@@ -277,7 +277,7 @@ def test_output_outside_block(what: str, pooled: bool) -> None:
 @pytest.mark.parametrize("what", BAD_RANGES)
 def test_input_outside_block(what: str) -> None:
     """An input range that is not inside one block is an error, and the input stays."""
-    with obedient() as plugin:
+    with make_obedient_plugin() as plugin:
         register, add, length = BAD_RANGES[what]
         with pytest.raises(BadHandleError, match="its input"):
             run(
@@ -298,7 +298,7 @@ def test_input_outside_block(what: str) -> None:
 def test_output_and_input_inside_block(what: str) -> None:
     """An output and an input inside one block are accepted."""
     register, add, length = GOOD_RANGES[what]
-    with obedient() as plugin:
+    with make_obedient_plugin() as plugin:
         output, _ = run(plugin, *BLOCKS, ("output_set", register, add, length))
         assert len(output) == length
         check(
@@ -330,7 +330,7 @@ def test_output_and_input_inside_block(what: str) -> None:
 )
 def test_error_not_at_block_start(register: int, add: int, pooled: bool) -> None:
     """An error message handle that is not the start of a block raises its own error."""
-    with obedient(pooled) as plugin:
+    with make_obedient_plugin(pooled) as plugin:
         with pytest.raises(BadHandleError, match="set the error"):
             run(plugin, *BLOCKS, ("error_set", register, add, 0))
         check(plugin, [*BLOCKS, ("error_set", register, add, 0), ("error", 0, 0, 0)])
@@ -338,7 +338,7 @@ def test_error_not_at_block_start(register: int, add: int, pooled: bool) -> None
 
 def test_corrected_handle_is_forgiven() -> None:
     """A bad handle that the guest corrects is no error."""
-    with obedient() as plugin:
+    with make_obedient_plugin() as plugin:
         output, _ = run(
             plugin,
             *BLOCKS,
@@ -352,7 +352,7 @@ def test_corrected_handle_is_forgiven() -> None:
 
 def test_reads_stay_in_own_memory() -> None:
     """Reads through handles give the plugin's own memory, and zero beyond it."""
-    with obedient() as plugin:
+    with make_obedient_plugin() as plugin:
         edges = [
             0,
             500,
@@ -406,7 +406,7 @@ def test_writes_damage_own_data_only(value: int, pooled: bool) -> None:
     after += [("input", 0, 0, 0), ("output", 0, 0, 0), ("error", 0, 0, 0)]
     after += [("free", i, 0, 0) for i in (*live, 9, 10, 11) if i != 2]
     after += [("store_u64", 12, 0, 0x1122334455667788), ("output_set", 12, 0, 8)]
-    with obedient(pooled) as plugin:
+    with make_obedient_plugin(pooled) as plugin:
         quiet: list[Step] = [("free", ZERO, 1, 0)] * len(scribbles)  # which does nothing
         check(plugin, [*blocks, *quiet, *after])
         _, told = run(plugin, *blocks, *quiet, *after)
@@ -595,5 +595,5 @@ def test_random_wrong_handles(script: list[Step], pooled: bool) -> None:
     """Wrong handles of any kind in any order raise errors or have no effect."""
     plugin = _plugins.get(pooled)
     if plugin is None:
-        plugin = _plugins[pooled] = obedient(pooled)
+        plugin = _plugins[pooled] = make_obedient_plugin(pooled)
     check(plugin, script)

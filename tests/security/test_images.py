@@ -31,7 +31,7 @@ def section(number: int, content: bytes) -> bytes:
     return bytes([number]) + leb128(len(content)) + content
 
 
-def signed(value: int) -> bytes:
+def signed_leb128(value: int) -> bytes:
     out = b""
     while not -64 <= value < 64:
         out += bytes([value & 127 | 128])
@@ -45,19 +45,19 @@ def segments(count: int, content: bytes = b"abcdefgh", step: int = 24) -> bytes:
         11,
         leb128(count)
         + b"".join(
-            b"\0\x41" + signed(i * step) + b"\x0b" + leb128(len(content)) + content
+            b"\0\x41" + signed_leb128(i * step) + b"\x0b" + leb128(len(content)) + content
             for i in range(count)
         ),
     )
 
 
-def plugin_with(data: bytes, pages: int = 20) -> bytes:
+def plugin_with_data(data: bytes, pages: int = 20) -> bytes:
     return wat_to_wasm(guest(CODE, memory=f'(memory (export "memory") {pages})').encode()) + data
 
 
-MANY = plugin_with(segments(500))
-FEW = plugin_with(segments(100, step=25))
-MUCH = plugin_with(segments(2, bytes(2400) + b"abcdefgh" + bytes(140_000), step=500_000))
+MANY = plugin_with_data(segments(500))
+FEW = plugin_with_data(segments(100, step=25))
+MUCH = plugin_with_data(segments(2, bytes(2400) + b"abcdefgh" + bytes(140_000), step=500_000))
 
 
 def engine_of(compiled: CompiledPlugin) -> Engine:
@@ -106,7 +106,7 @@ def test_many_segments_with_default_limits() -> None:
     Standard Go produces such modules. Without images, one takes 20 s of CPU time and 1.25 GB; here
     a hundredth of both is enough.
     """
-    wasm = plugin_with(segments(45_000, step=27))
+    wasm = plugin_with_data(segments(45_000, step=27))
     limits = Limits(compile_bytes=2**28)
     with Plugin(wasm, limits=limits) as plugin:
         assert engine_of(plugin.compiled_plugin).images
@@ -185,7 +185,7 @@ def test_a_forked_child_has_them() -> None:
     code = f"""
 import os, sys
 sys.path[:0] = {sys.path!r}
-from tests.security.test_images import MANY, segments, plugin_with
+from tests.security.test_images import MANY, segments, plugin_with_data
 from plugwasm import CompiledPlugin, Plugin
 old = CompiledPlugin(MANY)
 for _ in range(6):
@@ -193,7 +193,7 @@ for _ in range(6):
 pid = os.fork()
 if not pid:
     assert Plugin(old).call("f") == b"abcdefgh"
-    new = CompiledPlugin(plugin_with(segments(501, b"hgfedcba")))
+    new = CompiledPlugin(plugin_with_data(segments(501, b"hgfedcba")))
     assert [Plugin(new).call("f") for _ in range(6)] == [b"hgfedcba"] * 6
     os._exit(0)
 assert os.waitpid(pid, 0)[1] == 0
@@ -243,18 +243,18 @@ def test_random_bytes(junk: bytes) -> None:
 def test_claimed_count_is_refused(claim: bytes) -> None:
     """A segment count larger than the section is refused."""
     with pytest.raises(plugwasm.ModuleError):
-        CompiledPlugin(plugin_with(section(11, claim)))
+        CompiledPlugin(plugin_with_data(section(11, claim)))
 
 
 def test_thresholds() -> None:
     """Images are used exactly above the documented thresholds."""
-    assert not benefits_from_images(plugin_with(segments(MANY_SEGMENTS)))
-    assert benefits_from_images(plugin_with(segments(MANY_SEGMENTS + 1)))
-    assert not benefits_from_images(plugin_with(segments(1, bytes(MUCH_DATA - 100))))
-    assert benefits_from_images(plugin_with(segments(1, bytes(MUCH_DATA))))
+    assert not benefits_from_images(plugin_with_data(segments(MANY_SEGMENTS)))
+    assert benefits_from_images(plugin_with_data(segments(MANY_SEGMENTS + 1)))
+    assert not benefits_from_images(plugin_with_data(segments(1, bytes(MUCH_DATA - 100))))
+    assert benefits_from_images(plugin_with_data(segments(1, bytes(MUCH_DATA))))
 
 
-FAR = b"\0\x41\0\x0b\1a" + b"\0\x41" + signed(2**24 - 70_000) + b"\x0b\1b"
+FAR = b"\0\x41\0\x0b\1a" + b"\0\x41" + signed_leb128(2**24 - 70_000) + b"\x0b\1b"
 
 
 def test_sparse_image_in_subprocess() -> None:
@@ -281,6 +281,6 @@ def test_sparse_image_in_subprocess() -> None:
 def test_no_cache_is_needed() -> None:
     cache.configure(enabled=False)
     try:
-        assert Plugin(plugin_with(segments(502))).call("f") == b"abcdefgh"
+        assert Plugin(plugin_with_data(segments(502))).call("f") == b"abcdefgh"
     finally:
         cache.configure()

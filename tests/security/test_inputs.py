@@ -82,7 +82,7 @@ def _raise(plugin: plugwasm.CurrentPlugin, inputs: object, outputs: object) -> N
 HOST = Function(None, "host", [ValType.I64], [], _raise)
 
 
-def holding_a_secret(**fields: Any) -> dict[str, Any]:
+def make_secret_plugin(**fields: Any) -> dict[str, Any]:
     return manifest(FAILS, config={KEY: SECRET, "other": f"x{SECRET}x"}, timeout_ms=500, **fields)
 
 
@@ -98,7 +98,7 @@ def test_call_failure_hides_config(
 ) -> None:
     """No error of a call shows config."""
     caplog.set_level(logging.NOTSET)
-    with Plugin(holding_a_secret(), wasi=True, functions=[HOST]) as plugin:
+    with Plugin(make_secret_plugin(), wasi=True, functions=[HOST]) as plugin:
         assert plugin.call("give_secret") == SECRET.encode(), "the guest does have it"
         with pytest.raises(FAILURES[failure]) as caught:
             plugin.call(failure)
@@ -109,7 +109,7 @@ def test_call_failure_hides_config(
 
 
 def test_no_object_shows_config() -> None:
-    document = holding_a_secret()
+    document = make_secret_plugin()
     document["wasm"] = [{"data": wat_to_wasm(FAILS.encode())}]
     parsed = plugwasm.Manifest(
         wasm=[plugwasm.WasmSource(data=document["wasm"][0]["data"])],
@@ -165,7 +165,7 @@ def test_load_failure_hides_secrets(
 ) -> None:
     """No error before the first call shows config or headers."""
     caplog.set_level(logging.NOTSET)
-    document = {**holding_a_secret(), **STOPPED_EARLIER[what]}
+    document = {**make_secret_plugin(), **STOPPED_EARLIER[what]}
     with pytest.raises(plugwasm.Error) as caught:
         Plugin(document, wasi=True, functions=[HOST])
     assert SECRET not in all_words_of(caught.value)
@@ -376,7 +376,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.fixture
-def forged(pristine: tuple[Path, str], tmp_path: Path) -> Path:
+def forged_entry(pristine: tuple[Path, str], tmp_path: Path) -> Path:
     """Copy that cache's entry, which answers 2 as long as it is trusted."""
     cache, name = pristine
     copy = tmp_path / "deep" / "cache"
@@ -431,29 +431,29 @@ DAMAGED: dict[str, Callable[[Path], object]] = {
 }
 
 
-def test_valid_cache_entry_is_run(forged: Path) -> None:
+def test_valid_cache_entry_is_run(forged_entry: Path) -> None:
     """A valid entry is run.
 
     So the tests below show that an entry is refused, and not that there is no cache.
     """
-    assert run_in_child(ONE, forged.parent) == (2, "")
+    assert run_in_child(ONE, forged_entry.parent) == (2, "")
 
 
 @pytest.mark.parametrize("fault", DOUBTFUL)
-def test_foreign_cache_entry_is_not_run(fault: str, forged: Path) -> None:
+def test_foreign_cache_entry_is_not_run(fault: str, forged_entry: Path) -> None:
     """An entry that someone else could have changed is not run, and the log says so once."""
-    DOUBTFUL[fault](forged)
-    answer, log = run_in_child(ONE, forged.parent)
+    DOUBTFUL[fault](forged_entry)
+    answer, log = run_in_child(ONE, forged_entry.parent)
     assert answer == 1
     assert log.count(WARNING) == 1
-    assert str(forged.parent) in log
+    assert str(forged_entry.parent) in log
 
 
 @pytest.mark.parametrize("fault", DAMAGED)
-def test_damaged_cache_entry_is_replaced(fault: str, forged: Path) -> None:
+def test_damaged_cache_entry_is_replaced(fault: str, forged_entry: Path) -> None:
     """A damaged entry is not run, and is replaced."""
-    DAMAGED[fault](forged)
-    assert run_in_child(ONE, forged.parent) == (1, "")
-    whole = forged.read_bytes()
-    assert run_in_child(ONE, forged.parent) == (1, "")
-    assert forged.read_bytes() == whole, "the second process found it good"
+    DAMAGED[fault](forged_entry)
+    assert run_in_child(ONE, forged_entry.parent) == (1, "")
+    whole = forged_entry.read_bytes()
+    assert run_in_child(ONE, forged_entry.parent) == (1, "")
+    assert forged_entry.read_bytes() == whole, "the second process found it good"

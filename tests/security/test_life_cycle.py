@@ -242,17 +242,19 @@ def test_one_exception_in_several_threads() -> None:
 # 22. What a host function raises
 
 
-class Untold(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("this exception cannot be shown")
 
 
-class Odd(Exception):
+class OddError(Exception):
     def __str__(self) -> str:
         return 5  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("raised", [Untold(), Odd()], ids=["raises in str", "str is no text"])
+@pytest.mark.parametrize(
+    "raised", [UnprintableError(), OddError()], ids=["raises in str", "str is no text"]
+)
 def test_exception_that_cannot_be_shown(raised: Exception) -> None:
     """An exception whose text cannot be produced is still the cause."""
 
@@ -294,10 +296,10 @@ def test_exit_in_host_function() -> None:
             print("caught")
         raise SystemExit(3)
     """
-    assert in_process(code, status=3) == "caught"
+    assert run_program(code, status=3) == "caught"
 
 
-def in_process(code: str, status: int = 0) -> str:
+def run_program(code: str, status: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-W", "error", "-c", textwrap.dedent(code)],
         cwd=ROOT,
@@ -515,7 +517,7 @@ def test_alive_at_interpreter_exit() -> None:
         threading.Thread(target=plugwasm.Plugin(compiled).call, args=("s",), daemon=True).start()
         print("end")
     """
-    assert in_process(code) == "end"
+    assert run_program(code) == "end"
 
 
 # 24. Traps in the middle of calls in the middle of calls
@@ -657,4 +659,4 @@ INTERRUPTS = """
 def test_ctrl_c_while_instance_is_dropped(what: str) -> None:
     """Ctrl-C while an instance is dropped leaves a usable plugin, and the instance is freed."""
     # A reset that was interrupted may not have come to it; the instance of a call that was unwound must be gone.
-    assert in_process(INTERRUPTS.format(what=what)) in (("1", "2") if "reset" in what else ("1",))
+    assert run_program(INTERRUPTS.format(what=what)) in (("1", "2") if "reset" in what else ("1",))

@@ -41,49 +41,55 @@ MIB = 2**20
 # ---- text
 
 
-def filled(part: str, size: int = 30 * MIB) -> str:
+def repeat_to_size(part: str, size: int = 30 * MIB) -> str:
     return part * (size // len(part))
 
 
-def numbered(part: str, count: int) -> str:
+def repeat_numbered(part: str, count: int) -> str:
     return "".join(part.replace("#", str(index)) for index in range(count))
 
 
 JUNK: dict[str, Callable[[], str]] = {
-    "empty lists": lambda: filled("[],"),
-    "empty lists as modules, in JSON": lambda: '{"wasm":[' + filled("[],") + "[]]}",
-    "empty objects as modules": lambda: '{"wasm":[' + filled("{},") + "{}]}",
-    "closing brackets": lambda: '{"wasm":[' + filled("]"),
-    "strings as modules": lambda: '{"wasm":[' + filled('"",') + '""]}',
-    "numbers": lambda: '{"wasm":[' + filled("1,") + "1]}",
+    "empty lists": lambda: repeat_to_size("[],"),
+    "empty lists as modules, in JSON": lambda: '{"wasm":[' + repeat_to_size("[],") + "[]]}",
+    "empty objects as modules": lambda: '{"wasm":[' + repeat_to_size("{},") + "{}]}",
+    "closing brackets": lambda: '{"wasm":[' + repeat_to_size("]"),
+    "strings as modules": lambda: '{"wasm":[' + repeat_to_size('"",') + '""]}',
+    "numbers": lambda: '{"wasm":[' + repeat_to_size("1,") + "1]}",
     "names of config": lambda: (
-        '{"wasm":[{"path":"m"}],"config":{' + numbered('"#":"",', 500_000) + '"x":""}}'
+        '{"wasm":[{"path":"m"}],"config":{' + repeat_numbered('"#":"",', 500_000) + '"x":""}}'
     ),
-    "unknown names": lambda: "{" + numbered('"#":0,', 500_000) + '"x":0}',
-    "an escape after the other": lambda: '{"wasm":"' + filled("\\n"),
-    "empty lists, in TOML": lambda: "wasm=[" + filled("[],", 3 * MIB) + "]",
-    "lines": lambda: "a=1" + filled("\n", 3 * MIB),
-    "lines in a list": lambda: "a=[" + filled("\n", 3 * MIB),
-    "comments": lambda: filled("#\n", 3 * MIB),
-    "tables": lambda: numbered("[a#]\n", 400_000),
-    "one array of tables": lambda: filled("[[a]]\n", 3 * MIB),
-    "keys": lambda: numbered("a#=1\n", 400_000),
-    "keys of an inline table": lambda: "a={" + numbered("a#=1,", 400_000) + "b=1}",
-    "dotted keys": lambda: numbered("a." * 30 + "b#=1\n", 40_000),
-    "escapes, in TOML": lambda: 'a="' + filled("\\n", 3 * MIB) + '"',
-    "quotes that open again": lambda: filled('"""', 3 * MIB),
-    "quotes of both kinds": lambda: filled("'''\"\"\"", 3 * MIB),
-    "one string": lambda: 'a="' + filled("x", 3 * MIB) + '"',
-    "a number of a million digits": lambda: 'a={b="c"}\ntimeout_ms=' + filled("1", 1_000_000),
-    "a hexadecimal number of a million digits": lambda: "timeout_ms=0x" + filled("1", 1_000_000),
-    "TOML that is too long": lambda: 'a="' + filled("x") + '"',
+    "unknown names": lambda: "{" + repeat_numbered('"#":0,', 500_000) + '"x":0}',
+    "an escape after the other": lambda: '{"wasm":"' + repeat_to_size("\\n"),
+    "empty lists, in TOML": lambda: "wasm=[" + repeat_to_size("[],", 3 * MIB) + "]",
+    "lines": lambda: "a=1" + repeat_to_size("\n", 3 * MIB),
+    "lines in a list": lambda: "a=[" + repeat_to_size("\n", 3 * MIB),
+    "comments": lambda: repeat_to_size("#\n", 3 * MIB),
+    "tables": lambda: repeat_numbered("[a#]\n", 400_000),
+    "one array of tables": lambda: repeat_to_size("[[a]]\n", 3 * MIB),
+    "keys": lambda: repeat_numbered("a#=1\n", 400_000),
+    "keys of an inline table": lambda: "a={" + repeat_numbered("a#=1,", 400_000) + "b=1}",
+    "dotted keys": lambda: repeat_numbered("a." * 30 + "b#=1\n", 40_000),
+    "escapes, in TOML": lambda: 'a="' + repeat_to_size("\\n", 3 * MIB) + '"',
+    "quotes that open again": lambda: repeat_to_size('"""', 3 * MIB),
+    "quotes of both kinds": lambda: repeat_to_size("'''\"\"\"", 3 * MIB),
+    "one string": lambda: 'a="' + repeat_to_size("x", 3 * MIB) + '"',
+    "a number of a million digits": lambda: (
+        'a={b="c"}\ntimeout_ms=' + repeat_to_size("1", 1_000_000)
+    ),
+    "a hexadecimal number of a million digits": lambda: (
+        "timeout_ms=0x" + repeat_to_size("1", 1_000_000)
+    ),
+    "TOML that is too long": lambda: 'a="' + repeat_to_size("x") + '"',
     "a number of a million digits, in JSON": lambda: (
-        '{"timeout_ms":' + filled("1", 1_000_000) + "}"
+        '{"timeout_ms":' + repeat_to_size("1", 1_000_000) + "}"
     ),
     "a negative one": lambda: (
-        '{"wasm":[{"path":"m"}],"timeout_ms":-' + filled("1", 1_000_000) + "}"
+        '{"wasm":[{"path":"m"}],"timeout_ms":-' + repeat_to_size("1", 1_000_000) + "}"
     ),
-    "a fraction of a million digits": lambda: '{"timeout_ms":1.' + filled("1", 1_000_000) + "}",
+    "a fraction of a million digits": lambda: (
+        '{"timeout_ms":1.' + repeat_to_size("1", 1_000_000) + "}"
+    ),
 }
 
 

@@ -38,7 +38,7 @@ needs_proc = pytest.mark.skipif(
 # ---- 11. memory.grow -------------------------------------------------------------------------------------------------------------------
 
 
-def growing(type: str = "i32", memory: str = "1") -> str:
+def growing_guest(type: str = "i32", memory: str = "1") -> str:
     zero, asked = (
         ("", "(i32.wrap_i64 (call $input_load_u64 (i64.const 0)))")
         if type == "i32"
@@ -64,7 +64,7 @@ def growing(type: str = "i32", memory: str = "1") -> str:
 @pytest.mark.parametrize("type", ["i32", "i64"])
 def test_memory_bomb(type: str, pooled: bool) -> None:
     """Growth beyond the limit returns -1, and the guest can continue."""
-    with make_plugin(growing(type), pooled, limits=Limits(memory_bytes=100 * PAGE)) as plugin:
+    with make_plugin(growing_guest(type), pooled, limits=Limits(memory_bytes=100 * PAGE)) as plugin:
         assert number(plugin.call("bomb")) == 98  # two are the kernel's
         assert number(plugin.call("bomb")) == 98
         assert number(plugin.call("grow", u64_bytes(0))) == 98
@@ -75,7 +75,9 @@ def test_memory_bomb(type: str, pooled: bool) -> None:
 @pytest.mark.parametrize("maximum", [4, 100])
 def test_growth_to_last_page(type: str, maximum: int, pooled: bool) -> None:
     """Growth is granted up to the last page and refused beyond it."""
-    with make_plugin(growing(type), pooled, limits=Limits(memory_bytes=maximum * PAGE)) as plugin:
+    with make_plugin(
+        growing_guest(type), pooled, limits=Limits(memory_bytes=maximum * PAGE)
+    ) as plugin:
         room = maximum - 3
         for too_much in (room + 1, 65535, 65536, 2**31, 2**32 - 1):
             assert number(plugin.call("grow", u64_bytes(too_much))) == -1
@@ -91,7 +93,7 @@ def test_growth_to_last_page(type: str, maximum: int, pooled: bool) -> None:
 @ENGINES
 def test_kernel_memory_counts(pooled: bool) -> None:
     """Memory that the kernel uses is not available to the guest."""
-    with make_plugin(growing(), pooled, limits=Limits(memory_bytes=50 * PAGE)) as plugin:
+    with make_plugin(growing_guest(), pooled, limits=Limits(memory_bytes=50 * PAGE)) as plugin:
         assert number(plugin.call("alloc", u64_bytes(20 * PAGE))) != 0
         kernel = number(plugin.call("kernel")) // PAGE
         assert kernel >= 21
@@ -103,7 +105,7 @@ def test_kernel_memory_counts(pooled: bool) -> None:
 @ENGINES
 def test_default_limit_is_a_gibibyte(pooled: bool) -> None:
     """By default, the limit of all memory together is one gibibyte."""
-    with make_plugin(growing(), pooled) as plugin:
+    with make_plugin(growing_guest(), pooled) as plugin:
         assert number(plugin.call("grow", u64_bytes(GIB // PAGE - 2))) == -1
         assert number(plugin.call("grow", u64_bytes(GIB // PAGE - 3))) == 1
         assert number(plugin.call("grow", u64_bytes(1))) == -1

@@ -244,7 +244,7 @@ PARTS = [
 ]
 
 
-def compressed(wasm: bytes, size: int) -> bytes:
+def padded_module(wasm: bytes, size: int) -> bytes:
     """Return the module with a custom section that brings it to this size."""
     for padding in range(size - len(wasm) - 12, size):
         padded = wasm + section(0, b"\1x" + bytes(max(padding, 0)))
@@ -258,7 +258,7 @@ def test_module_size_limit(kind: str, tmp_path: Path) -> None:
     """The size of a module is limited."""
     content = b'(module (func (export "f"))) ;; text'.ljust(200)
     if kind != "text":
-        content = compressed(wat_to_wasm(b'(module (func (export "f")))'), 200)
+        content = padded_module(wat_to_wasm(b'(module (func (export "f")))'), 200)
     (tmp_path / "plugin.wasm").write_bytes(content)
     forms: dict[str, Any] = {
         "file": tmp_path / "plugin.wasm",
@@ -302,7 +302,7 @@ def many_locals(functions: int) -> bytes:
     return module_of([b"\x60\0\0"], [(0, b"\1\xd0\x86\3\x7e\x0b")] * functions)
 
 
-def growing(times: int) -> bytes:
+def growing_module(times: int) -> bytes:
     body = b"\0\x41\0" + b"\x40\0" * times + b"\x1a\x0b"
     whole = module_of([b"\x60\0\0"], [(0, body)])
     code = whole.index(b"\x0a", whole.index(b"\3\2\1\0"))
@@ -313,7 +313,7 @@ BOMBS: dict[str, tuple[Callable[[int], bytes], int, int]] = {
     "calls of many values": (wide_calls, 600, 2),
     "nested loops": (nested_loops, 9000, 700),
     "locals": (many_locals, 20_000, 50),
-    "memory.grow": (growing, 30_000, 2100),
+    "memory.grow": (growing_module, 30_000, 2100),
 }
 """Modules that take the compiler several seconds, and such that do not: how they are made, of what number."""
 
@@ -381,7 +381,7 @@ def test_empty_sections_cost_no_time() -> None:
 
 
 @st.composite
-def mutants(draw: st.DrawFn) -> bytes:
+def mutate(draw: st.DrawFn) -> bytes:
     """Return a module with pieces replaced, repeated, dropped or moved."""
     wasm = bytearray(draw(st.sampled_from(PARTS)))
     for _ in range(draw(st.integers(1, 4))):
@@ -399,7 +399,7 @@ def mutants(draw: st.DrawFn) -> bytes:
     return bytes(wasm)
 
 
-@given(wasm=st.one_of(mutants(), st.binary(max_size=200).map(lambda junk: HEADER + junk)))
+@given(wasm=st.one_of(mutate(), st.binary(max_size=200).map(lambda junk: HEADER + junk)))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_random_bytes(wasm: bytes) -> None:
     """Arbitrary bytes are a plugin or one of our errors."""

@@ -61,7 +61,7 @@ wasm = f'''(module (table funcref (elem {" ".join(f"$f{i}" for i in range(number
 """
 
 
-def said(program: str) -> str:
+def run_program(program: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", PROLOGUE + program],
         capture_output=True,
@@ -85,7 +85,7 @@ print(round(profile.seconds))
 profile.html(), profile.firefox(), profile.collapsed()
 print(megabytes() - before < 100)
 """
-    fits, stack, seconds, fits_saved = said(program).splitlines()
+    fits, stack, seconds, fits_saved = run_program(program).splitlines()
     assert (fits, fits_saved, seconds) == ("True", "True", "2")
     assert stack == "513 deep work [8491 frames left out]"
 
@@ -97,7 +97,7 @@ before = megabytes()
 profile = profiled(wasm, 10)
 print(megabytes() - before < 250, profile.samples > 20, round(profile.seconds))
 """
-    assert said(program) == "True True 10\n"
+    assert run_program(program) == "True True 10\n"
 
 
 def test_samples_thin_out() -> None:

@@ -32,7 +32,9 @@ LOGS = guest(
 )
 
 
-def recorded(plugin: Any, *inputs: str, function: str = "run", **options: Any) -> dict[str, Any]:
+def record_document(
+    plugin: Any, *inputs: str, function: str = "run", **options: Any
+) -> dict[str, Any]:
     """Return the document of a recording of these calls."""
     recorder = Recorder()
     with Plugin(plugin, observe=recorder, **options) as made:
@@ -144,7 +146,7 @@ def test_strings_weigh_nothing(text: str, depth: int, weight: int) -> None:
 @pytest.mark.parametrize("number", ["1" * 10_000_000, "nan:" + "1" * 10_000_000])
 def test_huge_number_is_refused(number: str) -> None:
     """A number of ten million digits is refused."""
-    document = recorded(ECHO, "x")
+    document = record_document(ECHO, "x")
     document["calls"][0]["host_calls"] = [{"name": "f", "args": [{"f64": number}]}]
     with pytest.raises(RecordingError, match="length"):
         read(document)
@@ -156,7 +158,7 @@ CENTURIES = 2**33
 
 
 def ending_at_its_deadline(**limits: Any) -> dict[str, Any]:
-    document = recorded(LOOP, "", limits=Limits(timeout=0.05))
+    document = record_document(LOOP, "", limits=Limits(timeout=0.05))
     assert document["calls"][0]["error"]["type"] == "TimeoutError"
     document["limits"] = limits
     return document
@@ -192,7 +194,7 @@ SLOW = (
 
 def test_total_time_of_all_calls() -> None:
     """All calls together have ten times the time limit of one."""
-    document = recorded(SLOW, "")
+    document = record_document(SLOW, "")
     document["calls"] *= 100_000
     start = time.monotonic()
     with pytest.raises(ReplayError, match="all calls together take longer than 2 s, 10 times"):
@@ -203,7 +205,7 @@ def test_total_time_of_all_calls() -> None:
 def test_million_host_effects_end_in_time() -> None:
     """Replaying a million effects of a host function ends at the deadline."""
     asks = guest(export("run", "(call $f)"), '(import "extism:host/user" "f" (func $f))')
-    document = recorded(
+    document = record_document(
         asks,
         "",
         functions=[plugwasm.Function(None, "f", [], [], lambda plugin, args, results: None)],
@@ -225,7 +227,7 @@ def test_recorded_sleep_takes_no_time() -> None:
       (func (export "run")
         (i64.store (i32.const 24) (i64.const {ns}))
         (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"""
-    document = recorded(wasi.format(ns=1_000_000), "", wasi=True)
+    document = record_document(wasi.format(ns=1_000_000), "", wasi=True)
     text = json.dumps(document).replace("for 1000000 ns", f"for {2**63 - 1} ns")
     start = time.monotonic()
     loads(text.encode()).replay(wasi.format(ns=2**63 - 1), limits=Limits(timeout=1))
@@ -237,7 +239,7 @@ def test_recorded_sleep_takes_no_time() -> None:
 
 def test_replay_log_rate(caplog: pytest.LogCaptureFixture) -> None:
     """A replay logs no more than a plugin may."""
-    recording = read(recorded(LOGS, "", limits=Limits(log_lines_per_second=1)))
+    recording = read(record_document(LOGS, "", limits=Limits(log_lines_per_second=1)))
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         recording.replay(LOGS, limits=Limits(log_lines_per_second=5))
@@ -252,7 +254,7 @@ def test_unnamed_limits_are_of_replayer() -> None:
             "(if (i64.eqz (call $alloc (i64.const 50000000))) (then (unreachable))) (call $echo)",
         )
     )
-    recording = read(recorded(grows, "x"))
+    recording = read(record_document(grows, "x"))
     recording.replay(grows)
     with pytest.raises(ReplayError, match="ran out of memory"):
         recording.replay(grows, limits=Limits(memory_bytes=2**20))
@@ -294,7 +296,7 @@ print(peak() - before)
 def test_calls_after_instance_end() -> None:
     """Calls after the end of the instance are refused."""
     traps = b'(module (func (export "run") unreachable))'
-    document = recorded(traps, "")
+    document = record_document(traps, "")
     document["calls"] *= 3
     with pytest.raises(RecordingError, match="its call 2 comes after one that ended the instance"):
         read(document).replay(traps)
@@ -307,7 +309,7 @@ def test_error_hides_recorded_file(tmp_path: Path) -> None:
     """Errors do not show the content of a file that only the recording names."""
     secret = tmp_path / "secret"
     secret.write_text("(root:$6$verysecret$hash)")
-    document = recorded(ECHO, "x")
+    document = record_document(ECHO, "x")
     document["modules"][0]["origin"] = str(secret)
     with pytest.raises(
         RecordingError, match="neither that module nor another one in the binary format"
@@ -321,7 +323,7 @@ def test_error_hides_recorded_file(tmp_path: Path) -> None:
     ["/proc/self/status", "/dev/zero", "/proc/kmsg", "/", "", "\0", "http://127.0.0.1:1/x"],
 )
 def test_what_is_no_file_is_not_read(origin: str) -> None:
-    document = recorded(ECHO, "x")
+    document = record_document(ECHO, "x")
     document["modules"][0]["origin"] = origin
     with pytest.raises(RecordingError, match="which is no file"):
         read(document).replay()
@@ -331,7 +333,7 @@ def test_recorded_text_is_replayed(tmp_path: Path) -> None:
     """A text module is replayed only if it is the recorded text. A binary may differ."""
     source = tmp_path / "plugin.wat"
     source.write_bytes(ECHO if isinstance(ECHO, bytes) else ECHO.encode())
-    recording = read(recorded(source, "x"))
+    recording = read(record_document(source, "x"))
     assert recording.replay().calls[0].output == b"x"
     source.write_bytes(source.read_bytes() + b" ")
     with pytest.raises(RecordingError, match="neither"):
@@ -350,4 +352,4 @@ def test_recording_without_plugin(change: dict[str, Any], tmp_path: Path) -> Non
     with pytest.raises(
         RecordingError, match="its modules have no names of their own, or none is the main one"
     ):
-        read(recorded(source, "x") | change).replay()
+        read(record_document(source, "x") | change).replay()

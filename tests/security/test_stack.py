@@ -151,7 +151,7 @@ def with_host(function: Callable[[], object], call: Callable[[], Any]) -> Any:
         hosts.pop()
 
 
-def in_turn(
+def call_in_turn(
     first: CompiledPlugin,
     second: CompiledPlugin,
     down: int,
@@ -209,19 +209,19 @@ def cases(
             )
         for down in (0, ALMOST // 8, ALMOST):
             made[f"ends: plugins in turn, each {down} levels down, through {name}"] = (
-                lambda way=way, down=down: in_turn(compiled, other, down, way, 3)
+                lambda way=way, down=down: call_in_turn(compiled, other, down, way, 3)
             )
-    made["python: plugins in turn, each below 100 levels of C"] = lambda: in_turn(
+    made["python: plugins in turn, each below 100 levels of C"] = lambda: call_in_turn(
         compiled, other, 10, through_sorted, 100
     )
     made["app: recursion below 100 levels of C, after a call from higher up"] = lambda: (
         plugin.call("quick"),
         through_sorted(100, lambda: plugin.call("ends")),
     )
-    made["works: three plugins in turn"] = lambda: in_turn(
+    made["works: three plugins in turn"] = lambda: call_in_turn(
         compiled, other, 10, through_python, 1, most=3
     )
-    made["nested: three plugins in turn, each deep in the guest"] = lambda: in_turn(
+    made["nested: three plugins in turn, each deep in the guest"] = lambda: call_in_turn(
         compiled, other, ALMOST, through_python, 1, most=3
     )
     return made
@@ -250,7 +250,7 @@ def outcome(case: Callable[[], Any]) -> str:
     return "ok"
 
 
-def forked(case: Callable[[], Any]) -> str:
+def run_forked(case: Callable[[], Any]) -> str:
     """Run it in a forked child, which must end by itself, and return its result."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -280,7 +280,7 @@ def deepest(way: Way) -> int:
     low, high = 0, 1 << 20
     while high - low > max(low // 50, 1):
         middle = (low + high) // 2
-        if forked(lambda: way(middle, lambda: None)) == "ok":
+        if run_forked(lambda: way(middle, lambda: None)) == "ok":
             low = middle
         else:
             high = middle
@@ -307,7 +307,7 @@ def child(kib: int, limit: int) -> None:
         made = cases(plugin, compiled, other)
         if not limit:
             for name, case in made.items():
-                print(name, "|", forked(case), flush=True)
+                print(name, "|", run_forked(case), flush=True)
             return
         sys.setrecursionlimit(limit)
         most = deepest(through_sorted)
@@ -322,7 +322,7 @@ def child(kib: int, limit: int) -> None:
                     print(
                         f"{name}, {depth} levels down of {most}",
                         "|",
-                        forked(lambda case=case: through_sorted(depth, case)),
+                        run_forked(lambda case=case: through_sorted(depth, case)),
                     )
 
     if not kib:
@@ -359,7 +359,7 @@ def outcomes(kib: int, limit: int = 0) -> dict[str, str]:
 # ---- the tests -------------------------------------------------------------------------------------------------------------------------
 
 
-def lethal(found: dict[str, str], left_out: tuple[str, ...] = ()) -> str:
+def fatal_cases(found: dict[str, str], left_out: tuple[str, ...] = ()) -> str:
     """Return the cases that ended with a signal or an unexpected error."""
     bad = (
         f"{name}: {what}" for name, what in found.items() if "KILLED" in what or "NOT OURS" in what
@@ -367,7 +367,7 @@ def lethal(found: dict[str, str], left_out: tuple[str, ...] = ()) -> str:
     return "\n".join(line for line in bad if not line.startswith(left_out))
 
 
-def can_be_made(kib: int) -> bool:
+def can_start(kib: int) -> bool:
     """Return whether Python makes threads with such a stack; from 3.14 on, 52 KiB are the least."""
     before = threading.stack_size()
     try:
@@ -378,35 +378,35 @@ def can_be_made(kib: int) -> bool:
     return True
 
 
-STACKS = [*filter(can_be_made, [32, 56, 64, 80, 96]), 128, 256, 512, 768, 1024, 4096, 0]
+STACKS = [*filter(can_start, [32, 56, 64, 80, 96]), 128, 256, 512, 768, 1024, 4096, 0]
 
 
 @pytest.fixture(
     scope="module", params=STACKS, ids=lambda kib: f"{kib} KiB" if kib else "main thread"
 )
-def on_stack(request: pytest.FixtureRequest) -> tuple[int, dict[str, str]]:
+def run_on_stack(request: pytest.FixtureRequest) -> tuple[int, dict[str, str]]:
     return request.param, outcomes(request.param)
 
 
-def test_any_stack_keeps_process_alive(on_stack: tuple[int, dict[str, str]]) -> None:
+def test_any_stack_keeps_process_alive(run_on_stack: tuple[int, dict[str, str]]) -> None:
     """Nothing that a plugin does on a stack of any size kills the process."""
-    kib, found = on_stack
+    kib, found = run_on_stack
     # What Python alone would overflow such a stack with is the application's own affair.
     left_out = ("python:", "app:") if 0 < kib < 1024 else ("python:",) if 0 < kib < 4096 else ()
-    assert not (bad := lethal(found, left_out)), bad
+    assert not (bad := fatal_cases(found, left_out)), bad
 
 
-def test_endless_recursion_is_error(on_stack: tuple[int, dict[str, str]]) -> None:
+def test_endless_recursion_is_error(run_on_stack: tuple[int, dict[str, str]]) -> None:
     """Endless recursion is an error."""
-    _, found = on_stack
+    _, found = run_on_stack
     assert {
         name: what for name, what in found.items() if name.startswith("ends:") and what == "ok"
     } == {}
 
 
-def test_usual_stack_suffices(on_stack: tuple[int, dict[str, str]]) -> None:
+def test_usual_stack_suffices(run_on_stack: tuple[int, dict[str, str]]) -> None:
     """On a stack of usual size, calls work and plugins can call plugins."""
-    kib, found = on_stack
+    kib, found = run_on_stack
     if not 0 < kib < 1024:
         assert {
             name: what for name, what in found.items() if name.startswith("works:") and what != "ok"
@@ -422,5 +422,5 @@ def test_usual_stack_suffices(on_stack: tuple[int, dict[str, str]]) -> None:
 def test_call_from_deep_python_stack(limit: int) -> None:
     """A plugin can be called from any depth of a recursive application."""
     found = outcomes(0, limit)
-    assert not (bad := lethal(found)), bad
+    assert not (bad := fatal_cases(found)), bad
     assert "ok" in found.values()

@@ -28,7 +28,7 @@ def modules(**texts: str) -> dict[str, object]:
     return manifest(*((name, f"(module {text})") for name, text in texts.items()))
 
 
-def ends(program: str, timeout: float = 60) -> str:
+def run_program(program: str, timeout: float = 60) -> str:
     """Run a program in another process, which must succeed, and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout
@@ -336,7 +336,7 @@ for _ in range(4):
     first_used_by_threads(compiled)
 print("well")
 """
-    assert ends(IN_THREADS + program) == "well\n"
+    assert run_program(IN_THREADS + program) == "well\n"
 
 
 def test_threads_start_observed_plugins() -> None:
@@ -355,7 +355,7 @@ for round in range(10):
     first_used_by_threads(compiled)
 print("well")
 """
-    assert ends(IN_THREADS + program) == "well\n"
+    assert run_program(IN_THREADS + program) == "well\n"
 
 
 def test_store_holds_host_functions() -> None:
@@ -469,7 +469,7 @@ except plugwasm.TrapError as error:
 stack = plugin.compiled_plugin._plan.engine.stack
 print(0 < stack.measurement.call_depth < 100, stack.room() < 2**40)
 """
-    lines = ends(program).splitlines()
+    lines = run_program(program).splitlines()
     assert "cannot be found out" in lines[0]
     assert lines[1:] == ["stack overflow", "True True"]
 

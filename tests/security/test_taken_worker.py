@@ -50,7 +50,7 @@ print(error)
 """
 
 
-def said(program: str) -> tuple[int, str]:
+def measure_worker(program: str) -> tuple[int, str]:
     """Return how much memory the application took while its worker ran the program, and the
     application's error."""
     text = APPLICATION.format(
@@ -87,7 +87,7 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_call_messages_are_validated(bomb: str) -> None:
     """A worker's message in a call is refused before anything is built from it."""
-    grown, error = said(f"start(); hear(); {bomb}")
+    grown, error = measure_worker(f"start(); hear(); {bomb}")
     assert error.startswith("WorkerError"), error
     # What was sent may be held once; nothing is built of it.
     assert grown < 80 * 2**20 + (10**9 if "zeros" in bomb else 0), f"{grown >> 20} MiB"
@@ -106,7 +106,7 @@ def test_call_messages_are_validated(bomb: str) -> None:
 )
 def test_start_messages_are_validated(bomb: str) -> None:
     """A worker's messages at its start are bounded too."""
-    grown, error = said(f"hear(); hear(); {bomb}")
+    grown, error = measure_worker(f"hear(); hear(); {bomb}")
     assert error.startswith("WorkerError"), error
     assert grown < 80 * 2**20, f"{grown >> 20} MiB"
 
@@ -246,7 +246,7 @@ honest, child._load = child._load, taken
 STARTS = "child._load = honest\nchild.main(int(sys.argv[1]), int(sys.argv[2]))\n"
 
 
-def taken(monkeypatch: pytest.MonkeyPatch, attack: str, **limits: Any) -> Any:
+def run_attack(monkeypatch: pytest.MonkeyPatch, attack: str, **limits: Any) -> Any:
     """Run an attack in a worker instead of the plugin's code, and return its result."""
     body = "".join(f"    {line}\n" for line in attack.strip().splitlines())
     program = f"{TAKEN}\ndef attack():\n{body}\nchild.main(int(sys.argv[1]), int(sys.argv[2]))\n"
@@ -272,7 +272,7 @@ THREAD = 0x10000 | 0x800 | 0x100
 raw = [libc.syscall(56 if os.uname().machine == "x86_64" else 220, THREAD, 0, 0, 0, 0), libc.syscall(435, bytes(88), 88)]
 return [started, raw]
 """
-    assert taken(monkeypatch, attack) == [0, [-1, -1]]
+    assert run_attack(monkeypatch, attack) == [0, [-1, -1]]
 
 
 @pytest.mark.skipif(
@@ -293,7 +293,7 @@ except RuntimeError as error:
         TAKEN
         + "\nfrom plugwasm._isolation import confinement as confine\nconfine._filter = lambda *_: False\n",
     )
-    assert taken(monkeypatch, attack, user=(65534, 65534)) == "can't start new thread"
+    assert run_attack(monkeypatch, attack, user=(65534, 65534)) == "can't start new thread"
     monkeypatch.setattr(
         process,
         "_PROGRAM",
@@ -322,7 +322,7 @@ for number in (57, 58) if X86 else ():
     found.append(errno.errorcode[ctypes.get_errno()])
 return sorted(set(found))
 """
-    assert taken(monkeypatch, attack) == ["EPERM"]
+    assert run_attack(monkeypatch, attack) == ["EPERM"]
 
 
 MAPPINGS = {
@@ -352,7 +352,7 @@ for _ in range(64):
     held += 16
 return held
 """
-    held = taken(monkeypatch, attack, memory_bytes=2**27)
+    held = run_attack(monkeypatch, attack, memory_bytes=2**27)
     assert held <= 128, f"{held} MiB"
 
 
@@ -369,7 +369,7 @@ while True:  # to be read only: the system gives out one page of zeros, but the 
     mapped += 2**34
 return [found, mapped]
 """
-    (stack, addresses, processes), mapped = taken(monkeypatch, attack)
+    (stack, addresses, processes), mapped = run_attack(monkeypatch, attack)
     assert stack == [2**23, 2**23]
     assert addresses[1] <= 2**39
     assert processes == [0, 0]

@@ -291,7 +291,7 @@ def test_timeout_spares_other_plugin(fate: str, pooled: bool) -> None:
 # ---- 4. sleeps in WASI -----------------------------------------------------------------------------------------------------------------
 
 
-def sleeping(name: str, *subscriptions: tuple[int, int, int]) -> str:
+def sleeping_guest(name: str, *subscriptions: tuple[int, int, int]) -> str:
     """Return a guest that waits for clocks: for each, the clock's number, the nanoseconds, and 1
     if that is an absolute time."""
     stores = "".join(
@@ -326,7 +326,8 @@ def test_deadline_and_cancel_end_sleep(sleep: str, name: str, end: str) -> None:
     function = "sleep" if name == "sleep" else "quick"
     with Plugin(
         manifest(
-            sleeping(name, *SLEEPS[sleep]), **({"timeout_ms": 200} if end == "a deadline" else {})
+            sleeping_guest(name, *SLEEPS[sleep]),
+            **({"timeout_ms": 200} if end == "a deadline" else {}),
         ),
         wasi=True,
     ) as plugin:
@@ -375,7 +376,7 @@ import os, signal, sys, time
 import plugwasm
 from plugwasm import Function, Plugin
 from tests.support.guests import LOOP, export, guest, manifest
-from tests.security.test_time import SLEEPS, TOUCH, WAYS, endless, sleeping
+from tests.security.test_time import SLEEPS, TOUCH, WAYS, endless, sleeping_guest
 
 def times():
     signal.setitimer(signal.ITIMER_REAL, 0.15)
@@ -396,7 +397,7 @@ guests = {
     "in bulk operations": (endless("a loop of memory.fill"), "spin", [TOUCH]),
     "calls of a host function": (endless("a loop of a host function"), "spin", [TOUCH]),
     "in a host function": (endless("a loop of a host function"), "spin", [naps]),
-    "a sleep in WASI": (sleeping("sleep", *SLEEPS["four seconds"]), "sleep", []),
+    "a sleep in WASI": (sleeping_guest("sleep", *SLEEPS["four seconds"]), "sleep", []),
     "while it is started": (endless("a loop", "_initialize").replace("quick", "spin"), "spin", [TOUCH]),
 }
 for name, (source, function, functions) in guests.items():
@@ -524,7 +525,7 @@ def test_fuel_limit_ends_start(where: str) -> None:
             assert plugin.fuel_used == 100_000
 
 
-def burning(ending: str) -> str:
+def burning_guest(ending: str) -> str:
     return guest(
         export(
             "burn",
@@ -554,7 +555,7 @@ def test_fuel_used_is_reported(ending: str) -> None:
         raise LookupError
 
     with Plugin(
-        burning(ENDINGS[ending]),
+        burning_guest(ENDINGS[ending]),
         functions=[Function(None, "fails", [], [], fails)],
         fuel_limit=10**7,
     ) as plugin:

@@ -88,7 +88,7 @@ class Keys(pydantic.BaseModel):
     items: dict[UUID, int]
 
 
-def serving(
+def make_serving_plugin(
     kind: Any, limits: Limits | None = None, f: Callable[[Any], Any] | None = None
 ) -> Plugin:
     """Return a plugin that passes its input to a host function with a parameter of that type."""
@@ -179,9 +179,9 @@ def test_host_parameters_have_limits(kind: Any) -> None:
     """Arguments of a host function have the limits of the plugin that passes them."""
     data = PACKED if MSGPACK in getattr(kind, "__metadata__", ()) else LISTS
     data = b'{"items":' + data + b"}" if kind is Order else OBJECTS if kind is Users else data
-    with serving(kind, Limits(decoded_values=2100)) as generous:
+    with make_serving_plugin(kind, Limits(decoded_values=2100)) as generous:
         assert generous.call("run", data) == b"read"
-    with serving(kind, SMALL) as plugin:
+    with make_serving_plugin(kind, SMALL) as plugin:
         with pytest.raises(
             HostFunctionError,
             match=r"more values than the limit of 1000 \(`Limits.decoded_values`\)",
@@ -194,7 +194,7 @@ def test_host_parameters_have_limits(kind: Any) -> None:
 def test_json_in_any_encoding_is_counted(encoding: str) -> None:
     """JSON is counted in every text encoding."""
     odd = '["\u2200\u2222",' * 2  # in UTF-16 there are bytes of quotes in these
-    with serving(Annotated[list, Json], SMALL) as plugin:
+    with make_serving_plugin(Annotated[list, Json], SMALL) as plugin:
         assert plugin.call("run", (odd + "1]]").encode(encoding)) == b"read"
         with pytest.raises(HostFunctionError, match="decoded_values"):
             plugin.call("run", (odd + "[]," * 1000 + "1]]").encode(encoding))
@@ -323,7 +323,7 @@ def test_hash_collisions(returns: Any, output: bytes) -> None:
     ):
         plugin.call("echo", output, returns=returns)
     with (
-        serving(Annotated[returns, JSON]) as plugin,
+        make_serving_plugin(Annotated[returns, JSON]) as plugin,
         pytest.raises(HostFunctionError, match="decoded_keys"),
     ):
         plugin.call("run", output)
@@ -441,7 +441,7 @@ def test_late_parameter_skips_function(size: int) -> None:
     """A host function is not called if decoding its parameter took all the time."""
     called = []
     with (
-        serving(
+        make_serving_plugin(
             Annotated[list, Slow()],
             Limits(timeout=0.5),
             lambda value: called.append(value) or b"read",
@@ -468,7 +468,7 @@ def test_million_digits_are_refused(digits: int) -> None:
                         number if returns is not Numbers else b'{"items":[' + number + b"]}",
                         returns=returns,
                     )
-        with serving(Annotated[Any, Json]) as plugin:
+        with make_serving_plugin(Annotated[Any, Json]) as plugin:
             with pytest.raises(HostFunctionError, match="a number of more than 4300 digits"):
                 plugin.call("run", number)
             assert plugin.call("run", b"[" + b"7" * 4300 + b"]") == b"read"

@@ -46,7 +46,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     return Project(pytester)
 
 
-def says(text: str) -> str:
+def text_plugin(text: str) -> str:
     """Return a plugin whose export `say` outputs the text."""
     return guest(export("say", f"(call $give <<{text}>>)"))
 
@@ -83,8 +83,8 @@ class TestClosed:
 
 def test_settings_and_command_line(project: Project) -> None:
     """The plugin can also be set in the settings and on the command line."""
-    project.build("build/my.wat", says("settings"))
-    project.build("other/your.wat", says("option"))
+    project.build("build/my.wat", text_plugin("settings"))
+    project.build("other/your.wat", text_plugin("option"))
     project.pytester.makeini("[pytest]\nplugwasm_plugin = build/*.wat\nplugwasm_wasi = true\n")
     code = """
 import os
@@ -113,8 +113,8 @@ def test_it(wasm_plugin):
 
 def test_file_beside_test_over_root(project: Project) -> None:
     """A file beside the test wins over one in the root directory."""
-    project.build("my.wat", says("root"))
-    project.build("tests/my.wat", says("beside"))
+    project.build("my.wat", text_plugin("root"))
+    project.build("tests/my.wat", text_plugin("beside"))
     project.test(
         '@pytest.mark.plugwasm("my.wat")\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"beside"'
     ).assert_outcomes(passed=1)
@@ -122,9 +122,9 @@ def test_file_beside_test_over_root(project: Project) -> None:
 
 def test_harness_finds_files_alike(project: Project) -> None:
     """A harness created by a test finds files in the same way."""
-    project.build("build/my.wat", says("build"))
-    project.build("tests/data/my.wat", says("data"))
-    project.build("data/my.wat", says("not this one"))
+    project.build("build/my.wat", text_plugin("build"))
+    project.build("tests/data/my.wat", text_plugin("data"))
+    project.build("data/my.wat", text_plugin("not this one"))
     result = project.test(
         """
 def test(make_wasm_harness):
@@ -140,7 +140,7 @@ def test(make_wasm_harness):
 def test_module_or_manifest_given(project: Project) -> None:
     """A module or a manifest can be given directly."""
     result = project.test(f"""
-WAT = {says("here")!r}.encode()
+WAT = {text_plugin("here")!r}.encode()
 @pytest.mark.plugwasm(WAT)
 def test_module(wasm_plugin): assert wasm_plugin.call("say") == b"here"
 @pytest.mark.plugwasm({{"wasm": [{{"data": WAT}}]}})
@@ -162,7 +162,7 @@ def test_test_runs_for_each_build(
 ) -> None:
     """A test runs once for each build."""
     for build in builds:
-        project.build(build, says("x"))
+        project.build(build, text_plugin("x"))
     code = f'@pytest.mark.plugwasm({marker})\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"x"'
     result = project.test(code, "tests/test_it.py", "-v")
     result.assert_outcomes(passed=2)
@@ -281,7 +281,7 @@ def test_it_is_found_by_its_entry_point(project: Project) -> None:
     (info / "RECORD").write_text(
         "".join(f"{path.relative_to(ROOT)},,\n" for path in (ROOT / "plugwasm").rglob("*.py"))
     )
-    project.build("my.wat", says("x"))
+    project.build("my.wat", text_plugin("x"))
     (project.root / "test_it.py").write_text(
         "import pytest\n@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin): assert wasm_plugin.call('say') == b'x'"
     )

@@ -43,7 +43,7 @@ def wasi_guest(body: str, *imports: str, memory: str = MEMORY) -> str:
     return guest(body, *imports, *used, memory=memory)
 
 
-def exits(code: int) -> str:
+def exit_code(code: int) -> str:
     return f"(call $proc_exit (i32.const {code}))"
 
 
@@ -51,7 +51,7 @@ def exits(code: int) -> str:
 
 
 def test_wasi_is_off_unless_asked_for() -> None:
-    source = wasi_guest(export("f", exits(0)))
+    source = wasi_guest(export("f", exit_code(0)))
     with pytest.raises(MissingImportError, match="wasi=True"):
         Plugin(source)
     with pytest.raises(MissingImportError, match=r"wasi_snapshot_preview1\.proc_exit"):
@@ -62,7 +62,7 @@ def test_wasi_is_off_unless_asked_for() -> None:
 
 def test_compiled_plugin_setting() -> None:
     """A plugin has the setting of its compiled plugin."""
-    compiled = plugwasm.CompiledPlugin(wasi_guest(export("f", exits(0))), wasi=True)
+    compiled = plugwasm.CompiledPlugin(wasi_guest(export("f", exit_code(0))), wasi=True)
     with Plugin(compiled, wasi=True) as plugin:
         assert plugin.call("f") == b""
     with pytest.raises(plugwasm.OptionError):
@@ -107,19 +107,20 @@ def test_default_environment() -> None:
 
 EXITS = wasi_guest(
     "(global $n (mut i64) (i64.const 0))"
-    + export("zero", f"(call $give <<before the exit>>) {exits(0)}")
-    + export("three", f"(call $give <<before the exit>>) {exits(3)}")
-    + export("large", exits(-1))
-    + export("message_and_zero", f"(call $error_set <<said>>) {exits(0)}")
-    + export("message_and_three", f"(call $error_set <<said>>) {exits(3)}")
+    + export("zero", f"(call $give <<before the exit>>) {exit_code(0)}")
+    + export("three", f"(call $give <<before the exit>>) {exit_code(3)}")
+    + export("large", exit_code(-1))
+    + export("message_and_zero", f"(call $error_set <<said>>) {exit_code(0)}")
+    + export("message_and_three", f"(call $error_set <<said>>) {exit_code(3)}")
     + export(
-        "bad_output_and_zero", f"(call $output_set (i64.const 0) (i64.const 0x7fffffff)) {exits(0)}"
+        "bad_output_and_zero",
+        f"(call $output_set (i64.const 0) (i64.const 0x7fffffff)) {exit_code(0)}",
     )
-    + export("bad_error_and_zero", f"(call $error_set (i64.const 99999)) {exits(0)}")
+    + export("bad_error_and_zero", f"(call $error_set (i64.const 99999)) {exit_code(0)}")
     + """(func $deep (param i32)
       (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1)))) (else (call $proc_exit (i32.const 4)))))"""
     + export("deep", "(call $deep (i32.const 20))")
-    + export("_start", f"(call $give <<done>>) {exits(0)}")
+    + export("_start", f"(call $give <<done>>) {exit_code(0)}")
     + export(
         "count",
         "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
@@ -179,7 +180,7 @@ def test_exit_replaces_instance(function: str) -> None:
 @pytest.mark.parametrize("code", [0, 5])
 def test_exit_during_start(code: int) -> None:
     """An exit during the start is an error."""
-    source = wasi_guest(export("_initialize", exits(code)) + export("f", ""))
+    source = wasi_guest(export("_initialize", exit_code(code)) + export("f", ""))
     with Plugin(source, wasi=True) as plugin:
         for _ in range(2):
             with pytest.raises(plugwasm.CallError, match="plugin `plugin`") as caught:
@@ -189,7 +190,7 @@ def test_exit_during_start(code: int) -> None:
 
 def test_exit_in_linked_module() -> None:
     """An exit in a linked module ends the call."""
-    lib = wasi_guest(f'(func (export "f") {exits(6)})')
+    lib = wasi_guest(f'(func (export "f") {exit_code(6)})')
     main = guest(export("run", "(call $f)"), '(import "lib" "f" (func $f))')
     for extra in ("", '(func (export "_start"))'):
         with (
@@ -203,7 +204,7 @@ def test_exit_in_linked_module() -> None:
 # Output
 
 
-def writes(*chunks: tuple[int, bytes]) -> str:
+def writing_code(*chunks: tuple[int, bytes]) -> str:
     """Return code that writes these chunks to these descriptors (see `output_guest`)."""
     code, at = "", 4096
     data = b""
@@ -217,7 +218,7 @@ def writes(*chunks: tuple[int, bytes]) -> str:
 
 
 def output(*chunks: tuple[int, bytes], more: str = "", call: str = "f", **options: Any) -> None:
-    source = wasi_guest(writes(*chunks) + more, memory='(memory (export "memory") 16)')
+    source = wasi_guest(writing_code(*chunks) + more, memory='(memory (export "memory") 16)')
     with Plugin(source, wasi=True, name="writer", **options) as plugin:
         plugin.call(call)
 
@@ -265,7 +266,7 @@ def test_a_long_line_is_cut_and_says_so(logged: pytest.LogCaptureFixture, length
     [
         "unreachable",
         "(call $error_set <<said>>)",
-        exits(1),
+        exit_code(1),
         "(call $output_set (i64.const 9) (i64.const 9))",
     ],
 )

@@ -498,7 +498,7 @@ NO_POINTERS |= {
 }
 
 
-def furnished(root: Path) -> Guest:
+def make_furnished_guest(root: Path) -> Guest:
     """Return a guest for which each call in POINTERS succeeds."""
     (root / "file").write_bytes(b"0123456789")
     (root / "link").symlink_to("file")
@@ -522,7 +522,7 @@ def test_functions_with_pointers() -> None:
 def test_pointer_outside_memory(name: str, tmp_path: Path) -> None:
     """A pointer outside the memory is a fault."""
     args, positions = POINTERS[name]
-    guest = furnished(tmp_path)
+    guest = make_furnished_guest(tmp_path)
     before = sorted(os.listdir(tmp_path)), (tmp_path / "file").read_bytes()
     for position in positions:
         for pointer in (OUT_OF_RANGE, SIZE, SIZE - 1, 0xFFFF_FFFF):
@@ -536,7 +536,7 @@ def test_pointer_outside_memory(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["fd_read", "fd_write", "fd_pread", "fd_pwrite"])
 def test_buffer_outside_memory(name: str, tmp_path: Path) -> None:
     """A buffer outside the memory is a fault."""
-    guest = furnished(tmp_path)
+    guest = make_furnished_guest(tmp_path)
     args = POINTERS[name][0]
     for offset, length in (
         (OUT_OF_RANGE, 1),
@@ -577,7 +577,7 @@ CALLS = st.sampled_from(sorted(SIGNATURES)).flatmap(
 def test_random_arguments(calls: list[tuple[str, tuple[int, ...]]]) -> None:
     """No arguments make a function raise."""
     with tempfile.TemporaryDirectory() as name:
-        guest = furnished(Path(name))
+        guest = make_furnished_guest(Path(name))
         for function, args in calls:
             if function == "proc_exit":
                 with pytest.raises(GuestExit):
@@ -647,11 +647,11 @@ def test_making_one_takes_microseconds() -> None:
     def take(*args: object) -> None:
         pass
 
-    best = min(timed(lambda: Wasi(on_output=take, sleep=take)) for _ in range(200))
+    best = min(measure_seconds(lambda: Wasi(on_output=take, sleep=take)) for _ in range(200))
     assert best < 100e-6
 
 
-def timed(action: Any) -> float:
+def measure_seconds(action: Any) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
