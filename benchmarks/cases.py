@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from plugwasm import PluginPool
 
 from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, make_sampler
-from .plugins import example
+from .plugins import example, quiet_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from .built import Real
 
 LOOPS = 1000
 THREAD_SECONDS = 0.03
@@ -31,8 +33,12 @@ def bytes_of(count: int) -> bytes:
     return (b"Hello, World! " * (count // 14 + 1))[:count]
 
 
-def blocks(effort: float) -> list[Block]:
-    """Return the groups of rows that this module measures."""
+def blocks(effort: float, real: Sequence[Real]) -> list[Block]:
+    """Return the groups of rows that this module measures.
+
+    Args:
+        real: The plugins of `built` that this machine can build.
+    """
     sizes = {
         "10 B": 10,
         "1 KB": 1000,
@@ -42,7 +48,7 @@ def blocks(effort: float) -> list[Block]:
         "1 MB": 1_000_000,
         "10 MB": 10_000_000,
     }
-    goals = {"10 B": Goal(8), "1 MB": Goal(1.1)}
+    goals = {"10 B": Goal(8), "64 KB": Goal(3), "1 MB": Goal(2.2)}
     steps = zip(list(sizes)[1:], sizes, strict=False)
     return [
         Block(
@@ -64,8 +70,8 @@ def blocks(effort: float) -> list[Block]:
         Block(
             "count_vowels",
             [
-                Row("count_vowels 10 B", partial(_count_vowels, bytes_of(10))),
-                Row("count_vowels 64 KB", partial(_count_vowels, bytes_of(65_536))),
+                Row("count_vowels 10 B", partial(_count_vowels, bytes_of(10)), Goal(5)),
+                Row("count_vowels 64 KB", partial(_count_vowels, bytes_of(65_536)), Goal(1)),
             ],
             [
                 Factor(
@@ -74,6 +80,32 @@ def blocks(effort: float) -> list[Block]:
                     "count_vowels 10 B",
                 )
             ],
+        ),
+        Block(
+            "logs that nobody listens to",
+            [Row("four log calls", _quiet_logs, Goal(5))],
+        ),
+        *(
+            Block(
+                f"a plugin in {plugin.name}",
+                [
+                    *(
+                        Row(
+                            f"{plugin.name}: {plugin.function} {name}",
+                            partial(_call_real, plugin, sizes[name]),
+                            Goal(1),
+                        )
+                        for name in ("1 KB", "64 KB")
+                    ),
+                    Row(
+                        f"{plugin.name}: fresh instance + call + close",
+                        partial(_fresh_real, plugin),
+                        Goal(2),
+                    ),
+                ],
+                budget=6,
+            )
+            for plugin in real
         ),
         Block(
             "calls in which the guest calls a typed host function, str → str",
@@ -212,6 +244,29 @@ def _count_vowels(data: bytes, side: str) -> Sample:
         partial(plugin.call, "count_vowels", data),
         lambda output: json.loads(output)["count"] == count,
     )
+
+
+def _quiet_logs(side: str) -> Sample:
+    plugin = _sdk(side).Plugin(quiet_logs(), functions=[])
+    return make_sampler(partial(plugin.call, "log_four", b""), b"")
+
+
+def _call_real(real: Real, size: int, side: str) -> Sample:
+    plugin = _sdk(side).Plugin(real.path().read_bytes(), True, functions=[])
+    data = real.make_input(size)
+    return make_sampler(partial(plugin.call, real.function, data), partial(real.is_right, data))
+
+
+def _fresh_real(real: Real, side: str) -> Sample:
+    sdk = _sdk(side)
+    compiled = sdk.CompiledPlugin(real.path().read_bytes(), True, [])
+    data = real.make_input(10)
+
+    def run() -> Any:
+        with sdk.Plugin(compiled) as plugin:
+            return plugin.call(real.function, data)
+
+    return make_sampler(run, partial(real.is_right, data))
 
 
 def _host_functions(side: str) -> list[Any]:
