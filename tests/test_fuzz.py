@@ -28,7 +28,8 @@ from tests.support.guests import export, guest, manifest
 from tests.support.paths import ROOT
 from tests.support.waiting import soon
 
-# What one run may do. A guest costs a compilation, and both it and a module may take a process along.
+# What one run may do. A guest costs a compilation, and both it and a module may take a process
+# along.
 EXECUTIONS = {
     "manifests": 150,
     "urls": 1500,
@@ -92,7 +93,7 @@ def first_finding(name: str, executions: int) -> Finding:
     raise AssertionError(f"{executions} executions of {name} did not notice it")
 
 
-# ---- bugs that are planted, and found ---------------------------------------------------------------------------------------------------
+# ---- bugs that are planted, and found ------------------------------------------------------------
 
 
 def raise_key_error(*args: Any, **kwargs: Any) -> Any:
@@ -252,7 +253,7 @@ def test_finds_reused_pool_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     first_finding("kernel", 5)
 
 
-# ---- bugs that were found this way -------------------------------------------------------------------------------------------------------
+# ---- bugs that were found this way ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -325,7 +326,7 @@ def test_failed_request_keeps_nothing(
             gc.enable()
 
 
-# ---- what finds them ------------------------------------------------------------------------------------------------------------------
+# ---- what finds them -----------------------------------------------------------------------------
 
 
 def subject(check: Callable[[bytes], None]) -> Any:

@@ -22,7 +22,7 @@ from plugwasm.cli.terminal import UsageProblem, escape, escape_lines, print_erro
 from plugwasm.manifest import json_schema
 from tests.support.command_line import ECHO, WASI, is_harmless, run_command, run_process
 
-# ---- the log ----------------------------------------------------------------------------------------------------------------------------
+# ---- the log -------------------------------------------------------------------------------------
 
 
 def test_guest_output_goes_to_stderr() -> None:
@@ -53,7 +53,7 @@ def test_the_logger_is_left_as_it_was() -> None:
     assert (logger.level, logger.propagate, list(logger.handlers)) == before
 
 
-# ---- schema, cache, version, help -------------------------------------------------------------------------------------------------------
+# ---- schema, cache, version, help ----------------------------------------------------------------
 
 
 def test_schema_prints_json_schema() -> None:
@@ -147,7 +147,7 @@ def test_main_gives_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == "x"
 
 
-# ---- the parts --------------------------------------------------------------------------------------------------------------------------
+# ---- the parts -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ pytest.importorskip("typer")
 
 from tests.support.command_line import HOST, WASI
 
-# ---- what goes in -----------------------------------------------------------------------------------------------------------------------
+# ---- what goes in --------------------------------------------------------------------------------
 
 
 def test_what_is_piped_in_is_the_input(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_dash_is_standard_output(tmp_path: Path) -> None:
     assert (done.stdout, list(tmp_path.iterdir())) == (b"x", [])
 
 
-# ---- what comes out ---------------------------------------------------------------------------------------------------------------------
+# ---- what comes out ------------------------------------------------------------------------------
 
 CONTROLS = "\x1b[31mred\x1b]0;title\x07\x9b2J\x00\b\rback \u202egpj.exe\tt\r\nä 😀\n"
 
@@ -204,7 +204,7 @@ def test_option_names_are_not_cut(columns: int) -> None:
     assert [option for option in OPTIONS if option not in shown] == []
 
 
-# ---- options that the official command line has too --------------------------------------------------------------------------------------
+# ---- options that the official command line has too ----------------------------------------------
 
 
 @pytest.mark.parametrize("timeout", ["50", "50ms", "0.05s"])
@@ -313,7 +313,7 @@ def test_http_headers_option() -> None:
         )
 
 
-# ---- when something fails ---------------------------------------------------------------------------------------------------------------
+# ---- when something fails ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.support.waiting import soon
 SLOW_NUMBERS = " ".join(["99991"] * 500)
 
 
-# ---- profiles ---------------------------------------------------------------------------------------------------------------------------
+# ---- profiles ------------------------------------------------------------------------------------
 
 BUSY = f"""(module $busy
     (import "extism:host/user" "nap" (func $nap))
@@ -348,7 +348,7 @@ def test_profile_does_not_keep_plugin() -> None:
     assert profile.seconds >= 0
 
 
-# ---- the command line -------------------------------------------------------------------------------------------------------------------
+# ---- the command line ----------------------------------------------------------------------------
 
 
 def test_cli_writes_profile(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,8 @@ from plugwasm.errors import BatchError
 from tests.support.batches import NUMBERS, batch
 from tests.support.guests import export, guest
 
-# Adds 1 to the lowest byte of each of the eight numbers that end a stream: they stand in front of its end mark.
+# Adds 1 to the lowest byte of each of the eight numbers that end a stream: they stand in front of
+# its end mark.
 EIGHT_MORE = guest(
     export(
         "eight_more",

@@ -23,7 +23,7 @@ from plugwasm.errors import EngineError
 from tests.support.engine import ENGINE, FUEL_ENGINE, World
 from tests.support.paths import ROOT
 
-# ---- the library's version ------------------------------------------------------------------------------------------------------------
+# ---- the library's version -----------------------------------------------------------------------
 
 
 def test_tested_range_bounds() -> None:
@@ -90,7 +90,7 @@ def test_missing_library_is_error(tmp_path: Path) -> None:
     assert "pip install wasmtime" in done.stdout
 
 
-# ---- modules --------------------------------------------------------------------------------------------------------------------------
+# ---- modules -------------------------------------------------------------------------------------
 
 RICH = wat_to_wasm(
     b"""(module $rich

@@ -24,7 +24,7 @@ from tests.support.engine import CALLS_HOST, ENGINE, World, host_function
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-# ---- exports --------------------------------------------------------------------------------------------------------------------------
+# ---- exports -------------------------------------------------------------------------------------
 
 
 def test_missing_export_is_named() -> None:
@@ -53,7 +53,7 @@ def test_mismatched_imports_are_refused() -> None:
         World("(module)", host_function("i32", "i64", print))
 
 
-# ---- what is freed, and what is kept --------------------------------------------------------------------------------------------------
+# ---- what is freed, and what is kept -------------------------------------------------------------
 
 
 @pytest.fixture

@@ -153,7 +153,8 @@ class Forks(Hammer):
 class Signals(Hammer):
     """A signal handler that raises at any moment of the main thread, while others work.
 
-    It does not log: until Python 3.12 an exception at the wrong moment of `logging.getLogger` leaves the lock of `logging` held for ever.
+    It does not log: until Python 3.12, an exception at the wrong moment of `logging.getLogger`
+    leaves the lock of `logging` held forever.
     """
 
     threads = 1
@@ -463,7 +464,7 @@ HAMMERS: dict[str, type[Hammer]] = {
 }
 
 
-# ---- what may be left afterwards ------------------------------------------------------------------------------------------------------
+# ---- what may be left afterwards -----------------------------------------------------------------
 
 
 def descriptors() -> Counter[str]:

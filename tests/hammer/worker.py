@@ -75,7 +75,7 @@ class Worker:
         size = self.random.choice((1, 1, 7, 100, 3000, 70_000, 200_000))
         return bytes([self.random.randrange(1, 128)]) * size
 
-    # ---- calls ------------------------------------------------------------------------------------------------------------------------
+    # ---- calls -----------------------------------------------------------------------------------
 
     def use(
         self,
@@ -227,7 +227,7 @@ class Worker:
         tool.plugin.update_config({"k": value})
         self.use(tool, "config", b"", value.encode())
 
-    # ---- host functions ---------------------------------------------------------------------------------------------------------------
+    # ---- host functions --------------------------------------------------------------------------
 
     def raises(self) -> None:
         """Check that each caller gets the exception object of its own host function."""
@@ -373,7 +373,7 @@ class Worker:
     def _and_fork(self, tool: Tool, current: plugwasm.CurrentPlugin) -> None:
         self.fork()
 
-    # ---- life and death ---------------------------------------------------------------------------------------------------------------
+    # ---- life and death --------------------------------------------------------------------------
 
     def compile(self) -> None:
         """Compile a new module, call it and drop it, its compiled plugin first."""

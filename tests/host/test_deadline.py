@@ -92,7 +92,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 3.0) -> bool:
     return bool(condition())
 
 
-# ---- the ticker by itself -----------------------------------------------------------------------------------------------------------------
+# ---- the ticker by itself ------------------------------------------------------------------------
 
 
 def test_overdue_call_is_ticked_until_end(own: tuple[Ticker, Epochs]) -> None:
@@ -250,7 +250,7 @@ def test_thread_ended_while_fork_stops_it(own: tuple[Ticker, Epochs]) -> None:
     assert wait_for(lambda: len(epochs.times) >= 3)
 
 
-# ---- with plugins -------------------------------------------------------------------------------------------------------------------------
+# ---- with plugins --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", ["spin", "spin_in_the_kernel"])
@@ -382,7 +382,7 @@ def test_cancel_in_host_function() -> None:
             plugin.call("f")
 
 
-# ---- the process as a whole ---------------------------------------------------------------------------------------------------------------
+# ---- the process as a whole ----------------------------------------------------------------------
 
 BEGIN = """
 import os, signal, sys, threading, time

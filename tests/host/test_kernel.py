@@ -271,7 +271,7 @@ class TestKernelAgreesWithTheModel(KernelAndModel.TestCase):  # type: ignore[nam
     pass
 
 
-# ---- loads and stores -----------------------------------------------------------------------------------------------------------------
+# ---- loads and stores ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pages", [2, 3])
@@ -359,7 +359,7 @@ def test_kernel_leaves_guest_memory_alone() -> None:
     assert set(bytes(rig.kernel.view(0, rig.memory_bytes()))) == {0xA5}
 
 
-# ---- input, output, error -------------------------------------------------------------------------------------------------------------
+# ---- input, output, error ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -449,7 +449,7 @@ def test_last_error_counts() -> None:
     assert rig.kernel.read_failure()[:3] == (0, 0, b"")
 
 
-# ---- calls ----------------------------------------------------------------------------------------------------------------------------
+# ---- calls ---------------------------------------------------------------------------------------
 
 
 def test_status_code_and_fault() -> None:
@@ -521,7 +521,7 @@ def test_input_space_up_to_limit() -> None:
     assert rig.kernel.block(INPUT_OFFSET) == data
 
 
-# ---- work grows with what is done ------------------------------------------------------------------------------------------------------
+# ---- work grows with what is done ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("work", "count"), [("rounds", 8000), ("churn", 8000)])
@@ -545,7 +545,7 @@ def test_length_takes_constant_steps() -> None:
     assert steps(INPUT_OFFSET) == steps(INPUT_OFFSET + 9999 * GRANULE)
 
 
-# ---- the host's view ------------------------------------------------------------------------------------------------------------------
+# ---- the host's view -----------------------------------------------------------------------------
 
 
 @given(offset=st.one_of(anywhere, st.integers(0, 2**80)), pages=st.integers(2, 9))

@@ -137,7 +137,7 @@ def test_custom_function_block_freed_again(kind: type[Plugin]) -> None:
         assert plugin.call("ask", "what?") == b"WHAT?"
 
 
-# ---- what is kept of it takes next to nothing -------------------------------------------------------------------------------------------
+# ---- what is kept of it takes next to nothing ----------------------------------------------------
 
 
 def test_kept_starts_are_bounded() -> None:

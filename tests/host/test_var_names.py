@@ -158,7 +158,7 @@ def test_host_function_invalid_name() -> None:
         plugin.call("ask")
 
 
-# ---- settings ----------------------------------------------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 
 
 @kinds
@@ -180,7 +180,7 @@ def test_long_config_key_is_not_its_prefix() -> None:
         assert plugin.call("setting", key + "k") == b""
 
 
-# ---- recordings, observers, the harness --------------------------------------------------------------------------------------------------
+# ---- recordings, observers, the harness ----------------------------------------------------------
 
 
 def test_recording_and_replay(tmp_path: Path) -> None:

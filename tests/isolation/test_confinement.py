@@ -33,7 +33,8 @@ found = [str(len(descriptors)), os.environ.get("SECRET", "none"), os.getcwd(), s
 say(m.Confined(found), m.Loaded([], [], 0)); forever()"""
     try:
         with worker_runs(monkeypatch, report), IsolatedPlugin(SIMPLE) as plugin:
-            # Three standard streams, two sockets, and the one with which the descriptors were listed.
+            # Three standard streams, two sockets, and the one with which the descriptors were
+            # listed.
             assert plugin.confinement == ("6", "none", "/", "True", "0o77")
     finally:
         os.close(kept)

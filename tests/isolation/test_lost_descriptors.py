@@ -138,7 +138,7 @@ def test_exit_without_traceback(theirs: str) -> None:
     assert not Path(f"/proc/{done.stdout.split()[0]}").exists()
 
 
-# ---- children --------------------------------------------------------------------------------------------------------------------------
+# ---- children ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[True, False], ids=["inodes of their own", "one inode for all"])
@@ -236,7 +236,7 @@ def test_forget_closes_nothing_of_others(
     os.waitpid(child.pid, 0)
 
 
-# ---- descriptors -----------------------------------------------------------------------------------------------------------------------
+# ---- descriptors ---------------------------------------------------------------------------------
 
 
 def test_reused_number_is_not_closed() -> None:

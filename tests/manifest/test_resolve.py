@@ -754,7 +754,8 @@ def test_lazy_imports(tmp_path: Path, how: str) -> None:
         "plugwasm.manifest",
         "plugwasm._manifest.download",
     )
-    # Without the site module, so that nothing but the interpreter's own start has been imported before.
+    # Without the site module, so that nothing but the interpreter's own start has been imported
+    # before.
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})

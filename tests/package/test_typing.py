@@ -24,7 +24,8 @@ CASES = sorted(ROOT.glob("tests/typing/*.py"))
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
-# Pages run on from block to block, so a name may become something else; and they leave annotations out where those say nothing.
+# Pages run on from block to block, so a name may become something else; and they leave annotations
+# out where those say nothing.
 MYPY_FOR_PAGES = "# mypy: allow-redefinition, allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code=no-redef"
 PYRIGHT_FOR_PAGES = "# pyright: reportRedeclaration=false, reportMissingImports=false"
 

@@ -50,7 +50,7 @@ def run_program(program: str, folder: Path | None = None, seconds: float = 120) 
     return done.stdout
 
 
-# ---- imports ---------------------------------------------------------------------------------------------------------------------------
+# ---- imports -------------------------------------------------------------------------------------
 
 
 def test_fork_waits_for_imports(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ thread.join()
     run_program(program)
 
 
-# ---- the engine ------------------------------------------------------------------------------------------------------------------------
+# ---- the engine ----------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what threads do is read from /proc")

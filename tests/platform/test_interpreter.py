@@ -65,7 +65,7 @@ def run(
     )
 
 
-# ---- what is no interpreter ---------------------------------------------------------------------------------------------------------------
+# ---- what is no interpreter ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["myapp", "python3"])
@@ -215,7 +215,7 @@ def test_pythonhome_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert IsolatedPlugin(HEAVY).call("run") == b""
 
 
-# ---- whole programs -----------------------------------------------------------------------------------------------------------------------
+# ---- whole programs ------------------------------------------------------------------------------
 
 
 def test_deleted_current_directory(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def run(script: str, *arguments: str, seed: str = "1") -> str:
     return done.stdout
 
 
-# ---- interrupts -------------------------------------------------------------------------------------------------------------------------
+# ---- interrupts ----------------------------------------------------------------------------------
 
 COUNTED = """
 fresh = PluginPool(ECHO, size=1, wait=10, fresh=True)
@@ -169,7 +169,7 @@ def test_return_to_pool_survives_interrupts() -> None:
     assert run(TWICE) == "True\n" * 3
 
 
-# ---- handlers that use what they interrupt ----------------------------------------------------------------------------------------------
+# ---- handlers that use what they interrupt -------------------------------------------------------
 
 HANDLERS = """
 pool = PluginPool(ECHO, size=3, wait=10)
@@ -302,7 +302,7 @@ def test_reload_from_signal_handler(tmp_path: Path) -> None:
     ]
 
 
-# ---- the garbage collector --------------------------------------------------------------------------------------------------------------
+# ---- the garbage collector -----------------------------------------------------------------------
 
 COLLECTED = """
 pool = PluginPool(ECHO, size=3, wait=20)

@@ -72,7 +72,7 @@ def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modules, "_kept", [])
 
 
-# ---- threads ------------------------------------------------------------------------------------------------------------------------------
+# ---- threads -------------------------------------------------------------------------------------
 
 
 @linux
@@ -154,7 +154,7 @@ def test_light_modules_start_no_threads() -> None:
     assert run(program) == "1\n"
 
 
-# ---- descriptors, addresses -----------------------------------------------------------------------------------------------------------------
+# ---- descriptors, addresses ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first", ["", "import subprocess"])
@@ -212,7 +212,7 @@ def test_cache_key_depends_on_reservation() -> None:
     assert Engine(reservation=2**32).key == Engine().key
 
 
-# ---- the end of an interpreter --------------------------------------------------------------------------------------------------------------
+# ---- the end of an interpreter -------------------------------------------------------------------
 
 LATE = """
 class Late:
@@ -308,7 +308,7 @@ for _ in range(2):
         assert done.stdout == {"echo": "b''\n", "spin": "timeout\n"}[function] * 2 + "None\n"
 
 
-# ---- very many at once ----------------------------------------------------------------------------------------------------------------------
+# ---- very many at once ---------------------------------------------------------------------------
 
 
 class Children:

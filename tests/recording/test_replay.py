@@ -175,7 +175,8 @@ def test_numbers_are_not_blocks() -> None:
 def test_block_written_by_host_function() -> None:
     """A host function's write to a block is recorded whatever the block contained before."""
 
-    # The host writes the same bytes where they still stand from the call before; another build has other memory there.
+    # The host writes the same bytes where they still stand from the call before; another build has
+    # other memory there.
     def f(plugin: CurrentPlugin, value: str) -> int:
         block = plugin.alloc(5)
         plugin.memory(block)[:] = b"hello"

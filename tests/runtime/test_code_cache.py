@@ -1,8 +1,9 @@
 """The on-disk cache of compiled code: which entries may be loaded, and that any fault in it costs
 only time.
 
-Each test of a fault puts machine code that answers 2 where that of a module that answers 1 is expected. As long as nothing is wrong the
-answer is 2, which shows that the cache is used; with the fault it must be 1.
+Each test of a fault replaces the machine code of a module that answers 1 by that of one that
+answers 2. Without a fault the answer is 2, which shows that the cache is used; with the fault it
+must be 1.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-# ---- what is kept, and where --------------------------------------------------------------------------------------------------------------
+# ---- what is kept, and where ---------------------------------------------------------------------
 
 
 def test_files_are_private(folder: Path) -> None:
@@ -359,7 +360,7 @@ def test_partial_files_are_removed(folder: Path) -> None:
     assert young.exists(), "somebody may be writing it"
 
 
-# ---- faults -------------------------------------------------------------------------------------------------------------------------------
+# ---- faults --------------------------------------------------------------------------------------
 
 
 def _to_symlink(path: Path) -> None:
@@ -581,7 +582,8 @@ def test_full_disk(folder: Path) -> None:
 @as_root
 def test_unwritable_directory() -> None:
     """With a directory that cannot be written, plugins still run."""
-    # All is imported before the process becomes another user's, who may have no access to this interpreter.
+    # All is imported before the process becomes another user's, who may have no access to this
+    # interpreter.
     become = (
         "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm._runtime.code_cache._Settings.directory = None; "
         "os.setresuid(54321, 54321, 54321)"

@@ -61,7 +61,7 @@ def large_module(blocks: int) -> bytes:
     )
 
 
-# ---- where ------------------------------------------------------------------------------------------------------------------------------
+# ---- where ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["echo", "count_vowels", "bench_wasi"])
@@ -155,7 +155,7 @@ def test_environment_does_not_matter(tmp_path: Path) -> None:
     assert (run.stdout, run.stderr, run.returncode) == ("fine\n", "", 0)
 
 
-# ---- what can go wrong ------------------------------------------------------------------------------------------------------------------
+# ---- what can go wrong ---------------------------------------------------------------------------
 
 
 def test_invalid_module_is_same_error() -> None:
@@ -221,7 +221,7 @@ def test_two_threads_compile_at_once() -> None:
     assert [plugin.result().call("run", b"x") for plugin in both] == [b"x", b"x"]
 
 
-# ---- what is light ----------------------------------------------------------------------------------------------------------------------
+# ---- what is light -------------------------------------------------------------------------------
 
 
 def test_many_locals_are_not_light() -> None:
@@ -251,7 +251,7 @@ def test_truncated_module_is_harmless(cut: int) -> None:
     assert is_light((EXAMPLES / "echo.wasm").read_bytes()[:cut])
 
 
-# ---- the size of a module ---------------------------------------------------------------------------------------------------------------
+# ---- the size of a module ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "data"])

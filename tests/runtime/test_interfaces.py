@@ -138,7 +138,7 @@ def test_optional_or_untyped_is_json(shop: Shop, plugin: Plugin) -> None:
 
 
 def record_shop_calls(plugin: Plugin, work: Any) -> list[tuple[str, Any]]:
-    """Return a shop and the names and inputs of its calls."""
+    """Return the names and inputs of the calls that `work` makes through a shop."""
     calls: list[tuple[str, Any]] = []
 
     class Recording:

@@ -191,7 +191,8 @@ thread = threading.Thread(target=run)
 thread.start()
 thread.join()
 """
-    # A main thread with less stack than that: the engine ends a process that it is asked too much of.
+    # A main thread with less stack than that: the engine ends a process that it is asked too much
+    # of.
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23)){script}"
     done = subprocess.run(
         [sys.executable, "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=60

@@ -68,7 +68,7 @@ def kept_modules() -> list[bytes]:
     return [wasm for _, wasm in modules._seen]
 
 
-# ---- what a process keeps -----------------------------------------------------------------------------------------------------------------
+# ---- what a process keeps ------------------------------------------------------------------------
 
 
 def test_known_module_is_reused() -> None:
@@ -164,7 +164,7 @@ def test_threads_compile_same_module() -> None:
     assert results == [1000] * 80
 
 
-# ---- bad modules --------------------------------------------------------------------------------------------------------------------------
+# ---- bad modules ---------------------------------------------------------------------------------
 
 
 def error_of(wasm: bytes, name: str = "guest") -> str:
@@ -215,7 +215,7 @@ def test_invalid_module_is_not_cached(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "kept").exists()
 
 
-# ---- pools --------------------------------------------------------------------------------------------------------------------------------
+# ---- pools ---------------------------------------------------------------------------------------
 
 SECRETIVE = b"""(module (memory (export "memory") 2)
   (func (export "fill") (param $pages i64)
@@ -253,7 +253,7 @@ def test_module_beyond_pool() -> None:
         compiled(b"(module (memory 70000))", pooled=True)
 
 
-# ---- forks --------------------------------------------------------------------------------------------------------------------------------
+# ---- forks ---------------------------------------------------------------------------------------
 
 FORKING = """
 import os, signal, sys, threading, time

@@ -38,7 +38,7 @@ from tests.support.observers import (
 )
 from tests.support.paths import ROOT
 
-# ---- observers that misbehave ------------------------------------------------------------------------------------------------------------
+# ---- observers that misbehave --------------------------------------------------------------------
 
 
 class Manager:
@@ -237,7 +237,7 @@ def test_order_of_observers() -> None:
     ]
 
 
-# ---- what can be observed ----------------------------------------------------------------------------------------------------------------
+# ---- what can be observed ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("observe", [None, False, [], ()])
@@ -392,7 +392,7 @@ def test_async_host_functions() -> None:
     assert times_add_up(result.call)
 
 
-# ---- traces and logs -----------------------------------------------------------------------------------------------------------------------
+# ---- traces and logs -----------------------------------------------------------------------------
 
 
 def test_trace_order(capsys: pytest.CaptureFixture[str]) -> None:

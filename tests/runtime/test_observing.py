@@ -40,7 +40,7 @@ from tests.support.paths import ROOT
 from tests.support.threads import InThread
 from tests.support.waiting import soon
 
-# ---- figures -----------------------------------------------------------------------------------------------------------------------------
+# ---- figures -------------------------------------------------------------------------------------
 
 
 def test_host_sleep_is_host_time() -> None:
@@ -304,7 +304,7 @@ def test_waiting_call() -> None:
     assert waited.seconds > 0.2 > waited.guest_seconds
 
 
-# ---- what is left behind -----------------------------------------------------------------------------------------------------------------
+# ---- what is left behind -------------------------------------------------------------------------
 
 
 def test_dropped_plugin_is_freed() -> None:
@@ -357,7 +357,8 @@ if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 os._exit(0)
 """
-    # Python counts the threads right after the fork, and one that has just been joined may still be seen by the system.
+    # Python counts the threads right after the fork, and one that has just been joined may still be
+    # seen by the system.
     command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", script]
     done = subprocess.run(
         command,

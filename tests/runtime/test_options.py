@@ -58,7 +58,7 @@ def plugin(compiled: CompiledPlugin) -> Iterator[Plugin]:
         yield plugin
 
 
-# ---- options that nothing would use -------------------------------------------------------------------------------------------------
+# ---- options that nothing would use --------------------------------------------------------------
 
 OF_THE_COMPILED: list[dict[str, Any]] = [
     {"limits": Limits(timeout=0.2)},
@@ -184,7 +184,7 @@ def test_ref_and_harness(compiled: CompiledPlugin) -> None:
         Harness(compiled, limits=Limits())  # type: ignore[arg-type]
 
 
-# ---- arguments that there are none of -------------------------------------------------------------------------------------------------
+# ---- arguments that there are none of ------------------------------------------------------------
 
 TAKE_LIMITS: list[Callable[..., Any]] = [
     Plugin,
@@ -250,7 +250,7 @@ def test_unknown_argument_of_other_classes() -> None:
             make()
 
 
-# ---- arguments of the wrong kind --------------------------------------------------------------------------------------------------------
+# ---- arguments of the wrong kind -----------------------------------------------------------------
 
 WRONG: list[tuple[str, str, str]] = [
     # the argument, the call, what the message has
@@ -589,7 +589,7 @@ def test_no_bytes_are_no_module() -> None:
             Plugin(empty)
 
 
-# ---- what a host function returns ----------------------------------------------------------------------------------------------------
+# ---- what a host function returns ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -641,7 +641,7 @@ def test_value_set_to_other_type() -> None:
         plugin.call("go")
 
 
-# ---- fuel, hooks, keys ------------------------------------------------------------------------------------------------------------------
+# ---- fuel, hooks, keys ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])

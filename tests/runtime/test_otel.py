@@ -108,7 +108,7 @@ def nothing() -> None:
     pass
 
 
-# ---- spans -------------------------------------------------------------------------------------------------------------------------------
+# ---- spans ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
@@ -260,7 +260,7 @@ def test_span_of_busy_plugin(exported: Exported) -> None:
     assert exported.span("p/_OTHER").attributes["error.type"] == "BusyError"  # type: ignore[index]
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 
 def exception(span: ReadableSpan) -> dict[str, Any]:
@@ -342,7 +342,7 @@ def test_long_and_broken_text(exported: Exported) -> None:
     assert [span.name for span in exported.spans] == ["x\\ny/fail", "x\\ny/_OTHER"]
 
 
-# ---- HTTP --------------------------------------------------------------------------------------------------------------------------------
+# ---- HTTP ----------------------------------------------------------------------------------------
 
 
 def requesting_guest(document: str) -> str:
@@ -428,7 +428,7 @@ def test_http_span_of_refused_request(
     assert "secret" not in exported.everything().lower()
 
 
-# ---- metrics -----------------------------------------------------------------------------------------------------------------------------
+# ---- metrics -------------------------------------------------------------------------------------
 
 
 def points(metric: Any) -> dict[tuple[str, str | None], Any]:
@@ -530,7 +530,7 @@ def test_metrics_bound_names(exported: Exported, monkeypatch: pytest.MonkeyPatch
     assert {p.attributes["plugwasm.plugin"]: p.count for p in found}["_OTHER"] == 35
 
 
-# ---- with and without an SDK ---------------------------------------------------------------------------------------------------------------
+# ---- with and without an SDK ---------------------------------------------------------------------
 
 
 def test_unsampled_span_is_parent(exported: Exported) -> None:

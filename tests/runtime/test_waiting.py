@@ -71,7 +71,7 @@ def all_in_use(pool: PluginPool) -> Iterator[None]:
             thread.result()
 
 
-# ---- for others ------------------------------------------------------------------------------------------------------------------------
+# ---- for others ----------------------------------------------------------------------------------
 
 WAYS: dict[str, Callable[[PluginPool], object]] = {
     "call": lambda pool: pool.call("ok"),
@@ -250,7 +250,7 @@ def test_request_queue_wait_is_bounded() -> None:
         Plugin(ASK, functions=ask_functions(ask), limits=Limits(timeout=0.3)).call("ask")
 
 
-# ---- for itself ------------------------------------------------------------------------------------------------------------------------
+# ---- for itself ----------------------------------------------------------------------------------
 
 
 def pool_of(size: int, ask: Callable[[PluginPool], object], **options: Any) -> PluginPool:

@@ -86,7 +86,7 @@ def run_program(script: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-# ---- what this process compiles itself ----------------------------------------------------------------------------------------------
+# ---- what this process compiles itself -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("nested", [True, False])
@@ -302,7 +302,7 @@ print(status("VmHWM") - before)
     assert int(peak) < 50e6
 
 
-# ---- all modules of a plugin ------------------------------------------------------------------------------------------------------------
+# ---- all modules of a plugin ---------------------------------------------------------------------
 
 
 def compile_together(*modules: bytes, **limits: Any) -> CompiledPlugin:
@@ -439,7 +439,7 @@ def test_cli_inspect_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         inspection.collect_facts(resolve(slow_module(3000)))
 
 
-# ---- what the process keeps -------------------------------------------------------------------------------------------------------------
+# ---- what the process keeps ----------------------------------------------------------------------
 
 
 @needs_proc
@@ -507,7 +507,7 @@ print(status("VmRSS") - before)
     assert later < 1.4 * once
 
 
-# ---- the plugins of a set ---------------------------------------------------------------------------------------------------------------
+# ---- the plugins of a set ------------------------------------------------------------------------
 
 
 def folder(place: Path, modules: dict[str, bytes]) -> Path:

@@ -198,7 +198,7 @@ def test_shared_memory_import_is_refused() -> None:
         plugin.call("f")
 
 
-# ---- memory ----------------------------------------------------------------------------------------------------------------------------
+# ---- memory --------------------------------------------------------------------------------------
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc"
@@ -292,7 +292,7 @@ def test_objects_end_with_instance() -> None:
             assert number(plugin.call("list")) == 42
 
 
-# ---- every way in ----------------------------------------------------------------------------------------------------------------------
+# ---- every way in --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from tests.support.paths import ROOT
 from tests.support.waiting import soon
 from tests.support.wasi_guest import BOTH, READ, RESULT, WRITE, Guest
 
-# ---- 32: out of the directory -------------------------------------------------------------------------------------------------------------
+# ---- 32: out of the directory --------------------------------------------------------------------
 
 EXCLUSIVE = abi.O_CREAT | abi.O_EXCL
 Attempt = Callable[[Guest, str], int]
@@ -182,7 +182,8 @@ def test_guest_link_leads_nowhere(base: Path) -> None:
     before = state(base / "outside")
     for target in ("/", "/etc/passwd", str(base / "granted" / "file")):
         assert attacker.symlink(target, "absolute") == abi.PERM
-    # One that leads out can be made, since whether it does depends on where it stands; it cannot be followed.
+    # One that leads out can be made, since whether it does depends on where it stands; it cannot be
+    # followed.
     assert attacker.symlink("../outside", "made") == 0
     assert attacker.symlink("../../file", "sub/deep/moved") == 0
     assert attacker.open("sub/deep/moved", READ)[0] == 0
@@ -226,7 +227,7 @@ def test_move_needs_both_writable(base: Path) -> None:
     assert attacker.rename("moved", "../granted/file", 4, 4) == abi.PERM
 
 
-# ---- 34: the host's descriptors -----------------------------------------------------------------------------------------------------------
+# ---- 34: the host's descriptors ------------------------------------------------------------------
 
 CAP = 64
 

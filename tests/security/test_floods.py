@@ -15,7 +15,7 @@ from plugwasm import GuestError, Limits, Plugin
 from plugwasm._host import plugin_log
 from tests.support.guests import export, guest, manifest, number
 
-# ---- 35: logging and stdout ------------------------------------------------------------------------------------------------------------
+# ---- 35: logging and stdout ----------------------------------------------------------------------
 
 WRITES = """(func $write (param $fd i32) (param $at i32) (param $size i32)
   (i32.store (i32.const 0) (local.get $at)) (i32.store (i32.const 4) (local.get $size))
@@ -207,7 +207,7 @@ def test_control_characters_are_escaped(records: list[logging.LogRecord]) -> Non
     ]
 
 
-# ---- 36: vars ---------------------------------------------------------------------------------------------------------------------------
+# ---- 36: vars ------------------------------------------------------------------------------------
 
 VARS = guest(
     # Sets $input vars, whose names are four bytes, to a value of $size bytes.

@@ -21,7 +21,7 @@ from plugwasm import (
 from tests.support.both_engines import ENGINES, MASK, PAGE, make_plugin, u64_bytes
 from tests.support.guests import LOOP, export, guest, manifest, number
 
-# ---- a guest that does what it is told: for 14, 15 and 16 -------------------------------------------------------------------------------
+# ---- a guest that does what it is told: for 14, 15 and 16 ----------------------------------------
 
 OPERATIONS = {
     "alloc": "(local.set $r (call $alloc (local.get $b))) (i64.store (local.get $reg) (local.get $r)) (call $tell (local.get $r))",
@@ -215,7 +215,7 @@ def check(plugin: Plugin, steps: tuple[Step, ...] | list[Step]) -> Expected:
     return expected
 
 
-# ---- 14. handles that are none ---------------------------------------------------------------------------------------------------------
+# ---- 14. handles that are none -------------------------------------------------------------------
 
 BLOCKS: list[Step] = [
     ("alloc", 0, 0, 100),
@@ -379,7 +379,7 @@ def test_reads_stay_in_own_memory() -> None:
         assert told == [0] * len(told)
 
 
-# ---- 15. writing everywhere ------------------------------------------------------------------------------------------------------------
+# ---- 15. writing everywhere ----------------------------------------------------------------------
 
 
 @ENGINES
@@ -489,7 +489,7 @@ def test_new_instance_is_clean(how: str, pooled: bool) -> None:
             assert number(plugin.call("found")) == 0
 
 
-# ---- 16. every kind of wrong handle in any order -----------------------------------------------------------------------------------------
+# ---- 16. every kind of wrong handle in any order -------------------------------------------------
 
 EDGES = [
     0,

@@ -218,7 +218,7 @@ def test_mappings_of_instance() -> None:
     assert len(maps.read_text().splitlines()) - before <= 100 * 9
 
 
-# ---- what is hostile -------------------------------------------------------------------------------------------------------------------
+# ---- what is hostile -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", range(9, 60, 3))

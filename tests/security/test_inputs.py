@@ -37,7 +37,7 @@ from tests.support.paths import ROOT
 HEADER = b"\0asm\1\0\0\0"
 
 
-# ---- 37: config and secrets ---------------------------------------------------------------------------------------------------------------
+# ---- 37: config and secrets ----------------------------------------------------------------------
 
 SECRET = "canary-7d1f"
 KEY = "token-name"
@@ -173,7 +173,7 @@ def test_load_failure_hides_secrets(
     assert SECRET not in "".join(capfd.readouterr())
 
 
-# ---- 38: manifests ------------------------------------------------------------------------------------------------------------------------
+# ---- 38: manifests -------------------------------------------------------------------------------
 
 GOOD = base64.b64encode(HEADER).decode()
 VALUES: dict[str, Any] = {
@@ -330,7 +330,7 @@ def test_megabytes_of_junk(junk: str, form: str, tmp_path: Path) -> None:
     assert len(str(caught.value)) < 1000
 
 
-# ---- 40: the cache directory --------------------------------------------------------------------------------------------------------------
+# ---- 40: the cache directory ---------------------------------------------------------------------
 
 RUNS = """
 import logging, sys

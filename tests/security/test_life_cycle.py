@@ -658,5 +658,6 @@ INTERRUPTS = """
 @pytest.mark.parametrize("what", ["plugin.call('trap')", "plugin.reset()"])
 def test_ctrl_c_while_instance_is_dropped(what: str) -> None:
     """Ctrl-C while an instance is dropped leaves a usable plugin, and the instance is freed."""
-    # A reset that was interrupted may not have come to it; the instance of a call that was unwound must be gone.
+    # A reset that was interrupted may not have come to it; the instance of a call that was unwound
+    # must be gone.
     assert run_program(INTERRUPTS.format(what=what)) in (("1", "2") if "reset" in what else ("1",))

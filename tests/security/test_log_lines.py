@@ -91,7 +91,7 @@ def is_one_line(message: str) -> bool:
     return message.isprintable() and len(message) < 5000
 
 
-# ---- the log -----------------------------------------------------------------------------------------------------------------------------
+# ---- the log -------------------------------------------------------------------------------------
 
 
 def test_a_cache_in_a_wild_directory(tmp_path: Path, log: Log) -> None:
@@ -249,7 +249,7 @@ with plugwasm.Plugin(sys.argv[2].encode("utf-8", "surrogateescape").decode("utf-
     assert second == "    forged", "it cannot pass for a record"
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 ERRORS: dict[str, Callable[[Path], object]] = {
     "no such file": lambda tmp: Plugin(tmp / f"a{FORGED}.wasm"),
@@ -404,7 +404,7 @@ def test_the_cli_writes_its_own_lines_only(tmp_path: Path) -> None:
         assert not any(line.startswith("error: forged") for line in both.splitlines())
 
 
-# ---- text that cannot be encoded ---------------------------------------------------------------------------------------------------------
+# ---- text that cannot be encoded -----------------------------------------------------------------
 
 BAD = "\ud800"
 WASM = ECHO.encode()

@@ -35,7 +35,7 @@ needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc"
 )
 
-# ---- 11. memory.grow -------------------------------------------------------------------------------------------------------------------
+# ---- 11. memory.grow -----------------------------------------------------------------------------
 
 
 def growing_guest(type: str = "i32", memory: str = "1") -> str:
@@ -112,7 +112,7 @@ def test_default_limit_is_a_gibibyte(pooled: bool) -> None:
         assert number(plugin.call("alloc", u64_bytes(3 * PAGE))) == 0
 
 
-# ---- 12. huge and many -----------------------------------------------------------------------------------------------------------------
+# ---- 12. huge and many ---------------------------------------------------------------------------
 
 
 def module(text: str) -> str:
@@ -273,7 +273,7 @@ def test_gc_objects_are_limited() -> None:
     assert resident() - before < 2 * 400 * PAGE + 40e6
 
 
-# ---- 13. alloc -------------------------------------------------------------------------------------------------------------------------
+# ---- 13. alloc -----------------------------------------------------------------------------------
 
 ALLOCS = guest(
     export(
@@ -361,7 +361,7 @@ def test_alloc_in_loop(size: int, pooled: bool) -> None:
         assert plugin.call("echo", b"still here") == b"still here"
 
 
-# ---- the host's own memory -------------------------------------------------------------------------------------------------------------
+# ---- the host's own memory -----------------------------------------------------------------------
 
 HUNGRY = """
 import plugwasm

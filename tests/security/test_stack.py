@@ -110,7 +110,7 @@ def levels(count: int) -> bytes:
     return count.to_bytes(8, "little")
 
 
-# ---- the cases -------------------------------------------------------------------------------------------------------------------------
+# ---- the cases -----------------------------------------------------------------------------------
 
 
 Way = Callable[[int, Callable[[], Any]], Any]
@@ -229,8 +229,8 @@ def cases(
 
 def outcome(case: Callable[[], Any]) -> str:
     """Return "ok", or the class of the error and of its innermost cause."""
-    # Classes are looked for one by one: for several at once, Python 3.14 has no room at the end of a
-    # stack.
+    # Classes are looked for one by one: for several at once, Python 3.14 has no room at the end of
+    # a stack.
     try:
         case()
     except Exception as error:
@@ -356,7 +356,7 @@ def outcomes(kib: int, limit: int = 0) -> dict[str, str]:
     return found
 
 
-# ---- the tests -------------------------------------------------------------------------------------------------------------------------
+# ---- the tests -----------------------------------------------------------------------------------
 
 
 def fatal_cases(found: dict[str, str], left_out: tuple[str, ...] = ()) -> str:

@@ -201,7 +201,7 @@ def test_command_in_own_store_is_unlimited() -> None:
         plugin.call("f")
 
 
-# ---- tables -----------------------------------------------------------------------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------------------
 
 GROW = "(call $answer (i64.extend_i32_s (table.grow {} (ref.null func) (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))"
 

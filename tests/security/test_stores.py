@@ -37,7 +37,7 @@ def run_program(program: str, timeout: float = 60) -> str:
     return done.stdout
 
 
-# ---- references -----------------------------------------------------------------------------------------------------------------------
+# ---- references ----------------------------------------------------------------------------------
 
 KEEPER = """(type $t (func (result i32))) (table $kept 1 funcref)
     (func (export "keep") (param funcref) (table.set $kept (i32.const 0) (local.get 0)))
@@ -160,7 +160,7 @@ def test_unsupported_type_is_no_key_error() -> None:
             FunctionType((name,), ()).pointer(engine)
 
 
-# ---- whose memory ---------------------------------------------------------------------------------------------------------------------
+# ---- whose memory --------------------------------------------------------------------------------
 
 
 def test_wasi_memory_of_caller() -> None:
@@ -250,7 +250,7 @@ def test_command_memory_is_released() -> None:
         assert made._guest.memories == {}
 
 
-# ---- fuel -----------------------------------------------------------------------------------------------------------------------------
+# ---- fuel ----------------------------------------------------------------------------------------
 
 BURN = """(func $burn (param $rounds i32) (loop $again
     (br_if $again (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1))))))"""
@@ -294,7 +294,7 @@ def test_fuel_of_commands_in_plugin_store() -> None:
         assert 8_000 < made.fuel_used < 20_000
 
 
-# ---- callbacks ------------------------------------------------------------------------------------------------------------------------
+# ---- callbacks -----------------------------------------------------------------------------------
 
 
 IN_THREADS = """
@@ -427,7 +427,7 @@ def test_command_host_functions_made_once() -> None:
         assert len(made._guest.externs) == before
 
 
-# ---- stacks that cannot be looked at ---------------------------------------------------------------------------------------------------
+# ---- stacks that cannot be looked at -------------------------------------------------------------
 
 
 def test_unknown_stack_has_no_room() -> None:

@@ -85,7 +85,7 @@ def compiled(source: str, *, pooled: bool = False, **options: Any) -> CompiledPl
     return made
 
 
-# ---- 1. endless loops in an export -----------------------------------------------------------------------------------------------------
+# ---- 1. endless loops in an export ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,8 @@ def test_endless_call_times_out(way: str, pooled: bool) -> None:
             ):
                 plugin.call("spin")
             assert time.monotonic() - began >= 0.1
-            # The machine may be busy with something else, which is no work of the guest, and not so each time.
+            # The machine may be busy with something else, which is no work of the guest, and not so
+            # each time.
             took.append(min(time.monotonic() - began, time.process_time() - worked))
             if took[-1] < 0.2:
                 break
@@ -136,7 +137,7 @@ def test_bulk_operation_is_finished() -> None:
         assert time.process_time() - began > 10 * first, "of 600 operations, hardly more than one"
 
 
-# ---- 2. endless loops before the first call --------------------------------------------------------------------------------------------
+# ---- 2. endless loops before the first call ------------------------------------------------------
 
 QUICK = export("quick", "")
 STARTS = {
@@ -227,7 +228,7 @@ def test_compile_time_does_not_count() -> None:
         assert plugin.call("quick") == b""
 
 
-# ---- 3. two plugins of one compiled plugin ---------------------------------------------------------------------------------------------
+# ---- 3. two plugins of one compiled plugin -------------------------------------------------------
 
 WORKS = guest(
     """(func $rounds (param $n i64) (result i64) (local $sum i64)
@@ -288,7 +289,7 @@ def test_timeout_spares_other_plugin(fate: str, pooled: bool) -> None:
         assert hasty.call("quick") == b""
 
 
-# ---- 4. sleeps in WASI -----------------------------------------------------------------------------------------------------------------
+# ---- 4. sleeps in WASI ---------------------------------------------------------------------------
 
 
 def sleeping_guest(name: str, *subscriptions: tuple[int, int, int]) -> str:
@@ -341,7 +342,7 @@ def test_deadline_and_cancel_end_sleep(sleep: str, name: str, end: str) -> None:
         assert 0.1 <= time.monotonic() - began < 2
 
 
-# ---- 7. cancel -------------------------------------------------------------------------------------------------------------------------
+# ---- 7. cancel -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -369,7 +370,7 @@ def test_cancel_at_deadline() -> None:
             assert number(plugin.call("count")) == 1
 
 
-# ---- 8. Ctrl-C -------------------------------------------------------------------------------------------------------------------------
+# ---- 8. Ctrl-C -----------------------------------------------------------------------------------
 
 INTERRUPTED = """
 import os, signal, sys, time
@@ -431,7 +432,7 @@ def test_ctrl_c_ends_long_call() -> None:
     )
 
 
-# ---- 9. fork ---------------------------------------------------------------------------------------------------------------------------
+# ---- 9. fork -------------------------------------------------------------------------------------
 
 FORKED = """
 import os, sys, threading, time
@@ -500,7 +501,7 @@ def test_fork_with_live_plugins(fuel: int | None) -> None:
     assert done.stdout == "[0, 0, 0]\n"
 
 
-# ---- 10. fuel --------------------------------------------------------------------------------------------------------------------------
+# ---- 10. fuel ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -20,7 +20,8 @@ HTTP = str(EXAMPLES / "http_get.wasm")
 WASI = str(EXAMPLES / "wasi_files.wasm")
 HOST = str(EXAMPLES / "host_functions.wasm")
 
-# Its text has colours, markup, a line that looks like one of ours, and a character that reverses what follows.
+# Its text has colours, markup, a line that looks like one of ours, and a character that reverses
+# what follows.
 EVIL_TEXT = b"\x1b[31mred\x1b[0m [bold]x[/bold]\nerror: forged\n\xe2\x80\xaegpj.exe \xc2\x9bm"
 EVIL = f"""
 (module

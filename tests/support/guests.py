@@ -1,8 +1,9 @@
 """Guests for tests as WAT: a module around a few functions, with the imports that they use.
 
-In the text, `<<some text>>` stands for a new block of Extism memory with that content (an i64 handle), `$name` of anything in `ENV`
-imports it, and four functions are there when they are used: `$put` (a block of bytes of the guest's memory), `$give` (makes a block the
-output), `$answer` (makes an i64 the output, little endian) and `$echo` (makes the input the output).
+In the text, `<<some text>>` stands for a new block of Extism memory with that content (an i64
+handle), and using `$name` of anything in `ENV` imports it. Four functions are defined if they are
+used: `$put` (makes a block of bytes of the guest's memory), `$give` (makes a block the output),
+`$answer` (makes an i64 the output, little endian) and `$echo` (makes the input the output).
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def calls(number: int, values: int, functions: int = 1) -> bytes:
     return module([body] * functions + [b"\0"], types=types, of=[0] * functions + [1])
 
 
-# ---- as heavy as what is light can be -----------------------------------------------------------------------------------------------
+# ---- as heavy as what is light can be ------------------------------------------------------------
 
 
 def _one(type: int, code: bytes) -> Callable[[int], bytes]:

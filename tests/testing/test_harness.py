@@ -16,7 +16,7 @@ from tests.support.guests import LOOP, MEMORY, export, guest, number
 from tests.support.harness_guests import ASKS, LOGS, REMEMBERS
 from tests.support.paths import EXAMPLES
 
-# ---- vars of a plugin, from outside ------------------------------------------------------------------------------------------------------
+# ---- vars of a plugin, from outside --------------------------------------------------------------
 
 
 def test_initial_and_final_vars() -> None:
@@ -79,7 +79,7 @@ def test_vars_are_validated(vars: Any) -> None:
         plugwasm.Plugin(REMEMBERS, vars=vars)
 
 
-# ---- what happened -----------------------------------------------------------------------------------------------------------------------
+# ---- what happened -------------------------------------------------------------------------------
 
 
 def test_harness_keeps_calls() -> None:
@@ -203,7 +203,7 @@ def test_transcript_is_shortened() -> None:
     ]
 
 
-# ---- limits ------------------------------------------------------------------------------------------------------------------------------
+# ---- limits --------------------------------------------------------------------------------------
 
 
 def test_bounds_of_block_of_calls() -> None:
@@ -290,7 +290,7 @@ def test_limits_hold() -> None:
         harness.plugin().call("spin")
 
 
-# ---- time and chance -----------------------------------------------------------------------------------------------------------------------
+# ---- time and chance -----------------------------------------------------------------------------
 
 
 def wasi_guest() -> str:

@@ -304,7 +304,8 @@ def test_example_of_author_tests(project: Project) -> None:
     ):
         (project.root / "examples").mkdir(exist_ok=True)
         (project.root / "examples" / name).write_bytes((EXAMPLES / name).read_bytes())
-    # In a process of its own, since what other tests in this one have left behind would be warned of here.
+    # In a process of its own, since what other tests in this one have left behind would be warned
+    # of here.
     result = project.pytester.runpytest_subprocess(
         "-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "-W", "error"
     )

@@ -63,7 +63,7 @@ def call(guest: Guest, name: str, *args: Any) -> str:
     return name_of(guest.call(name, *flat))
 
 
-# ---- what kind of descriptor -------------------------------------------------------------------------------------------------------------
+# ---- what kind of descriptor ---------------------------------------------------------------------
 
 KINDS = ("none", "stdin", "stdout", "preopen", "directory", "file", "reading", "writing")
 
@@ -204,7 +204,7 @@ def test_descriptor_functions_in_table() -> None:
     assert list(table(EXPECTED_BY_KIND)) == list(BY_KIND)
 
 
-# ---- where a path leads ------------------------------------------------------------------------------------------------------------------
+# ---- where a path leads --------------------------------------------------------------------------
 
 PATHS = {
     "empty": "",
@@ -340,7 +340,7 @@ def test_path_operations_in_table() -> None:
     assert set(SAME_RESULTS.values()) <= set(columns)
 
 
-# ---- arguments that make no sense --------------------------------------------------------------------------------------------------------
+# ---- arguments that make no sense ----------------------------------------------------------------
 
 FILE = 4
 NOWHERE = struct.pack("<II", OUT_OF_RANGE, 40)

@@ -454,7 +454,8 @@ def test_poll_without_result_memory() -> None:
     assert guest.slept == []
 
 
-# Pointers that lie. Each call is one that succeeds; each pointer of it (by position) in turn is made to point outside.
+# Pointers that lie. Each call is one that succeeds; each pointer of it (by position) in turn is
+# made to point outside.
 
 FILE = 4
 POINTERS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
