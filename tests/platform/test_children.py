@@ -103,7 +103,7 @@ def test_reused_pid_gets_no_signal(
     child = ChildProcess(process, leads=True)
     os.kill(process.pid, signal.SIGKILL)
     os.waitpid(process.pid, 0)  # as some other part of the application does
-    sent = request.getfixturevalue("signals")
+    sent = request.getfixturevalue("sent_signals")
     child.kill()
     child.kill()
     assert sent == []
@@ -116,7 +116,7 @@ def test_reaped_worker_gets_no_signal(request: pytest.FixtureRequest) -> None:
     assert plugin._worker is not None
     os.kill(plugin._worker.pid, signal.SIGKILL)
     os.waitpid(plugin._worker.pid, 0)
-    sent = request.getfixturevalue("signals")
+    sent = request.getfixturevalue("sent_signals")
     with pytest.raises(WorkerError, match="how is not known"):
         plugin.call("ok")
     plugin.close()
