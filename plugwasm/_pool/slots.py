@@ -323,7 +323,9 @@ class Slots:
             elif slot.was_lent:
                 plugin._end_lease()  # once more: a borrower may have kept and changed it
             if slot.has_max_age and plugin is not None:
-                slot.recycled += plugin._recycle()  # it may have grown old in the slot
+                recycling = plugin._recycling
+                if recycling is not None and monotonic() >= recycling.expires:
+                    slot.recycled += plugin._recycle()  # it has grown old here
         if plugin is None:
             plugin = self._make()
             plugin._begin_lease()
@@ -343,6 +345,8 @@ class Slots:
         if not slot.was_lent:  # `_restore` has not ended its leases so far
             slot.was_lent = True
             plugin._end_lease()
+        if plugin._recycling is not None:
+            plugin._recycling.look_soon()  # after any number of calls
         return plugin
 
     # ---- errors ----------------------------------------------------------------------------------

@@ -253,7 +253,7 @@ class Recycling:
         return not self._recycle._is_default or (calls >= DEFAULT_CALLS and grown > 0)
 
     def look_soon(self) -> None:
-        """Have the instance looked at after the call under way, which has failed."""
+        """Have the memory looked at after this call, which failed, or at the end of this lease."""
         if self.wants_memory:
             self._interval -= self.countdown - 1
             self.countdown = 1
