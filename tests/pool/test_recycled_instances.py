@@ -24,7 +24,7 @@ from plugwasm import (
     TrapError,
 )
 from plugwasm._runtime.recycling import DEFAULT_CALLS, default_for
-from tests.support.event_loops import both, in_loop
+from tests.support.event_loops import both, run_in_loop
 from tests.support.paths import ROOT
 from tests.support.recycling import COUNTS, PAGE, count, counts
 
@@ -145,7 +145,7 @@ def test_async_calls_are_counted(backend: str) -> None:
         async with PluginPool(COUNTS, size=1, recycle=Recycle(calls=2)) as pool:
             return [await pool.call_async("count") for _ in range(5)]
 
-    assert [out[0] for out in in_loop(backend, main)] == [1, 2, 1, 2, 1]
+    assert [out[0] for out in run_in_loop(backend, main)] == [1, 2, 1, 2, 1]
 
 
 @pytest.mark.parametrize("isolated", [False, True])
