@@ -227,7 +227,9 @@ def test_finds_batch_read_failure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_unchecked_error_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field of an error that is taken as a worker sends it is found."""
-    monkeypatch.setattr("plugwasm._isolation.plugin._fields", lambda kind, said: dict(said))
+    monkeypatch.setattr(
+        "plugwasm._isolation.worker_errors.error_fields", lambda kind, said: dict(said)
+    )
     assert isinstance(first_finding("workers", 200).error, AssertionError)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from _thread import get_ident
 
-from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
+from .._isolation.compiled_plugin import RemoteCompiledPlugin
+from .._isolation.plugin import IsolatedPlugin
 from .._pool.claim import Claim
 from .._pool.lease import Lease
 from .._pool.slots import Slots
