@@ -109,7 +109,7 @@ def test_finds_manifest_exception(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_secret_in_manifest_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A manifest error that shows a secret is found."""
-    monkeypatch.setattr("plugwasm._manifest.model.json_type", lambda value: "a value")
+    monkeypatch.setattr("plugwasm._manifest.plain.json_type", lambda value: "a value")
     monkeypatch.setattr(
         "plugwasm._manifest.model.Manifest.__repr__", lambda self: f"Manifest(config={self.config})"
     )

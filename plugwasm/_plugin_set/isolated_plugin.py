@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .._host.event_loop import ThreadCall
+    from .._host.thread_call import ThreadCall
     from .._runtime.compiled_plugin import CompiledPlugin
     from .._runtime.plugin import Plugin
     from .loaded_plugin import InstancePolicy
