@@ -18,8 +18,10 @@ TOOLS = {
     "zig": ([sys.executable, "-m", "ziglang", "version"], "pip install 'plugwasm[build]'"),
     "cargo": (
         ["cargo", "--version"],
-        "install Rust with rustup, https://rustup.rs, and "
-        "`rustup target add wasm32-unknown-unknown`",
+        (
+            "install Rust with rustup, https://rustup.rs, "
+            "and `rustup target add wasm32-unknown-unknown`"
+        ),
     ),
     "go": (["go", "version"], "install Go 1.24 or later, https://go.dev/dl/"),
     "npm": (["npm", "--version"], "install Node.js 20 or later, https://nodejs.org"),
