@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import partial
 
 from ._host.env import NAMESPACE
-from ._host.event_loop import context_factory
+from ._host.thread_call import context_factory
 from ._http.url import Target
 from ._runtime.linker import WASI
 from ._runtime.observers import Observer

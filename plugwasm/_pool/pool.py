@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
     from typing import Any, Never, TypeVar
 
-    from .._host.event_loop import ThreadCall
     from .._host.functions import Function
+    from .._host.thread_call import ThreadCall
     from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
