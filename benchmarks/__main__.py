@@ -35,10 +35,10 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    real = _built()
+    real = built()
     start = perf_counter()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
-        _own_caches(Path(folder))
+        use_own_caches(Path(folder))
         effort = 0.05 if options.quick else 1.0
         blocks = _selected(
             [*processes.blocks(Path(folder), effort, real), *cases.blocks(effort, real)],
@@ -75,7 +75,7 @@ def main() -> int:
     return 0
 
 
-def _built() -> list[Real]:
+def built() -> list[Real]:
     """Return the plugins of `built` that this machine can build; say which it cannot."""
     found = []
     for plugin in REAL:
@@ -107,10 +107,15 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _about() -> dict[str, str]:
-    about = {"plugwasm": __version__} | {
+def describe_versions() -> dict[str, str]:
+    """Return the versions of both sides."""
+    return {"plugwasm": __version__} | {
         name: version(name) for name in ("wasmtime", "extism", "extism-sys")
     }
+
+
+def _about() -> dict[str, str]:
+    about = describe_versions()
     about |= {
         "Python": platform.python_version(),
         platform.system(): platform.machine(),
@@ -121,7 +126,7 @@ def _about() -> dict[str, str]:
     )
 
 
-def _own_caches(folder: Path) -> None:
+def use_own_caches(folder: Path) -> None:
     """Give both sides an empty cache for this run, with default settings, and Python one for
     bytecode."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -167,7 +167,8 @@ def make_sampler(
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
+    """Turn the garbage collector off within the block."""
     gc.collect()
     gc.freeze()  # existing objects are not examined again: collecting between rounds takes no time
     gc.disable()
@@ -182,7 +183,7 @@ def measure(block: Block, effort: float = 1.0) -> list[Result]:
     """Measure the rows of a block. `effort` scales its budget."""
     samplers = [(row, [row.prepare(side) for side in SIDES]) for row in block.rows]
     taken: dict[str, tuple[list[float], list[float]]] = {row.title: ([], []) for row in block.rows}
-    with _no_collection():
+    with no_collection():
         for _, sides in samplers:  # warm-up
             for sample in sides:
                 sample()
