@@ -65,7 +65,8 @@ def growth(sdk: Any, wasm: bytes, marks: list[int], different: bool) -> list[dic
     """Make live instances up to each mark.
 
     Returns for each mark the seconds of making and calling one, the median of those since half of
-    the mark; the seconds of a further call, of all in turns; and the memory of one in bytes.
+    the mark; the seconds of a further call, of all in turns; and the memory of one in bytes. It
+    ends before a mark for which the system has no memory or no mappings.
     """
     import gc
     from statistics import median
@@ -85,8 +86,12 @@ def growth(sdk: Any, wasm: bytes, marks: list[int], different: bool) -> list[dic
     for mark in marks:
         for number in range(len(times), mark):
             start = perf_counter()
-            plugin = make(number + 1)
-            plugin.call("echo", DATA)
+            try:
+                plugin = make(number + 1)
+                plugin.call("echo", DATA)
+            except Exception as error:
+                print(f"{sdk.__name__}: number {number + 1:,}: {error}", file=sys.stderr)
+                return found
             times.append(perf_counter() - start)
             live.append(plugin)
         gc.collect()

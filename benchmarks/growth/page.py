@@ -131,13 +131,15 @@ def _live(live: Figures, what: str) -> str:
     if not live:
         return "(This system does not tell the memory of a process: nothing was measured.)"
     head = [what, "start of the last", "extism", "a call", "extism", "memory of each", "extism"]
-    return _table(
+    refused = any(None in live[side]["start"] for side in SIDES)
+    note = "\n\nAn empty cell: the system had no memory or no mappings for so many."
+    table = _table(
         head,
         [
             [
                 f"{mark:,}",
                 *(
-                    show(live[side][field][at])
+                    "" if (value := live[side][field][at]) is None else show(value)
                     for field, show in (("start", _time), ("call", _time), ("bytes", _size))
                     for side in SIDES
                 ),
@@ -145,6 +147,7 @@ def _live(live: Figures, what: str) -> str:
             for at, mark in enumerate(live["marks"])
         ],
     )
+    return table + note * refused
 
 
 def _threads(threads: Figures) -> str:

@@ -31,7 +31,7 @@ COLOURS = 5
 
 @dataclass(frozen=True)
 class Series:
-    """A line: y for each x of the panel.
+    """A line: y for each x of the panel, or None.
 
     Attributes:
         colour: The number of its colour and mark.
@@ -39,7 +39,7 @@ class Series:
     """
 
     name: str
-    ys: Sequence[float]
+    ys: Sequence[float | None]
     colour: int = 0
     dashed: bool = False
 
@@ -117,7 +117,9 @@ def bars(
 
 def _panel(panel: Panel, x0: float, y0: float, width: float, height: float) -> str:
     left, right, top, bottom = x0 + 58, x0 + width - 12, y0 + 30, y0 + height - 40
-    low, high, ticks = _scale([y for one in panel.series for y in one.ys], panel.linear_y)
+    low, high, ticks = _scale(
+        [y for one in panel.series for y in one.ys if y is not None], panel.linear_y
+    )
     first, last = log10(panel.xs[0]), log10(panel.xs[-1])
 
     def at_x(value: float) -> float:
@@ -137,7 +139,9 @@ def _panel(panel: Panel, x0: float, y0: float, width: float, height: float) -> s
     parts += [_text(at_x(x), bottom + 18, panel.format_x(x), "middle", "soft") for x in panel.xs]
     parts.append(_text((left + right) / 2, bottom + 36, panel.x_label, "middle", "soft"))
     for one in panel.series:
-        points = [(at_x(x), at_y(y)) for x, y in zip(panel.xs, one.ys, strict=True)]
+        points = [
+            (at_x(x), at_y(y)) for x, y in zip(panel.xs, one.ys, strict=True) if y is not None
+        ]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         dashes = ' stroke-dasharray="6 4"' if one.dashed else ""
         parts.append(f'<polyline class="s{one.colour}" points="{path}"{dashes}/>')
