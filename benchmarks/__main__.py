@@ -19,7 +19,7 @@ from time import perf_counter
 from plugwasm import __version__
 
 from . import cases, processes
-from .against import RevisionError, Revisions
+from .against import RevisionError, Revisions, find_commit
 from .built import REAL, NotBuiltError, Real
 from .measure import OURS, PEER, Block, WrongResultError, measure
 from .table import Section, render, summary
@@ -38,6 +38,12 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    try:
+        if options.against:
+            find_commit(options.against)
+    except RevisionError as error:
+        print(error, file=sys.stderr)
+        return 2
     real = built()
     start = perf_counter()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
@@ -54,7 +60,7 @@ def main() -> int:
         sides, run = (OURS, PEER), measure
         try:
             if options.against:
-                revisions = Revisions(Path(folder), options.against)
+                revisions = Revisions(Path(folder), options.against, real)
                 sides, run = revisions.names, revisions.measure
             for block in blocks:
                 print(f"measuring: {block.title} …", file=sys.stderr, flush=True)

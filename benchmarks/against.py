@@ -24,13 +24,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .built import kept_in
+from .built import REAL, kept_in
 from .measure import OURS, Block, Figure, Result, Row, Sample, measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
+
+    from .built import Real
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = 3
@@ -41,12 +43,26 @@ class RevisionError(Exception):
     """The other revision cannot be had, or cannot be measured."""
 
 
+def find_commit(revision: str) -> str:
+    """Return the short name of the commit.
+
+    Raises:
+        RevisionError: There is none.
+    """
+    wanted = f"{revision}^{{commit}}"
+    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", wanted)
+    if not found:
+        raise RevisionError(f"git knows no revision {revision!r}")
+    return found.decode().strip()[:10]
+
+
 class Revisions:
     """The folders of both sides.
 
     Args:
         folder: Where they are made.
         revision: What git calls the other one: a branch, a tag, a commit.
+        real: The plugins of `built` that are measured as well.
 
     Attributes:
         names: What the sides are called in tables; this one first.
@@ -55,13 +71,8 @@ class Revisions:
         RevisionError: git does not know the revision, or it has no package.
     """
 
-    def __init__(self, folder: Path, revision: str) -> None:
-        commit = _git(
-            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
-        )
-        short = commit.decode().strip()[:10]
-        if not short:
-            raise RevisionError(f"git knows no revision {revision!r}")
+    def __init__(self, folder: Path, revision: str, real: Sequence[Real] = ()) -> None:
+        short = find_commit(revision)
         self.names = (
             "working tree",
             short if short.startswith(revision) else f"{revision} {short}",
@@ -69,6 +80,7 @@ class Revisions:
         packed = _git("archive", "--format=tar", short, "plugwasm")
         if not packed:
             raise RevisionError(f"the revision {revision!r} has no folder plugwasm")
+        self._real = ",".join(plugin.name for plugin in real)
         self.folders = {name: folder / f"side-{at}" for at, name in enumerate(self.names)}
         this, other = self.folders.values()
         for side in (this, other):
@@ -96,7 +108,7 @@ class Revisions:
         for pair in range(pairs):
             with ExitStack() as stack:
                 sides = {
-                    name: stack.enter_context(_Side(name, folder, effort, seed=pair))
+                    name: stack.enter_context(_Side(name, folder, effort, self._real, seed=pair))
                     for name, folder in self.folders.items()
                 }
                 rows = [
@@ -142,7 +154,7 @@ def _ready(samples: dict[str, Sample], side: str) -> Sample:
 class _Side:
     """A process that measures for one side. It answers each line of its input with one."""
 
-    def __init__(self, name: str, folder: Path, effort: float, seed: int) -> None:
+    def __init__(self, name: str, folder: Path, effort: float, real: str, seed: int) -> None:
         self._name = name
         self._folder = folder
         environment = os.environ | {
@@ -152,7 +164,7 @@ class _Side:
             "PLUGWASM_BENCHMARKS": str(kept_in()),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "benchmarks.against", str(folder), str(effort)],
+            [sys.executable, "-P", "-m", "benchmarks.against", str(folder), str(effort), real],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -160,9 +172,13 @@ class _Side:
         )
 
     def __enter__(self) -> Self:
-        where = Path(self._ask("where"))
-        if where != self._folder / "plugwasm":
-            raise RevisionError(f"{self._name}: plugwasm was imported from {where}")
+        try:
+            where = Path(self._ask("where"))
+            if where != self._folder / "plugwasm":
+                raise RevisionError(f"{self._name}: plugwasm was imported from {where}")
+        except BaseException:
+            self._end(at_once=True)
+            raise
         return self
 
     def __exit__(
@@ -171,12 +187,18 @@ class _Side:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            self._process.kill()
+        self._end(at_once=kind is not None)
+
+    def _end(self, *, at_once: bool) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
         assert self._process.stdout is not None
+        if at_once:
+            self._process.kill()
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        self._process.wait()
         self._process.stdout.close()
 
     def prepare(self, block: str, row: str) -> Sample:
@@ -207,7 +229,7 @@ def _git(*arguments: str) -> bytes:
     return done.stdout if done.returncode == 0 else b""
 
 
-def serve(folder: Path, effort: float) -> None:
+def serve(folder: Path, effort: float, real: Sequence[str]) -> None:
     """Answer the questions of `_Side`: prepare a row, take a sample."""
     import gc
 
@@ -223,7 +245,7 @@ def serve(folder: Path, effort: float) -> None:
             return os.path.dirname(plugwasm.__file__)
         if kind == "prepare":
             if not rows:
-                rows.update(_rows(folder, effort))
+                rows.update(_rows(folder, effort, real))
             gc.enable()
             samples.append(rows[rest[0], rest[1]].prepare(OURS))
             gc.collect()
@@ -243,14 +265,13 @@ def serve(folder: Path, effort: float) -> None:
         print(json.dumps(reply), file=answers, flush=True)
 
 
-def _rows(folder: Path, effort: float) -> dict[tuple[str, str], Row]:
+def _rows(folder: Path, effort: float, names: Sequence[str]) -> dict[tuple[str, str], Row]:
     from . import cases, processes
-    from .__main__ import built
 
-    real = built()
+    real = [plugin for plugin in REAL if plugin.name in names]
     blocks = [*processes.blocks(folder, effort, real), *cases.blocks(effort, real)]
     return {(block.title, row.title): row for block in blocks for row in block.rows}
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), float(sys.argv[2]))
+    serve(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3].split(","))
