@@ -15,14 +15,18 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from plugwasm import __version__
 
 from . import cases, processes
 from .against import RevisionError, Revisions, find_commit
 from .built import REAL, NotBuiltError, Real
-from .measure import OURS, PEER, Block, WrongResultError, measure
+from .measure import OURS, PEER, Block, Result, WrongResultError, measure
 from .table import Section, render, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PACKAGES = ("wasmtime", "extism", "extism-sys")
 
@@ -57,7 +61,8 @@ def main() -> int:
             print(f"no row's title contains {options.only!r}", file=sys.stderr)
             return 2
         sections: list[Section] = []
-        sides, run = (OURS, PEER), measure
+        sides = (OURS, PEER)
+        run: Callable[[Block, float], list[Result]] = measure
         try:
             if options.against:
                 revisions = Revisions(Path(folder), options.against, real)

@@ -118,7 +118,7 @@ class Revisions:
                 ]
                 if rows:
                     asked = replace(block, rows=rows)
-                    parts.append(measure(asked, effort, sides=tuple(sides)))
+                    parts.append(measure(asked, effort, self.names))
         return _merged(parts)
 
 

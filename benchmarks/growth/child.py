@@ -82,7 +82,8 @@ def growth(sdk: Any, wasm: bytes, marks: list[int], different: bool) -> list[dic
     live[0].call("echo", DATA)
     gc.collect()
     gc.disable()
-    before, found, times = resident(), [], list[float]()
+    before = resident()
+    found, times = list[dict[str, float]](), list[float]()
     for mark in marks:
         for number in range(len(times), mark):
             start = perf_counter()

@@ -1,4 +1,9 @@
-"""What the page shows, measured: everything as a median of samples that were taken in turns."""
+"""What the page shows, measured: samples of everything, taken in turns.
+
+A figure is the quartile of its samples that is better: a quarter of them was as fast, or faster.
+What disturbs a sample, such as other processes, only makes it slower, and may disturb half of them;
+the parts of a call, which are differences, would then mean nothing with medians.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,6 @@ import sys
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +25,7 @@ from ..plugins import example, variant
 from . import guests, raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..built import Real
 
@@ -108,7 +112,7 @@ class Run:
             reached = min(map(len, taken[side]))
             found[side] = {
                 what: [
-                    median(sample[at][what] for sample in taken[side]) if at < reached else None
+                    quartile([sample[at][what] for sample in taken[side]]) if at < reached else None
                     for at in range(len(marks))
                 ]
                 for what in ("start", "call", "bytes")
@@ -135,7 +139,7 @@ class Run:
                 for label, (side, python) in pythons.items()
                 for count in THREADS
             }  # fmt: skip
-            found[work] = self._by_side(samples, THREADS, 12, least=3, most=9)
+            found[work] = self._by_side(samples, THREADS, 12, rates=True, least=3, most=9)
         return found
 
     def pool(self) -> Figures:
@@ -152,7 +156,7 @@ class Run:
                 for plugins in sizes
                 for callers in CALLERS
             }  # fmt: skip
-            found[work] = self._by_side(samples, CALLERS, 15, least=3, most=9)
+            found[work] = self._by_side(samples, CALLERS, 15, rates=True, least=3, most=9)
         return found
 
     # ---- where the time goes ---------------------------------------------------------------------
@@ -164,7 +168,7 @@ class Run:
         nothing = Plugin(guests.empty(), functions=[])
         echo = Plugin(example("echo"), functions=[])
         ten, thousand = bytes_of(10), bytes_of(1000)
-        return self._medians(
+        return self._quartiles(
             {
                 "ctypes": make_sampler(raw.c_function(), 0),
                 "engine": make_sampler(raw.compiled_function(), None),
@@ -198,7 +202,7 @@ class Run:
             with Plugin(compiled) as plugin:
                 return plugin.call("echo", data)
 
-        return self._medians(
+        return self._quartiles(
             {
                 "`plugin.call`": sampler(plain),
                 "`returns=str`": sampler(plain, returns=str),
@@ -241,7 +245,7 @@ class Run:
                 guests.repeating(name), config={guests.KEY: "0" * 16}, functions=functions
             )
             samples[name] = make_sampler(partial(plugin.call, "run", b""), b"", parts=guests.LOOPS)
-        return self._medians(samples, 8)
+        return self._quartiles(samples, 8)
 
     def start(self) -> Figures:
         """Seconds of the stages of a process, from its start to its first output."""
@@ -272,7 +276,7 @@ class Run:
         for sample in samples.values():
             sample()
         taken = self._in_turns(samples, 8, least=5)
-        return {side: _medians_of(taken[side]) for side in SIDES}
+        return {side: _quartiles_of(taken[side]) for side in SIDES}
 
     def load(self) -> Figures:
         """Seconds of the stages of a load, by plugin and by what was there before."""
@@ -292,25 +296,30 @@ class Run:
         found: Figures = {}
         for name, (function, text, wasi, wasm) in known.items():
             file = self._file(name, wasm)
-            taken: dict[Hashable, list[list[float]]] = {}
-            for how, variables, task in (
-                ("disk", {}, "new"),
-                ("process", {}, "loaded"),
-                ("nothing", NO_CACHE, "new"),
-            ):
-                samples: dict[Hashable, Callable[[], list[float]]] = {
-                    (side, how): self._child(
-                        variables, side, "stages", file, function, text, wasi, task, another
-                    )
+
+            def samples(
+                task: str,
+                variables: dict[str, str],
+                arguments: tuple[str, ...] = (file, function, text, wasi),
+            ) -> dict[str, Callable[[], list[float]]]:
+                return {
+                    side: self._child(variables, side, "stages", *arguments, task, another)
                     for side in SIDES
                 }
-                if how == "disk":  # fills the caches
-                    for sample in samples.values():
-                        sample()
-                taken |= self._in_turns(samples, 8, least=2 if how == "nothing" else 3, most=15)
+
+            # The first loads fill the caches. Large modules take so long that they must do.
+            start = perf_counter()
+            nothing = {side: [sample()] for side, sample in samples("new", {}).items()}
+            if perf_counter() - start < 4:
+                more = self._in_turns(samples("new", NO_CACHE), 8, most=15)
+                nothing = {side: first + more[side] for side, first in nothing.items()}
+            taken = {
+                "nothing": nothing,
+                "process": self._in_turns(samples("loaded", {}), 8, most=15),
+                "disk": self._in_turns(samples("new", {}), 8, most=15),
+            }
             found[name] = {"bytes": len(wasm)} | {
-                how: {side: _medians_of(taken[side, how]) for side in SIDES}
-                for how in ("nothing", "disk", "process")
+                how: {side: _quartiles_of(taken[how][side]) for side in SIDES} for how in taken
             }
         return found
 
@@ -350,12 +359,12 @@ class Run:
                     stages.append(
                         [made - start, max(0.0, first - again), min(first, again), closed - called]
                     )
-                return _medians_of(stages)
+                return _quartiles_of(stages)
 
             return sample
 
         taken = self._in_turns({name: sampler(*how) for name, how in known.items()}, 8, least=5)
-        return {name: _medians_of(samples) for name, samples in taken.items()}
+        return {name: _quartiles_of(samples) for name, samples in taken.items()}
 
     # ---- samples ---------------------------------------------------------------------------------
 
@@ -381,21 +390,23 @@ class Run:
                 done += 1
         return taken
 
-    def _medians(self, samples: Mapping[Any, Sample], budget: float) -> Figures:
+    def _quartiles(self, samples: Mapping[Any, Sample], budget: float) -> Figures:
         for sample in samples.values():  # warm-up
             sample()
-        return {name: median(found) for name, found in self._in_turns(samples, budget).items()}
+        return {name: quartile(found) for name, found in self._in_turns(samples, budget).items()}
 
     def _by_side(
         self,
         samples: Mapping[tuple[str, int], Callable[[], float]],
         marks: Sequence[int],
         budget: float,
+        *,
+        rates: bool = False,
         **how: int,
     ) -> Figures:
         taken = self._in_turns(samples, budget, **how)
         return {
-            side: [median(taken[side, mark]) for mark in marks]
+            side: [quartile(taken[side, mark], highest=rates) for mark in marks]
             for side in dict.fromkeys(side for side, _ in samples)
         }
 
@@ -426,8 +437,13 @@ class Run:
         return str(path)
 
 
-def _medians_of(samples: Sequence[Sequence[float]]) -> list[float]:
-    return [median(column) for column in zip(*samples, strict=True)]
+def quartile(samples: Sequence[float], *, highest: bool = False) -> float:
+    """Return the lowest value that a quarter of the samples reaches, or the highest."""
+    return sorted(samples, reverse=highest)[(len(samples) - 1) // 4]
+
+
+def _quartiles_of(samples: Sequence[Sequence[float]]) -> list[float]:
+    return [quartile(column) for column in zip(*samples, strict=True)]
 
 
 def find_free_threaded() -> str | None:

@@ -22,7 +22,7 @@ GENERATED = (
 )
 
 SIDES = ("plugwasm", "extism")
-WORK = {"short": "short", "long": "long"}
+WORK = ("short", "long")
 
 Figures = dict[str, Any]
 
@@ -116,7 +116,7 @@ def _summary(figures: Figures) -> str:
 def _sizes(sizes: Figures) -> str:
     head = ["input"]
     for kind in ("echo", "count_vowels"):
-        head += [f"`{kind}`", "extism", "by a byte"]
+        head += [f"`{kind}`", "extism", "÷ bytes"]
     rows = []
     for at, size in enumerate(sizes["bytes"]):
         row = [_bytes(size)]
@@ -152,7 +152,7 @@ def _live(live: Figures, what: str) -> str:
 
 def _threads(threads: Figures) -> str:
     sides = [*SIDES, *(["free-threaded"] if threads["free-threaded"] else [])]
-    head = ["threads", *(f"{WORK[work]}, {side}" for work in WORK for side in sides)]
+    head = ["threads", *(f"{work}, {side}" for work in WORK for side in sides)]
     return _table(
         head,
         [
@@ -169,7 +169,7 @@ def _free_threaded(threads: Figures) -> str:
 
 
 def _pool(pool: Figures) -> str:
-    head = ["callers", *(f"{WORK[work]}, size {size}" for work in WORK for size in pool["sizes"])]
+    head = ["callers", *(f"{work}, size {size}" for work in WORK for size in pool["sizes"])]
     return _table(
         head,
         [
@@ -202,7 +202,7 @@ def _call(call: Figures) -> str:
 def _options(options: Figures) -> str:
     plain = next(iter(options.values()))
     return _table(
-        ["", "time", "by a plain call"],
+        ["", "time", "÷ plain call"],
         [[name, _time(value), f"{value / plain:.2f}×"] for name, value in options.items()],
     )
 
@@ -223,18 +223,18 @@ def _start(start: Figures) -> str:
     )
 
 
-_STATES = {"nothing": "nothing", "disk": "disk", "process": "process"}
+_STATES = ("nothing", "disk", "process")
 
 
 def _load(load: Figures) -> str:
     rows = []
     for name, found in load.items():
-        for how, title in _STATES.items():
+        for how in _STATES:
             (compiled, first, _), peer = found[how]["plugwasm"], found[how]["extism"]
             rows.append(
                 [
                     f"{name}, {_bytes(found['bytes'])}",
-                    title,
+                    how,
                     _time(compiled),
                     _time(first),
                     _time(compiled + first),
@@ -308,14 +308,14 @@ def _plot_live(live: Figures, label: str, one: str) -> str:
 
 def _plot_rates(rates: Figures, field: str, label: str) -> str:
     panels = []
-    for work, title in WORK.items():
+    for work in WORK:
         lines = rates[work]
         names = {
             name: name if name in (*SIDES, "free-threaded") else f"size {name}" for name in lines
         }
         panels.append(
             Panel(
-                f"{title} calls per second",
+                f"{work} calls per second",
                 rates[field],
                 [
                     Series(names[name], ys, at, dashed=name == "extism")

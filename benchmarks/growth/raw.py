@@ -54,7 +54,7 @@ def host_function(rounds: int) -> Callable[[], object]:
     make = ctypes.CFUNCTYPE(None, _POINTER, _POINTER, type_, _POINTER, _POINTER, _POINTER)(
         ("wasmtime_func_new_unchecked", _ffi.dll)
     )
-    signature = module.imports[0].type.ptr()  # type: ignore[union-attr]
+    signature = module.imports[0].type.ptr()
     raw = _ffi.wasmtime_func_t()
     make(
         ctypes.cast(store._context(), _POINTER),
