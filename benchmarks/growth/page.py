@@ -390,7 +390,7 @@ def _size(value: float) -> str:
 
 
 def _count(value: float) -> str:
-    return f"{value:,.0f}"
+    return f"{value / 1000:g} k" if value >= 10_000 else f"{value:,.0f}"
 
 
 def _rate(value: float) -> str:
