@@ -1,4 +1,4 @@
-"""`make bench` compares two revisions: each side imports its own package, and rows say what they measured."""
+"""`make bench` compares two revisions, each in a process that imports its own package."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_the_text_has_no_figures() -> None:
-    """The text of the page has no times, ratios or percentages of its own: they would get out of date."""
+    """The text of the page has no times or ratios of its own: they would get out of date."""
     text = page.TEMPLATE.read_text("utf-8")
     assert not re.findall(r"\d\s*(?:ns|µs|ms|s|×|%)(?!\w)|\d times|\d\s*MB", text)
 
@@ -63,7 +63,7 @@ def test_another_figure_changes_the_page() -> None:
 
 
 def test_cells_that_were_not_reached() -> None:
-    """If a system refuses the last instances, the cells are empty, the line is shorter, and a note says why."""
+    """If the system refuses the last instances, their cells are empty, and a note says why."""
     other = json.loads(json.dumps(FIGURES))
     for field in ("start", "call", "bytes"):
         other["instances"]["extism"][field][-1] = None
@@ -94,7 +94,7 @@ def test_without_a_free_threaded_build() -> None:
 
 @pytest.mark.parametrize("name", sorted(PLOTS))
 def test_plots_are_drawings_of_their_size(name: str) -> None:
-    """Each plot is XML, has colours for both modes, says what it shows, and stays within its size."""
+    """Each plot is XML with colours for both modes and a title, and stays within its size."""
     root = ElementTree.fromstring(PLOTS[name])
     assert root.get("role") == "img"
     assert root.get("aria-label") == root.findtext(f"{SVG}title")
