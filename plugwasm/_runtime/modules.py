@@ -37,7 +37,14 @@ if TYPE_CHECKING:
 
     from .._manifest.limits import Limits
 
-__all__ = ["CompileBudget", "TooLargeForPool", "compile_module", "engine_for_modules", "get_engine"]
+__all__ = [
+    "CompileBudget",
+    "TooLargeForPool",
+    "compile_module",
+    "drop_unused",
+    "engine_for_modules",
+    "get_engine",
+]
 
 TRANSFORMATION = "none"
 """The name of the transformation of modules before they are compiled; part of a cache's keys."""
@@ -139,6 +146,12 @@ def _keep(size: int, module: Module) -> None:
         _kept.append((size, module))
         while len(_kept) > KEPT_MODULES or sum(size for size, _ in _kept) > KEPT_BYTES:
             del _kept[0]
+
+
+def drop_unused() -> None:
+    """Drop the modules that have no user, so that they are loaded from disk again."""
+    with _lock:
+        _kept.clear()
 
 
 def _after_fork_in_child() -> None:
