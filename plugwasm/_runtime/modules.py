@@ -21,6 +21,7 @@ from .._engine import (
     benefits_from_images,
     can_pool,
     library_version,
+    may_use_signals,
     truncate,
 )
 from .._host.deadline import ticker
@@ -51,7 +52,7 @@ KEPT_BYTES = 16 * 2**20
 SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
 
-_engines: dict[tuple[bool, int, bool, bool, bool, bool], Engine] = {}
+_engines: dict[tuple[bool, int, bool, bool, bool, bool, bool], Engine] = {}
 _settings: dict[Engine, str] = {}
 _seen: WeakValueDictionary[tuple[Engine, bytes], Module] = WeakValueDictionary()
 _kept: list[tuple[int, Module]] = []
@@ -85,19 +86,27 @@ def get_engine(
     images: bool = False,
     gc: bool = False,
     atomics: bool = False,
+    signals: bool | None = None,
 ) -> Engine:
-    """Return the engine of this process with these properties.
+    """Return the engine of this process with these properties; by default it relies on signals if
+    the process may.
 
     Where there can be no pool, and with fuel, GC or another stack, it has none.
     """
-    key = (fuel, stack_bytes, images, gc, atomics, pooled)
+    if signals is None:
+        signals = may_use_signals()
+    key = (fuel, stack_bytes, images, gc, atomics, signals, pooled)
     found = _engines.get(key)
     if found is None:
         with _lock:
             found = _engines.get(key)
             if found is None:
                 settings: dict[str, Any] = dict(
-                    zip(("fuel", "stack_bytes", "images", "gc", "atomics"), key, strict=False)
+                    zip(
+                        ("fuel", "stack_bytes", "images", "gc", "atomics", "signals"),
+                        key,
+                        strict=False,
+                    )
                 )
                 if pooled and (fuel or gc or stack_bytes != DEFAULT_STACK or not can_pool()):
                     found = get_engine(pooled=False, **settings)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -253,6 +254,7 @@ def forked(case: Callable[[], Any]) -> str:
     pid = os.fork()
     if not pid:
         faulthandler.disable()
+        time.sleep(0.003)  # after which the engine notices it
         try:
             os.write(writer, outcome(case).encode())
         except BaseException as error:
