@@ -53,6 +53,7 @@ _PUBLIC_NAMES = {
     "_runtime.interfaces": "export host_namespace",
     "_runtime.observers": "Measured",
     "_runtime.plugin": "Plugin",
+    "_runtime.recycling": "Recycle",
     "_version": "__version__",
     "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
     "errors": (
@@ -132,6 +133,7 @@ if TYPE_CHECKING:
     from ._runtime.interfaces import host_namespace as host_namespace
     from ._runtime.observers import Measured as Measured
     from ._runtime.plugin import Plugin as Plugin
+    from ._runtime.recycling import Recycle as Recycle
     from ._version import __version__ as __version__
     from ._wasi.options import Clock as Clock
     from ._wasi.options import CoarseClock as CoarseClock
@@ -204,12 +206,12 @@ def extism_version() -> str:
 def get_include() -> str:
     """Return the directory for a C compiler's `-I`.
 
-    Plugins then have `#include "pdk/extism.h"`, a plug-in development kit in one header.
+    Plugins then have `#include "plugwasm.h"`, a plug-in development kit in one header.
     """
     import os.path
 
     here = os.path.dirname(os.path.abspath(__file__))
     installed = os.path.join(here, "include")
-    return (
-        installed if os.path.isdir(installed) else os.path.join(os.path.dirname(here), "examples")
-    )
+    if os.path.isdir(installed):
+        return installed
+    return os.path.join(os.path.dirname(here), "pdk", "c", "include")

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
+    from .._runtime.recycling import Recycle
 
 
 __all__ = ["IsolatedPlugin"]
@@ -95,8 +96,8 @@ class IsolatedPlugin(_Base):
         plugin: As for `Plugin`. Of a `CompiledPlugin` the modules and the settings are used, not
             the compiled code.
         wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress, vars,
-            observe: As for `Plugin`. Observers see what the application serves: no WASI, and not
-            how much memory there was.
+            observe, recycle: As for `Plugin`. Observers see what the application serves: no WASI,
+            and not how much memory there was. A recycled instance is replaced in the same process.
         process: Limits of the process.
 
     Raises:
@@ -110,6 +111,7 @@ class IsolatedPlugin(_Base):
         "_call_count",
         "_confinement",
         "_exposed",
+        "_memory_bytes",
         "_needs_new_instance",
         "_process",
         "_running_call",
@@ -134,6 +136,7 @@ class IsolatedPlugin(_Base):
         process: ProcessLimits | None = None,
         vars: VarsByName | None = None,
         observe: Observe = None,
+        recycle: Recycle | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -148,7 +151,7 @@ class IsolatedPlugin(_Base):
             (wasi, functions, name, fuel_limit, http_response_headers, limits, egress),
         )
         AbstractPlugin.__init__(
-            self, RemoteCompiledPlugin.from_compiled(plugin), config, vars, observe
+            self, RemoteCompiledPlugin.from_compiled(plugin), config, vars, observe, recycle
         )
         if self._instrumentation is not None and self._instrumentation.needs_local_instance:
             raise TypeError(
@@ -156,6 +159,8 @@ class IsolatedPlugin(_Base):
                 "record a Plugin instead"
             )
         self._call_count = 0
+        self._memory_bytes: int | None = None
+        """The memory of the instance after the last call, if the worker was asked for it."""
         self._process = process
         self._needs_new_instance = False
         self._running_call = 0
@@ -236,13 +241,20 @@ class IsolatedPlugin(_Base):
             )
         finally:
             self._running_call = 0
-            if self._guest is not None:
-                self._guest.host_context = None
-                if self._instrumentation is not None:
-                    self._instrumentation.settle(self._guest)
-            self._idle = True
-            if self._is_contended:
-                self._release_contended()
+            try:
+                guest, recycling = self._guest, self._recycling
+                if guest is not None:
+                    guest.host_context = None
+                    if self._instrumentation is not None:
+                        self._instrumentation.settle(guest)
+                    if recycling is not None and recycling.counts_calls:
+                        recycling.countdown -= 1
+                        if recycling.countdown <= 0:
+                            self._look_at_instance(recycling)
+            finally:
+                self._idle = True
+                if self._is_contended:
+                    self._release_contended()
 
     def _run(
         self, function_name: str, data: memoryview, host_context: Any
@@ -258,7 +270,9 @@ class IsolatedPlugin(_Base):
         try:
             if self._closed:
                 raise self._closed_error(function_name)
-            worker.send(protocol.CallExport(number, function_name, data, fresh))
+            recycling = self._recycling
+            measure = recycling is not None and recycling.wants_memory and recycling.countdown <= 1
+            worker.send(protocol.CallExport(number, function_name, data, fresh, measure))
             message = self._serve_call(worker, guest)
             reason = self._find_error(message, guest, worker, function_name)
         except WorkerLost as lost:
@@ -275,6 +289,7 @@ class IsolatedPlugin(_Base):
                 self._instrumentation.call.fuel = message.fuel_used
             if not message.live:
                 self._guest = None
+            self._memory_bytes = message.memory_bytes
         try:
             if reason is not None:
                 raise reason from reason.__cause__
@@ -296,6 +311,8 @@ class IsolatedPlugin(_Base):
             )
             if self._instrumentation is not None:
                 self._instrumentation.attach(guest)
+            if self._recycling is not None:
+                self._begin_recycling(self._recycling)
         guest.cancelled = guest.awaits_blocks = False
         waited = self._queued_deadline is not None
         guest.deadline = self._new_deadline()
@@ -312,6 +329,10 @@ class IsolatedPlugin(_Base):
         self._call_count += 1
         self._running_call = worker.call = self._call_count
         return worker, guest
+
+    def _read_memory(self) -> int | None:
+        found, self._memory_bytes = self._memory_bytes, None
+        return found
 
     def _serve_call(self, worker: Worker, guest: RemoteGuest) -> protocol.Done | protocol.Failed:
         """Serve the guest's requests until the call has ended."""

@@ -40,8 +40,8 @@ class _ProcessSlots(Slots):
 
     def self_wait_error(self) -> PoolTimeoutError:
         return PoolTimeoutError(
-            f"the processes of plugin `{self.name}` ({self.size}) are all in use by the one who "
-            "waits for another, and so would wait for itself: allow more (`instances`)",
+            f"the processes of plugin `{self.name}` ({self.size}) are all in use by the caller, or "
+            "by calls that wait for it, so it would wait for itself: allow more (`instances`)",
             plugin=self.name,
         )
 
@@ -58,10 +58,11 @@ class IsolatedLoadedPlugin(LoadedPlugin):
         # None of these functions refers to `self`: a set that was not closed ends its
         # processes without the garbage collector.
         config, process, fresh = self._config, policy.process, policy.fresh
+        recycle = policy.recycle_for(compiled)
         retired = self._retired_flag = _RetiredFlag()
 
         def make() -> Plugin:
-            return IsolatedPlugin(compiled, config=config, process=process)
+            return IsolatedPlugin(compiled, config=config, process=process, recycle=recycle)
 
         def refresh(plugin: Plugin) -> bool:
             if fresh:

@@ -61,6 +61,7 @@ class PoolStats(NamedTuple):
         waiting: Callers in the queue.
         made: Plugins made so far.
         replaced: How many of these came back closed or still running, and were discarded.
+        recycled: Instances that were recycled (`Recycle`). Their plugins stay.
     """
 
     size: int
@@ -69,6 +70,7 @@ class PoolStats(NamedTuple):
     waiting: int
     made: int
     replaced: int
+    recycled: int = 0
 
 
 PoolStats.__module__ = "plugwasm"
@@ -120,7 +122,8 @@ class Slots:
         waiting = len(self._queue)
         made = sum(slot.made for slot in self._slots)
         replaced = sum(slot.replaced for slot in self._slots)
-        return PoolStats(self.size, idle, busy, waiting, made, replaced)
+        recycled = sum(slot.recycled for slot in self._slots)
+        return PoolStats(self.size, idle, busy, waiting, made, replaced, recycled)
 
     def plugins(self) -> list[Plugin]:
         """Return the plugins that were made and not discarded."""
@@ -287,6 +290,12 @@ class Slots:
         elif self._refresh is None or self._try_refresh(self._refresh, slot, plugin):
             if slot.was_lent:
                 plugin._end_lease()
+            recycling = plugin._recycling
+            if recycling is not None:
+                if recycling.counts_leases:
+                    recycling.countdown -= 1
+                if recycling.countdown <= 0:
+                    slot.recycled += plugin._recycle()
         else:
             slot.plugin = None
             plugin.close()
@@ -316,10 +325,15 @@ class Slots:
                 plugin._end_lease()  # once more: a borrower may have kept and changed it
             if plugin is not None and lost_to() is not None:
                 plugin._leave_signals()
+            if slot.has_max_age and plugin is not None:
+                recycling = plugin._recycling
+                if recycling is not None and monotonic() >= recycling.expires:
+                    slot.recycled += plugin._recycle()  # it has grown old here
         if plugin is None:
             plugin = self._make()
             plugin._begin_lease()
             slot.was_lent = self._is_shared
+            slot.has_max_age = plugin._recycling is not None and plugin._recycling.has_max_age
             slot.plugin = plugin
             slot.made += 1
         slot.is_dirty = True
@@ -334,6 +348,8 @@ class Slots:
         if not slot.was_lent:  # `_restore` has not ended its leases so far
             slot.was_lent = True
             plugin._end_lease()
+        if plugin._recycling is not None:
+            plugin._recycling.look_soon()  # after any number of calls
         return plugin
 
     # ---- errors ----------------------------------------------------------------------------------
@@ -346,7 +362,7 @@ class Slots:
         """Return the error for a caller that has waited for so many seconds."""
         return PoolTimeoutError(
             f"the {self.size} plugins of the pool of plugin `{self.name}` were all in use "
-            f"for {seconds:g} s (timeout): make it larger (`size`), or wait longer (`wait`)",
+            f"for {seconds:g} s (timeout): make the pool larger (`size`), or wait longer (`wait`)",
             plugin=self.name,
         )
 
@@ -354,8 +370,8 @@ class Slots:
         """Return the error for a caller that would wait for itself."""
         return PoolTimeoutError(
             f"the {self.size} plugins of the pool of plugin `{self.name}` are all in use by the "
-            "one who waits for another, and so would wait for itself: make the pool larger "
-            "(`size`), or have host functions call a plugin of another pool",
+            "caller, or by calls that wait for it, so it would wait for itself: make the pool "
+            "larger (`size`), or have host functions call a plugin of another pool",
             plugin=self.name,
         )
 

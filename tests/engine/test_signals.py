@@ -1,4 +1,4 @@
-"""Traps do not depend on who handles signals."""
+"""Traps do not depend on the process's signal handlers."""
 
 from __future__ import annotations
 
