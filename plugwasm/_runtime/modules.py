@@ -25,6 +25,7 @@ from .._engine import (
     truncate,
 )
 from .._host.deadline import ticker
+from .._host.kernel import read_source
 from .._platform import fork
 from .._platform.native_threads import RLock
 from ..errors import ModuleError
@@ -38,7 +39,14 @@ if TYPE_CHECKING:
 
     from .._manifest.limits import Limits
 
-__all__ = ["CompileBudget", "TooLargeForPool", "compile_module", "engine_for_modules", "get_engine"]
+__all__ = [
+    "CompileBudget",
+    "TooLargeForPool",
+    "compile_kernel",
+    "compile_module",
+    "engine_for_modules",
+    "get_engine",
+]
 
 TRANSFORMATION = "none"
 """The name of the transformation of modules before they are compiled; part of a cache's keys."""
@@ -141,6 +149,11 @@ def compile_module(
     return module
 
 
+def compile_kernel(engine: Engine) -> Module:
+    """Return the compiled kernel, which each plugin has an instance of."""
+    return compile_module(read_source(), engine, "kernel")
+
+
 def _keep(size: int, module: Module) -> None:
     if size > KEPT_BYTES:
         return
@@ -182,7 +195,7 @@ def _compile_or_load(
     if key and (found := _from_cache(target, key)) is not None:
         return found
     try:
-        module = compile_within(budget, target, wasm, name)
+        module = compile_within(budget, target, wasm, name, lambda: compile_kernel(target))
     except EngineFailure as failure:
         reason = _reason(failure.message)
         raise ModuleError(
