@@ -24,7 +24,7 @@ from ..errors import ModuleError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from .._engine import Engine, Facts, Module
@@ -170,8 +170,16 @@ class CompileBudget:
         )
 
 
-def compile_within(budget: CompileBudget | None, target: Engine, wasm: bytes, name: str) -> Module:
+def compile_within(
+    budget: CompileBudget | None,
+    target: Engine,
+    wasm: bytes,
+    name: str,
+    meanwhile: Callable[[], object] = int,
+) -> Module:
     """Compile Wasm bytes or text.
+
+    Another process that compiles takes a while to start; this one calls `meanwhile` in that time.
 
     Without a budget, or if its `compile_seconds` is None, this process compiles modules of any
     size.
@@ -190,19 +198,23 @@ def compile_within(budget: CompileBudget | None, target: Engine, wasm: bytes, na
     ):
         is_heavy = budget is not None and not is_timed and estimate_cost(wasm) > LIGHT_COST
         return target.compile(strip_long_names(wasm), heavy=is_heavy)
-    artifact, known = _compile_in_child(wasm, target, budget, name)
+    artifact, known = _compile_in_child(wasm, target, budget, name, meanwhile)
     return target.load(artifact).with_facts(known)
 
 
 def _compile_in_child(
-    wasm: bytes, target: Engine, budget: CompileBudget, name: str
+    wasm: bytes,
+    target: Engine,
+    budget: CompileBudget,
+    name: str,
+    meanwhile: Callable[[], object] = int,
 ) -> tuple[bytes, Facts]:
     seconds = budget.seconds(name)
     assert seconds is not None
     compilation = object()
     try:
         budget.refund_time(_wait_for(compilation))
-        return _run_compiler(wasm, target, budget, name, seconds)
+        return _run_compiler(wasm, target, budget, name, seconds, meanwhile)
     finally:
         _compilations.pop(compilation, None)
 
@@ -239,7 +251,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def _run_compiler(
-    wasm: bytes, target: Engine, budget: CompileBudget, name: str, seconds: float
+    wasm: bytes,
+    target: Engine,
+    budget: CompileBudget,
+    name: str,
+    seconds: float,
+    meanwhile: Callable[[], object],
 ) -> tuple[bytes, Facts]:
     from .._platform.python_executable import (
         VARIABLE,
@@ -287,6 +304,9 @@ def _run_compiler(
     child = ChildProcess(process)
     with process:
         try:
+            begin = monotonic()
+            meanwhile()
+            budget.refund_time(monotonic() - begin)
             output, complaint = process.communicate(wasm, timeout=seconds)
         except subprocess.TimeoutExpired:
             raise budget.too_slow(name) from None

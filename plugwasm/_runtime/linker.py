@@ -39,7 +39,7 @@ from .._host.guest import Guest, PluginExit
 from .._host.memory_budget import MemoryPlan
 from .._manifest.limits import DEFAULT_LIMITS, INITIAL_PAGES
 from ..errors import LinkError, MissingImportError
-from .modules import CompileBudget, compile_module
+from .modules import CompileBudget, compile_kernel, compile_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +117,6 @@ class Plan:
         plugin: str | None = None,
     ) -> None:
         self.engine = engine
-        self.kernel = compile_module(_kernel.read_source(), engine, "kernel")
         budget = None if limits is None else CompileBudget(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
         self.units = [
@@ -132,6 +131,8 @@ class Plan:
             )
             for i, source in enumerate(ordered)
         ]
+        # Usually it is there: it was compiled while another process was started for a module.
+        self.kernel = compile_kernel(engine)
         self.main = self.units[-1]
         self.order = _Linker(self.units, self.kernel, wasi, functions).link()
         self.kernel_names = sorted(

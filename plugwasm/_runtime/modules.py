@@ -21,9 +21,11 @@ from .._engine import (
     benefits_from_images,
     can_pool,
     library_version,
+    may_use_signals,
     truncate,
 )
 from .._host.deadline import ticker
+from .._host.kernel import read_source
 from .._platform import fork
 from .._platform.native_threads import RLock
 from ..errors import ModuleError
@@ -42,6 +44,7 @@ __all__ = [
     "TooLargeForPool",
     "compile_module",
     "drop_unused",
+    "compile_kernel",
     "engine_for_modules",
     "get_engine",
 ]
@@ -58,7 +61,7 @@ KEPT_BYTES = 16 * 2**20
 SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
 
-_engines: dict[tuple[bool, int, bool, bool, bool, bool], Engine] = {}
+_engines: dict[tuple[bool, int, bool, bool, bool, bool, bool], Engine] = {}
 _settings: dict[Engine, str] = {}
 _seen: WeakValueDictionary[tuple[Engine, bytes], Module] = WeakValueDictionary()
 _kept: list[tuple[int, Module]] = []
@@ -92,19 +95,27 @@ def get_engine(
     images: bool = False,
     gc: bool = False,
     atomics: bool = False,
+    signals: bool | None = None,
 ) -> Engine:
-    """Return the engine of this process with these properties.
+    """Return the engine of this process with these properties; by default it relies on signals if
+    the process may.
 
     Where there can be no pool, and with fuel, GC or another stack, it has none.
     """
-    key = (fuel, stack_bytes, images, gc, atomics, pooled)
+    if signals is None:
+        signals = may_use_signals()
+    key = (fuel, stack_bytes, images, gc, atomics, signals, pooled)
     found = _engines.get(key)
     if found is None:
         with _lock:
             found = _engines.get(key)
             if found is None:
                 settings: dict[str, Any] = dict(
-                    zip(("fuel", "stack_bytes", "images", "gc", "atomics"), key, strict=False)
+                    zip(
+                        ("fuel", "stack_bytes", "images", "gc", "atomics", "signals"),
+                        key,
+                        strict=False,
+                    )
                 )
                 if pooled and (fuel or gc or stack_bytes != DEFAULT_STACK or not can_pool()):
                     found = get_engine(pooled=False, **settings)
@@ -137,6 +148,11 @@ def compile_module(
     if budget is not None and not engine.pooled:  # the pool's copy was allowed with the first
         budget.add_code(module, name)
     return module
+
+
+def compile_kernel(engine: Engine) -> Module:
+    """Return the compiled kernel, which each plugin has an instance of."""
+    return compile_module(read_source(), engine, "kernel")
 
 
 def _keep(size: int, module: Module) -> None:
@@ -186,7 +202,7 @@ def _compile_or_load(
     if key and (found := _from_cache(target, key)) is not None:
         return found
     try:
-        module = compile_within(budget, target, wasm, name)
+        module = compile_within(budget, target, wasm, name, lambda: compile_kernel(target))
     except EngineFailure as failure:
         reason = _reason(failure.message)
         raise ModuleError(
