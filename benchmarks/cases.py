@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from plugwasm import PluginPool
 
 from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, make_sampler
-from .plugins import example
+from .plugins import ENV_LOOPS, env_calls, example
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,10 +65,27 @@ def blocks(effort: float) -> list[Block]:
         Block(
             "count_vowels",
             [
-                Row("count_vowels 10 B", partial(_count_vowels, bytes_of(10))),
+                Row("count_vowels 10 B", partial(_count_vowels, bytes_of(10)), Goal(5)),
                 Row("count_vowels 64 KB", partial(_count_vowels, bytes_of(65_536))),
             ],
             [Factor("count_vowels grows, 10 B → 64 KB", "count_vowels 64 KB", "count_vowels 10 B")],
+        ),
+        Block(
+            "config, vars and log",
+            [
+                *(
+                    Row(
+                        f"{name}, each in a loop of the guest", partial(_env_calls, name, ENV_LOOPS)
+                    )
+                    for name in ("config_get", "var_get", "var_set", "log_debug")
+                ),
+                Row(
+                    "four log messages that nobody hears",
+                    partial(_env_calls, "log_debug_4", 1),
+                    Goal(5),
+                ),
+            ],
+            budget=5,
         ),
         Block(
             "host functions, typed str → str",
@@ -195,6 +213,13 @@ def _count_vowels(data: bytes, side: str) -> Sample:
         partial(plugin.call, "count_vowels", data),
         lambda output: json.loads(output)["count"] == count,
     )
+
+
+def _env_calls(name: str, parts: int, side: str) -> Sample:
+    wasm = [{"data": base64.b64encode(env_calls()).decode()}]
+    manifest = {"wasm": wasm, "config": {"greeting": "hello"}}
+    plugin = _sdk(side).Plugin(manifest, functions=[])
+    return make_sampler(partial(plugin.call, name, b""), b"", parts=parts)
 
 
 def _host_functions(side: str) -> list[Any]:
