@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-ENV_LOOPS = 1000
-"""Turns of each loop in `env_calls`."""
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 _ECHO = """
@@ -50,6 +48,32 @@ def large(functions: int) -> bytes:
     )
 
 
+@cache
+def quiet_logs() -> bytes:
+    """Return a module whose `log_four` writes a line of 16 bytes at each of four levels."""
+    from wasmtime import wat2wasm
+
+    levels = ("debug", "info", "warn", "error")
+    imports = "".join(
+        f'(import "extism:host/env" "log_{level}" (func $log_{level} (param i64)))'
+        for level in levels
+    )
+    calls = "".join(f"(call $log_{level} (call $line))" for level in levels)
+    return bytes(
+        wat2wasm(
+            f"""(module {imports}
+  (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
+  (import "extism:host/env" "store_u64" (func $store (param i64 i64)))
+  (func $line (result i64) (local $at i64)
+    (local.set $at (call $alloc (i64.const 16)))
+    (call $store (local.get $at) (i64.const 0x6162636465666768))
+    (call $store (i64.add (local.get $at) (i64.const 8)) (i64.const 0x6162636465666768))
+    (local.get $at))
+  (func (export "log_four") (result i32) {calls} (i32.const 0)))"""
+        )
+    )
+
+
 def _function(random: Random, index: int) -> str:
     steps = []
     for _ in range(9):
@@ -64,9 +88,8 @@ def _function(random: Random, index: int) -> str:
 
 
 def env_calls() -> bytes:
-    """Return a module that calls one function of `extism:host/env` in a loop, with a new
-    key of 8 bytes each time: `config_get`, `var_get`, `var_set` and
-    `log_debug`. `log_debug_4` does so four times.
+    """Return a module that calls one function of `extism:host/env` a thousand times, each time with
+    a new block for the key (or the message), and for the value of `var_set`.
     """
     from wasmtime import wat2wasm
 
@@ -80,7 +103,7 @@ def env_calls() -> bytes:
         f"""(func (export "{name}") (local $i i32)
           (call $var_set (call $key) (call $key))
           (loop $next {body} (br_if $next (i32.lt_u
-            (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const {ENV_LOOPS})))))"""
+            (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 1000)))))"""
         for name, body in bodies.items()
     )
     return bytes(
@@ -97,8 +120,7 @@ def env_calls() -> bytes:
             (local.set $key (call $alloc (i64.const 8)))
             (call $store (local.get $key) (i64.const 0x{b"greeting"[::-1].hex()}))
             (local.get $key))
-          {functions}
-          (func (export "log_debug_4") {bodies["log_debug"] * 4}))""")
+          {functions})""")
     )
 
 

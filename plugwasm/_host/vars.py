@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from .._platform.native_threads import sleep
 from ..errors import Error, GuestError, OptionError, OutOfMemoryError
-from .kernel.table import CALLS_LEFT, CHANGES, ENTRY_BYTES, HAS_VARS, RECALL, parse_vars
+from .kernel.table import CALLS_LEFT, CHANGES, HAS_VARS, RECALL, parse_vars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,5 @@
-"""Workers that mean harm: whatever one says or does is an error of ours, in good time (`test_taken_worker.py` counts what it costs)."""
+"""Hostile worker processes: any message or behaviour is one of our errors, in bounded time
+(`test_taken_worker.py` measures the cost)."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ from tests.support.waiting import soon
             "closed its connection, and was killed",
         ),
         ("forever()", "did not start within 0.7 s"),
-        ("raw(b'garbage'); forever()", "said what no worker says, and was killed"),
+        ("raw(b'garbage'); forever()", "broke the protocol, and was killed"),
         ("s.sendall(b'\\xff\\xff\\xff\\xff'); forever()", "a message of 4294967295 bytes"),
         ("s.sendall(b'\\x00\\x00'); forever()", "did not start within 0.7 s"),
         ("s.sendall((10**6).to_bytes(4, 'big') + b'x'); forever()", "did not start within 0.7 s"),
@@ -52,7 +53,7 @@ from tests.support.waiting import soon
     ],
 )
 def test_hostile_start(program: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever happens at the start is an error."""
+    """Any behaviour at the start is an error."""
     with worker_runs(monkeypatch, program), pytest.raises(WorkerError, match=f"(?s){says}"):
         IsolatedPlugin(
             SIMPLE, process=ProcessLimits(start_seconds=0.7 if "forever" in program else 30)
@@ -77,12 +78,12 @@ GREET = next(i for i, name in enumerate(["config_get", "var_get"]) if name == "v
     [
         ("os._exit(0)", "ended with the exit code 0"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "ended by SIGKILL"),
-        ("raw(b'')", "said what no worker says"),
-        ("raw(b'\\xc1' * 70000)", "said what no worker says"),
-        ("raw(b'\\x91' * 70000)", "said what no worker says"),
-        ("raw(b'\\xdd\\xff\\xff\\xff\\xff')", "said what no worker says"),
-        ("raw(m.encoder.encode([4, 1, 'text', None, True]))", "said what no worker says"),
-        ("raw(m.encoder.encode([5, 0, [2**64 - 1], [None]]))", "said what no worker says"),
+        ("raw(b'')", "broke the protocol"),
+        ("raw(b'\\xc1' * 70000)", "broke the protocol"),
+        ("raw(b'\\x91' * 70000)", "broke the protocol"),
+        ("raw(b'\\xdd\\xff\\xff\\xff\\xff')", "broke the protocol"),
+        ("raw(m.encoder.encode([4, 1, 'text', None, True]))", "broke the protocol"),
+        ("raw(m.encoder.encode([5, 0, [2**64 - 1], [None]]))", "broke the protocol"),
         ("say(m.Confined([]))", "`Confined` in the middle of a call"),
         ("say(m.Answer(0, None))", "`Answer` in the middle of a call"),
         ("say(m.NoRoom(5))", "`NoRoom` in the middle of a call"),
@@ -107,7 +108,7 @@ GREET = next(i for i, name in enumerate(["config_get", "var_get"]) if name == "v
     ],
 )
 def test_hostile_answer_in_call(program: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is said in a call is an error."""
+    """Any message during a call is an error."""
     with worker_runs(monkeypatch, f"start(); hear(); {program}; forever()"):
         plugin = IsolatedPlugin(SIMPLE, name="p", limits=Limits(memory_bytes=2**24))
         assert plugin.confinement == ("nothing",)
@@ -128,7 +129,7 @@ def test_hostile_answer_in_call(program: str, says: str, monkeypatch: pytest.Mon
     ],
 )
 def test_endless_call_is_killed(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that never comes to an end is killed after the deadline."""
+    """A worker that never answers is killed after the deadline."""
     with worker_runs(monkeypatch, f"start(); hear(); {program}; forever()"):
         plugin = IsolatedPlugin(
             manifest(SIMPLE, timeout_ms=200), name="p", process=ProcessLimits(grace=0.2)
@@ -150,7 +151,7 @@ def test_not_reading_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ignored_cancel_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that does not care for being cancelled is killed."""
+    """A worker that ignores a cancellation is killed."""
     with worker_runs(monkeypatch, "start(); hear(); forever()"):
         plugin = IsolatedPlugin(SIMPLE, process=ProcessLimits(grace=0.1))
         call = InThread(plugin.call, "f")
@@ -160,7 +161,7 @@ def test_ignored_cancel_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_second_answer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second answer is not taken for that of the next call."""
+    """A second answer is not used for the next call."""
     with worker_runs(monkeypatch, f"start(); hear(); say({DONE}, {DONE}); forever()"):
         plugin = IsolatedPlugin(SIMPLE)
         assert plugin.call("f") == b"yes"
@@ -169,7 +170,7 @@ def test_second_answer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_error_fields_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error has no fields but its own of their own types."""
+    """An error message may have only the fields of its class, with the right types."""
     fields = "{'message': 5, 'code': 'x', 'plugin': ['a'], 'backtrace': 'abc', '__class__': 'int', 'args': 'x', 'trap': 'unreachable'}"
     with worker_runs(
         monkeypatch,
@@ -190,7 +191,7 @@ def test_error_fields_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_host_exception_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host functions exception counts whatever the worker makes of it."""
+    """A host function's exception is raised whatever the worker answers."""
     with worker_runs(
         monkeypatch,
         f"start(); hear(); say(m.HostCall({GREET + 1}, [32, 0], [b'k', None])); hear(); say({DONE}); forever()",
