@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from .._platform.native_threads import sleep
 from ..errors import Error, GuestError, OptionError, OutOfMemoryError
-from .kernel.table import CALLS_LEFT, CHANGES, HAS_VARS, RECALL, parse_vars
+from .kernel.table import CALLS_LEFT, CHANGES, ENTRY_BYTES, HAS_VARS, RECALL, parse_vars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Vars:
         if self._table is not None:
             self.take_back()
         end = 0
-        if self._max_bytes > 0 and self.used <= most:
+        if self._max_bytes and self.used + ENTRY_BYTES * len(self._entries) <= most:
             end = table.write_vars(self._entries, at, most, (self._max_bytes, self._max_entries))
         table.words[RECALL] = 0
         if end:

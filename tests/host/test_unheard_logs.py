@@ -15,7 +15,7 @@ from plugwasm._host.functions import infer_function
 from plugwasm._host.kernel.table import HEARD, NOBODY
 from plugwasm._host.plugin_log import LEVEL_OFF
 from tests.support.guests import LOOP, export, guest, number
-from tests.support.observers import Diary
+from tests.support.observers import CollectingObserver
 
 SAYS = guest(
     export("say", "(call $log_error (call $copy))")
@@ -271,11 +271,11 @@ def test_unheard_messages_take_no_room() -> None:
 
 def test_observed_plugins_log_to_observers() -> None:
     """Observers see the calls of log functions, whether anybody hears the messages or not."""
-    diary = Diary()
-    with silence(), made(observe=diary) as plugin:
+    observer = CollectingObserver()
+    with silence(), made(observe=observer) as plugin:
         plugin.call("say", "seen")
         plugin.call("say", "seen")
-    assert [call.name for call in diary.host_calls] == ["log_error"] * 2
+    assert [call.name for call in observer.host_calls] == ["log_error"] * 2
 
 
 def test_unheard_loop_ends_at_deadline() -> None:
