@@ -110,7 +110,7 @@ def test_finds_manifest_exception(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_secret_in_manifest_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A manifest error that shows a secret is found."""
-    monkeypatch.setattr("plugwasm._manifest.model.json_type", lambda value: "a value")
+    monkeypatch.setattr("plugwasm._manifest.plain.json_type", lambda value: "a value")
     monkeypatch.setattr(
         "plugwasm._manifest.model.Manifest.__repr__", lambda self: f"Manifest(config={self.config})"
     )
@@ -228,7 +228,9 @@ def test_finds_batch_read_failure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_unchecked_error_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error field used without validation of the worker's value is found."""
-    monkeypatch.setattr("plugwasm._isolation.plugin._fields", lambda kind, said: dict(said))
+    monkeypatch.setattr(
+        "plugwasm._isolation.worker_errors.error_fields", lambda kind, said: dict(said)
+    )
     assert isinstance(first_finding("workers", 200).error, AssertionError)
 
 

@@ -28,7 +28,12 @@ COUNT_VOWELS = ROOT / "examples" / "count_vowels.wasm"
 ROWS = 40_000
 VOWELS = pa.struct([("count", pa.int64())])
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.clusters,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 PICKY = guest(
     """(func (export "picky")

@@ -27,8 +27,8 @@ HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item Json Lease Li
 Manifest ManifestError ManifestPolicy MapBatches Measured Memory MemoryOptions MissingImportError
 ModuleError Observe OptionError OutOfFuelError OutOfMemoryError OutputError Pickle Plugin
 PluginInput PluginPool PluginRef PluginSet PoolStats PoolTimeoutError ProcessLimits Readable
-RecordingError ReplayError RowError SeededRandom SignatureError SourceError StackError TimeoutError
-Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ export
+RecordingError Recycle ReplayError RowError SeededRandom SignatureError SourceError StackError
+TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ export
 extism_version get_include host_fn host_namespace set_log_custom set_log_file
 aio cache codecs debugging errors interfaces manifest observing otel plugin_set recording testing
 """.split()

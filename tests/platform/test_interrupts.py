@@ -151,7 +151,7 @@ for times in (1, 2, 3):
             sys.setprofile(None)
             # Here the exception still holds the frames of the call, and all that they hold.
             assert pool.call("echo", b"again") == b"again"
-            assert pool.stats == (1, 1, 0, 0, 1, 0), (times, count, pool.stats)
+            assert pool.stats == (1, 1, 0, 0, 1, 0, 0), (times, count, pool.stats)
         finally:
             sys.setprofile(None)
         if left > 0:

@@ -45,9 +45,9 @@ def number(output: bytes) -> int:
 def test_pool_makes_plugins_on_demand() -> None:
     """A pool calls any free plugin and creates plugins on demand."""
     with PluginPool(COUNT, size=3) as pool:
-        assert pool.stats == (3, 0, 0, 0, 0, 0)
+        assert pool.stats == (3, 0, 0, 0, 0, 0, 0)
         assert [number(pool.call("count")) for _ in range(4)] == [1, 2, 3, 4]
-        assert pool.stats == (3, 1, 0, 0, 1, 0)
+        assert pool.stats == (3, 1, 0, 0, 1, 0, 0)
         assert pool.call("echo", b"7", int) == 7
         assert pool.call("echo", b"[7]", returns=list[int]) == [7]
         with pool.plugin() as one, pool.plugin() as two:
@@ -205,7 +205,7 @@ def test_fresh_pool_renews_instance() -> None:
             assert [number(plugin.call("count")) for _ in range(3)] == [1, 2, 3]
         with pool.plugin() as plugin:
             assert plugin.config == {}
-        assert pool.stats == (2, 0, 0, 0, 5, 0)
+        assert pool.stats == (2, 0, 0, 0, 5, 0, 0)
 
 
 def test_ended_call_keeps_plugin() -> None:
@@ -215,7 +215,7 @@ def test_ended_call_keeps_plugin() -> None:
         with pytest.raises(TrapError):
             pool.call("trap")
         assert number(pool.call("count")) == 1
-        assert pool.stats == (1, 1, 0, 0, 1, 0)
+        assert pool.stats == (1, 1, 0, 0, 1, 0, 0)
 
 
 def test_closed_plugin_is_replaced() -> None:
@@ -224,7 +224,7 @@ def test_closed_plugin_is_replaced() -> None:
         with pool.plugin() as plugin:
             plugin.close()
         assert number(pool.call("count")) == 1
-        assert pool.stats == (1, 1, 0, 0, 2, 1)
+        assert pool.stats == (1, 1, 0, 0, 2, 1, 0)
 
 
 def test_plugin_returned_during_call() -> None:
@@ -253,7 +253,7 @@ def test_failing_factory_loses_no_place() -> None:
             with pytest.raises(OSError, match="luck"):
                 pool.call("count")
         assert number(pool.call("count")) == 1
-        assert pool.stats == (1, 1, 0, 0, 1, 0)
+        assert pool.stats == (1, 1, 0, 0, 1, 0, 0)
 
 
 def test_isolated_fresh_pool_resets() -> None:
@@ -295,7 +295,7 @@ def test_close_ends_calls_and_waiting() -> None:
         pool.call("count")
     with pytest.raises(ClosedError):
         list(pool.map("count", [b""]))
-    assert pool.stats == (1, 0, 0, 0, 1, 0)
+    assert pool.stats == (1, 0, 0, 0, 1, 0, 0)
     assert "closed" in repr(pool)
 
 

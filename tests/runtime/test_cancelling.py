@@ -20,7 +20,8 @@ from plugwasm import (
     Plugin,
 )
 from plugwasm._host.deadline import ticker
-from plugwasm._host.event_loop import CoroutineQueue, ThreadCall
+from plugwasm._host.event_loop import CoroutineQueue
+from plugwasm._host.thread_call import ThreadCall
 from tests.support.guests import LOOP, export, guest, manifest
 from tests.support.host_calls import make_calling_plugin
 from tests.support.threads import InThread

@@ -148,6 +148,7 @@ def test_statistics_hold_no_data() -> None:
         "output_bytes": 6,
         "fuel": 0,
         "memory_bytes": 0,
+        "recycled": None,
     }
 
 

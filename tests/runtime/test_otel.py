@@ -481,6 +481,22 @@ def test_metrics_units(exported: Exported) -> None:
     )
 
 
+def test_recycled_instances_are_counted(exported: Exported) -> None:
+    """Each instance that was replaced is counted once, with the reason, in a pool too."""
+    recycle = plugwasm.Recycle(calls=2)
+    observer = exported.observer()
+    with Plugin(SOURCE, functions=f(nothing), observe=observer, recycle=recycle) as plugin:
+        for _ in range(5):
+            plugin.call("echo", "x")
+    with PluginPool(
+        SOURCE, functions=f(nothing), size=1, observe=observer, recycle=recycle
+    ) as pool:
+        for _ in range(3):
+            pool.call("echo", "x")
+    (point,) = exported.metrics()["plugwasm.recycled_instances"].data.data_points
+    assert (point.value, point.attributes["plugwasm.recycled"]) == (3, "calls")
+
+
 def test_metrics_ignore_free_names(exported: Exported, caplog: pytest.LogCaptureFixture) -> None:
     """Names that anyone may choose are no attributes of metrics."""
     observer = OpenTelemetry(NoOpTracerProvider(), exported.meters)
