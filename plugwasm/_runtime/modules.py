@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 __all__ = [
     "CompileBudget",
     "TooLargeForPool",
+    "compile_kernel",
     "compile_module",
     "drop_unused",
-    "compile_kernel",
     "engine_for_modules",
     "get_engine",
 ]

@@ -5,8 +5,9 @@
 ;; address it, so a plugin that writes anywhere can damage only its own data: sizes, free lists,
 ;; input, output and error are out of its reach.
 ;;
-;; $heap is divided into granules of 32 bytes. $book has a record of 16 bytes for each granule at
-;; which a block starts:
+;; The first page of $book is the table of config and vars (table.wat, which belongs to this module).
+;; The records of $heap follow. $heap is divided into granules of 32 bytes; there is a record of 16
+;; bytes for each granule at which a block starts:
 ;;
 ;;      +0  size of the block in granules, with the top bit set while it is live, the next bit while
 ;;          it is taken; 0 where no block starts
@@ -28,12 +29,19 @@
 ;; The first 16 granules hold no block: their place in $book keeps the heads of the bins, and offset
 ;; 0 stays the null handle.
 (module $extism:host/env
-  ;; Ask the host whether $heap may have so many pages. 0 means that growing is over; the top bit
-  ;; means that fewer pages would do.
-  (import "host" "may_grow" (func $may_grow (param i32) (result i32)))
+  ;; Ask the host:
+  ;;
+  ;;   0       whether $heap may have $first pages. 0 means that growing is over; the top bit means
+  ;;           that fewer pages would do.
+  ;;   1       for a block with the setting whose key is the block $first. The key stays.
+  ;;   2       to write the vars to $book at $first, $second bytes at most. The answer is where they
+  ;;           end; 0 if the host keeps them.
+  ;;   3 to 10 to serve var_get, var_set, get_log_level, log_trace, log_debug, log_info, log_warn,
+  ;;           log_error.
+  (import "host" "ask" (func $ask (param $first i64) (param $second i64) (param $what i32) (result i64)))
 
   (memory $heap (export "memory") 2)
-  (memory $book (export "book") 1)
+  (memory $book (export "book") 2)
   (table $callee 1 funcref)
   (type $returns_code (func (result i32)))
   (type $returns_nothing (func))
@@ -62,7 +70,7 @@
   ;; ---- records and bins -------------------------------------------------------------------------
 
   (func $record (param $block i32) (result i32)
-    (i32.shl (local.get $block) (i32.const 4)))
+    (i32.add (i32.shl (local.get $block) (i32.const 4)) (i32.const 65536)))
 
   (func $size (param $block i32) (result i32)
     (i32.and (i32.load $book (call $record (local.get $block))) (i32.const 0x3fffffff)))
@@ -85,13 +93,13 @@
   (func $head (param $bin i32) (result i32)
     (if (result i32)
       (i32.wrap_i64 (i64.and (i64.shr_u (global.get $bins) (i64.extend_i32_u (local.get $bin))) (i64.const 1)))
-      (then (i32.load $book (i32.shl (local.get $bin) (i32.const 2))))
+      (then (i32.load $book offset=65536 (i32.shl (local.get $bin) (i32.const 2))))
       (else (i32.const 0))))
 
   (func $set_head (param $bin i32) (param $block i32)
     (local $bit i64)
     (local.set $bit (i64.shl (i64.const 1) (i64.extend_i32_u (local.get $bin))))
-    (i32.store $book (i32.shl (local.get $bin) (i32.const 2)) (local.get $block))
+    (i32.store $book offset=65536 (i32.shl (local.get $bin) (i32.const 2)) (local.get $block))
     (global.set $bins
       (if (result i64) (local.get $block)
         (then (i64.or (global.get $bins) (local.get $bit)))
@@ -135,6 +143,9 @@
   (func $granules (param $length i64) (result i32)
     (i32.wrap_i64 (i64.shr_u (i64.add (local.get $length) (i64.const 31)) (i64.const 5))))
 
+  (func $may_grow (param $pages i32) (result i32)
+    (i32.wrap_i64 (call $ask (i64.extend_i32_u (local.get $pages)) (i64.const 0) (i32.const 0))))
+
   (func $grow_to (param $pages i32) (param $wish i32) (result i32)
     (local $grown i32)
     (if (i32.gt_u (local.get $pages) (i32.const 65536)) (then (return (i32.const 0))))
@@ -146,7 +157,7 @@
   (func $grow_granted (param $pages i32) (result i32)
     (local $book_pages i32)
     (local.set $book_pages
-      (i32.sub (i32.shr_u (i32.add (local.get $pages) (i32.const 1)) (i32.const 1)) (memory.size $book)))
+      (i32.sub (i32.shr_u (i32.add (local.get $pages) (i32.const 3)) (i32.const 1)) (memory.size $book)))
     (if (i32.gt_s (local.get $book_pages) (i32.const 0))
       (then (if (i32.eq (memory.grow $book (local.get $book_pages)) (i32.const -1)) (then (return (i32.const 0))))))
     (if (i32.eq (memory.grow $heap (i32.sub (local.get $pages) (memory.size $heap))) (i32.const -1))
@@ -283,7 +294,7 @@
         (call $link_free (local.get $block) (local.get $size)))))
 
   ;; Free a block that the guest gave to the host, except for its first granule.
-  (func (export "take") (param $offset i64)
+  (func $take (export "take") (param $offset i64)
     (local $block i32) (local $record i32) (local $rest i32) (local $tail i32)
     (local.set $block (call $block_at (local.get $offset)))
     (if (i32.eqz (local.get $block)) (then (return)))
