@@ -106,6 +106,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_pooling_allocation_config_max_memories_per_module_set": (None, [_PTR, c_uint32]),
     "wasmtime_pooling_allocation_config_max_tables_per_module_set": (None, [_PTR, c_uint32]),
     "wasmtime_pooling_allocation_config_linear_memory_keep_resident_set": (None, [_PTR, _SIZE]),
+    "wasmtime_pooling_allocation_config_table_keep_resident_set": (None, [_PTR, _SIZE]),
     "wasmtime_pooling_allocation_strategy_set": (None, [_PTR, _PTR]),
     "wasmtime_engine_increment_epoch": (None, [_PTR]),
     "wasm_byte_vec_delete": (None, [POINTER(ByteVec)]),
@@ -256,7 +257,7 @@ engine for a moment, and a child that was forked in the middle would wait for th
 _ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}
 
 
-def _load() -> Any:
+def _load() -> tuple[Any, Any]:
     check_version(installed_version(_FOLDER))
     path = _library_path(_FOLDER)
     library, locked = ctypes.CDLL(path), ctypes.PyDLL(path)
@@ -265,25 +266,27 @@ def _load() -> Any:
         setattr(library, name, function)
         function.restype = result
         function.argtypes = parameters
-    return library
+    return library, locked
 
 
-lib: Any = _load()
+lib: Any
+_locked: Any
+lib, _locked = _load()
 
 
-def _hot(name: str, result: Any, *, keeps_lock: bool = False) -> Any:
-    function = (ctypes.PyDLL(_library_path(_FOLDER)) if keeps_lock else lib)[name]
+def _hot(name: str, result: Any, *, keeps_lock: bool = True) -> Any:
+    function = (_locked if keeps_lock else lib)[name]
     function.restype = result
     return function
 
 
-call_unchecked: Any = _hot("wasmtime_func_call_unchecked", c_void_p)
+call_unchecked: Any = _hot("wasmtime_func_call_unchecked", c_void_p, keeps_lock=False)
 """Context, function, values, number of values, address for a trap → error or None."""
 get_export: Any = _hot("wasmtime_instance_export_get", c_bool)
 """Context, instance, name, length of the name, address for the extern → whether there is one."""
 func_to_raw: Any = _hot("wasmtime_func_to_raw", c_void_p)
 """Context, function → a funcref."""
-get_caller_export: Any = _hot("wasmtime_caller_export_get", c_bool, keeps_lock=True)
+get_caller_export: Any = _hot("wasmtime_caller_export_get", c_bool)
 """Caller, name, length of the name, address for the extern → whether there is one."""
 
 

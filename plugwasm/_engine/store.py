@@ -36,6 +36,9 @@ else:
     from _functools import partial  # the module `functools` takes long to import
 
 
+_Extern, _InstanceHandle = c_char * EXTERN_SIZE, c_char * INSTANCE_SIZE
+
+
 class LinearMemory:
     """A memory of a guest. Its address never changes (see `Engine`); it grows but never shrinks."""
 
@@ -74,35 +77,67 @@ class ExportName:
         self.length: c_size_t = c_size_t(len(self.encoded))
 
 
-class WasmFunction:
+class _CallBlock:
+    """Memory for one call at a time: the function (two words), the trap (one), a spare word, and
+    the values (two words each).
+
+    Making one takes three times as long as the rest of a `WasmFunction`, so that gives it back for
+    the next one (`give_back`). There are as many as there were functions at a time.
+    """
+
+    __slots__ = ("_bytes", "_zeros", "arguments", "give_back", "trap", "values")
+
+    def __init__(self, slots: int, spare: list[_CallBlock]) -> None:
+        words = (c_uint64 * (4 + 2 * slots))()
+        address = addressof(words)
+        self._bytes = memoryview(words).cast("B")
+        self._zeros = bytes(16 + VALUE_SIZE * slots)
+        view = self._bytes.cast("Q")
+        self.trap: memoryview = view[2:3]
+        self.values: memoryview = view[4:]
+        self.arguments: tuple[Any, ...] = (
+            words,
+            c_void_p(address + 32),
+            c_size_t(slots),
+            c_void_p(address + 16),
+        )
+        self.give_back: Callable[[], object] = partial(spare.append, self)
+
+    def reset(self, item: bytes) -> None:
+        """Prepare it for a function, and forget what was called before."""
+        self._bytes[:] = item[8:24] + self._zeros
+
+
+_spare_blocks: dict[int, list[_CallBlock]] = {}
+"""Blocks that no function has, by their slots."""
+
+
+class WasmFunction(Finalizable):
     """A Wasm function of one store, ready to be called.
 
     `values` holds the parameters before a call and the results after it: number i is `values[2 *
-    i]`, unsigned. `invoke` is the fastest way in. It takes nothing. When the call failed it leaves
-    `values` as they were, and `fail` must be called with what it returned. Call
-    `check_recursion_depth` before it.
+    i]`, unsigned. They belong to the function, and must not be used without it. `invoke` is the
+    fastest way in. It takes nothing. When the call failed it leaves `values` as they were, and
+    `fail` must be called with what it returned. Call `check_recursion_depth` before it.
     """
 
     __slots__ = ("_store", "_trap", "invoke", "values")
 
     def __init__(self, store: Store, item: bytes, slots: int) -> None:
-        # One block for the whole call: the function (two words), the trap (one), a spare word, and
-        # the values (two words each).
-        words = (c_uint64 * (4 + 2 * slots)).from_buffer_copy(
-            item[8:24] + bytes(16 + VALUE_SIZE * slots)
-        )
-        address = addressof(words)
-        view = memoryview(words).cast("B").cast("Q")
+        spare = _spare_blocks.get(slots)
+        if spare is None:
+            spare = _spare_blocks.setdefault(slots, [])
+        try:
+            block = spare.pop()
+        except IndexError:
+            block = _CallBlock(slots, spare)
+        block.reset(item)
+        self.__del__: Callable[[], object] = block.give_back
         self._store = store
-        self._trap = view[2:3]
-        self.values: memoryview = view[4:]
+        self._trap = block.trap
+        self.values: memoryview = block.values
         self.invoke: Callable[[], int | None] = partial(
-            call_unchecked,
-            store.context_pointer,
-            words,
-            c_void_p(address + 32),
-            c_size_t(slots),
-            c_void_p(address + 16),
+            call_unchecked, store.context_pointer, *block.arguments
         )
 
     def call(self, pending: PendingException) -> None:
@@ -185,7 +220,7 @@ class Store(Finalizable):
     def make_import(self, host: HostFunction, environment: Environment) -> bytes:
         """Return a host function as an extern that instances of this store can import."""
         self._functions.add(host)
-        item = (c_char * EXTERN_SIZE)()
+        item = _Extern()
         lib.wasmtime_func_new_unchecked(
             self.context,
             host.type.pointer(self.engine),
@@ -202,7 +237,7 @@ class Store(Finalizable):
         Args:
             imports: Externs, one after the other, in the order of the module's imports.
         """
-        out = (c_char * INSTANCE_SIZE)()
+        out = _InstanceHandle()
         trap = c_void_p()
         check_recursion_depth()
         start = (
@@ -241,7 +276,7 @@ class Instance:
         Raises:
             EngineFailure: One of them does not exist.
         """
-        item = (c_char * EXTERN_SIZE)()
+        item = _Extern()
         found, context, handle = [], self._store.context_pointer, self._handle
         for name in names:
             if not get_export(context, handle, name.encoded, name.length, item):
@@ -249,17 +284,27 @@ class Instance:
             found.append(item.raw)
         return found
 
+    def export(self, name: ExportName) -> bytes:
+        """Return the export of that name.
+
+        Raises:
+            EngineFailure: It does not exist.
+        """
+        item = _Extern()
+        if not get_export(
+            self._store.context_pointer, self._handle, name.encoded, name.length, item
+        ):
+            raise EngineFailure(f"no export `{name.text}`")
+        raw: bytes = item.raw
+        return raw
+
     def find_memory(self, name: ExportName) -> LinearMemory | None:
         """Return the exported memory of that name, or None."""
-        item = (c_char * EXTERN_SIZE)()
-        found = get_export(
-            self._store.context_pointer, self._handle, name.encoded, name.length, item
-        )
-        return (
-            LinearMemory(self._store, item.raw[8:])
-            if found and item.raw[0] == EXTERN_MEMORY
-            else None
-        )
+        item = _Extern()
+        store = self._store
+        found = get_export(store.context_pointer, self._handle, name.encoded, name.length, item)
+        raw: bytes = item.raw
+        return LinearMemory(store, raw[8:]) if found and raw[0] == EXTERN_MEMORY else None
 
     def memory(self, name: ExportName) -> LinearMemory:
         """Return the exported memory of that name.
@@ -284,7 +329,7 @@ class Instance:
         return raw
 
     def _function(self, name: ExportName) -> bytes:
-        (item,) = self.exports((name,))
+        item = self.export(name)
         if item[0] != EXTERN_FUNC:
             raise EngineFailure(f"export `{name.text}` is no function")
         return item
@@ -303,7 +348,7 @@ class CallerMemory:
 
     def __init__(self) -> None:
         self._caller = c_void_p()
-        self._item = (c_char * EXTERN_SIZE)()
+        self._item = _Extern()
         self._words = memoryview(self._item).cast("B").cast("I")
         self._find = partial(
             get_caller_export, self._caller, _MEMORY_NAME.encoded, _MEMORY_NAME.length, self._item

@@ -147,7 +147,7 @@ class MemoryBudget:
         self._instances = instances
         self._limit_set: int | None = -1
         self.cap = cap = plan.cap
-        # This holds until the kernel is made and says so.
+        # This holds until the kernel is made (`note_kernel`).
         self.limit(None if cap is None else max(cap, INITIAL_PAGES))
 
     def limit(self, pages: int | None) -> None:
@@ -162,6 +162,11 @@ class MemoryBudget:
                 memories=limits.memories + KERNEL_MEMORIES,
             )
             self._limit_set = pages
+
+    def note_kernel(self) -> None:
+        """Set the limit that holds from when the kernel is made, with its `INITIAL_PAGES`."""
+        if self.cap is not None:
+            self.limit(self.cap)
 
     def may_grow(self, pages: int, present: int) -> bool:
         """Return whether the kernel, which has `present` pages, may grow to `pages`; 0 means that
