@@ -48,6 +48,7 @@ from .store import (
     Instance,
     LinearMemory,
     Store,
+    StoreLimits,
     WasmFunction,
     caller_context,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "Module",
     "PendingException",
     "Store",
+    "StoreLimits",
     "ThreadStack",
     "Trap",
     "WasmFunction",

@@ -138,19 +138,12 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_wasm_valtype_v128": (_PTR, []),
     "wasm_valtype_new": (_PTR, [c_uint8]),
     "wasm_valtype_vec_new": (None, [POINTER(PointerVec), _SIZE, _PTR]),
-    "wasmtime_store_new": (_PTR, [_PTR, _PTR, _PTR]),
-    "wasmtime_store_context": (_PTR, [_PTR]),
     "wasmtime_store_delete": (None, [_PTR]),
-    "wasmtime_store_limiter": (None, [_PTR, c_int64, c_int64, c_int64, c_int64, c_int64]),
-    "wasmtime_store_epoch_deadline_callback": (None, [_PTR, EPOCH_CALLBACK, py_object, _PTR]),
-    "wasmtime_context_set_epoch_deadline": (None, [_PTR, c_uint64]),
     "wasmtime_context_set_fuel": (_PTR, [_PTR, c_uint64]),
     "wasmtime_context_get_fuel": (_PTR, [_PTR, POINTER(c_uint64)]),
-    "wasmtime_func_new_unchecked": (None, [_PTR, _PTR, HOST_CALLBACK, py_object, _PTR, _PTR]),
     "wasmtime_caller_context": (_PTR, [_PTR]),
     "wasmtime_instance_new": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
     "wasmtime_instance_new_without_start": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
-    "wasmtime_memory_data": (_PTR, [_PTR, _PTR]),
     "wasmtime_memory_data_size": (_SIZE, [_PTR, _PTR]),
     "wasmtime_error_new": (_PTR, [c_char_p]),
     "wasmtime_error_delete": (None, [_PTR]),
@@ -280,6 +273,20 @@ def _hot(name: str, result: Any, *, keeps_lock: bool = True) -> Any:
     return function
 
 
+new_store: Any = _hot("wasmtime_store_new", c_void_p)
+"""Engine, two null pointers → a store."""
+store_context: Any = _hot("wasmtime_store_context", c_void_p)
+"""Store → its context."""
+limit_store: Any = _hot("wasmtime_store_limiter", None)
+"""Store; bytes of each memory, elements of each table, instances, tables, memories."""
+set_epoch_deadline: Any = _hot("wasmtime_context_set_epoch_deadline", None)
+"""Context, ticks."""
+set_epoch_callback: Any = _hot("wasmtime_store_epoch_deadline_callback", None)
+"""Store, callback, environment, null."""
+new_host_function: Any = _hot("wasmtime_func_new_unchecked", None)
+"""Context, type, callback, environment, null, address for the function."""
+memory_data: Any = _hot("wasmtime_memory_data", c_void_p)
+"""Context, memory → its address."""
 call_unchecked: Any = _hot("wasmtime_func_call_unchecked", c_void_p, keeps_lock=False)
 """Context, function, values, number of values, address for a trap → error or None."""
 get_export: Any = _hot("wasmtime_instance_export_get", c_bool)

@@ -154,7 +154,7 @@ class Engine:
             lib.wasmtime_config_memory_reservation_set(config, self.reservation)
         if pooled:
             _configure_pool(config)
-        self.pointer: int = lib.wasm_engine_new_with_config(config)
+        self.pointer: c_void_p = c_void_p(lib.wasm_engine_new_with_config(config))
         engines.add(self)
         self.stack: ThreadStack = ThreadStack(self)
         """The stack of the calling thread."""

@@ -5,8 +5,17 @@ Decisions: docs/decisions.md, 4, 13, 14 and 34.3.
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import addressof, c_char, c_size_t, c_ubyte, c_uint64, c_void_p
+from ctypes import (
+    addressof,
+    byref,
+    c_char,
+    c_int64,
+    c_size_t,
+    c_ubyte,
+    c_uint64,
+    c_void_p,
+    memmove,
+)
 
 from .._platform.finalizer import Finalizable
 from .callbacks import ON_EPOCH, check_recursion_depth, take_failure
@@ -21,6 +30,13 @@ from .ffi import (
     get_caller_export,
     get_export,
     lib,
+    limit_store,
+    memory_data,
+    new_host_function,
+    new_store,
+    set_epoch_callback,
+    set_epoch_deadline,
+    store_context,
 )
 from .traps import EngineFailure, take_error
 
@@ -50,7 +66,7 @@ class LinearMemory:
         """
         self._store = store
         self._item = item
-        self.address: int = lib.wasmtime_memory_data(store.context, item)
+        self.address: int = memory_data(store.context_pointer, item)
 
     def size(self) -> int:
         """Return its present size in bytes."""
@@ -78,60 +94,60 @@ class ExportName:
 
 
 class _CallBlock:
-    """Memory for one call at a time: the function (two words), the trap (one), a spare word, and
-    the values (two words each).
+    """Memory for the calls of one function: the function as an extern (four words), the trap (one),
+    a spare word, and the values (two words each).
 
-    Making one takes three times as long as the rest of a `WasmFunction`, so that gives it back for
-    the next one (`give_back`). There are as many as there were functions at a time.
+    Making one takes three times as long as the rest of a `WasmFunction`, which therefore gives it
+    back for another one to use (`give_back`). So there are as many as there were functions at a
+    time.
     """
 
-    __slots__ = ("_bytes", "_zeros", "arguments", "give_back", "trap", "values")
+    __slots__ = ("arguments", "extern", "give_back", "rest", "trap", "values", "zeros")
 
     def __init__(self, slots: int, spare: list[_CallBlock]) -> None:
-        words = (c_uint64 * (4 + 2 * slots))()
-        address = addressof(words)
-        self._bytes = memoryview(words).cast("B")
-        self._zeros = bytes(16 + VALUE_SIZE * slots)
-        view = self._bytes.cast("Q")
-        self.trap: memoryview = view[2:3]
-        self.values: memoryview = view[4:]
+        self.extern: Any = (c_uint64 * (6 + 2 * slots))()
+        address = addressof(self.extern)
+        view = memoryview(self.extern).cast("B")
+        self.rest: memoryview = view[EXTERN_SIZE:]
+        self.zeros = bytes(self.rest)
+        words = view.cast("Q")
+        self.trap: memoryview = words[4:5]
+        self.values: memoryview = words[6:]
         self.arguments: tuple[Any, ...] = (
-            words,
-            c_void_p(address + 32),
+            c_void_p(address + 8),
+            c_void_p(address + 48),
             c_size_t(slots),
-            c_void_p(address + 16),
+            c_void_p(address + 32),
         )
         self.give_back: Callable[[], object] = partial(spare.append, self)
-
-    def reset(self, item: bytes) -> None:
-        """Prepare it for a function, and forget what was called before."""
-        self._bytes[:] = item[8:24] + self._zeros
 
 
 _spare_blocks: dict[int, list[_CallBlock]] = {}
 """Blocks that no function has, by their slots."""
 
 
+def _take_block(slots: int) -> _CallBlock:
+    try:
+        block = _spare_blocks[slots].pop()
+    except (KeyError, IndexError):
+        return _CallBlock(slots, _spare_blocks.setdefault(slots, []))
+    block.rest[:] = block.zeros  # what another function left
+    return block
+
+
 class WasmFunction(Finalizable):
     """A Wasm function of one store, ready to be called.
 
     `values` holds the parameters before a call and the results after it: number i is `values[2 *
-    i]`, unsigned. They belong to the function, and must not be used without it. `invoke` is the
-    fastest way in. It takes nothing. When the call failed it leaves `values` as they were, and
-    `fail` must be called with what it returned. Call `check_recursion_depth` before it.
+    i]`, unsigned. They are zero at first. They belong to the function, and must not be used without
+    it. `invoke` is the fastest way in. It takes nothing. When the call failed it leaves `values` as
+    they were, and `fail` must be called with what it returned. Call `check_recursion_depth` before
+    it.
     """
 
     __slots__ = ("_store", "_trap", "invoke", "values")
 
-    def __init__(self, store: Store, item: bytes, slots: int) -> None:
-        spare = _spare_blocks.get(slots)
-        if spare is None:
-            spare = _spare_blocks.setdefault(slots, [])
-        try:
-            block = spare.pop()
-        except IndexError:
-            block = _CallBlock(slots, spare)
-        block.reset(item)
+    def __init__(self, store: Store, block: _CallBlock) -> None:
         self.__del__: Callable[[], object] = block.give_back
         self._store = store
         self._trap = block.trap
@@ -139,6 +155,13 @@ class WasmFunction(Finalizable):
         self.invoke: Callable[[], int | None] = partial(
             call_unchecked, store.context_pointer, *block.arguments
         )
+
+    @classmethod
+    def of(cls, store: Store, item: bytes, slots: int) -> WasmFunction:
+        """Return the function that is an extern of the store, with room for so many values."""
+        block = _take_block(slots)
+        memmove(block.extern, item, EXTERN_SIZE)
+        return cls(store, block)
 
     def call(self, pending: PendingException) -> None:
         """Call the function.
@@ -172,24 +195,20 @@ class WasmFunction(Finalizable):
         raise take_failure(error, trap, pending)
 
 
-class Store(Finalizable):
-    """A set of instances. Not safe to use from two threads at once.
+class StoreLimits:
+    """How much a store may hold. Made once, and used for any number of stores.
 
-    It is freed with the last reference to it; views of memories hold one. The engine keeps only the
-    addresses of callbacks, so a store holds each host function that it has made an import of.
+    -1 means unlimited.
+
+    Args:
+        memory_bytes: Bytes of each memory.
+        table_elements: Elements of each table.
+        instances, tables, memories: How many there may be.
     """
 
-    def __init__(self, engine: Engine, environment: Environment) -> None:
-        self.engine = engine
-        self._functions: set[HostFunction] = set()
-        self.pointer: int = lib.wasmtime_store_new(engine.pointer, None, None)
-        self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
-        self.context: int = lib.wasmtime_store_context(self.pointer)
-        self.context_pointer: c_void_p = c_void_p(self.context)
-        lib.wasmtime_context_set_epoch_deadline(self.context, 1)
-        lib.wasmtime_store_epoch_deadline_callback(self.pointer, ON_EPOCH, environment, None)
+    __slots__ = ("arguments",)
 
-    def limit(
+    def __init__(
         self,
         *,
         memory_bytes: int = -1,
@@ -198,12 +217,45 @@ class Store(Finalizable):
         tables: int = -1,
         memories: int = -1,
     ) -> None:
-        """Set how much each memory and each table may grow, and how many of each the store may
-        hold. -1 means unlimited.
-        """
-        lib.wasmtime_store_limiter(
-            self.pointer, memory_bytes, table_elements, instances, tables, memories
+        self.arguments: tuple[c_int64, ...] = tuple(
+            map(c_int64, (memory_bytes, table_elements, instances, tables, memories))
         )
+
+
+_NEXT_TICK = c_uint64(1)
+
+
+class Store(Finalizable):
+    """A set of instances. Not safe to use from two threads at once.
+
+    It is freed with the last reference to it; views of memories hold one. The engine keeps only the
+    addresses of callbacks, so a store holds each host function that it has made an import of.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_environment",
+        "_functions",
+        "context",
+        "context_pointer",
+        "engine",
+        "pointer",
+    )
+
+    def __init__(self, engine: Engine, environment: Environment) -> None:
+        self.engine = engine
+        self._functions: set[HostFunction] = set()
+        self.pointer: c_void_p = c_void_p(new_store(engine.pointer, None, None))
+        self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
+        self.context: int = store_context(self.pointer)
+        self.context_pointer: c_void_p = c_void_p(self.context)
+        self._environment = c_void_p(id(environment))
+        set_epoch_deadline(self.context_pointer, _NEXT_TICK)
+        set_epoch_callback(self.pointer, ON_EPOCH, self._environment, None)
+
+    def limit(self, limits: StoreLimits) -> None:
+        """Set how much the store may hold."""
+        limit_store(self.pointer, *limits.arguments)
 
     def set_fuel(self, amount: int) -> None:
         """Set the fuel that is left. Only for stores of an engine with fuel."""
@@ -213,23 +265,24 @@ class Store(Finalizable):
     def fuel(self) -> int:
         """Return the fuel that is left."""
         out = c_uint64()
-        if error := lib.wasmtime_context_get_fuel(self.context, ctypes.byref(out)):
+        if error := lib.wasmtime_context_get_fuel(self.context, byref(out)):
             raise take_error(error)
         return out.value
 
-    def make_import(self, host: HostFunction, environment: Environment) -> bytes:
+    def make_import(self, host: HostFunction) -> bytes:
         """Return a host function as an extern that instances of this store can import."""
         self._functions.add(host)
         item = _Extern()
-        lib.wasmtime_func_new_unchecked(
-            self.context,
+        new_host_function(
+            self.context_pointer,
             host.type.pointer(self.engine),
             host.callback,
-            environment,
+            self._environment,
             None,
-            addressof(item) + 8,
+            byref(item, 8),
         )
-        return item.raw
+        raw: bytes = item.raw
+        return raw
 
     def instantiate(self, module: Module, imports: bytes, pending: PendingException) -> Instance:
         """Instantiate a module. Its start function runs.
@@ -251,7 +304,7 @@ class Store(Finalizable):
             imports,
             len(imports) // EXTERN_SIZE,
             out,
-            ctypes.byref(trap),
+            byref(trap),
         )
         if error or trap.value:
             raise take_failure(error, trap.value, pending)
@@ -321,18 +374,21 @@ class Instance:
         """Return the exported function of that name, with room for so many parameters or results,
         whichever are more.
         """
-        return WasmFunction(self._store, self._function(name), max(slots, 1))
+        store, block = self._store, _take_block(slots or 1)
+        extern = block.extern
+        if not get_export(store.context_pointer, self._handle, name.encoded, name.length, extern):
+            raise EngineFailure(f"no export `{name.text}`")
+        if extern[0] & 0xFF != EXTERN_FUNC:
+            raise EngineFailure(f"export `{name.text}` is no function")
+        return WasmFunction(store, block)
 
     def funcref(self, name: ExportName) -> int:
         """Return the exported function of that name as a value to pass to a Wasm function."""
-        raw: int = func_to_raw(self._store.context_pointer, self._function(name)[8:])
-        return raw
-
-    def _function(self, name: ExportName) -> bytes:
         item = self.export(name)
         if item[0] != EXTERN_FUNC:
             raise EngineFailure(f"export `{name.text}` is no function")
-        return item
+        raw: int = func_to_raw(self._store.context_pointer, item[8:])
+        return raw
 
 
 _MEMORY_NAME = ExportName("memory")

@@ -13,7 +13,14 @@ import weakref
 from contextlib import contextmanager
 from time import monotonic
 
-from .._engine import CallerMemory, Environment, LinearMemory, Store, caller_context
+from .._engine import (
+    CallerMemory,
+    Environment,
+    LinearMemory,
+    Store,
+    StoreLimits,
+    caller_context,
+)
 from .._manifest.limits import INITIAL_PAGES
 from .._platform.native_threads import sleep
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
@@ -182,7 +189,7 @@ class Guest(Environment):
     def make_import(self, function: HostFunction, store: Store) -> bytes:
         """Return the function as an extern that instances of the store can import."""
         watched = self.interceptor is not None and function.name is not None
-        return store.make_import(function.make_interceptable() if watched else function, self)
+        return store.make_import(function.make_interceptable() if watched else function)
 
     def call_host_function(self, function: HostFunction, caller: int, values: Any) -> None:
         if self.interceptor is None:
@@ -331,11 +338,13 @@ class Guest(Environment):
         caps = [] if maximum is None else [(maximum >> depth) // max(memories[0], 1)]
         caps += [] if growth is None else [memories[2] + growth]
         store.limit(
-            memory_bytes=-1 if not caps else min(caps) * PAGE,
-            table_elements=max_table_elements(limits, tables) >> depth,
-            instances=limits.instances,
-            tables=limits.tables,
-            memories=limits.memories,
+            StoreLimits(
+                memory_bytes=-1 if not caps else min(caps) * PAGE,
+                table_elements=max_table_elements(limits, tables) >> depth,
+                instances=limits.instances,
+                tables=limits.tables,
+                memories=limits.memories,
+            )
         )
         with self.enter_store(store):
             yield store

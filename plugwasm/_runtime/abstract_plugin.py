@@ -352,7 +352,8 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         except AttributeError:
             return False
         try:
-            self._release_view()
+            if self._view is not None:
+                self._release_view()
             self._drop_instance()
             self._vars.restore(self._initial_vars)
         finally:
@@ -471,10 +472,12 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         `ClosedError`.
         """
         self._closed = True
-        self._is_contended = True
         for queued_call in queued_calls(self):
             queued_call.wake()
-        self._drop_if_idle()
+        if self._drop_if_idle():
+            return
+        self._is_contended = True  # so that the call finishes closing it when it ends
+        self._drop_if_idle()  # it may have ended just before
         if self._guest is not None:
             self._cancel()
 

@@ -139,6 +139,8 @@ class Plan:
             for i, source in enumerate(ordered)
         ]
         self.main = self.units[-1]
+        self.callables: dict[str, tuple[ExportName, bool]] = {}
+        """The exports that plugins have called, and whether each returns a code."""
         self.order = _Linker(self.units, self.kernel, wasi, functions).link()
         self.kernel_names = sorted(
             {source for unit in self.units for source in unit.sources if isinstance(source, str)}
@@ -187,7 +189,7 @@ class Plan:
         guest.limit_memory(self.memory)
         guest.state_bytes = self.initial_state_bytes
         kernel = store.instantiate(
-            self.kernel, store.make_import(_MAY_GROW_HOST, guest), guest.pending
+            self.kernel, store.make_import(_MAY_GROW_HOST), guest.pending
         )
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         guest.budget.note_kernel()
