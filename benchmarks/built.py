@@ -20,12 +20,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .plugins import EXAMPLES
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SOURCES = Path(__file__).resolve().parent / "sources"
+INCLUDE = SOURCES.parent.parent / "pdk" / "c" / "include"
 QUICKJS = "quickjs-ng==0.17.0.2"
 QUICKJS_SHA256 = "43d2e48272208721a7aaea8e3f02d4b9318f12ef20cc4f5421b59d9a470706ef"
 
@@ -111,7 +110,7 @@ def _build_javascript(target: Path) -> None:
         "-fno-sanitize=undefined",
         "-Wl,-z,stack-size=1048576",
         f"-I{engine}",
-        f"-I{EXAMPLES}",
+        f"-I{INCLUDE}",
     ]
     _run(
         [
@@ -165,7 +164,7 @@ REAL = (
         "JavaScript",
         "reverse",
         _build_javascript,
-        (SOURCES / "javascript.c", EXAMPLES / "pdk" / "extism.h"),
+        (SOURCES / "javascript.c", INCLUDE / "plugwasm.h"),
         QUICKJS_SHA256,
         _text,
         lambda data, output: output == data[::-1],

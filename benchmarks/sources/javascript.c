@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pdk/extism.h"
+#include "plugwasm.h"
 #include "quickjs.h"
 
 static const char SCRIPT[] = "(text) => Array.from(text).reverse().join('')";
@@ -22,7 +22,7 @@ static int32_t start(void) {
 
 PDK_EXPORT("reverse") int32_t reverse_input(void) {
     if (start()) return 1;
-    size_t size = host_input_length();
+    size_t size = extism_input_length();
     char *text = malloc(size + 1);
     if (!text) return pdk_fail("no memory for the input");
     pdk_input(0, text, size);
