@@ -134,9 +134,7 @@ def _outer() -> None:
 
 
 check_recursion_depth: Callable[[], object] = (
-    partial(isinstance, None, _nest(13))
-    if sys.version_info < (3, 12)
-    else _outer
+    partial(isinstance, None, _nest(13)) if sys.version_info < (3, 12) else _outer
 )
 """Call this before every entry into Wasm. It raises `RecursionError` unless Python has room to
 enter a callback and to call C from there.

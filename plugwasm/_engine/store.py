@@ -105,11 +105,11 @@ class _CallBlock:
     __slots__ = ("arguments", "extern", "give_back", "rest", "trap", "values", "zeros")
 
     def __init__(self, slots: int, spare: list[_CallBlock]) -> None:
-        self.extern: Any = (c_uint64 * (6 + 2 * slots))()
+        self.extern: Any = (c_uint64 * (6 + slots * VALUE_SIZE // 8))()
         address = addressof(self.extern)
         view = memoryview(self.extern).cast("B")
         self.rest: memoryview = view[EXTERN_SIZE:]
-        self.zeros = bytes(self.rest)
+        self.zeros: bytes = bytes(self.rest)
         words = view.cast("Q")
         self.trap: memoryview = words[4:5]
         self.values: memoryview = words[6:]
@@ -249,7 +249,7 @@ class Store(Finalizable):
         self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
         self.context: int = store_context(self.pointer)
         self.context_pointer: c_void_p = c_void_p(self.context)
-        self._environment = c_void_p(id(environment))
+        self._environment: c_void_p = c_void_p(id(environment))
         set_epoch_deadline(self.context_pointer, _NEXT_TICK)
         set_epoch_callback(self.pointer, ON_EPOCH, self._environment, None)
 

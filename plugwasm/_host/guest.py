@@ -115,8 +115,10 @@ class Guest(Environment):
         """The thread and the greenlet of its last call, where there are greenlets."""
         self.vars: Vars = vars
         self.instances: dict[int, Instance] = {}
-        self.externs: dict[str | HostFunction, bytes] = {}
-        """The kernel's exports, and host functions, as externs of its store."""
+        self.externs: dict[str | HostFunction | tuple[int, str], bytes] = {}
+        """The kernel's exports, host functions, and exports of units (by their number and name), as
+        externs of its store.
+        """
         self.caller_memory: CallerMemory | None = None
         self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
         """Memories of instances in its store, by the engine's numbers for them."""

@@ -188,9 +188,7 @@ class Plan:
         store = guest.store
         guest.limit_memory(self.memory)
         guest.state_bytes = self.initial_state_bytes
-        kernel = store.instantiate(
-            self.kernel, store.make_import(_MAY_GROW_HOST), guest.pending
-        )
+        kernel = store.instantiate(self.kernel, store.make_import(_MAY_GROW_HOST), guest.pending)
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         guest.budget.note_kernel()
         guest.externs.update(
@@ -519,9 +517,7 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
     return HostFunction(type, body)  # type: ignore[arg-type]
 
 
-def _import_across_stores(
-    unit: Unit, source: Source, item: Item
-) -> HostFunction:
+def _import_across_stores(unit: Unit, source: Source, item: Item) -> HostFunction:
     """Make a host function that stands, in the store of a command, for an import of the command.
 
     Raises:
