@@ -10,7 +10,6 @@ Decisions: docs/decisions.md, 34.2 and 35.1.
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager
 from time import monotonic
 
 from .._engine import (
@@ -29,7 +28,7 @@ from .memory_budget import MemoryBudget, max_state_bytes, max_table_elements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, Protocol
 
     from .._engine import HostFunction, Instance
@@ -307,22 +306,13 @@ class Guest(Environment):
         """
         return self._running[-1] if self._running else self.store
 
-    @contextmanager
-    def enter_store(self, store: Store) -> Iterator[None]:
-        """Move the fuel that is left to the store while its guest runs, and back afterwards."""
-        before, has_fuel = self.running_store, store.engine.fuel
-        if has_fuel:
-            store.set_fuel(before.fuel())
-        self._running.append(store)
-        try:
-            yield
-        finally:
-            self._running.pop()
-            if has_fuel:
-                before.set_fuel(store.fuel())
+    def enter_store(self, store: Store) -> EnteredStore:
+        """Return the context of a block in which a guest of the store runs. It moves the fuel that
+        is left there, and back afterwards.
+        """
+        return EnteredStore(self, store)
 
-    @contextmanager
-    def command_store(self, memories: tuple[int, int, int], tables: int) -> Iterator[Store]:
+    def make_command_store(self, memories: tuple[int, int, int], tables: int) -> Store:
         """Make a store for one call of a command with these memories (see `MemoryPlan`) and tables,
         with the fuel of the guest's own store.
 
@@ -348,8 +338,7 @@ class Guest(Environment):
                 memories=limits.memories,
             )
         )
-        with self.enter_store(store):
-            yield store
+        return store
 
     def may_grow(self, pages: int) -> bool:
         """Return whether the kernel may grow to that many pages; 0 means that it is done."""
@@ -428,6 +417,29 @@ class Guest(Environment):
         for splitter in self.streams:
             splitter.flush()
         self.export_name = None
+
+
+class EnteredStore:
+    """The context of `Guest.enter_store`. The decorator `contextmanager` takes a millisecond to
+    import.
+    """
+
+    __slots__ = ("_before", "_guest", "_store")
+
+    def __init__(self, guest: Guest, store: Store) -> None:
+        self._guest = guest
+        self._before = guest.running_store
+        self._store = store
+
+    def __enter__(self) -> None:
+        if self._store.engine.fuel:
+            self._store.set_fuel(self._before.fuel())
+        self._guest._running.append(self._store)
+
+    def __exit__(self, *raised: object) -> None:
+        self._guest._running.pop()
+        if self._store.engine.fuel:
+            self._before.set_fuel(self._store.fuel())
 
 
 class PluginExit(Exception):

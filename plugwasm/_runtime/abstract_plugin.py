@@ -17,7 +17,6 @@ Decisions: docs/decisions.md, 40, 45.
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections import deque
 from time import monotonic
 
 from .._engine import truncate
@@ -34,6 +33,7 @@ from .signatures import signature_of_call, signature_of_call_async
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, Self, TypeVar
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from .instrumentation import CallInstrumentation
 
     T = TypeVar("T")
+else:
+    from _collections import deque  # the module `collections` takes long to import
 
 __all__ = ["AbstractPlugin", "CancelHandle", "CloseOnExit", "LeaseSnapshot"]
 

@@ -504,7 +504,8 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
             return
         count, total, largest = unit.module.defined_memories
         memories = count + _has_heap(unit.module, guest.limits), total, largest
-        with guest.command_store(memories, unit.module.defined_tables) as store:
+        store = guest.make_command_store(memories, unit.module.defined_tables)
+        with guest.enter_store(store):
             try:
                 imports = b"".join(
                     guest.make_import(function, store) for function in unit.own_store_imports
