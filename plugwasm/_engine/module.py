@@ -220,9 +220,8 @@ _POOLED_TABLES = 2048
 POOLED_TABLE_ELEMENTS = 1_000_000
 _MAX_POOLED_BYTES = 2**32
 _KEPT_RESIDENT, _KEPT_TABLE = 2**15, 2**12
-"""Bytes at the start of each memory and each table of the pool that are zeroed after use. What is
-beyond goes back to the system, which takes a call of it, and a fault for each page that the next
-instance touches.
+"""Bytes at the start of each memory and of each table in the pool that are zeroed after use. The
+rest goes back to the system, which costs a call, and a fault for each page that is touched next.
 """
 
 
