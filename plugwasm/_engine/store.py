@@ -243,7 +243,7 @@ class Store(Finalizable):
     )
 
     def __init__(self, engine: Engine, environment: Environment) -> None:
-        self.engine = engine
+        self.engine: Engine = engine
         self._functions: set[HostFunction] = set()
         self.pointer: c_void_p = c_void_p(new_store(engine.pointer, None, None))
         self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
