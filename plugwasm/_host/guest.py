@@ -425,9 +425,7 @@ class Guest(Environment):
 
 
 class EnteredStore:
-    """The context of `Guest.enter_store`. The decorator `contextmanager` takes a millisecond to
-    import.
-    """
+    """The context of `Guest.enter_store`; a class, so that no start imports `contextlib`."""
 
     __slots__ = ("_before", "_guest", "_store")
 
