@@ -49,6 +49,7 @@ from .store import (
     Instance,
     LinearMemory,
     Store,
+    StoreLimits,
     WasmFunction,
     caller_context,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "Module",
     "PendingException",
     "Store",
+    "StoreLimits",
     "ThreadStack",
     "Trap",
     "WasmFunction",

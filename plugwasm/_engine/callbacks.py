@@ -121,6 +121,10 @@ def _on_epoch(context: int, environment: Any, delta: Any, kind: int) -> Any:
 ON_EPOCH = EPOCH_CALLBACK(signal_safe(_on_epoch))
 
 
+def _nest(levels: int) -> tuple[Any, ...]:
+    return (_nest(levels - 1),) if levels else (str,)
+
+
 def _inner() -> None:
     pass
 
@@ -130,9 +134,7 @@ def _outer() -> None:
 
 
 check_recursion_depth: Callable[[], object] = (
-    partial(isinstance, None, ((((((((((((((str,),),),),),),),),),),),),),))
-    if sys.version_info < (3, 12)
-    else _outer
+    partial(isinstance, None, _nest(13)) if sys.version_info < (3, 12) else _outer
 )
 """Call this before every entry into Wasm. It raises `RecursionError` unless Python has room to
 enter a callback and to call C from there.
@@ -148,13 +150,20 @@ to spare, in 25 ns: an eighth of what Python functions would take.
 _LEVELS_TO_START = 12
 
 
-def check_recursion_depth_to_start(levels: int = _LEVELS_TO_START) -> None:
-    """Raise `RecursionError` if an instance could not be made safely.
-
-    Near the end of Python's stack, ctypes would report a `RecursionError` as something else.
-    """
+def _descend(levels: int = _LEVELS_TO_START) -> None:
     if levels:
-        check_recursion_depth_to_start(levels - 1)
+        _descend(levels - 1)
+
+
+check_recursion_depth_to_start: Callable[[], object] = (
+    partial(isinstance, None, _nest(14 + _LEVELS_TO_START))
+    if sys.version_info < (3, 12)
+    else _descend
+)
+"""Call this before an instance is made. It raises `RecursionError` if that would not be safe.
+
+Near the end of Python's stack, ctypes would report a `RecursionError` as something else.
+"""
 
 
 class HostFunction:

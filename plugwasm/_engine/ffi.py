@@ -106,6 +106,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_pooling_allocation_config_max_memories_per_module_set": (None, [_PTR, c_uint32]),
     "wasmtime_pooling_allocation_config_max_tables_per_module_set": (None, [_PTR, c_uint32]),
     "wasmtime_pooling_allocation_config_linear_memory_keep_resident_set": (None, [_PTR, _SIZE]),
+    "wasmtime_pooling_allocation_config_table_keep_resident_set": (None, [_PTR, _SIZE]),
     "wasmtime_pooling_allocation_strategy_set": (None, [_PTR, _PTR]),
     "wasmtime_engine_increment_epoch": (None, [_PTR]),
     "wasm_byte_vec_delete": (None, [POINTER(ByteVec)]),
@@ -137,19 +138,12 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_wasm_valtype_v128": (_PTR, []),
     "wasm_valtype_new": (_PTR, [c_uint8]),
     "wasm_valtype_vec_new": (None, [POINTER(PointerVec), _SIZE, _PTR]),
-    "wasmtime_store_new": (_PTR, [_PTR, _PTR, _PTR]),
-    "wasmtime_store_context": (_PTR, [_PTR]),
     "wasmtime_store_delete": (None, [_PTR]),
-    "wasmtime_store_limiter": (None, [_PTR, c_int64, c_int64, c_int64, c_int64, c_int64]),
-    "wasmtime_store_epoch_deadline_callback": (None, [_PTR, EPOCH_CALLBACK, py_object, _PTR]),
-    "wasmtime_context_set_epoch_deadline": (None, [_PTR, c_uint64]),
     "wasmtime_context_set_fuel": (_PTR, [_PTR, c_uint64]),
     "wasmtime_context_get_fuel": (_PTR, [_PTR, POINTER(c_uint64)]),
-    "wasmtime_func_new_unchecked": (None, [_PTR, _PTR, HOST_CALLBACK, py_object, _PTR, _PTR]),
     "wasmtime_caller_context": (_PTR, [_PTR]),
     "wasmtime_instance_new": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
     "wasmtime_instance_new_without_start": (_PTR, [_PTR, _PTR, _PTR, _SIZE, _PTR, POINTER(_PTR)]),
-    "wasmtime_memory_data": (_PTR, [_PTR, _PTR]),
     "wasmtime_memory_data_size": (_SIZE, [_PTR, _PTR]),
     "wasmtime_error_new": (_PTR, [c_char_p]),
     "wasmtime_error_delete": (None, [_PTR]),
@@ -256,7 +250,7 @@ engine for a moment, and a child that was forked in the middle would wait for th
 _ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}
 
 
-def _load() -> Any:
+def _load() -> tuple[Any, Any]:
     check_version(installed_version(_FOLDER))
     path = _library_path(_FOLDER)
     library, locked = ctypes.CDLL(path), ctypes.PyDLL(path)
@@ -265,25 +259,41 @@ def _load() -> Any:
         setattr(library, name, function)
         function.restype = result
         function.argtypes = parameters
-    return library
+    return library, locked
 
 
-lib: Any = _load()
+lib: Any
+_locked: Any
+lib, _locked = _load()
 
 
-def _hot(name: str, result: Any, *, keeps_lock: bool = False) -> Any:
-    function = (ctypes.PyDLL(_library_path(_FOLDER)) if keeps_lock else lib)[name]
+def _hot(name: str, result: Any, *, keeps_lock: bool = True) -> Any:
+    function = (_locked if keeps_lock else lib)[name]
     function.restype = result
     return function
 
 
-call_unchecked: Any = _hot("wasmtime_func_call_unchecked", c_void_p)
+new_store: Any = _hot("wasmtime_store_new", c_void_p)
+"""Engine, two null pointers → a store."""
+store_context: Any = _hot("wasmtime_store_context", c_void_p)
+"""Store → its context."""
+limit_store: Any = _hot("wasmtime_store_limiter", None)
+"""Store; bytes of each memory, elements of each table, instances, tables, memories."""
+set_epoch_deadline: Any = _hot("wasmtime_context_set_epoch_deadline", None)
+"""Context, ticks."""
+set_epoch_callback: Any = _hot("wasmtime_store_epoch_deadline_callback", None)
+"""Store, callback, environment, null."""
+new_host_function: Any = _hot("wasmtime_func_new_unchecked", None)
+"""Context, type, callback, environment, null, address for the function."""
+memory_data: Any = _hot("wasmtime_memory_data", c_void_p)
+"""Context, memory → its address."""
+call_unchecked: Any = _hot("wasmtime_func_call_unchecked", c_void_p, keeps_lock=False)
 """Context, function, values, number of values, address for a trap → error or None."""
 get_export: Any = _hot("wasmtime_instance_export_get", c_bool)
 """Context, instance, name, length of the name, address for the extern → whether there is one."""
 func_to_raw: Any = _hot("wasmtime_func_to_raw", c_void_p)
 """Context, function → a funcref."""
-get_caller_export: Any = _hot("wasmtime_caller_export_get", c_bool, keeps_lock=True)
+get_caller_export: Any = _hot("wasmtime_caller_export_get", c_bool)
 """Caller, name, length of the name, address for the extern → whether there is one."""
 
 

@@ -171,7 +171,7 @@ def _make_callback_probe(engine: Engine) -> Callable[[], int]:
     """
     environment = _ProbeEnvironment()
     store = Store(engine, environment)
-    function = WasmFunction(store, store.make_import(_PROBE_FUNCTION, environment), 1)
+    function = WasmFunction.of(store, store.make_import(_PROBE_FUNCTION), 1)
 
     def position() -> int:
         function.call(environment.pending)

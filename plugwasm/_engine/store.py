@@ -5,8 +5,17 @@ Decisions: docs/decisions.md, 4, 13, 14 and 34.3.
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import addressof, c_char, c_size_t, c_ubyte, c_uint64, c_void_p
+from ctypes import (
+    addressof,
+    byref,
+    c_char,
+    c_int64,
+    c_size_t,
+    c_ubyte,
+    c_uint64,
+    c_void_p,
+    memmove,
+)
 
 from .._platform.finalizer import Finalizable
 from .callbacks import ON_EPOCH, check_recursion_depth, take_failure
@@ -21,6 +30,13 @@ from .ffi import (
     get_caller_export,
     get_export,
     lib,
+    limit_store,
+    memory_data,
+    new_host_function,
+    new_store,
+    set_epoch_callback,
+    set_epoch_deadline,
+    store_context,
 )
 from .traps import EngineFailure, take_error
 
@@ -36,6 +52,9 @@ else:
     from _functools import partial  # the module `functools` takes long to import
 
 
+_Extern, _InstanceHandle = c_char * EXTERN_SIZE, c_char * INSTANCE_SIZE
+
+
 class LinearMemory:
     """A memory of a guest. Its address never changes (see `Engine`); it grows but never shrinks."""
 
@@ -47,7 +66,7 @@ class LinearMemory:
         """
         self._store = store
         self._item = item
-        self.address: int = lib.wasmtime_memory_data(store.context, item)
+        self.address: int = memory_data(store.context_pointer, item)
 
     def size(self) -> int:
         """Return its present size in bytes."""
@@ -74,36 +93,75 @@ class ExportName:
         self.length: c_size_t = c_size_t(len(self.encoded))
 
 
-class WasmFunction:
+class _CallBlock:
+    """Memory for the calls of one function: the function as an extern (four words), the trap (one),
+    a spare word, and the values (two words each).
+
+    Making one takes three times as long as the rest of a `WasmFunction`, which therefore gives it
+    back for another one to use (`give_back`). So there are as many as there were functions at a
+    time.
+    """
+
+    __slots__ = ("arguments", "extern", "give_back", "rest", "trap", "values", "zeros")
+
+    def __init__(self, slots: int, spare: list[_CallBlock]) -> None:
+        self.extern: Any = (c_uint64 * (6 + slots * VALUE_SIZE // 8))()
+        address = addressof(self.extern)
+        view = memoryview(self.extern).cast("B")
+        self.rest: memoryview = view[EXTERN_SIZE:]
+        self.zeros: bytes = bytes(self.rest)
+        words = view.cast("Q")
+        self.trap: memoryview = words[4:5]
+        self.values: memoryview = words[6:]
+        self.arguments: tuple[Any, ...] = (
+            c_void_p(address + 8),
+            c_void_p(address + 48),
+            c_size_t(slots),
+            c_void_p(address + 32),
+        )
+        self.give_back: Callable[[], object] = partial(spare.append, self)
+
+
+_spare_blocks: dict[int, list[_CallBlock]] = {}
+"""Blocks that no function has, by their slots."""
+
+
+def _take_block(slots: int) -> _CallBlock:
+    try:
+        block = _spare_blocks[slots].pop()
+    except (KeyError, IndexError):
+        return _CallBlock(slots, _spare_blocks.setdefault(slots, []))
+    block.rest[:] = block.zeros  # what another function left
+    return block
+
+
+class WasmFunction(Finalizable):
     """A Wasm function of one store, ready to be called.
 
     `values` holds the parameters before a call and the results after it: number i is `values[2 *
-    i]`, unsigned. `invoke` is the fastest way in. It takes nothing. When the call failed it leaves
-    `values` as they were, and `fail` must be called with what it returned. Call
-    `check_recursion_depth` before it.
+    i]`, unsigned. They are zero at first. They belong to the function, and must not be used without
+    it. `invoke` is the fastest way in. It takes nothing. When the call failed it leaves `values` as
+    they were, and `fail` must be called with what it returned. Call `check_recursion_depth` before
+    it.
     """
 
     __slots__ = ("_store", "_trap", "invoke", "values")
 
-    def __init__(self, store: Store, item: bytes, slots: int) -> None:
-        # One block for the whole call: the function (two words), the trap (one), a spare word, and
-        # the values (two words each).
-        words = (c_uint64 * (4 + 2 * slots)).from_buffer_copy(
-            item[8:24] + bytes(16 + VALUE_SIZE * slots)
-        )
-        address = addressof(words)
-        view = memoryview(words).cast("B").cast("Q")
+    def __init__(self, store: Store, block: _CallBlock) -> None:
+        self.__del__: Callable[[], object] = block.give_back
         self._store = store
-        self._trap = view[2:3]
-        self.values: memoryview = view[4:]
+        self._trap = block.trap
+        self.values: memoryview = block.values
         self.invoke: Callable[[], int | None] = partial(
-            call_unchecked,
-            store.context_pointer,
-            words,
-            c_void_p(address + 32),
-            c_size_t(slots),
-            c_void_p(address + 16),
+            call_unchecked, store.context_pointer, *block.arguments
         )
+
+    @classmethod
+    def of(cls, store: Store, item: bytes, slots: int) -> WasmFunction:
+        """Return the function that is an extern of the store, with room for so many values."""
+        block = _take_block(slots)
+        memmove(block.extern, item, EXTERN_SIZE)
+        return cls(store, block)
 
     def call(self, pending: PendingException) -> None:
         """Call the function.
@@ -137,24 +195,20 @@ class WasmFunction:
         raise take_failure(error, trap, pending)
 
 
-class Store(Finalizable):
-    """A set of instances. Not safe to use from two threads at once.
+class StoreLimits:
+    """How much a store may hold. Made once, and used for any number of stores.
 
-    It is freed with the last reference to it; views of memories hold one. The engine keeps only the
-    addresses of callbacks, so a store holds each host function that it has made an import of.
+    -1 means unlimited.
+
+    Args:
+        memory_bytes: Bytes of each memory.
+        table_elements: Elements of each table.
+        instances, tables, memories: How many there may be.
     """
 
-    def __init__(self, engine: Engine, environment: Environment) -> None:
-        self.engine = engine
-        self._functions: set[HostFunction] = set()
-        self.pointer: int = lib.wasmtime_store_new(engine.pointer, None, None)
-        self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
-        self.context: int = lib.wasmtime_store_context(self.pointer)
-        self.context_pointer: c_void_p = c_void_p(self.context)
-        lib.wasmtime_context_set_epoch_deadline(self.context, 1)
-        lib.wasmtime_store_epoch_deadline_callback(self.pointer, ON_EPOCH, environment, None)
+    __slots__ = ("arguments",)
 
-    def limit(
+    def __init__(
         self,
         *,
         memory_bytes: int = -1,
@@ -163,12 +217,45 @@ class Store(Finalizable):
         tables: int = -1,
         memories: int = -1,
     ) -> None:
-        """Set how much each memory and each table may grow, and how many of each the store may
-        hold. -1 means unlimited.
-        """
-        lib.wasmtime_store_limiter(
-            self.pointer, memory_bytes, table_elements, instances, tables, memories
+        self.arguments: tuple[c_int64, ...] = tuple(
+            map(c_int64, (memory_bytes, table_elements, instances, tables, memories))
         )
+
+
+_NEXT_TICK = c_uint64(1)
+
+
+class Store(Finalizable):
+    """A set of instances. Not safe to use from two threads at once.
+
+    It is freed with the last reference to it; views of memories hold one. The engine keeps only the
+    addresses of callbacks, so a store holds each host function that it has made an import of.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_environment",
+        "_functions",
+        "context",
+        "context_pointer",
+        "engine",
+        "pointer",
+    )
+
+    def __init__(self, engine: Engine, environment: Environment) -> None:
+        self.engine: Engine = engine
+        self._functions: set[HostFunction] = set()
+        self.pointer: c_void_p = c_void_p(new_store(engine.pointer, None, None))
+        self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
+        self.context: int = store_context(self.pointer)
+        self.context_pointer: c_void_p = c_void_p(self.context)
+        self._environment: c_void_p = c_void_p(id(environment))
+        set_epoch_deadline(self.context_pointer, _NEXT_TICK)
+        set_epoch_callback(self.pointer, ON_EPOCH, self._environment, None)
+
+    def limit(self, limits: StoreLimits) -> None:
+        """Set how much the store may hold."""
+        limit_store(self.pointer, *limits.arguments)
 
     def set_fuel(self, amount: int) -> None:
         """Set the fuel that is left. Only for stores of an engine with fuel."""
@@ -178,23 +265,24 @@ class Store(Finalizable):
     def fuel(self) -> int:
         """Return the fuel that is left."""
         out = c_uint64()
-        if error := lib.wasmtime_context_get_fuel(self.context, ctypes.byref(out)):
+        if error := lib.wasmtime_context_get_fuel(self.context, byref(out)):
             raise take_error(error)
         return out.value
 
-    def make_import(self, host: HostFunction, environment: Environment) -> bytes:
+    def make_import(self, host: HostFunction) -> bytes:
         """Return a host function as an extern that instances of this store can import."""
         self._functions.add(host)
-        item = (c_char * EXTERN_SIZE)()
-        lib.wasmtime_func_new_unchecked(
-            self.context,
+        item = _Extern()
+        new_host_function(
+            self.context_pointer,
             host.type.pointer(self.engine),
             host.callback,
-            environment,
+            self._environment,
             None,
-            addressof(item) + 8,
+            byref(item, 8),
         )
-        return item.raw
+        raw: bytes = item.raw
+        return raw
 
     def instantiate(self, module: Module, imports: bytes, pending: PendingException) -> Instance:
         """Instantiate a module. Its start function runs.
@@ -202,7 +290,7 @@ class Store(Finalizable):
         Args:
             imports: Externs, one after the other, in the order of the module's imports.
         """
-        out = (c_char * INSTANCE_SIZE)()
+        out = _InstanceHandle()
         trap = c_void_p()
         check_recursion_depth()
         start = (
@@ -216,7 +304,7 @@ class Store(Finalizable):
             imports,
             len(imports) // EXTERN_SIZE,
             out,
-            ctypes.byref(trap),
+            byref(trap),
         )
         if error or trap.value:
             raise take_failure(error, trap.value, pending)
@@ -241,7 +329,7 @@ class Instance:
         Raises:
             EngineFailure: One of them does not exist.
         """
-        item = (c_char * EXTERN_SIZE)()
+        item = _Extern()
         found, context, handle = [], self._store.context_pointer, self._handle
         for name in names:
             if not get_export(context, handle, name.encoded, name.length, item):
@@ -249,17 +337,27 @@ class Instance:
             found.append(item.raw)
         return found
 
+    def export(self, name: ExportName) -> bytes:
+        """Return the export of that name.
+
+        Raises:
+            EngineFailure: It does not exist.
+        """
+        item = _Extern()
+        if not get_export(
+            self._store.context_pointer, self._handle, name.encoded, name.length, item
+        ):
+            raise EngineFailure(f"no export `{name.text}`")
+        raw: bytes = item.raw
+        return raw
+
     def find_memory(self, name: ExportName) -> LinearMemory | None:
         """Return the exported memory of that name, or None."""
-        item = (c_char * EXTERN_SIZE)()
-        found = get_export(
-            self._store.context_pointer, self._handle, name.encoded, name.length, item
-        )
-        return (
-            LinearMemory(self._store, item.raw[8:])
-            if found and item.raw[0] == EXTERN_MEMORY
-            else None
-        )
+        item = _Extern()
+        store = self._store
+        found = get_export(store.context_pointer, self._handle, name.encoded, name.length, item)
+        raw: bytes = item.raw
+        return LinearMemory(store, raw[8:]) if found and raw[0] == EXTERN_MEMORY else None
 
     def memory(self, name: ExportName) -> LinearMemory:
         """Return the exported memory of that name.
@@ -276,18 +374,21 @@ class Instance:
         """Return the exported function of that name, with room for so many parameters or results,
         whichever are more.
         """
-        return WasmFunction(self._store, self._function(name), max(slots, 1))
+        store, block = self._store, _take_block(slots or 1)
+        extern = block.extern
+        if not get_export(store.context_pointer, self._handle, name.encoded, name.length, extern):
+            raise EngineFailure(f"no export `{name.text}`")
+        if extern[0] & 0xFF != EXTERN_FUNC:
+            raise EngineFailure(f"export `{name.text}` is no function")
+        return WasmFunction(store, block)
 
     def funcref(self, name: ExportName) -> int:
         """Return the exported function of that name as a value to pass to a Wasm function."""
-        raw: int = func_to_raw(self._store.context_pointer, self._function(name)[8:])
-        return raw
-
-    def _function(self, name: ExportName) -> bytes:
-        (item,) = self.exports((name,))
+        item = self.export(name)
         if item[0] != EXTERN_FUNC:
             raise EngineFailure(f"export `{name.text}` is no function")
-        return item
+        raw: int = func_to_raw(self._store.context_pointer, item[8:])
+        return raw
 
 
 _MEMORY_NAME = ExportName("memory")
@@ -303,7 +404,7 @@ class CallerMemory:
 
     def __init__(self) -> None:
         self._caller = c_void_p()
-        self._item = (c_char * EXTERN_SIZE)()
+        self._item = _Extern()
         self._words = memoryview(self._item).cast("B").cast("I")
         self._find = partial(
             get_caller_export, self._caller, _MEMORY_NAME.encoded, _MEMORY_NAME.length, self._item

@@ -50,7 +50,7 @@ class FunctionType:
     def __repr__(self) -> str:
         return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
 
-    def pointer(self, engine: Engine) -> int:
+    def pointer(self, engine: Engine) -> c_void_p:
         """Return the library's description of the type, made on first use.
 
         A description is bound to the engine that it is first used with, so there is one for each.
@@ -65,10 +65,11 @@ class _TypePointer(Finalizable):
     __slots__ = ("pointer",)
 
     def __init__(self, type: FunctionType) -> None:
-        self.pointer: int = lib.wasm_functype_new(
+        pointer: int = lib.wasm_functype_new(
             ctypes.byref(_value_types(type.params)), ctypes.byref(_value_types(type.results))
         )
-        self.__del__: Callable[[], object] = partial(lib.wasm_functype_delete, self.pointer)
+        self.__del__: Callable[[], object] = partial(lib.wasm_functype_delete, pointer)
+        self.pointer: c_void_p = c_void_p(pointer)
 
 
 class Item:

@@ -10,10 +10,16 @@ Decisions: docs/decisions.md, 34.2, 35.1 and 48.
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager
 from time import monotonic
 
-from .._engine import CallerMemory, Environment, LinearMemory, Store, caller_context
+from .._engine import (
+    CallerMemory,
+    Environment,
+    LinearMemory,
+    Store,
+    StoreLimits,
+    caller_context,
+)
 from .._manifest.limits import INITIAL_PAGES
 from .._platform.native_threads import sleep
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
@@ -23,7 +29,7 @@ from .memory_budget import MemoryBudget, max_state_bytes, max_table_elements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, Protocol
 
     from .._engine import HostFunction, Instance
@@ -111,8 +117,10 @@ class Guest(Environment):
         """The thread and the greenlet of its last call, where there are greenlets."""
         self.vars: Vars = vars
         self.instances: dict[int, Instance] = {}
-        self.externs: dict[str | HostFunction, bytes] = {}
-        """The kernel's exports, and host functions, as externs of its store."""
+        self.externs: dict[str | HostFunction | tuple[int, str], bytes] = {}
+        """The kernel's exports, host functions, and exports of units (by their number and name), as
+        externs of its store.
+        """
         self.follows_log: bool = False
         """Whether its kernel drops messages that nobody would hear."""
         self.caller_memory: CallerMemory | None = None
@@ -206,7 +214,7 @@ class Guest(Environment):
                 function = function.make_interceptable()
             elif self.follows_log and name[0] != "wasi_snapshot_preview1":
                 function = function.make_variant(_ask_for_log_level_after)
-        return store.make_import(function, self)
+        return store.make_import(function)
 
     def ask_for_log_level(self) -> None:
         """Have the kernel ask for the log level again: the application may have changed it."""
@@ -332,22 +340,13 @@ class Guest(Environment):
         """
         return self._running[-1] if self._running else self.store
 
-    @contextmanager
-    def enter_store(self, store: Store) -> Iterator[None]:
-        """Move the fuel that is left to the store while its guest runs, and back afterwards."""
-        before, has_fuel = self.running_store, store.engine.fuel
-        if has_fuel:
-            store.set_fuel(before.fuel())
-        self._running.append(store)
-        try:
-            yield
-        finally:
-            self._running.pop()
-            if has_fuel:
-                before.set_fuel(store.fuel())
+    def enter_store(self, store: Store) -> EnteredStore:
+        """Return the context of a block in which a guest of the store runs. It moves the fuel that
+        is left there, and back afterwards.
+        """
+        return EnteredStore(self, store)
 
-    @contextmanager
-    def command_store(self, memories: tuple[int, int, int], tables: int) -> Iterator[Store]:
+    def make_command_store(self, memories: tuple[int, int, int], tables: int) -> Store:
         """Make a store for one call of a command with these memories (see `MemoryPlan`) and tables,
         with the fuel of the guest's own store.
 
@@ -365,14 +364,15 @@ class Guest(Environment):
         caps = [] if maximum is None else [(maximum >> depth) // max(memories[0], 1)]
         caps += [] if growth is None else [memories[2] + growth]
         store.limit(
-            memory_bytes=-1 if not caps else min(caps) * PAGE,
-            table_elements=max_table_elements(limits, tables) >> depth,
-            instances=limits.instances,
-            tables=limits.tables,
-            memories=limits.memories,
+            StoreLimits(
+                memory_bytes=-1 if not caps else min(caps) * PAGE,
+                table_elements=max_table_elements(limits, tables) >> depth,
+                instances=limits.instances,
+                tables=limits.tables,
+                memories=limits.memories,
+            )
         )
-        with self.enter_store(store):
-            yield store
+        return store
 
     def may_grow(self, pages: int) -> bool:
         """Return whether the kernel may grow to that many pages; 0 means that it is done."""
@@ -451,6 +451,27 @@ class Guest(Environment):
         for splitter in self.streams:
             splitter.flush()
         self.export_name = None
+
+
+class EnteredStore:
+    """The context of `Guest.enter_store`; a class, so that no start imports `contextlib`."""
+
+    __slots__ = ("_before", "_guest", "_store")
+
+    def __init__(self, guest: Guest, store: Store) -> None:
+        self._guest = guest
+        self._before = guest.running_store
+        self._store = store
+
+    def __enter__(self) -> None:
+        if self._store.engine.fuel:
+            self._store.set_fuel(self._before.fuel())
+        self._guest._running.append(self._store)
+
+    def __exit__(self, *raised: object) -> None:
+        self._guest._running.pop()
+        if self._store.engine.fuel:
+            self._before.set_fuel(self._store.fuel())
 
 
 def _ask_for_log_level_after(body: Body) -> Body:

@@ -18,6 +18,7 @@ Decisions: docs/decisions.md, 8 and 38.1.
 
 from __future__ import annotations
 
+from .._engine import StoreLimits
 from .._manifest.limits import INITIAL_PAGES
 
 TYPE_CHECKING = False
@@ -69,12 +70,15 @@ class MemoryPlan:
         maximum: Pages of all memories together, or None.
         share: Pages that the kernel may have, or None.
         cap: Pages that each memory may have, or None; for a sole memory, initially.
+        first_limit: Pages that the engine allows each memory until the kernel is made, or None.
     """
 
     __slots__ = (
+        "_first_limits",
         "cap",
         "elements",
         "first",
+        "first_limit",
         "growth",
         "has_memories",
         "limits",
@@ -107,6 +111,22 @@ class MemoryPlan:
                 self.share, self.cap = share, cap  # each may grow as far as `max_pages` lets it
             else:
                 self.share, self.cap = _min_of(self.share, share), _min_of(self.cap, cap)
+        self.first_limit: int | None = None if self.cap is None else max(self.cap, INITIAL_PAGES)
+        self._first_limits = self._store_limits(self.first_limit)
+
+    def store_limits(self, pages: int | None) -> StoreLimits:
+        """Return the engine's limits where each memory may have so many pages."""
+        return self._first_limits if pages == self.first_limit else self._store_limits(pages)
+
+    def _store_limits(self, pages: int | None) -> StoreLimits:
+        limits = self.limits
+        return StoreLimits(
+            memory_bytes=-1 if pages is None else pages * PAGE,
+            table_elements=self.elements,
+            instances=limits.instances + 1,
+            tables=limits.tables + KERNEL_TABLES,
+            memories=limits.memories + KERNEL_MEMORIES,
+        )
 
     def _shares(
         self, maximum: int | None, count: int, total: int, largest: int
@@ -145,25 +165,22 @@ class MemoryBudget:
         self.plan: MemoryPlan = plan
         self._store = store
         self._instances = instances
-        self._limit_set: int | None = -1
         self._memory: LinearMemory | None = None
         """The sole memory, once it was looked for and found."""
-        self.cap = cap = plan.cap
-        # This holds until the kernel is made and says so.
-        self.limit(None if cap is None else max(cap, INITIAL_PAGES))
+        self._limit_set: int | None = plan.first_limit
+        self.cap: int | None = plan.cap
+        store.limit(plan.store_limits(plan.first_limit))
 
     def limit(self, pages: int | None) -> None:
         """Set the engine's limit for each memory."""
         if pages != self._limit_set:
-            limits = self.plan.limits
-            self._store.limit(
-                memory_bytes=-1 if pages is None else pages * PAGE,
-                table_elements=self.plan.elements,
-                instances=limits.instances + 1,
-                tables=limits.tables + KERNEL_TABLES,
-                memories=limits.memories + KERNEL_MEMORIES,
-            )
+            self._store.limit(self.plan.store_limits(pages))
             self._limit_set = pages
+
+    def note_kernel(self) -> None:
+        """Set the limit that holds from when the kernel is made, with its `INITIAL_PAGES`."""
+        if self.cap is not None:
+            self.limit(self.cap)
 
     def may_grow(self, pages: int, present: int) -> bool:
         """Return whether the kernel, which has `present` pages, may grow to `pages`; 0 means that

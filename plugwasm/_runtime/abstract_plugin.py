@@ -17,7 +17,6 @@ Decisions: docs/decisions.md, 40, 45.
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections import deque
 from time import monotonic
 
 from .._engine import truncate
@@ -34,6 +33,7 @@ from .signatures import signature_of_call, signature_of_call_async
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, Self, TypeVar
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from .recycling import Recycle, Recycling
 
     T = TypeVar("T")
+else:
+    from _collections import deque  # the module `collections` takes long to import
 
 __all__ = ["AbstractPlugin", "CancelHandle", "CloseOnExit", "LeaseSnapshot"]
 
@@ -363,7 +365,8 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         except AttributeError:
             return False
         try:
-            self._release_view()
+            if self._view is not None:
+                self._release_view()
             self._vars.restore(self._initial_vars)
             self._drop_instance()
         finally:
@@ -532,10 +535,12 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         `ClosedError`.
         """
         self._closed = True
-        self._is_contended = True
         for queued_call in queued_calls(self):
             queued_call.wake()
-        self._drop_if_idle()
+        if self._drop_if_idle():
+            return
+        self._is_contended = True  # so that the call finishes closing it when it ends
+        self._drop_if_idle()  # it may have ended just before
         if self._guest is not None:
             self._cancel()
 

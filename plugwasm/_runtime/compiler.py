@@ -16,7 +16,6 @@ import errno
 import os
 import sys
 from _thread import get_ident
-from contextlib import contextmanager
 from time import monotonic, sleep
 
 from .._engine import LIGHT_COST, EngineFailure, estimate_cost, strip_long_names, wat_to_wasm
@@ -24,7 +23,7 @@ from ..errors import ModuleError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from .._engine import Engine, Facts, Module
@@ -105,20 +104,14 @@ class CompileBudget:
             )
         return self._seconds
 
-    @contextmanager
-    def charge_time(self, name: str) -> Iterator[None]:
-        """Charge the time that passes in the block to the budget.
+    def charge_time(self, name: str) -> _ChargedTime:
+        """Charge the time that passes in a `with` block to the budget.
 
         Raises:
             ModuleError: Nothing is left.
         """
         self.seconds(name)
-        begin = monotonic()
-        try:
-            yield
-        finally:
-            if self._seconds is not None:
-                self._seconds -= monotonic() - begin
+        return _ChargedTime(self)
 
     def refund_time(self, seconds: float) -> None:
         """Return time to the budget that passed while the module waited for others."""
@@ -168,6 +161,21 @@ class CompileBudget:
             f"module `{truncate(name)}` takes longer to compile than {given}",
             limit="compile_seconds",
         )
+
+
+class _ChargedTime:
+    """The context of `CompileBudget.charge_time`."""
+
+    __slots__ = ("_begin", "_budget")
+
+    def __init__(self, budget: CompileBudget) -> None:
+        self._budget = budget
+
+    def __enter__(self) -> None:
+        self._begin = monotonic()
+
+    def __exit__(self, *raised: object) -> None:
+        self._budget.refund_time(self._begin - monotonic())
 
 
 def compile_within(

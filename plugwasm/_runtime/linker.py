@@ -54,12 +54,14 @@ if TYPE_CHECKING:
 
     S = TypeVar("S")
     Imports = Mapping[tuple[str, str], HostFunction]
+    Source = str | HostFunction | tuple[int, str]
 
 WASI = "wasi_snapshot_preview1"
 """The module name of WASI preview 1."""
 
 _NOTHING = FunctionType((), ())
 _HASKELL_START = FunctionType(("i32", "i32"), ())
+_INITIALIZE, _HASKELL_INIT = ExportName("_initialize"), ExportName("hs_init")
 _PASSABLE = frozenset(("i32", "i64", "f32", "f64"))
 
 
@@ -70,6 +72,8 @@ class Unit:
         has_own_store: Whether it is a command that can be instantiated in a store of its own,
             because the host can call all that it imports.
         sources: For each import: a kernel export, a host function, or the export of a unit.
+        made_sources: Those of `sources`, once each, that a new instance does not find among the
+            kernel's exports.
         own_store_imports: For each import of a command with its own store, a function that stands
             for it there.
     """
@@ -79,6 +83,7 @@ class Unit:
         "index",
         "is_command",
         "label",
+        "made_sources",
         "module",
         "name",
         "own_store_imports",
@@ -95,7 +100,8 @@ class Unit:
         self.has_own_store = self.is_command and all(
             item.kind == "function" for item in module.imports
         )
-        self.sources: list[str | HostFunction | tuple[int, str]] = []
+        self.sources: list[Source] = []
+        self.made_sources: list[HostFunction | tuple[int, str]] = []
         self.own_store_imports: list[HostFunction] = []
 
 
@@ -134,6 +140,8 @@ class Plan:
         # Usually it is there: it was compiled while another process was started for a module.
         self.kernel = compile_kernel(engine)
         self.main = self.units[-1]
+        self.callables: dict[str, tuple[ExportName, bool]] = {}
+        """The exports that plugins have called, and whether each returns a code."""
         self.order = _Linker(self.units, self.kernel, wasi, functions).link()
         self.kernel_names = sorted(
             {source for unit in self.units for source in unit.sources if isinstance(source, str)}
@@ -158,6 +166,7 @@ class Plan:
             unit for unit in self.order if unit is self.main or not unit.is_command
         ]
         """The units with an instance from the start. The others are commands."""
+        self.start_functions = _start_functions(self.main.module.exports)
         initial = [unit.module for unit in self.initial_units]
         # Instances of these commands stay in the plugin's store, each with memories and tables.
         staying = [
@@ -195,11 +204,9 @@ class Plan:
         store = guest.store
         guest.limit_memory(self.memory)
         guest.state_bytes = self.initial_state_bytes
-        kernel = store.instantiate(
-            self.kernel, store.make_import(KERNEL_IMPORT, guest), guest.pending
-        )
+        kernel = store.instantiate(self.kernel, store.make_import(KERNEL_IMPORT), guest.pending)
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
-        guest.may_grow(0)
+        guest.budget.note_kernel()
         guest.externs.update(
             zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True)
         )
@@ -213,23 +220,20 @@ class Plan:
             instance = _instantiate(unit, guest)
             guest.instances[unit.index] = instance
             if unit is not self.main and "_initialize" in unit.module.exports:
-                _run(unit, instance, "_initialize", guest)
-        self._start(guest)
-        return guest.instances[self.main.index]
+                instance.function(_INITIALIZE, 0).call(guest.pending)
+        instance = guest.instances[self.main.index]
+        for name in self.start_functions:
+            instance.function(name, 2).call(guest.pending)
+        return instance
 
-    def _start(self, guest: Guest) -> None:
-        unit, instance = self.main, guest.instances[self.main.index]
-        exports = unit.module.exports
-        if "hs_init" in exports:
-            if "_initialize" in exports:
-                _run(unit, instance, "_initialize", guest)
-            function = instance.function(ExportName("hs_init"), 2)
-            function.values[0] = function.values[2] = 0
-            function.call(guest.pending)
-        elif "__wasm_call_ctors" in exports:
-            _run(unit, instance, "__wasm_call_ctors", guest)
-        elif "_initialize" in exports:
-            _run(unit, instance, "_initialize", guest)
+
+def _start_functions(exports: Mapping[str, Item]) -> tuple[ExportName, ...]:
+    """Return the functions that the main module runs before the first call."""
+    if "hs_init" in exports:
+        return (_INITIALIZE, _HASKELL_INIT) if "_initialize" in exports else (_HASKELL_INIT,)
+    if "__wasm_call_ctors" in exports:
+        return (ExportName("__wasm_call_ctors"),)
+    return (_INITIALIZE,) if "_initialize" in exports else ()
 
 
 def _check_start(unit: Unit, is_main: bool) -> None:
@@ -262,24 +266,18 @@ def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
     return (unit.index, ExportName(names[0])) if names else None
 
 
-def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
-    instance.function(ExportName(name), 0).call(guest.pending)
-
-
 def _instantiate(unit: Unit, guest: Guest) -> Instance:
     """Make an instance in the guest's own store."""
     store, items = guest.store, guest.externs
-    imports = []
-    for source in unit.sources:
-        if isinstance(source, tuple):
-            imports += guest.instances[source[0]].exports((ExportName(source[1]),))
-            continue
-        item = items.get(source)
-        if item is None:
-            assert isinstance(source, HostFunction)
-            item = items[source] = guest.make_import(source, store)
-        imports.append(item)
-    return store.instantiate(unit.module, b"".join(imports), guest.pending)
+    for source in unit.made_sources:
+        if source not in items:
+            items[source] = (
+                guest.make_import(source, store)
+                if isinstance(source, HostFunction)
+                else guest.instances[source[0]].export(ExportName(source[1]))
+            )
+    imports = b"".join(map(items.__getitem__, unit.sources))
+    return store.instantiate(unit.module, imports, guest.pending)
 
 
 class _Linker:
@@ -331,13 +329,16 @@ class _Linker:
                     break
             else:
                 unit.sources = [self.source(unit, item) for item in unit.module.imports]
+                unit.made_sources = [
+                    source for source in dict.fromkeys(unit.sources) if not isinstance(source, str)
+                ]
                 self.path.pop()
                 on_path.remove(unit)
                 self.order.append(unit)
                 ordered.add(unit)
                 pending.pop()
 
-    def source(self, unit: Unit, item: Item) -> str | HostFunction | tuple[int, str]:
+    def source(self, unit: Unit, item: Item) -> Source:
         """Return the source of the import.
 
         Raises:
@@ -364,9 +365,7 @@ class _Linker:
                     return _check_type(unit, item, host.type, host)
         raise _missing(unit, item, self.wasi)
 
-    def from_unit(
-        self, unit: Unit, item: Item, other: Unit
-    ) -> str | HostFunction | tuple[int, str]:
+    def from_unit(self, unit: Unit, item: Item, other: Unit) -> Source:
         export = other.module.exports[item.name]
         if export.kind != item.kind:
             exported = f"{other.label} exports that name as a {export.kind}"
@@ -520,7 +519,8 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
             return
         count, total, largest = unit.module.defined_memories
         memories = count + _has_heap(unit.module, guest.limits), total, largest
-        with guest.command_store(memories, unit.module.defined_tables) as store:
+        store = guest.make_command_store(memories, unit.module.defined_tables)
+        with guest.enter_store(store):
             try:
                 imports = b"".join(
                     guest.make_import(function, store) for function in unit.own_store_imports
@@ -533,9 +533,7 @@ def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction
     return HostFunction(type, body)  # type: ignore[arg-type]
 
 
-def _import_across_stores(
-    unit: Unit, source: str | HostFunction | tuple[int, str], item: Item
-) -> HostFunction:
+def _import_across_stores(unit: Unit, source: Source, item: Item) -> HostFunction:
     """Make a host function that stands, in the store of a command, for an import of the command.
 
     Raises:

@@ -279,10 +279,10 @@ def _cpu() -> str:
     """Return the processor's features as the system lists them: compiled code may use all."""
     machine = os.uname().machine
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with open("/proc/cpuinfo", "rb") as file:
             for line in file:
-                if line.startswith(("flags", "Features")):
-                    return machine + line
+                if line.startswith((b"flags", b"Features")):
+                    return machine + line.decode("latin-1")
     except OSError:
         pass
     return machine

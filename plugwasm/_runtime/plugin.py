@@ -318,7 +318,13 @@ class Plugin(AbstractPlugin):
         if self._closed:
             raise self._closed_error(function_name)
         until = self._new_deadline()
-        returns_code = self._check_callable(function_name)
+        callables = self.compiled_plugin._plan.callables
+        try:
+            name, returns_code = callables[function_name]
+        except (KeyError, TypeError):
+            returns_code = self._check_callable(function_name)
+            name = ExportName(function_name)
+            callables[name.text] = name, returns_code
         guest = self._guest
         if guest is None:
             guest = self._start(host_context, until)
@@ -329,7 +335,7 @@ class Plugin(AbstractPlugin):
         entry = self._kernel_entries.get(returns_code)
         if entry is None:
             entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
-        target = self._instance.funcref(ExportName(function_name))
+        target = self._instance.funcref(name)
         invoke = entry.invoke
         if guest.follows_log:
             invoke = invoke_and_follow_log(invoke, guest.kernel, guest.log)

@@ -13,6 +13,7 @@ from plugwasm._engine import (
     ExportName,
     HostRaised,
     Store,
+    StoreLimits,
     Trap,
     wat_to_wasm,
 )
@@ -36,9 +37,9 @@ def test_memory_limit() -> None:
     assert world.call("memory_by", 1) & REFUSED == REFUSED
     assert world.call("memory_by", 0) == 10
     assert world.instance.memory(ExportName("memory")).size() == 10 * PAGE
-    world.store.limit(memory_bytes=11 * PAGE)
+    world.store.limit(StoreLimits(memory_bytes=11 * PAGE))
     assert world.call("memory_by", 1) == 10
-    world.store.limit(memory_bytes=5 * PAGE)
+    world.store.limit(StoreLimits(memory_bytes=5 * PAGE))
     assert world.call("memory_by", 1) & REFUSED == REFUSED
     assert world.call("memory_by", 0) == 11
 

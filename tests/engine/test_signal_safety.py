@@ -96,7 +96,7 @@ def prepare_call(
     function = HostFunction(FunctionType(("i64",), ("i64",)), body)
     instance = store.instantiate(
         engine.compile(wat_to_wasm(CALLS_OFTEN)),
-        store.make_import(function, environment),
+        store.make_import(function),
         environment.pending,
     )
     return instance.function(ExportName(name), 1), environment, function
@@ -263,7 +263,7 @@ module = engine.compile(wat_to_wasm(b'''(module (import "h" "f" (func $f))
   (func (export "late") (local $n i64) (local.set $n (i64.const 60000000))
     (loop $again (br_if $again (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
     (call $f)))'''))
-instance = store.instantiate(module, store.make_import(host, environment), environment.pending)
+instance = store.instantiate(module, store.make_import(host), environment.pending)
 function = instance.function(ExportName("late"), 1)
 signal.signal(signal.SIGVTALRM, handler)
 signal.setitimer(signal.ITIMER_VIRTUAL, 0.004)  # of computing, so that it cannot come before the guest runs
@@ -314,7 +314,7 @@ def body(environment, caller, values):
 engine, environment = Engine(), Environment()
 store, host = Store(engine, environment), HostFunction(FunctionType((), ()), body)
 module = engine.compile(wat_to_wasm(b'''(module (import "h" "f" (func $f)) (func (export "f") (call $f)))'''))
-instance = store.instantiate(module, store.make_import(host, environment), environment.pending)
+instance = store.instantiate(module, store.make_import(host), environment.pending)
 function = instance.function(ExportName("f"), 1)
 
 def call():

@@ -42,6 +42,40 @@ def test_missing_export_is_named() -> None:
     assert instance.funcref(ExportName("f"))
 
 
+TWO_RESULTS = """(module
+  (func (export "pair") (param i64 i64) (result i64 i64) (local.get 1) (local.get 0))
+  (func (export "fail") (param i64 i64) (unreachable)))"""
+
+
+def test_values_of_another_function() -> None:
+    """A function starts with zeros, whatever an earlier one left in the memory that it got."""
+    world = World(TWO_RESULTS)
+    for name in ("pair", "fail", "pair"):
+        function = world.instance.function(ExportName(name), 2)
+        assert function.values.tolist() == [0, 0, 0, 0]
+        assert not function.trapped
+        function.values[0], function.values[2] = 7, 9
+        function.invoke()  # a trap is left for the next one, as by a signal handler that raised
+        assert function.trapped == (name == "fail")
+        assert function.values[::2].tolist() == ([9, 7] if name == "pair" else [7, 9])
+        del function
+
+
+def test_functions_do_not_share_values() -> None:
+    """Functions that exist at the same time have values of their own."""
+    world = World(TWO_RESULTS)
+    functions = [world.instance.function(ExportName("pair"), 2) for _ in range(50)]
+    for number, function in enumerate(functions):
+        function.values[0], function.values[2] = number, 100 + number
+    del functions[::2]
+    more = [world.instance.function(ExportName("pair"), 2) for _ in range(50)]
+    for function in more:
+        function.values[0] = function.values[2] = 2**64 - 1
+    for number, function in zip(range(1, 50, 2), functions, strict=True):
+        function.call(world.environment.pending)
+        assert function.values[::2].tolist() == [100 + number, number]
+
+
 def test_mismatched_imports_are_refused() -> None:
     """Imports that do not match are refused instead of crashing."""
     wat = '(module (import "h" "f" (func (param i64) (result i64))))'

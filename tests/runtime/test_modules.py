@@ -242,6 +242,49 @@ def test_instance_memory_is_clean(pooled: bool) -> None:
             assert call(started(module), "first_not_zero", pages) == 2**64 - 1
 
 
+@forks
+@pools
+def test_pool_is_clean_after_fork() -> None:
+    """Nor does one in a forked child; and the engine has no file open that describes the memory of the parent."""
+    script = """
+import os
+from tests.runtime.test_modules import SECRETIVE, call, compiled, started
+
+module = compiled(SECRETIVE, pooled=True)
+assert module.engine.pooled
+
+def look():
+    for pages in (0, 7, 0):
+        for _ in range(3):
+            call(started(module), "fill", pages)
+        for _ in range(6):
+            assert call(started(module), "first_not_zero", pages) == 2**64 - 1
+    files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+    assert not any("pagemap" in file for file in files), files
+
+look()
+call(started(module), "fill", 3)
+held = started(module)
+call(held, "fill", 0)
+pid = os.fork()
+if pid == 0:
+    status = 1
+    try:
+        del held
+        look()
+        status = 0
+    finally:
+        os._exit(status)
+assert os.waitpid(pid, 0)[1] == 0
+look()
+print("clean")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "clean\n", done.stderr
+
+
 @pools
 def test_module_beyond_pool() -> None:
     """A module too large for the pool is distinguished from an invalid one."""

@@ -14,6 +14,7 @@ from plugwasm._engine import (
     Instance,
     Module,
     Store,
+    StoreLimits,
     wat_to_wasm,
 )
 
@@ -34,10 +35,10 @@ class World:
         self.imports = imports
         self.store = Store(module.engine, self.environment)
         if limits:
-            self.store.limit(**limits)
+            self.store.limit(StoreLimits(**limits))
         if module.engine.fuel:
             self.store.set_fuel(1_000_000)
-        items = b"".join(self.store.make_import(function, self.environment) for function in imports)
+        items = b"".join(self.store.make_import(function) for function in imports)
         self.instance: Instance = self.store.instantiate(module, items, self.environment.pending)
 
     def call(self, name: str, *arguments: int, results: int = 1) -> Any:

@@ -138,7 +138,7 @@ class Rig:
         if fuel:
             self.store.set_fuel(2**40)
         self.instance = self.store.instantiate(
-            kernel, self.store.make_import(MAY_GROW, self.owner), self.owner.pending
+            kernel, self.store.make_import(MAY_GROW), self.owner.pending
         )
         imports = b"".join(self.instance.exports(ExportName(name) for name in IMPORTS))
         self.guest = self.store.instantiate(guest, imports, self.owner.pending)
