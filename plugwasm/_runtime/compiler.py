@@ -24,7 +24,7 @@ from ..errors import ModuleError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from .._engine import Engine, Facts, Module
@@ -45,7 +45,7 @@ _NO_MORE = {
 _NOTE = 28
 """Bytes of a note of facts, as in an entry of the cache."""
 _LENGTH = 8
-"""Bytes of the code's length.
+"""Bytes of the code's length, and of the module's before it.
 
 With it half an answer is recognized, of a child whose exit code somebody else took.
 """
@@ -170,11 +170,21 @@ class CompileBudget:
         )
 
 
-def compile_within(budget: CompileBudget | None, target: Engine, wasm: bytes, name: str) -> Module:
+def compile_within(
+    budget: CompileBudget | None,
+    target: Engine,
+    wasm: bytes,
+    name: str,
+    inline: Callable[[bytes], bytes | None],
+) -> Module:
     """Compile Wasm bytes or text.
 
     Without a budget, or if its `compile_seconds` is None, this process compiles modules of any
     size.
+
+    Args:
+        inline: Return the module with the kernel's functions inlined, or None. The module need not
+            be valid.
 
     Raises:
         EngineFailure: The module is not valid.
@@ -189,20 +199,25 @@ def compile_within(budget: CompileBudget | None, target: Engine, wasm: bytes, na
         or (wasm.startswith(b"\0asm") and budget.admits(wasm, target))
     ):
         is_heavy = budget is not None and not is_timed and estimate_cost(wasm) > LIGHT_COST
-        return target.compile(strip_long_names(wasm), heavy=is_heavy)
-    artifact, known = _compile_in_child(wasm, target, budget, name)
+        wasm = strip_long_names(wasm)
+        return target.compile(wasm, inlined=inline(wasm), heavy=is_heavy)
+    artifact, known = _compile_in_child(wasm, target, budget, name, inline)
     return target.load(artifact).with_facts(known)
 
 
 def _compile_in_child(
-    wasm: bytes, target: Engine, budget: CompileBudget, name: str
+    wasm: bytes,
+    target: Engine,
+    budget: CompileBudget,
+    name: str,
+    inline: Callable[[bytes], bytes | None],
 ) -> tuple[bytes, Facts]:
     seconds = budget.seconds(name)
     assert seconds is not None
     compilation = object()
     try:
         budget.refund_time(_wait_for(compilation))
-        return _run_compiler(wasm, target, budget, name, seconds)
+        return _run_compiler(wasm, target, budget, name, seconds, inline)
     finally:
         _compilations.pop(compilation, None)
 
@@ -239,7 +254,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def _run_compiler(
-    wasm: bytes, target: Engine, budget: CompileBudget, name: str, seconds: float
+    wasm: bytes,
+    target: Engine,
+    budget: CompileBudget,
+    name: str,
+    seconds: float,
+    inline: Callable[[bytes], bytes | None],
 ) -> tuple[bytes, Facts]:
     from .._platform.python_executable import (
         VARIABLE,
@@ -287,7 +307,13 @@ def _run_compiler(
     child = ChildProcess(process)
     with process:
         try:
-            output, complaint = process.communicate(wasm, timeout=seconds)
+            if wasm.startswith(b"\0asm"):
+                wasm = strip_long_names(wasm)
+                inlined = inline(wasm) or b""  # while the process starts
+            else:
+                inlined = b""
+            parts = (len(wasm).to_bytes(_LENGTH, "little"), wasm, inlined)
+            output, complaint = process.communicate(b"".join(parts), timeout=seconds)
         except subprocess.TimeoutExpired:
             raise budget.too_slow(name) from None
         finally:
@@ -356,14 +382,17 @@ def compile_stdin(engine: str, memory: str, seconds: str, code: str) -> None:
     # Of the threads that try whether the compiler's can be started, which take 2 MiB: two for each.
     stack_size(2**20)
     _limit_process(int(memory), int(seconds))
-    wasm = sys.stdin.buffer.read()
+    wasm = sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(_LENGTH), "little"))
+    inlined = sys.stdin.buffer.read() or None
     try:
-        binary = strip_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
+        if not wasm.startswith(b"\0asm"):
+            wasm = strip_long_names(wat_to_wasm(wasm))
         settings: dict[str, Any] = {
             name: int(value)
             for name, _, value in (part.partition("=") for part in engine.split(";"))
         }
-        module = Engine(parallel=can_compile_in_parallel(), **settings).compile(binary)
+        target = Engine(parallel=can_compile_in_parallel(), **settings)
+        module = target.compile(wasm, inlined=inlined)
         if module.resident_bytes > int(code):
             answer = [_TOO_MUCH]
         else:

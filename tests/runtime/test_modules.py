@@ -64,7 +64,7 @@ def call(started: tuple[Instance, Environment], name: str = "f", *arguments: int
 
 def kept() -> list[bytes]:
     """The modules that the process keeps though nobody has them."""
-    return [wasm for _, wasm in modules._seen]
+    return [wasm for _, wasm, _ in modules._seen]
 
 
 # ---- what a process keeps -----------------------------------------------------------------------------------------------------------------

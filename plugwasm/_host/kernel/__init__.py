@@ -48,6 +48,9 @@ KERNEL_FUNCTIONS = frozenset(
 and no plugin can import them.
 """
 
+MEMORIES = "memory", "book"
+"""What modules import besides that have functions of the kernel inlined."""
+
 INPUT_OFFSET = 512
 """Where the input starts: the first block."""
 
