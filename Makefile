@@ -5,7 +5,7 @@
 #   make fuzz      SECONDS a harness         make hammer           threads, SECONDS a test
 #   make check     lint, types, fast tests   make check-examples   …and compare their behaviour
 #   make docs      generated pages           make changelog        CHANGELOG.md for RELEASE=1.2.3
-#   make layout    figures of the layout
+#   make layout    figures of the layout     make conformance      plugins of every kit, on every host
 
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint layout types format docs changelog changelog-draft bench examples check-examples fast fuzz hammer clean
+.PHONY: help demo test conformance check lint layout types format docs changelog changelog-draft bench examples check-examples fast fuzz hammer clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -80,6 +80,9 @@ changelog: $(VENV)/with-release
 
 changelog-draft: $(VENV)/with-release
 	@$(BIN)/towncrier build --draft --version unreleased
+
+conformance: $(VENV)/with-build+test
+	$(BIN)/python -m conformance $(CONFORMANCE_ARGS)
 
 bench: $(VENV)/with-bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -1,4 +1,4 @@
-"""Measurements inside this process, where both packages are loaded."""
+"""Rows that are measured inside this process, with both packages loaded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from plugwasm import PluginPool
 
 from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, make_sampler
-from .plugins import example
+from .plugins import example, quiet_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from .built import Real
 
 LOOPS = 1000
 THREAD_SECONDS = 0.03
@@ -27,12 +29,16 @@ AWAITED = 50
 
 
 def bytes_of(count: int) -> bytes:
-    """Return `count` bytes of text, with vowels."""
+    """Return a text of `count` bytes that contains vowels."""
     return (b"Hello, World! " * (count // 14 + 1))[:count]
 
 
-def blocks(effort: float) -> list[Block]:
-    """Return all blocks of this module."""
+def blocks(effort: float, real: Sequence[Real]) -> list[Block]:
+    """Return the groups of rows that this module measures.
+
+    Args:
+        real: The plugins of `built` that this machine can build.
+    """
     sizes = {
         "10 B": 10,
         "1 KB": 1000,
@@ -42,7 +48,7 @@ def blocks(effort: float) -> list[Block]:
         "1 MB": 1_000_000,
         "10 MB": 10_000_000,
     }
-    goals = {"10 B": Goal(8), "1 MB": Goal(1.1)}
+    goals = {"10 B": Goal(8), "64 KB": Goal(3), "1 MB": Goal(2.2)}
     steps = zip(list(sizes)[1:], sizes, strict=False)
     return [
         Block(
@@ -52,45 +58,77 @@ def blocks(effort: float) -> list[Block]:
                 for name, size in sizes.items()
             ],
             [
-                Factor(f"echo grows, {small} → {big}", f"echo {big}", f"echo {small}")
+                Factor(f"echo: time of {big} ÷ time of {small}", f"echo {big}", f"echo {small}")
                 for big, small in steps
             ],
             budget=9,
         ),
         Block(
-            "observed plugins (extism: not observed)",
-            [Row("observed: echo 10 B", partial(_call_observed, bytes_of(10)))],
+            "plugins with observe=True (extism: nothing observes)",
+            [Row("echo 10 B, observe=True", partial(_call_observed, bytes_of(10)))],
         ),
         Block(
             "count_vowels",
             [
-                Row("count_vowels 10 B", partial(_count_vowels, bytes_of(10))),
-                Row("count_vowels 64 KB", partial(_count_vowels, bytes_of(65_536))),
-            ],
-            [Factor("count_vowels grows, 10 B → 64 KB", "count_vowels 64 KB", "count_vowels 10 B")],
-        ),
-        Block(
-            "host functions, typed str → str",
-            [
-                Row("host function 10 B", partial(_greet, 10, 1), Goal(8)),
-                Row("host function 100 KB", partial(_greet, 100_000, 1)),
-                Row("host function 10 B, each in a loop of the guest", partial(_greet, 10, LOOPS)),
+                Row("count_vowels 10 B", partial(_count_vowels, bytes_of(10)), Goal(5)),
+                Row("count_vowels 64 KB", partial(_count_vowels, bytes_of(65_536)), Goal(1)),
             ],
             [
                 Factor(
-                    "host function grows, 10 B → 100 KB",
-                    "host function 100 KB",
-                    "host function 10 B",
+                    "count_vowels: time of 64 KB ÷ time of 10 B",
+                    "count_vowels 64 KB",
+                    "count_vowels 10 B",
+                )
+            ],
+        ),
+        Block(
+            "logs that nobody listens to",
+            [Row("four log calls", _quiet_logs, Goal(5))],
+        ),
+        *(
+            Block(
+                f"a plugin in {plugin.name}",
+                [
+                    *(
+                        Row(
+                            f"{plugin.name}: {plugin.function} {name}",
+                            partial(_call_real, plugin, sizes[name]),
+                            Goal(1),
+                        )
+                        for name in ("1 KB", "64 KB")
+                    ),
+                    Row(
+                        f"{plugin.name}: fresh instance + call + close",
+                        partial(_fresh_real, plugin),
+                        Goal(2),
+                    ),
+                ],
+                budget=6,
+            )
+            for plugin in real
+        ),
+        Block(
+            "calls in which the guest calls a typed host function, str → str",
+            [
+                Row("call with a host function, 10 B", partial(_greet, 10, 1), Goal(8)),
+                Row("call with a host function, 100 KB", partial(_greet, 100_000, 1)),
+                Row("one of 1,000 host function calls in a call, 10 B", partial(_greet, 10, LOOPS)),
+            ],
+            [
+                Factor(
+                    "host function: time of 100 KB ÷ time of 10 B",
+                    "call with a host function, 100 KB",
+                    "call with a host function, 10 B",
                 )
             ],
             budget=5,
         ),
         Block(
-            "isolation: a fresh instance for each call",
+            "a new instance for each call",
             [
-                Row("fresh instance + call + close", partial(_fresh, "echo", False), Goal(3)),
+                Row("create an instance, call, close", partial(_fresh, "echo", False), Goal(3)),
                 Row(
-                    "fresh instance + call + close, WASI",
+                    "create an instance, call, close; with WASI",
                     partial(_fresh, "bench_wasi", True),
                     Goal(3),
                 ),
@@ -98,75 +136,86 @@ def blocks(effort: float) -> list[Block]:
             budget=5,
         ),
         Block(
-            "isolation in a process of its own (extism: in this one)",
+            "IsolatedPlugin, in a separate process (extism: Plugin, in this process)",
             [
                 *(
-                    Row(f"isolated: echo {name}", partial(_isolated_echo, sizes[name]))
+                    Row(f"IsolatedPlugin: echo {name}", partial(_isolated_echo, sizes[name]))
                     for name in ("10 B", "64 KB", "1 MB")
                 ),
-                Row("isolated: host function 10 B", _isolated_greet),
-                Row("isolated: worker started + call + close", _isolated_start),
+                Row("IsolatedPlugin: call with a host function, 10 B", _isolated_greet),
+                Row("IsolatedPlugin: start the worker process, call, close", _isolated_start),
             ],
             budget=5,
         ),
         Block(
-            "threads, a plugin each, 64 KB echo",
+            "threads that each call their own plugin, echo 64 KB",
             [
-                Row("a call, 1 thread", partial(_threads, 1)),
-                Row("a call, 2 threads (wall time by calls)", partial(_threads, 2)),
+                Row("wall time ÷ calls, 1 thread", partial(_threads, 1)),
+                Row("wall time ÷ calls, 2 threads", partial(_threads, 2)),
             ],
             [
                 Factor(
-                    "throughput of 2 threads by 1",
-                    "a call, 1 thread",
-                    "a call, 2 threads (wall time by calls)",
+                    "calls per second, 2 threads ÷ 1 thread",
+                    "wall time ÷ calls, 1 thread",
+                    "wall time ÷ calls, 2 threads",
                     Goal(1.7),
                 )
             ],
             budget=8,
         ),
         Block(
-            "pools (extism: one plugin; a thread pool with a plugin for each thread)",
+            "pools (extism: one Plugin; for map, a ThreadPoolExecutor with a Plugin per thread)",
             [
-                Row("plugin: echo 10 B", partial(_pool_call, False)),
-                Row("pool: echo 10 B", partial(_pool_call, True)),
+                Row("Plugin.call: echo 10 B", partial(_pool_call, False)),
+                Row("PluginPool.call: echo 10 B", partial(_pool_call, True)),
                 *(
                     Row(
-                        f"map: echo 10 B, {workers}",
+                        f"map: echo 10 B, wall time ÷ inputs, {workers}",
                         partial(_map, "echo", 10, MAPPED_SMALL, number),
                     )
-                    for number, workers in ((1, "1 worker"), (2, "2 workers (wall time by calls)"))
+                    for number, workers in ((1, "1 worker"), (2, "2 workers"))
                 ),
                 *(
                     Row(
-                        f"map: count_vowels 256 KB, {workers}",
+                        f"map: count_vowels 256 KB, wall time ÷ inputs, {workers}",
                         partial(_map, "count_vowels", 262_144, MAPPED, number),
                     )
-                    for number, workers in ((1, "1 worker"), (2, "2 workers (wall time by calls)"))
+                    for number, workers in ((1, "1 worker"), (2, "2 workers"))
                 ),
             ],
             [
-                Factor("a pool's call by a plugin's", "pool: echo 10 B", "plugin: echo 10 B"),
                 Factor(
-                    "throughput of 2 workers by 1, count_vowels",
-                    "map: count_vowels 256 KB, 1 worker",
-                    "map: count_vowels 256 KB, 2 workers (wall time by calls)",
+                    "time of PluginPool.call ÷ time of Plugin.call",
+                    "PluginPool.call: echo 10 B",
+                    "Plugin.call: echo 10 B",
+                ),
+                Factor(
+                    "map: count_vowels, inputs per second, 2 workers ÷ 1 worker",
+                    "map: count_vowels 256 KB, wall time ÷ inputs, 1 worker",
+                    "map: count_vowels 256 KB, wall time ÷ inputs, 2 workers",
                     Goal(1.7),
                 ),
             ],
             budget=8,
         ),
         Block(
-            "event loops, asyncio (extism: asyncio.to_thread)",
-            [Row("call_async: echo 10 B", _call_async)],
+            "asyncio (extism: asyncio.to_thread)",
+            [Row("await call_async: echo 10 B", _call_async)],
         ),
         Block(
-            "alloc + length in the guest",
+            "a call in which the guest allocates blocks and asks for their lengths",
             [
-                Row(f"{rounds:,} rounds", partial(_allocations, rounds))
+                Row(f"{rounds:,} blocks", partial(_allocations, rounds))
                 for rounds in (16_000, 32_000)
             ],
-            [Factor("rounds × 2 take", "32,000 rounds", "16,000 rounds", Goal(2.3, at_most=True))],
+            [
+                Factor(
+                    "time of 32,000 blocks ÷ time of 16,000 blocks",
+                    "32,000 blocks",
+                    "16,000 blocks",
+                    Goal(2.3, at_most=True),
+                )
+            ],
             budget=10,
             least=1 if effort < 1 else 5,
         ),
@@ -195,6 +244,29 @@ def _count_vowels(data: bytes, side: str) -> Sample:
         partial(plugin.call, "count_vowels", data),
         lambda output: json.loads(output)["count"] == count,
     )
+
+
+def _quiet_logs(side: str) -> Sample:
+    plugin = _sdk(side).Plugin(quiet_logs(), functions=[])
+    return make_sampler(partial(plugin.call, "log_four", b""), b"")
+
+
+def _call_real(real: Real, size: int, side: str) -> Sample:
+    plugin = _sdk(side).Plugin(real.path().read_bytes(), True, functions=[])
+    data = real.make_input(size)
+    return make_sampler(partial(plugin.call, real.function, data), partial(real.is_right, data))
+
+
+def _fresh_real(real: Real, side: str) -> Sample:
+    sdk = _sdk(side)
+    compiled = sdk.CompiledPlugin(real.path().read_bytes(), True, [])
+    data = real.make_input(10)
+
+    def run() -> Any:
+        with sdk.Plugin(compiled) as plugin:
+            return plugin.call(real.function, data)
+
+    return make_sampler(run, partial(real.is_right, data))
 
 
 def _host_functions(side: str) -> list[Any]:

@@ -2,11 +2,14 @@
 
     child.py MODULE TASK [ARGUMENT…]
 
-import          seconds to import what runs a plugin
-load FILE…      seconds from each file's bytes to the output of the first call, in a process
-                that has loaded another plugin before
-again FILE…     the same, but the process has loaded that very module before
-memory N FILE   bytes of each of N live instances, all called once; they share the compiled code
+import                   seconds to import what runs a plugin
+load CALL FIRST FILE…    seconds from each file's bytes to the output of the first call of it, in a
+                         process that has loaded and called the echo plugin FIRST
+again CALL FIRST FILE…   the same, but the process has loaded that very module before
+memory N FILE            bytes of each of N live instances, all called once; they share the
+                         compiled code
+
+CALL is a key of CALLS. The memory is that of `echo`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,12 @@ import sys
 from time import perf_counter
 
 DATA = b"0123456789"
+CALLS = {
+    "echo": (False, DATA, DATA),
+    "reverse": (True, DATA, DATA[::-1]),
+    "sort": (True, b'{"b": 1, "a": 2}', b'{"a":2,"b":1}'),
+}
+"""Of each function: whether its plugin needs WASI, an input and the output for it."""
 
 
 def main(module: str, task: str, *arguments: str) -> object:
@@ -27,9 +36,9 @@ def main(module: str, task: str, *arguments: str) -> object:
         return imported
     if task == "memory":
         return memory(sdk, int(arguments[0]), read(arguments[1]))
-    first, *files = arguments
+    name, first, *files = arguments
     sdk.Plugin(read(first), functions=[]).call("echo", DATA)
-    return [load(sdk, read(file), task == "again") for file in files]
+    return [load(sdk, name, read(file), task == "again") for file in files]
 
 
 def read(path: str) -> bytes:
@@ -37,15 +46,17 @@ def read(path: str) -> bytes:
         return file.read()
 
 
-def load(sdk: object, wasm: bytes, again: bool) -> float:
+def load(sdk: object, name: str, wasm: bytes, again: bool) -> float:
+    wasi, data, expected = CALLS[name]
+    make = sdk.Plugin  # type: ignore[attr-defined]
     if again:
-        before = sdk.Plugin(wasm, functions=[])  # type: ignore[attr-defined]
-        before.call("echo", DATA)
+        before = make(wasm, wasi, functions=[])
+        before.call(name, data)
     start = perf_counter()
-    plugin = sdk.Plugin(wasm, functions=[])  # type: ignore[attr-defined]
-    output = plugin.call("echo", DATA)
+    plugin = make(wasm, wasi, functions=[])
+    output = plugin.call(name, data)
     taken = perf_counter() - start
-    assert output == DATA, output
+    assert output == expected, output
     return taken
 
 

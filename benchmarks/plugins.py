@@ -48,6 +48,32 @@ def large(functions: int) -> bytes:
     )
 
 
+@cache
+def quiet_logs() -> bytes:
+    """Return a module whose `log_four` writes a line of 16 bytes at each of four levels."""
+    from wasmtime import wat2wasm
+
+    levels = ("debug", "info", "warn", "error")
+    imports = "".join(
+        f'(import "extism:host/env" "log_{level}" (func $log_{level} (param i64)))'
+        for level in levels
+    )
+    calls = "".join(f"(call $log_{level} (call $line))" for level in levels)
+    return bytes(
+        wat2wasm(
+            f"""(module {imports}
+  (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
+  (import "extism:host/env" "store_u64" (func $store (param i64 i64)))
+  (func $line (result i64) (local $at i64)
+    (local.set $at (call $alloc (i64.const 16)))
+    (call $store (local.get $at) (i64.const 0x6162636465666768))
+    (call $store (i64.add (local.get $at) (i64.const 8)) (i64.const 0x6162636465666768))
+    (local.get $at))
+  (func (export "log_four") (result i32) {calls} (i32.const 0)))"""
+        )
+    )
+
+
 def _function(random: Random, index: int) -> str:
     steps = []
     for _ in range(9):

@@ -14,9 +14,15 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from .measure import SIDES, Block, Goal, Row, Sample, check
 from .plugins import example, large, variant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .built import Real
 
 CHILD = Path(__file__).with_name("child.py")
 LARGE_FUNCTIONS = 4200
@@ -29,8 +35,13 @@ START = (
 is used."""
 
 
-def blocks(folder: Path, effort: float) -> list[Block]:
-    """Return all blocks of this module. `folder` is for modules that are made for this run."""
+def blocks(folder: Path, effort: float, real: Sequence[Real]) -> list[Block]:
+    """Return all blocks of this module.
+
+    Args:
+        folder: For modules that are made for this run.
+        real: The plugins of `built` that this machine can build.
+    """
     full = effort >= 1
     instances = 1000 if full else 200
     small, big = example("echo"), large(LARGE_FUNCTIONS if full else LARGE_FUNCTIONS // 4)
@@ -45,13 +56,21 @@ def blocks(folder: Path, effort: float) -> list[Block]:
         ),
         Block(
             "load a small module, to the first output",
-            _loads(folder, "small", small, 10, 10),
+            _loads(folder, "small", "echo", small, 10, 10),
             budget=12,
         ),
         Block(
             "load a large module, to the first output",
-            _loads(folder, "large", big, 1, 3 if full else 1),
+            _loads(folder, "large", "echo", big, 1, 3 if full else 1),
             budget=25,
+        ),
+        *(
+            Block(
+                f"load a plugin in {plugin.name}, to the first output",
+                _loads(folder, plugin.name, plugin.function, plugin.path().read_bytes(), 1, 1),
+                budget=25,
+            )
+            for plugin in real
         ),
     ]
     if os.path.exists("/proc/self/statm"):
@@ -64,18 +83,22 @@ def blocks(folder: Path, effort: float) -> list[Block]:
     return found
 
 
-def _loads(folder: Path, size: str, wasm: bytes, cold: int, warm: int) -> list[Row]:
+def _loads(folder: Path, name: str, function: str, wasm: bytes, cold: int, warm: int) -> list[Row]:
     """Return rows for a module, of which each process loads several variants."""
     files = [
-        _file(folder, f"{size}-{number}", variant(wasm, number))
+        _file(folder, f"{name}-{number}", variant(wasm, number))
         for number in range(max(cold, warm))
     ]
     return [
-        Row(f"{size}: cold (no cache)", partial(_load, folder, files[:cold], NO_CACHE, "load")),
-        Row(f"{size}: cached on disk", partial(_load, folder, files[:warm], {}, "load")),
         Row(
-            f"{size}: already seen by the process",
-            partial(_load, folder, files[:warm], {}, "again"),
+            f"{name}: cold (no cache)",
+            partial(_load, folder, files[:cold], NO_CACHE, "load", function),
+            Goal(1.2) if function != "echo" else None,
+        ),
+        Row(f"{name}: cached on disk", partial(_load, folder, files[:warm], {}, "load", function)),
+        Row(
+            f"{name}: already seen by the process",
+            partial(_load, folder, files[:warm], {}, "again", function),
             Goal(3),
         ),
     ]
@@ -125,12 +148,18 @@ def _start(folder: Path, side: str) -> Sample:
 
 
 def _load(
-    folder: Path, files: list[str], environment: dict[str, str], task: str, side: str
+    folder: Path,
+    files: list[str],
+    environment: dict[str, str],
+    task: str,
+    function: str,
+    side: str,
 ) -> Sample:
     return _child(
         folder,
         environment,
         task,
+        function,
         _file(folder, "first", variant(example("echo"), 2**32)),
         *files,
         side,

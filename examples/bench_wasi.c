@@ -2,7 +2,7 @@
  *
  *     echo           input to output
  *     surroundings   what WASI shows of the world outside, as JSON */
-#include "pdk/extism.h"
+#include "plugwasm.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +11,8 @@
 #include <unistd.h>
 #include <wasi/api.h>
 
-PDK_EXPORT("echo") int32_t echo(void) {
-    size_t n = (size_t)host_input_length();
+PDK_FUNCTION(echo) {
+    size_t n = (size_t)extism_input_length();
     char *bytes = malloc(n + 1);
     if (!bytes) return pdk_fail("the input does not fit into memory");
     int32_t code = pdk_output(bytes, pdk_input(0, bytes, n));
@@ -20,7 +20,7 @@ PDK_EXPORT("echo") int32_t echo(void) {
     return code;
 }
 
-PDK_EXPORT("surroundings") int32_t surroundings(void) {
+PDK_FUNCTION(surroundings) {
     char json[160], byte, drawn[16], zeros[16] = {0};
     size_t arguments = 0, variables = 0, size;
     struct timespec now = {0, 0};

@@ -33,7 +33,10 @@ FREESTANDING = (
 )
 WASI = ("-target", "wasm32-wasi", "-Os", "-mexec-model=reactor", "-Wl,-z,stack-size=65536")
 DEBUG = (*FREESTANDING, "-O1", "-gline-tables-only", "-fdebug-compilation-dir=.")
-FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fno-sanitize=undefined")
+FLAGS = (
+    *("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fno-sanitize=undefined"),
+    *("-I", "../pdk/c/include"),
+)
 
 PLUGINS = {
     "count_vowels": FREESTANDING,

@@ -2,7 +2,7 @@
  *
  * The config entry "vowels" says what counts as one (UTF-8, default aeiouAEIOU); the var "total" adds up over the calls of one
  * plugin. */
-#include "pdk/extism.h"
+#include "plugwasm.h"
 
 #define MAX_VOWELS 1024
 
@@ -44,7 +44,7 @@ static void learn(const char *vowels, size_t n) {
     }
 }
 
-PDK_EXPORT("count_vowels") int32_t count_vowels(void) {
+PDK_FUNCTION(count_vowels) {
     static char vowels[MAX_VOWELS], piece[4096], json[6 * MAX_VOWELS + 100];
     uint64_t n = pdk_config("vowels", vowels, sizeof vowels), count = 0, total = 0;
     if (n > sizeof vowels) return pdk_fail("config \"vowels\" is longer than 1024 bytes");
@@ -61,7 +61,7 @@ PDK_EXPORT("count_vowels") int32_t count_vowels(void) {
 
     char *end = pdk_put_u64(pdk_put(json, "{\"count\":"), count);
     end = pdk_put_u64(pdk_put(end, ",\"total\":"), total);
-    end = pdk_put_json(pdk_put(end, ",\"vowels\":\""), vowels, (size_t)n);
-    end = pdk_put(end, "\"}");
+    end = pdk_put_json(pdk_put(end, ",\"vowels\":"), vowels, (size_t)n);
+    *end++ = '}';
     return pdk_output(json, (size_t)(end - json));
 }

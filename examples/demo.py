@@ -39,7 +39,7 @@ def main() -> None:
     print("\nA plugin reads a directory that was granted to it, read-only, and nothing else.")
     manifest = {
         "wasm": [{"path": str(HERE / "wasi_files.wasm")}],
-        "allowed_paths": {f"ro:{HERE / 'pdk'}": "/pdk"},
+        "allowed_paths": {f"ro:{HERE.parent / 'pdk' / 'c'}": "/pdk"},
     }
     with plugwasm.Plugin(manifest, wasi=True) as plugin:
         print(f"  /pdk holds {plugin.call('list', '/pdk').decode().split()}")

@@ -1,5 +1,5 @@
 /* A plugin to debug: built with debug information, slow where it need not be, and with a mistake in how it reads its input. */
-#include "pdk/extism.h"
+#include "plugwasm.h"
 
 #define MAX_NUMBERS 512
 
@@ -44,7 +44,7 @@ static __attribute__((noinline)) int32_t count_primes(const struct list *list) {
 }
 
 /* How many of the numbers in the input are prime, as text. */
-PDK_EXPORT("primes") int32_t primes(void) {
+PDK_FUNCTION(primes) {
     static char text[4096];
     static struct list list;
     list.length = 0;

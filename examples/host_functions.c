@@ -3,11 +3,11 @@
  *     greet(str) -> str        a string goes in and comes out as a block of the host's memory
  *     add(int, int) -> int     i64
  *     scale(float) -> float    f64 */
-#include "pdk/extism.h"
+#include "plugwasm.h"
 
-PDK_IMPORT("extism:host/user", "greet") extern handle user_greet(handle name);
-PDK_IMPORT("extism:host/user", "add") extern int64_t user_add(int64_t, int64_t);
-PDK_IMPORT("extism:host/user", "scale") extern double user_scale(double);
+PDK_HOST_FUNCTION("greet") pdk_handle user_greet(pdk_handle name);
+PDK_HOST_FUNCTION("add") int64_t user_add(int64_t, int64_t);
+PDK_HOST_FUNCTION("scale") double user_scale(double);
 
 static char text[64];
 static size_t at;
@@ -33,40 +33,37 @@ static uint64_t digits(void) {
 }
 
 /* The whole input, as a block that greet can be given. */
-static handle input_block(void) {
-    size_t n;
-    pdk_arena_reset();
-    char *bytes = pdk_input_all(&n);
-    return bytes ? pdk_block(bytes, n) : 0;
+static pdk_handle input_block(void) {
+    pdk_reset();
+    pdk_bytes bytes = pdk_input_all();
+    return pdk_block(bytes.data, bytes.size);
 }
 
-PDK_EXPORT("greet") int32_t greet(void) {
-    handle name = input_block(), greeting = user_greet(name);
-    if (name) host_free(name);
-    host_output_set(greeting, greeting ? host_length(greeting) : 0);
-    return 0;
+PDK_FUNCTION(greet) {
+    pdk_handle name = input_block(), greeting = user_greet(name);
+    if (name) extism_free(name);
+    return pdk_output_block(greeting);
 }
 
 /* Greets as often as the config entry "times" says (default 1) and gives the last greeting. */
-PDK_EXPORT("repeat_greet") int32_t repeat_greet(void) {
+PDK_FUNCTION(repeat_greet) {
     size_t n = (size_t)pdk_config("times", text, sizeof text - 1);
     if (n > 9) return pdk_fail("config \"times\" must be a number of at most 9 digits");
     text[n] = 0;
     at = 0;
     uint64_t times = n ? digits() : 1;
     if (text[at] || !times) return pdk_fail("config \"times\" must be a number of at most 9 digits, and not 0");
-    handle name = input_block(), greeting = user_greet(name);
+    pdk_handle name = input_block(), greeting = user_greet(name);
     for (; times > 1; times--) {
-        if (greeting) host_free(greeting);
+        if (greeting) extism_free(greeting);
         greeting = user_greet(name);
     }
-    if (name) host_free(name);
-    host_output_set(greeting, greeting ? host_length(greeting) : 0);
-    return 0;
+    if (name) extism_free(name);
+    return pdk_output_block(greeting);
 }
 
 /* Input: two integers, e.g. "40 2". Output: what add says. */
-PDK_EXPORT("sum") int32_t sum(void) {
+PDK_FUNCTION(sum) {
     read_numbers();
     int first_sign = sign();
     if (!is_digit()) return pdk_fail("the input must be two integers");
@@ -75,12 +72,11 @@ PDK_EXPORT("sum") int32_t sum(void) {
     if (!is_digit()) return pdk_fail("the input must be two integers");
     uint64_t second = digits();
     int64_t result = user_add((int64_t)(first_sign < 0 ? 0 - first : first), (int64_t)(second_sign < 0 ? 0 - second : second));
-    char *end = result < 0 ? pdk_put_u64(pdk_put(text, "-"), 0 - (uint64_t)result) : pdk_put_u64(text, (uint64_t)result);
-    return pdk_output(text, (size_t)(end - text));
+    return pdk_output(text, (size_t)(pdk_put_i64(text, result) - text));
 }
 
 /* Input: a decimal such as "2.5". Output: what scale says, with up to six places. */
-PDK_EXPORT("scale") int32_t scale(void) {
+PDK_FUNCTION(scale) {
     read_numbers();
     int minus = sign();
     if (!is_digit()) return pdk_fail("the input must be a decimal number");

@@ -4,7 +4,7 @@
  *     list    input: a path                           output: the names in the directory, sorted, one a line
  *     write   input: a path, a newline, the content   output: how many bytes were written
  *     say     input: a text, which goes to stdout, and in upper case to stderr */
-#include "pdk/extism.h"
+#include "plugwasm.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -21,7 +21,7 @@ static int32_t fail_at(const char *what, const char *path) {
 
 /* The input with a 0 after it, for the caller to free. */
 static char *input_text(size_t *size) {
-    *size = (size_t)host_input_length();
+    *size = (size_t)extism_input_length();
     char *text = malloc(*size + 1);
     if (!text) return NULL;
     *size = pdk_input(0, text, *size);
@@ -111,7 +111,7 @@ PDK_EXPORT("write") int32_t export_write(void) {
     return code;
 }
 
-PDK_EXPORT("say") int32_t say(void) {
+PDK_FUNCTION(say) {
     size_t n;
     char *text = input_text(&n);
     if (!text) return pdk_fail("the text does not fit into memory");

@@ -170,7 +170,7 @@ def _bases() -> list[tuple[bytes, bytes]]:
         ),
         _record(
             "wasi_files",
-            [("say", "hello"), ("cat", "/data/extism.h"), ("list", "/data"), ("cat", "/no")],
+            [("say", "hello"), ("cat", "/data/README.md"), ("list", "/data"), ("cat", "/no")],
             wasi=True,
         ),
     ]
@@ -180,7 +180,7 @@ def _record(name: str, calls: list[tuple[str, str]], **options: Any) -> tuple[by
     plugin = (ROOT / "examples" / f"{name}.wasm").read_bytes()
     manifest = {
         "wasm": [{"data": plugin}],
-        "allowed_paths": {"ro:" + str(ROOT / "examples" / "pdk"): "/data"},
+        "allowed_paths": {"ro:" + str(ROOT / "pdk" / "c"): "/data"},
     }
     recorder = recording.Recorder()
     with plugwasm.Plugin(manifest, observe=recorder, **({"functions": ()} | options)) as made:

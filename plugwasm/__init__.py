@@ -202,12 +202,12 @@ def extism_version() -> str:
 def get_include() -> str:
     """Return the directory for a C compiler's `-I`.
 
-    Plugins then have `#include "pdk/extism.h"`, a plug-in development kit in one header.
+    Plugins then have `#include "plugwasm.h"`, a plug-in development kit in one header.
     """
     import os.path
 
     here = os.path.dirname(os.path.abspath(__file__))
     installed = os.path.join(here, "include")
-    return (
-        installed if os.path.isdir(installed) else os.path.join(os.path.dirname(here), "examples")
-    )
+    if os.path.isdir(installed):
+        return installed
+    return os.path.join(os.path.dirname(here), "pdk", "c", "include")

@@ -18,7 +18,6 @@ import threading
 
 from .._host.options import (
     check_flag,
-    check_fuel,
     check_list,
     check_option_types,
     describe_value,
@@ -29,7 +28,7 @@ from .._manifest.messages import check_encodable
 from .._manifest.resolve import admitted_settings
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.plugin import Plugin
-from .._runtime.settings import validate_name
+from .._runtime.settings import PluginSettings
 from ..errors import ManifestError, OptionError, truncate
 from .objects import (
     check_object_name,
@@ -148,9 +147,14 @@ class PluginRef:
 
         from .._manifest.module_files import ModuleReader
 
-        check_option_types(False, limits, None)
-        check_fuel(fuel_limit)
-        check_flag("http_response_headers", http_response_headers)
+        # What need not be found by name; the rest is checked where it is serialized.
+        settings = PluginSettings(
+            functions=(),
+            name=name,
+            fuel_limit=fuel_limit,
+            http_response_headers=http_response_headers,
+            limits=limits,
+        )
         check_flag("embed", embed)
         if isinstance(functions, str) or callable(functions):
             functions = [functions]
@@ -222,11 +226,11 @@ class PluginRef:
             else serialize(observe, "observe"),
             "_wasi": wasi if isinstance(wasi, bool) else serialize(wasi, "wasi"),
             "digests": tuple(source.hash for source in sources),
-            "fuel_limit": fuel_limit,
+            "fuel_limit": settings.fuel_limit,
             "functions": tuple(function_name(function) for function in functions),
-            "http_response_headers": http_response_headers,
+            "http_response_headers": settings.http_response_headers,
             "limits": limits,
-            "name": validate_name(name) or truncate(label_of(manifest.wasm)),
+            "name": settings.name or truncate(label_of(manifest.wasm)),
         }
         for slot, value in values.items():
             object.__setattr__(self, slot, value)
@@ -285,19 +289,25 @@ class PluginRef:
             key: value if isinstance(value, str) else value.value(f"config.{key}")
             for key, value in self._config
         }
-        wasi: Any = self._wasi if isinstance(self._wasi, bool) else deserialize(self._wasi, "wasi")
-        return kind(
-            msgspec.structs.replace(manifest, wasm=sources, config=config),
-            wasi,
+        return kind._from_settings(
+            msgspec.structs.replace(manifest, wasm=sources, config=config), self._settings()
+        )
+
+    def _settings(self) -> PluginSettings:
+        """Return the settings, with what they name imported into this process."""
+
+        def found(value: Any, field: str) -> Any:
+            return value if value is None or isinstance(value, bool) else deserialize(value, field)
+
+        return PluginSettings(
+            found(self._wasi, "wasi"),
             [import_function(name) for name in self.functions],
-            name=self.name,
-            fuel_limit=self.fuel_limit,
-            http_response_headers=self.http_response_headers,
-            limits=self.limits,
-            egress=None if self._egress is None else deserialize(self._egress, "egress"),
-            observe=self._observe
-            if isinstance(self._observe, bool)
-            else deserialize(self._observe, "observe"),
+            self.name,
+            self.fuel_limit,
+            self.http_response_headers,
+            self.limits,
+            found(self._egress, "egress"),
+            found(self._observe, "observe"),
         )
 
     def _state(self) -> tuple[Any, ...]:

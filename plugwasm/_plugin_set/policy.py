@@ -105,6 +105,5 @@ class SetPolicy:
         granted = self._policy.granted(requested, directories=bool(self._settings.wasi))
         granted.compile_seconds = seconds
         return self._compiled_class._from_settings(
-            granted,  # type: ignore[arg-type]
-            self._settings.replace(name=validate_name(name)),
+            granted, self._settings.replace(name=validate_name(name))
         )

@@ -19,6 +19,7 @@ from .._runtime import import_stubs
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.observers import Observer
 from .._runtime.plugin import Plugin
+from .._runtime.settings import PluginSettings
 from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError, escape_line
 from .buffer import RECORDED_LIMITS
 from .schema import join_vars
@@ -122,14 +123,14 @@ def make_plugin(
     limits = _merge_limits(recording, ceiling)
     vars = join_vars(recording.vars, recording.more_vars)
     try:
-        compiled = CompiledPlugin(
-            spec,  # type: ignore[arg-type]
+        settings = PluginSettings(
             recording.wasi,
             _make_stubs(spec, limits, recording.overrides),
             fuel_limit=recording.fuel_limit,
             http_response_headers=recording.http_response_headers,
             limits=limits,
         )
+        compiled = CompiledPlugin._from_settings(spec, settings)
         return Plugin(compiled, vars=vars, observe=_PlaybackObserver(playback))
     except OptionError as error:
         raise RecordingError(f"the recording is damaged: {error.message}") from None

@@ -148,13 +148,13 @@ class CompiledPlugin:
         )
 
     @classmethod
-    def _from_settings(cls, plugin: PluginInput, settings: PluginSettings) -> Self:
+    def _from_settings(cls, plugin: PluginInput | PluginSpec, settings: PluginSettings) -> Self:
         """Compile a plugin with settings that are checked already."""
         compiled = cls.__new__(cls)
         compiled._compile(plugin, settings)
         return compiled
 
-    def _compile(self, plugin: PluginInput, settings: PluginSettings) -> None:
+    def _compile(self, plugin: PluginInput | PluginSpec, settings: PluginSettings) -> None:
         self._uses_registered = settings.functions is REGISTERED
         self.functions: tuple[Function, ...] = (
             registered_functions() if self._uses_registered else settings.functions

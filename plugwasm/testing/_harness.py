@@ -5,15 +5,7 @@ from __future__ import annotations
 import os
 from time import perf_counter
 
-from .._host.options import (
-    check_flag,
-    check_fuel,
-    check_functions,
-    check_list,
-    check_option_types,
-    describe_value,
-    reject_unknown_arguments,
-)
+from .._host.options import check_list, describe_value, reject_unknown_arguments
 from .._host.vars import check_initial_vars, decode_names
 from .._http.url import HostRules
 from .._manifest.limits import DEFAULT_LIMITS, effective_limits
@@ -22,7 +14,7 @@ from .._manifest.resolve import admitted_settings, resolve
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.import_stubs import required_functions
 from .._runtime.plugin import Plugin
-from .._runtime.settings import validate_name
+from .._runtime.settings import PluginSettings
 from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import (
     BusyError,
@@ -125,9 +117,9 @@ class Harness:
     ) -> None:
         if unknown:
             reject_unknown_arguments(Harness, unknown)
-        check_option_types(wasi, limits, egress)
-        check_fuel(fuel_limit)
-        check_flag("http_response_headers", http_response_headers)
+        settings = PluginSettings(
+            wasi, functions, name, fuel_limit, http_response_headers, limits, egress
+        )
         if not (config is None or hasattr(config, "items")):
             raise OptionError(
                 f"config: expected a mapping of text to text, got {describe_value(config)}",
@@ -149,7 +141,7 @@ class Harness:
         limits, egress = admitted_settings(plugin, limits, egress)
         spec = resolve(plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress)
         self._spec = _apply_grants(spec, allowed_hosts, allowed_paths)
-        self.name: str = validate_name(name) or truncate(spec.label)
+        self.name: str = settings.name or truncate(spec.label)
         self.limits: Limits = effective_limits(limits, spec)
         self.http: FakeHttp = FakeHttp(self._record)
         self.clock: FakeClock = FakeClock()
@@ -160,17 +152,14 @@ class Harness:
         self._logger = RecordingLogger(
             f"plugwasm.plugin.{self.name.replace('.', '_')}", log_level, self._record_line
         )
-        self._wasi = (
-            WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi
-        )
         self._config, self._vars = dict(config or {}), check_initial_vars(vars, self.limits)
-        self._functions = check_functions(functions)
-        self._fuel_limit = _UNLIMITED_FUEL if fuel_limit is None else fuel_limit
-        self._settings: dict[str, Any] = {
-            "http_response_headers": http_response_headers,
-            "limits": limits,
-            "egress": self._fake_egress(egress),
-        }
+        self._settings = settings.replace(
+            wasi=WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi,
+            name=self.name,
+            fuel_limit=_UNLIMITED_FUEL if fuel_limit is None else fuel_limit,
+            limits=limits,
+            egress=self._fake_egress(egress),
+        )
         self._missing_imports: dict[tuple[str, str], FunctionType] | None = None
         self._compiled: CompiledPlugin | None = None
         self._plugins: list[_RecordedPlugin] = []
@@ -326,19 +315,15 @@ class Harness:
 
     def _compile(self) -> CompiledPlugin:
         if self._compiled is None:
-            real = {function._imported_as: function for function in self._functions}
+            given: tuple[Function, ...] = self._settings.functions
+            real = {function._imported_as: function for function in given}
             types = {key: function._host.type for key, function in real.items()}
-            functions = [
+            functions = tuple(
                 self._router.make_function(*key, type, real.get(key))
                 for key, type in {**self._application_imports(), **types}.items()
-            ]
-            self._compiled = CompiledPlugin(
-                self._spec,  # type: ignore[arg-type]
-                self._wasi,
-                functions,
-                name=self.name,
-                fuel_limit=self._fuel_limit,
-                **self._settings,
+            )
+            self._compiled = CompiledPlugin._from_settings(
+                self._spec, self._settings.replace(functions=functions)
             )
             self._compiled._grants.log._logger = self._logger
         return self._compiled

@@ -221,11 +221,11 @@ def test_pdk_header_is_in_wheel() -> None:
     """The header for plugins in c is found here and goes into the wheel."""
     import tomllib
 
-    assert (Path(plugwasm.get_include()) / "pdk" / "extism.h").is_file()
+    assert (Path(plugwasm.get_include()) / "plugwasm.h").is_file()
     wheel = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["hatch"][
         "build"
     ]["targets"]["wheel"]
-    assert wheel["force-include"] == {"examples/pdk/extism.h": "plugwasm/include/pdk/extism.h"}
+    assert wheel["force-include"] == {"pdk/c/include/plugwasm.h": "plugwasm/include/plugwasm.h"}
 
 
 def test_pdk_header_is_in_installed_package(tmp_path: Path) -> None:
@@ -236,9 +236,9 @@ def test_pdk_header_is_in_installed_package(tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(PACKAGE, tmp_path / "plugwasm", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "plugwasm" / "include" / "pdk").mkdir(parents=True)
+    (tmp_path / "plugwasm" / "include").mkdir(parents=True)
     shutil.copy(
-        PACKAGE.parent / "examples" / "pdk" / "extism.h", tmp_path / "plugwasm" / "include" / "pdk"
+        PACKAGE.parent / "pdk" / "c" / "include" / "plugwasm.h", tmp_path / "plugwasm" / "include"
     )
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import plugwasm; print(plugwasm.get_include())"
     run = subprocess.run(

@@ -1,0 +1,3 @@
+module plugwasm.example/json
+
+go 1.24
