@@ -37,8 +37,8 @@ _NUMBERS = {name.encode(): number for number, name in enumerate(INLINED, start=1
 _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _TAG = range(5)
 _PAGE = 65536
 # In the memory `tables` of inliner.wat:
-_TARGETS, _FUNCTIONS, _END_OF_FUNCTIONS = 1024, 65536, 131072
-_MAX_TARGETS = (_FUNCTIONS - _TARGETS) // 4 - 1
+_TARGETS, _FOUND, _FUNCTIONS, _END_OF_FUNCTIONS = 1024, 33792, 65536, 131072
+_MAX_TARGETS = (_FUNCTIONS - _FOUND) // 4 - 1
 _NO_TARGET = 2**32 - 1
 _IN, _OUT, _TABLES = ExportName("in"), ExportName("out"), ExportName("tables")
 _GROW, _INLINE = ExportName("grow"), ExportName("inline")
@@ -131,8 +131,8 @@ def _run(inliner: Module, wasm: bytes, targets: Sequence[int]) -> tuple[bytes | 
     store = Store(inliner.engine, environment)
     instance = store.instantiate(inliner, b"", environment.pending)
     tables = instance.memory(_TABLES).view()
-    numbers = tables[_TARGETS:_FUNCTIONS].cast("I")
-    for i, target in enumerate((*targets, _NO_TARGET)):
+    numbers = tables[:_FUNCTIONS].cast("I")
+    for i, target in enumerate((*targets, _NO_TARGET), start=_TARGETS // 4):
         numbers[i] = target
     tables[_FUNCTIONS : _FUNCTIONS + len(functions)] = functions
     grow, start = instance.function(_GROW, 2), instance.function(_INLINE, 3)
@@ -146,7 +146,8 @@ def _run(inliner: Module, wasm: bytes, targets: Sequence[int]) -> tuple[bytes | 
     except EngineFailure:
         return None, []
     written: int = start.values[0]
-    return bytes(instance.memory(_OUT).view()[:written]), list(numbers[: len(targets)])
+    found = numbers[_FOUND // 4 :][: len(targets)].tolist()
+    return bytes(instance.memory(_OUT).view()[:written]), found
 
 
 class OriginalFrames:

@@ -18,7 +18,8 @@
   ;;     768  where the templates of the functions 1 to 6 start, four bytes each
   ;;     800  slots: the three new locals; the heap and the book
   ;;     832  the imports of the two memories
-  ;;    1024  offsets in $out, ascending, four bytes each, the last -1; replaced by offsets in $in
+  ;;    1024  offsets in $out, ascending, four bytes each, the last -1
+  ;;   33792  for each of these, the offset in $in of the instruction there
   ;;   65536  for each imported function a byte: 0, or the number of a kernel function
   ;;  131072  how many parameters each type has, four bytes each
   (memory $tables (export "tables") 6)
@@ -205,7 +206,7 @@
     (loop $next
       (if (i32.gt_u (local.get $position) (i32.load $tables (global.get $target)))
         (then
-          (i32.store $tables (global.get $target) (global.get $last))
+          (i32.store $tables offset=32768 (global.get $target) (global.get $last))
           (global.set $target (i32.add (global.get $target) (i32.const 4)))
           (br $next)))))
 
