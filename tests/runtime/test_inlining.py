@@ -363,7 +363,9 @@ def test_number_of_inlined_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 
     load = b"\x2d\x40\0\0"  # i32.load8_u of the first memory, which is the kernel's
     for number in (1, 63, 64, 65, 500):
-        inlined_bytes = inlining.inline(modules._load_inliner(), wat_to_wasm(calls(number).encode()))
+        inlined_bytes = inlining.inline(
+            modules._load_inliner(), wat_to_wasm(calls(number).encode())
+        )
         assert inlined_bytes is not None
         assert inlined_bytes.count(load) == min(number, 64)
     plain, inlined = plain_and_inlined(calls(100), monkeypatch)
