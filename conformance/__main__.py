@@ -67,6 +67,9 @@ def run_all(
         except WrongResultError as error:
             counts["failed"] += 1
             problems.append(f"{case.name}: {error}")
+        except Exception as error:  # the host does not even make the plugin
+            counts["failed"] += 1
+            problems.append(f"{case.name}: {type(error).__name__}: {error}")
         else:
             counts["passed"] += 1
     return counts, problems

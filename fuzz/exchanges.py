@@ -200,7 +200,7 @@ _POLICY = Egress(
     added_headers={"http://good.test": {"Authorization": SECRET}},
     hidden_headers=["Set-Cookie"],
 )
-_CLIENT = HttpClient.for_plugin(_POLICY, GRANTS, None, RequestOwner())
+_CLIENT = HttpClient.for_plugin(_POLICY, GRANTS, None, RequestOwner)
 
 
 def check(data: bytes) -> None:

@@ -134,7 +134,7 @@ def wasm_harness(request: pytest.FixtureRequest, make_wasm_harness: MakeHarness)
         f"`{folder}`" for folder in dict.fromkeys(_search_folders(request.config, request.node))
     )
     pytest.fail(
-        f"there is no plugin to test: nothing fits {' '.join(map(repr, names))} in {looked}; "
+        f"there is no plugin to test: nothing matches {' '.join(map(repr, names))} in {looked}; "
         "has it been built?",
         pytrace=False,
     )

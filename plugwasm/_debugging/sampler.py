@@ -208,7 +208,7 @@ class Sampler:
             del self._idle
         except AttributeError:
             if os.getpid() == self._pid:
-                raise RuntimeError("the profile is lost: a sample of it does not end") from None
+                raise RuntimeError("the profile is lost: taking a sample did not end") from None
         self.end_call()
         titles = _read_code_maps(self._compiled)
         main = self._compiled._plan.main.name

@@ -98,8 +98,8 @@ def function_name(function: Any) -> str:
     )
     if module == "__main__":
         raise OptionError(
-            f"functions: `{name}` belongs to the program that was started, which is another one "
-            f"elsewhere; {hint}"
+            f"functions: `{name}` is defined in `__main__`, which is another program in another "
+            f"process; {hint}"
         )
     try:
         found = import_object(check_object_name(f"{module}:{name}", "functions"), "functions")

@@ -68,17 +68,21 @@ class Grants:
             from .._http.request_owner import RequestOwner
 
             spec = self.spec
-            family = hash(
-                (
-                    tuple(module.wasm for module in spec.modules),
-                    frozenset(spec.config.items()),
-                    spec.allowed_hosts,
-                )
-            )
             self._http_client = HttpClient.for_plugin(
                 self._egress or Egress(),
                 spec.allowed_hosts,
                 spec.max_http_response_bytes,
-                RequestOwner(family),
+                lambda: RequestOwner(_hash_spec(spec)),
             )
         return self._http_client
+
+
+def _hash_spec(spec: PluginSpec) -> int:
+    """Return a hash of what a plugin was made from: its modules and its grants."""
+    return hash(
+        (
+            tuple(module.wasm for module in spec.modules),
+            frozenset(spec.config.items()),
+            spec.allowed_hosts,
+        )
+    )

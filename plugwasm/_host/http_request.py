@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .._http.client import HttpClient, Response
     from .._http.connection import Remaining
 
-__all__ = ["perform"]
+__all__ = ["check_document_size", "perform"]
 
 MAX_DOCUMENT = 1 << 20
 MAX_VALUES = 1 << 16
@@ -30,9 +30,10 @@ def perform(
     `method` is GET and `headers` empty when they are missing or null.
 
     Args:
-        request_json: UTF-8 JSON, at most 1 MiB.
-        body: The body to send; None and empty are the same. Its size was checked before it was
-            copied (`RequestPolicy.check_body_size`).
+        request_json: UTF-8 JSON. Its size was checked before it was copied
+            (`check_document_size`).
+        body: The body to send; None and empty are the same. Its size was checked likewise
+            (`RequestPolicy.check_body_size`).
         remaining: Gives the seconds left to the call (None: no deadline), raises when it is to end.
 
     Raises:
@@ -52,7 +53,6 @@ def check_document_size(size: int) -> None:
 
 
 def _parse(request_json: bytes) -> tuple[str, str, dict[str, str]]:
-    check_document_size(len(request_json))
     if is_json_too_deep(request_json):
         raise EgressError(f"the HTTP request document is nested more than {MAX_LEVELS} levels deep")
     if json_exceeds(request_json, MAX_VALUES):

@@ -87,7 +87,7 @@ def reject_plugin_object(plugin: object) -> None:
     for kind in type(plugin).__mro__:
         if kind.__module__.partition(".")[0] == "plugwasm" and kind.__name__ in _OWN_OBJECTS:
             raise OptionError(
-                f"plugin: a {kind.__name__} is nothing that a plugin is compiled from; "
+                f"plugin: a plugin cannot be compiled from a {kind.__name__}; "
                 f"{_OWN_OBJECTS[kind.__name__]}",
                 field="plugin",
             )

@@ -25,7 +25,7 @@ from .transport import EgressRequest, EgressResponse, iter_chunks, request_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .connection import Remaining
     from .egress import Egress
@@ -68,16 +68,30 @@ class HttpClient:
     It has the parts with state: the transport, and the limiter that all clients with the same
     `Egress` share.
 
+    Args:
+        make_owner: Called for the first request that is sent. A plugin whose requests are all
+            denied needs no owner, and finding its family reads all of its modules.
+
     Attributes:
         policy: What the requests may be.
-        owner: Whose requests these are, where plugins share something: the queue, name lookups.
     """
 
-    __slots__ = ("_egress", "_limiter", "_resolves", "_transport", "owner", "policy")
+    __slots__ = (
+        "_egress",
+        "_limiter",
+        "_make_owner",
+        "_owner",
+        "_resolves",
+        "_transport",
+        "policy",
+    )
 
-    def __init__(self, egress: Egress, policy: RequestPolicy, owner: RequestOwner) -> None:
+    def __init__(
+        self, egress: Egress, policy: RequestPolicy, make_owner: Callable[[], RequestOwner]
+    ) -> None:
         self.policy: RequestPolicy = policy
-        self.owner: RequestOwner = owner
+        self._make_owner = make_owner
+        self._owner: RequestOwner | None = None
         self._egress = egress  # kept alive: the limiter is shared as long
         self._limiter = shared_limiter(egress)
         self._transport = egress.transport
@@ -89,7 +103,7 @@ class HttpClient:
         egress: Egress,
         allowed_hosts: Sequence[str],
         max_response_bytes: int | None,
-        owner: RequestOwner,
+        make_owner: Callable[[], RequestOwner],
     ) -> HttpClient:
         """Return the client of a plugin, with what its manifest asks for.
 
@@ -97,13 +111,20 @@ class HttpClient:
             ManifestError: An entry of `allowed_hosts` is not valid.
         """
         policy = egress._policy.for_manifest(allowed_hosts, max_response_bytes)
-        return cls(egress, policy, owner)
+        return cls(egress, policy, make_owner)
 
     @classmethod
     def for_download(cls, egress: Egress, host: str, max_bytes: int) -> HttpClient:
         """Return a client that downloads a module from this host (`RequestPolicy.for_download`)."""
-        owner = RequestOwner(("download", host))
-        return cls(egress, egress._policy.for_download(host, max_bytes), owner)
+        policy = egress._policy.for_download(host, max_bytes)
+        return cls(egress, policy, lambda: RequestOwner(("download", host)))
+
+    @property
+    def owner(self) -> RequestOwner:
+        """Whose requests these are, where plugins share something: the queue, name lookups."""
+        if self._owner is None:
+            self._owner = self._make_owner()
+        return self._owner
 
     def send(
         self,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SENT_TOO_MUCH", "CallClock", "Connection", "connect", "look_up", "resolve_host"]
 
-SENT_TOO_MUCH = "the server sent more than any answer within the limits needs"
+SENT_TOO_MUCH = "the server sent more bytes than a response within the limits can have"
 
 _MAX_ADDRESSES = 8
 _MAX_LOOKUPS = 128  # at once, of all plugins; how they are shared among them: `lookups`

@@ -231,7 +231,7 @@ def _check_transport(transport: object, connection_settings: Mapping[str, object
     for name, value in connection_settings.items():
         if value is not None:
             raise setting_error(
-                name, "it is for the transport to know, and the application has its own"
+                name, "it is for the default transport only, and `transport` replaces that"
             )
 
 

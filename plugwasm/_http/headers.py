@@ -95,8 +95,8 @@ class HeaderRules:
                 self.allowed is not None and _key(name) not in self.allowed
             ):
                 raise EgressError(
-                    f"headers: {name[:64]!r} is not the guest's to set: the application does not "
-                    "allow it"
+                    f"headers: the guest may not set {name[:64]!r}: the application does not allow "
+                    "it"
                 )
         try:
             return _check_headers(headers)
@@ -164,7 +164,7 @@ def _check_headers(headers: Mapping[str, str]) -> dict[str, str]:
             raise _InvalidHeader(f"{str(name)[:64]!r} is not a header name")
         key = _key(name)
         if key in _FRAMING or key.partition("-")[0] == "proxy":  # `Proxy` is `HTTP_PROXY` to a CGI
-            raise _InvalidHeader(f"{name[:64]} is not the guest's to set")
+            raise _InvalidHeader(f"{name[:64]} may not be set")
         if key in seen:
             raise _InvalidHeader(f"{name[:64]} is given twice")
         try:

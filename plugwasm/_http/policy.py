@@ -182,7 +182,7 @@ class RequestPolicy:
                 whose = "" if hosts is lists[-1] else "the application's "
                 raise EgressDeniedError(
                     f"the host {target.host} is not granted: "
-                    f"no entry of {whose}allowed_hosts fits it"
+                    f"no entry of {whose}allowed_hosts matches it"
                 )
         if target.scheme not in self._schemes:
             raise EgressDeniedError(

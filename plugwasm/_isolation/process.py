@@ -174,7 +174,7 @@ class Worker:
         """End a worker that sent something impossible."""
         self.end()
         return self._set_lost(
-            WorkerLost(f"said what no worker says, and was killed: {what}{self._read_stderr()}")
+            WorkerLost(f"broke the protocol, and was killed: {what}{self._read_stderr()}")
         )
 
     def cpu_time(self) -> float | None:

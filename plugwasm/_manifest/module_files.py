@@ -98,8 +98,9 @@ class ModuleReader:
         self._left -= len(content)
         if self._left < 0:
             raise SourceError(
-                "the modules up to this one have more bytes than the "
-                f"{max(self._module_bytes, MAX_TOTAL_BYTES)} that all may have"
+                "this module and those before it have more than the "
+                f"{max(self._module_bytes, MAX_TOTAL_BYTES)} bytes that all modules together may "
+                "have"
             )
         return content, origin
 

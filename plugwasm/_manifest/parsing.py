@@ -137,9 +137,7 @@ def _decode_toml(text: str, what: str) -> object:
         if line.count(".") >= 32:
             bare = re.sub(r'"(?:[^"\\]|\\.)*+(?:"|$)|\'[^\']*+(?:\'|$)', "q", line)
             if re.search(r"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){32}", bare):
-                raise ManifestError(
-                    f"{what} has a dotted key of too many parts; if it is a text of yours, use JSON"
-                )
+                raise ManifestError(f"{what} has a dotted key of too many parts; write it in JSON")
     try:
         return tomllib.loads(text)
     except ValueError as error:
@@ -160,5 +158,5 @@ def _check_parts(text: str, part: re.Pattern[str], what: str) -> None:
     if next(islice(part.finditer(text), MAX_PARTS, None), None) is not None:
         raise ManifestError(
             f"{what} has more than {MAX_PARTS} parts (values, names, brackets, commas; lines of "
-            "TOML), and none needs so many"
+            "TOML)"
         )

@@ -108,7 +108,7 @@ def check_paths(paths: Mapping[str, str]) -> None:
         ):
             raise field_error(
                 f"allowed_paths[{quote(path)}]",
-                f"expected a path of its own, got {quote(guest_path)}, that of {quote(first)}",
+                f"expected another path, got {quote(guest_path)}, which {quote(first)} has already",
             )
 
 

@@ -203,7 +203,7 @@ class FolderSource(UntrustedSource):
             if source.url is not None:
                 raise field_error(
                     f"wasm[{index}].url",
-                    "a plugin in a folder has its modules there, and fetches none",
+                    "the modules of a plugin in a folder must be files of that folder",
                 )
             content = source.data if source.path is None else self._folder.read(source.path, left)
             left -= len(content or b"")

@@ -40,8 +40,8 @@ class _ProcessSlots(Slots):
 
     def self_wait_error(self) -> PoolTimeoutError:
         return PoolTimeoutError(
-            f"the processes of plugin `{self.name}` ({self.size}) are all in use by the one who "
-            "waits for another, and so would wait for itself: allow more (`instances`)",
+            f"the processes of plugin `{self.name}` ({self.size}) are all in use by the caller, or "
+            "by calls that wait for it, so it would wait for itself: allow more (`instances`)",
             plugin=self.name,
         )
 

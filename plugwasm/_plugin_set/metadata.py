@@ -155,7 +155,7 @@ def _check_text(field: str, text: str, length: int) -> None:
     if len(text) > length:
         raise field_error(field, f"expected at most {length} characters, got {len(text)}")
     if not text.replace("\n", "").isprintable():
-        raise field_error(field, "expected text that can be seen, got other characters in it")
+        raise field_error(field, "expected printable text, got characters that cannot be printed")
 
 
 # As for manifests: msgspec inspects types once, at import, in one thread.

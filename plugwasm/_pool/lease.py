@@ -106,7 +106,7 @@ class Lease(Finalizable):
             self._claim = Claim()
         elif self._claim.slot is not None or self._claim.wake is not None:
             raise RuntimeError(
-                "this is in use already: call `pool.plugin()` again for another plugin"
+                "this lease is in use already: call `pool.plugin()` again for another plugin"
             )
 
     def _release_when_dropped(self) -> None:

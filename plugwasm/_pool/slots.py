@@ -343,7 +343,7 @@ class Slots:
         """Return the error for a caller that has waited for so many seconds."""
         return PoolTimeoutError(
             f"the {self.size} plugins of the pool of plugin `{self.name}` were all in use "
-            f"for {seconds:g} s (timeout): make it larger (`size`), or wait longer (`wait`)",
+            f"for {seconds:g} s (timeout): make the pool larger (`size`), or wait longer (`wait`)",
             plugin=self.name,
         )
 
@@ -351,8 +351,8 @@ class Slots:
         """Return the error for a caller that would wait for itself."""
         return PoolTimeoutError(
             f"the {self.size} plugins of the pool of plugin `{self.name}` are all in use by the "
-            "one who waits for another, and so would wait for itself: make the pool larger "
-            "(`size`), or have host functions call a plugin of another pool",
+            "caller, or by calls that wait for it, so it would wait for itself: make the pool "
+            "larger (`size`), or have host functions call a plugin of another pool",
             plugin=self.name,
         )
 

@@ -11,6 +11,7 @@ Decisions: docs/decisions.md, 26.1.
 from __future__ import annotations
 
 from .._engine import EngineFailure
+from .._host.vars import limit_error
 from ..errors import OutOfMemoryError, RecordingError
 from .formatting import common_prefix_length
 from .schema import Alloc, Data, Free, Put, SetError, SetVar, Value, Write
@@ -259,9 +260,7 @@ def apply_effects(guest: Guest, call: HostCall, values: Any, params: Sequence[in
             if effect.data is None:
                 guest.vars.delete(effect.var)
             elif not guest.vars.set(effect.var, effect.data.octets):
-                raise OutOfMemoryError(
-                    f"the plugin's vars would exceed their limit of {guest.limits.var_bytes} bytes"
-                )
+                raise limit_error(guest.limits, OutOfMemoryError)
         else:
             _apply_to_block(guest, effect, resolve_block(effect.block, params, blocks))
     return blocks
@@ -286,7 +285,7 @@ def resolve_block(block: Value, params: Sequence[int], blocks: Sequence[int]) ->
     known = params if block.param is not None else blocks
     if index >= len(known):
         raise RecordingError(
-            "the recording is damaged: it speaks of the "
-            f"{'parameter' if known is params else 'block'} {index}"
+            "the recording is damaged: it refers to "
+            f"{'parameter' if known is params else 'block'} {index}, which does not exist"
         )
     return known[index] & _MASK_64

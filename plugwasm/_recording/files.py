@@ -12,7 +12,7 @@ def write_file(path: str, content: bytes) -> None:
     What exists and is not a file, such as a device, is not replaced.
     """
     if os.path.exists(path) and not os.path.isfile(path):
-        raise FileExistsError(errno.EEXIST, "there is something else than a file", path)
+        raise FileExistsError(errno.EEXIST, "the path exists and is not a regular file", path)
     # The name is known before the file exists: it is removed wherever a signal handler raises.
     temporary = os.path.join(
         os.path.dirname(path), f".recording-{os.getpid()}-{os.urandom(8).hex()}"

@@ -126,7 +126,8 @@ class Playback:
         for i, (type, value) in enumerate(zip(results, recorded.results, strict=True)):
             if value.octets is not None:
                 raise RecordingError(
-                    "the recording is damaged: the result of a host call is a content"
+                    "the recording is damaged: the result of a host call is neither a number nor "
+                    "a block"
                 )
             if value.type != type:
                 raise self._make_result_mismatch(recorded, len(results))

@@ -161,7 +161,7 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
     if size.memory_bytes > max(MAX_MEMORY_FACTOR * len(content), MIN_MEMORY_BOUND):
         raise RecordingError(
             f"{format_path(origin)} has {len(content)} bytes, but would take {size.memory_bytes} "
-            "of memory: no plugin is recorded that densely"
+            "bytes of memory, more than a saved recording ever takes"
         )
     try:
         header = msgspec.json.decode(content, type=_Header)
@@ -173,7 +173,8 @@ def loads(content: bytes, origin: str = "the recording") -> Recording:
             )
         if len(bytes(header.limits)) > MAX_LIMITS_BYTES:
             raise RecordingError(
-                f"{format_path(origin)} is no recording: there are not so many limits"
+                f"{format_path(origin)} is no recording: its `limits` are larger than "
+                f"{MAX_LIMITS_BYTES} bytes"
             )
         return msgspec.json.decode(content, type=Recording)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -228,5 +228,5 @@ def _restore_userdata(memory: WasiMemory, name: str, args: Sequence[int], conten
 
 def _make_error(name: str) -> RecordingError:
     return RecordingError(
-        f"the recording is damaged: what it has for `{name}` cannot be its results"
+        f"the recording is damaged: what it has for `{name}` cannot be results of that function"
     )

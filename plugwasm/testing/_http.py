@@ -93,7 +93,7 @@ class Route:
         self._answers.append(error)
         return self
 
-    def fits(self, method: str, url: str) -> bool:
+    def matches(self, method: str, url: str) -> bool:
         """Return whether this route is for such a request."""
         if self.method not in (None, method):
             return False
@@ -110,7 +110,7 @@ class Route:
         return answer if isinstance(answer, EgressResponse) else answer(request)
 
     def __str__(self) -> str:
-        url = self.url if isinstance(self.url, str) else f"a URL that fits {self.url.pattern!r}"
+        url = self.url if isinstance(self.url, str) else f"a URL that matches {self.url.pattern!r}"
         return f"{self.method or 'any method'} {url}"
 
     def __repr__(self) -> str:
@@ -142,7 +142,7 @@ class FakeHttp:
 
         Args:
             method: The method; None for any.
-            url: The URL with its query; or a compiled pattern that fits the whole of it.
+            url: The URL with its query; or a compiled pattern that matches the whole of it.
 
         Raises:
             EgressDeniedError: No plugin could ask for such a URL; the message says why.
@@ -186,7 +186,7 @@ class FakeHttp:
         self._record(seen)
         try:
             route = next(
-                (route for route in reversed(self.routes) if route.fits(seen.method, seen.url)),
+                (route for route in reversed(self.routes) if route.matches(seen.method, seen.url)),
                 None,
             )
             if route is None:

@@ -195,7 +195,7 @@ def test_pickled_policies_share_limits() -> None:
     assert shared_limiter(one) is shared_limiter(two)
     assert shared_limiter(one) is not shared_limiter(shared)
     assert shared_limiter(one).max_concurrent == 1
-    mine = HttpClient.for_plugin(one, ["a.test"], 5, RequestOwner()).policy
+    mine = HttpClient.for_plugin(one, ["a.test"], 5, RequestOwner).policy
     assert mine.max_response_bytes == 5
     assert mine.check_url("http://a.test/").host == "a.test"
     with pytest.raises(EgressError):

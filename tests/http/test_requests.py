@@ -131,7 +131,7 @@ BAD_HEADERS = [
 
 @pytest.mark.parametrize("headers", BAD_HEADERS, ids=lambda headers: ascii(headers)[:40])
 def test_forbidden_headers_are_refused(headers: dict[str, str]) -> None:
-    """Headers that are not the guest's to set are refused."""
+    """Headers that a guest may not set are refused."""
     with Server(reply()) as server, pytest.raises(EgressError, match="headers: "):
         send(policy(), "GET", server.url, headers, None, no_deadline)
     assert server.connections == 0

@@ -17,6 +17,7 @@ import pytest
 
 import plugwasm
 from plugwasm import Egress, Plugin
+from plugwasm._host import grants
 from plugwasm._http import connection, lookups
 from plugwasm._http.client import HttpClient
 from plugwasm._http.egress import Egress as Policy
@@ -94,6 +95,29 @@ def hang_often(plugin: Plugin, times: int = 70, name: str = "{}.hang") -> None:
     for index in range(times):
         with pytest.raises(TimeoutError):
             send(plugin, f"http://{name.format(index)}/")
+
+
+# ---- owners
+
+
+class Silent:
+    """A transport that gives no response."""
+
+    def send(self, request: EgressRequest, /) -> EgressResponse:
+        raise EgressError("no response")
+
+
+def test_denial_reads_no_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a request that is sent needs an owner, whose family is a hash of all modules."""
+    hashed: list[object] = []
+    monkeypatch.setattr(grants, "_hash_spec", lambda spec: hashed.append(spec))
+    egress = Egress(transport=Silent(), resolve=False)
+    for hosts, expected in ((), 0), (("b.test",), 0), (("a.test",), 1):
+        with client(*hosts, egress=egress) as plugin:
+            for _ in range(2):
+                with pytest.raises(EgressError):
+                    send(plugin, "http://a.test/")
+        assert len(hashed) == expected
 
 
 # ---- names

@@ -329,7 +329,7 @@ def test_endless_compressed_body_ends() -> None:
     """A compressed body that says nothing for ever ends."""
     body = itertools.repeat(gzip.compress(b""))
     answer = EgressResponse(200, {"content-encoding": "gzip"}, body)
-    with pytest.raises(EgressError, match="more than any answer within the limits needs"):
+    with pytest.raises(EgressError, match="more bytes than a response within the limits can have"):
         get(policy(Mock(lambda request: answer), max_response_bytes=1000))
 
 
@@ -465,7 +465,7 @@ def test_policy_pickles_with_transport() -> None:
 def test_default_settings_are_refused(setting: dict[str, Any]) -> None:
     """Settings of the transport that was replaced are refused."""
     with pytest.raises(
-        OptionError, match=f"{next(iter(setting))}: it is for the transport to know"
+        OptionError, match=f"{next(iter(setting))}: it is for the default transport only"
     ):
         Egress(transport=Plain(), **setting)
 

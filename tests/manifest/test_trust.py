@@ -433,7 +433,7 @@ def test_missing_directory_is_error(maker: str, wasi: bool, tmp_path: Path) -> N
         (
             {"allowed_paths": {"/a": "/x", "/b": "/x"}},
             'allowed_paths["/b"]',
-            'got "/x", that of "/a"',
+            'got "/x", which "/a" has already',
         ),
         ({"wasm": []}, "wasm", "at least one module"),
         (
@@ -633,6 +633,6 @@ def test_directories_need_distinct_names(tmp_path: Path) -> None:
         os.mkdir(tmp_path / name)
     grants = {str(tmp_path / "a"): "/d", str(tmp_path / "b"): "/d"}
     with pytest.raises(
-        ManifestError, match=r'expected a path of its own, got "/d", that of ".*/a"'
+        ManifestError, match=r'expected another path, got "/d", which ".*/a" has already'
     ):
         CompiledPlugin({"wasm": [{"data": b"(module)"}], "allowed_paths": grants}, wasi=True)

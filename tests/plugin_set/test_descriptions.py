@@ -113,11 +113,11 @@ def test_call_failure_shown_until_change(tmp_path: Path) -> None:
         ("[plugn]\n", "plugn`: unknown field; did you mean `plugin`"),
         (
             "[plugin]\ntitle = 'a\\u001b[2J'".replace("'", '"'),
-            "plugin.title`: expected text that can be seen",
+            "plugin.title`: expected printable text",
         ),
         (
             '[plugin]\ndescription = "\\u202egnp.exe"',
-            "plugin.description`: expected text that can be seen",
+            "plugin.description`: expected printable text",
         ),
         (
             f"[plugin]\ntitle = '{'x' * 101}'",

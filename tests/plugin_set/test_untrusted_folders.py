@@ -91,7 +91,7 @@ def test_folder_causes_no_download(tmp_path: Path) -> None:
     manifest_folder(tmp_path / "a", wasm=[{"url": "http://127.0.0.1:9/x.wasm"}])
     with PluginSet.from_directory(tmp_path) as plugins:
         assert (
-            "wasm[0].url`: a plugin in a folder has its modules there, and fetches none"
+            "wasm[0].url`: the modules of a plugin in a folder must be files of that folder"
             in error_of(plugins, "a")
         )
 

@@ -29,7 +29,7 @@ def test_non_file_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "link", "folder"):
-        with pytest.raises(OSError, match="something else than a file"):
+        with pytest.raises(OSError, match="exists and is not a regular file"):
             recording.save(tmp_path / name)
     assert sorted(os.listdir(tmp_path)) == ["folder", "link", "pipe"]
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

@@ -326,12 +326,12 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "plugin",
         "CompiledPlugin(compiled)",
-        "a CompiledPlugin is nothing that a plugin is compiled from; it is compiled already: make a Plugin",
+        "a plugin cannot be compiled from a CompiledPlugin; it is compiled already: make a Plugin",
     ),
     (
         "plugin",
         "Plugin(plugin)",
-        "a Plugin is nothing that a plugin is compiled from; give its `compiled_plugin`",
+        "a plugin cannot be compiled from a Plugin; give its `compiled_plugin`",
     ),
     ("plugin", "Plugin(PluginRef(ECHO))", "write ref.plugin(), or ref.compiled()"),
     ("plugin", "IsolatedPlugin(plugin)", "give its `compiled_plugin`"),

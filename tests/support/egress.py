@@ -39,8 +39,8 @@ def policy(*hosts: str, **settings: Any) -> Egress:
 def client_for(egress: Egress, *manifest_hosts: str) -> HttpClient:
     """A client within the application's policy, and within a manifest's if that is given."""
     if manifest_hosts:
-        return HttpClient.for_plugin(egress, manifest_hosts, None, RequestOwner())
-    return HttpClient(egress, egress._policy, RequestOwner())
+        return HttpClient.for_plugin(egress, manifest_hosts, None, RequestOwner)
+    return HttpClient(egress, egress._policy, RequestOwner)
 
 
 def send(

@@ -113,7 +113,7 @@ def test_unexpected_request_fails_test() -> None:
         assert isinstance(failed.value, plugwasm.EgressError)
         assert failed.value.message == (
             f"`fetch` of plugin `my`: the test does not expect POST {URL} with b'sent'\nit expects:\n"
-            f"  GET {URL}, requested never\n  POST a URL that fits 'https://x/.*', requested never"
+            f"  GET {URL}, requested never\n  POST a URL that matches 'https://x/.*', requested never"
         )
     assert pickle.loads(pickle.dumps(raised.value)).message == raised.value.message
 

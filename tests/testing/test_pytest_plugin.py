@@ -178,7 +178,7 @@ def test_missing_plugin_fails_test(project: Project) -> None:
     result.assert_outcomes(errors=2, passed=1)
     result.stdout.fnmatch_lines(
         [
-            f"*there is no plugin to test: nothing fits 'build/[*].wasm' in `{project.root}/tests` and `{project.root}`; has it been built?",
+            f"*there is no plugin to test: nothing matches 'build/[*].wasm' in `{project.root}/tests` and `{project.root}`; has it been built?",
             "*which plugin is under test? Say so with `@pytest.mark.plugwasm(*",
         ]
     )

@@ -108,7 +108,7 @@ PDK_FUNCTION(fail) {
 
 PDK_FUNCTION(panic) { __builtin_trap(); }
 
-PDK_EXPORT("log") int32_t log_message(void) {
+PDK_FUNCTION(log_message) {
     char *level = input().data, *message = next_line(level);
     pdk_log(*level == 't'   ? PDK_TRACE
             : *level == 'd' ? PDK_DEBUG

@@ -1,0 +1,3 @@
+module plugwasm.dev/pdk
+
+go 1.24

@@ -1,0 +1,291 @@
+// Package pdk lets a Go program be a plugin of any host of the Extism contract.
+//
+//	package main
+//
+//	import "plugwasm.dev/pdk"
+//
+//	//go:wasmexport greet
+//	func greet() int32 {
+//		return pdk.Text(func(name string) (string, error) {
+//			return "Hello, " + name + "!", nil
+//		})
+//	}
+//
+//	func main() {}
+//
+// Build it with
+//
+//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o greet.wasm
+//
+// and let the application grant WASI, which Go's run time needs.
+//
+// [Bytes], [Text] and [JSON] run a function on the input and make its result the output of the
+// call. An error ends the call: the host gets its message, and the code of an [Error] in its chain,
+// or 1. A panic ends the call with a trap.
+package pdk
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"unicode/utf8"
+)
+
+// Version is the version of this kit.
+const Version = "0.1.0"
+
+// Error is an error with a return code for the host. A code of 0 is still an error.
+type Error struct {
+	Code    int32
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Fail returns an [Error].
+func Fail(code int32, message string) error { return &Error{Code: code, Message: message} }
+
+var errNotUTF8 = errors.New("the input is not UTF-8")
+
+// Bytes runs a function on the input.
+func Bytes(function func(input []byte) ([]byte, error)) int32 {
+	output, err := function(Input())
+	if err != nil {
+		return SetError(err)
+	}
+	Output(output)
+	return 0
+}
+
+// Text runs a function on the input, which must be UTF-8.
+func Text(function func(input string) (string, error)) int32 {
+	input := Input()
+	if !utf8.Valid(input) {
+		return SetError(errNotUTF8)
+	}
+	output, err := function(string(input))
+	if err != nil {
+		return SetError(err)
+	}
+	Output([]byte(output))
+	return 0
+}
+
+// JSON runs a function on the input, which must be JSON, and encodes the result as JSON.
+func JSON[In, Out any](function func(input In) (Out, error)) int32 {
+	var input In
+	if err := json.Unmarshal(Input(), &input); err != nil {
+		return SetError(err)
+	}
+	output, err := function(input)
+	if err != nil {
+		return SetError(err)
+	}
+	return OutputJSON(output)
+}
+
+// Input returns the input of the call.
+func Input() []byte {
+	input := make([]byte, envInputLength())
+	at := 0
+	for ; len(input)-at >= 8; at += 8 {
+		binary.LittleEndian.PutUint64(input[at:], envInputLoadU64(uint64(at)))
+	}
+	for ; at < len(input); at++ {
+		input[at] = byte(envInputLoadU8(uint64(at)))
+	}
+	return input
+}
+
+// Output sets the output of the call.
+func Output(output []byte) {
+	block := NewBlock(output)
+	envOutputSet(uint64(block), uint64(len(output)))
+}
+
+// OutputJSON sets the output of the call to a value, encoded as JSON, and returns the code to return
+// from the export: 0, or that of [SetError] if the value cannot be encoded.
+func OutputJSON(value any) int32 {
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return SetError(err)
+	}
+	Output(encoded)
+	return 0
+}
+
+// SetError makes the call fail with the error's message, and returns the code to return from the
+// export.
+func SetError(err error) int32 {
+	code := int32(1)
+	var failure *Error
+	if errors.As(err, &failure) {
+		code = failure.Code
+	}
+	envErrorSet(uint64(NewBlock([]byte(err.Error()))))
+	return code
+}
+
+// Block is a block of the host's memory, by its handle: what host functions take and return for
+// text and bytes. 0 is none.
+//
+// A block given to the host's own functions is the host's from then on; one that a host function
+// of the application takes or returns is the plugin's, and is to be freed.
+type Block uint64
+
+// NewBlock copies bytes into a new block; no bytes are no block. It panics if the host has no room.
+func NewBlock(data []byte) Block {
+	if len(data) == 0 {
+		return 0
+	}
+	handle := envAlloc(uint64(len(data)))
+	if handle == 0 {
+		panic("pdk: the host has no memory left")
+	}
+	at := 0
+	for ; len(data)-at >= 8; at += 8 {
+		envStoreU64(handle+uint64(at), binary.LittleEndian.Uint64(data[at:]))
+	}
+	for ; at < len(data); at++ {
+		envStoreU8(handle+uint64(at), uint32(data[at]))
+	}
+	return Block(handle)
+}
+
+// Reserve returns a block of so many bytes, all 0 or left from blocks that were freed.
+func Reserve(size uint64) Block { return Block(envAlloc(size)) }
+
+// Free frees the block.
+func (b Block) Free() {
+	if b != 0 {
+		envFree(uint64(b))
+	}
+}
+
+// Len returns the size of the block in bytes.
+func (b Block) Len() int {
+	if b == 0 {
+		return 0
+	}
+	return int(envLength(uint64(b)))
+}
+
+// Bytes returns a copy of the block.
+func (b Block) Bytes() []byte {
+	data := make([]byte, b.Len())
+	at := 0
+	for ; len(data)-at >= 8; at += 8 {
+		binary.LittleEndian.PutUint64(data[at:], envLoadU64(uint64(b)+uint64(at)))
+	}
+	for ; at < len(data); at++ {
+		data[at] = byte(envLoadU8(uint64(b) + uint64(at)))
+	}
+	return data
+}
+
+// Take returns a copy of the block, and frees it.
+func (b Block) Take() []byte {
+	defer b.Free()
+	return b.Bytes()
+}
+
+// Config returns a value of the config, and whether it is set. An empty value counts as not set.
+func Config(key string) (string, bool) {
+	value := Block(envConfigGet(uint64(NewBlock([]byte(key)))))
+	return string(value.Take()), value != 0
+}
+
+// Var returns the value of a var, which the host keeps from one call to the next, or nil.
+func Var(name string) []byte {
+	value := Block(envVarGet(uint64(NewBlock([]byte(name)))))
+	if value == 0 {
+		return nil
+	}
+	return value.Take()
+}
+
+// SetVar sets a var. An empty value removes it. The call fails if the host's limit is exceeded.
+func SetVar(name string, value []byte) {
+	key := NewBlock([]byte(name))
+	envVarSet(uint64(key), uint64(NewBlock(value)))
+}
+
+// RemoveVar removes a var.
+func RemoveVar(name string) { SetVar(name, nil) }
+
+// Level is the level of a log message.
+type Level int32
+
+// The levels.
+const (
+	LevelTrace Level = iota
+	LevelDebug
+	LevelInfo
+	LevelWarn
+	LevelError
+)
+
+// Log logs a message, if the host keeps messages of that level; nothing is copied if not.
+func Log(level Level, message string) {
+	if int32(level) < envGetLogLevel() {
+		return
+	}
+	text := uint64(NewBlock([]byte(message)))
+	switch level {
+	case LevelTrace:
+		envLogTrace(text)
+	case LevelDebug:
+		envLogDebug(text)
+	case LevelInfo:
+		envLogInfo(text)
+	case LevelWarn:
+		envLogWarn(text)
+	default:
+		envLogError(text)
+	}
+}
+
+// Request is an HTTP request.
+type Request struct {
+	Method  string // GET if empty
+	URL     string
+	Headers map[string]string
+	Body    []byte
+}
+
+// Response is the answer of a server. A status that is no success (404, …) is no error.
+type Response struct {
+	Status  int
+	Headers map[string]string // names in lower case; nil where the host does not tell them
+	Body    []byte
+}
+
+// Send sends the request. The host must allow it: otherwise, and if no answer comes, the call ends
+// here with the host's error.
+func (r *Request) Send() Response {
+	method := r.Method
+	if method == "" {
+		method = "GET"
+	}
+	headers := r.Headers
+	if headers == nil {
+		headers = map[string]string{}
+	}
+	document, err := json.Marshal(struct {
+		Method  string            `json:"method"`
+		URL     string            `json:"url"`
+		Headers map[string]string `json:"headers"`
+	}{method, r.URL, headers})
+	if err != nil {
+		panic(err) // strings can always be encoded
+	}
+	block := NewBlock(document)
+	body := Block(envHTTPRequest(uint64(block), uint64(NewBlock(r.Body)))).Take()
+	response := Response{Status: int(envHTTPStatusCode()), Body: body}
+	if told := Block(envHTTPHeaders()).Take(); len(told) > 0 {
+		if err := json.Unmarshal(told, &response.Headers); err != nil {
+			panic("pdk: the host's response headers are not JSON: " + err.Error())
+		}
+	}
+	return response
+}

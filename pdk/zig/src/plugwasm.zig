@@ -1,0 +1,266 @@
+//! Write plugins in Zig.
+//!
+//!     const std = @import("std");
+//!     const plugwasm = @import("plugwasm");
+//!
+//!     fn greet(allocator: std.mem.Allocator, name: []const u8) ![]const u8 {
+//!         return std.fmt.allocPrint(allocator, "Hello, {s}!", .{name});
+//!     }
+//!
+//!     comptime {
+//!         plugwasm.exportFunctions(.{ .greet = greet });
+//!     }
+//!
+//! A function takes what it needs, in this order: an allocator, whose memory is freed when the call
+//! ends, and the input. The input's type says how it is read: `[]const u8` as it is, a number from
+//! its decimal form, anything else from JSON. A result is written likewise; `void` is no output, a
+//! `Block` is passed on without a copy. An error ends the call with its name as the message and
+//! code 1; `return fail(42, "…")` says both.
+//!
+//! What is built runs on every host of the Extism contract.
+
+const std = @import("std");
+const Allocator = std.mem.Allocator;
+
+pub const version = "0.1.0";
+
+/// The functions of the contract, for what the rest of this file does not do.
+pub const env = struct {
+    pub extern "extism:host/env" fn alloc(size: u64) u64;
+    pub extern "extism:host/env" fn free(handle: u64) void;
+    pub extern "extism:host/env" fn length(handle: u64) u64;
+    pub extern "extism:host/env" fn load_u8(at: u64) u32;
+    pub extern "extism:host/env" fn load_u64(at: u64) u64;
+    pub extern "extism:host/env" fn store_u8(at: u64, value: u32) void;
+    pub extern "extism:host/env" fn store_u64(at: u64, value: u64) void;
+    pub extern "extism:host/env" fn input_length() u64;
+    pub extern "extism:host/env" fn input_load_u8(at: u64) u32;
+    pub extern "extism:host/env" fn input_load_u64(at: u64) u64;
+    pub extern "extism:host/env" fn output_set(handle: u64, size: u64) void;
+    pub extern "extism:host/env" fn error_set(handle: u64) void;
+    pub extern "extism:host/env" fn config_get(key: u64) u64;
+    pub extern "extism:host/env" fn var_get(key: u64) u64;
+    pub extern "extism:host/env" fn var_set(key: u64, value: u64) void;
+    pub extern "extism:host/env" fn http_request(request: u64, body: u64) u64;
+    pub extern "extism:host/env" fn http_status_code() i32;
+    pub extern "extism:host/env" fn http_headers() u64;
+    pub extern "extism:host/env" fn get_log_level() i32;
+    pub extern "extism:host/env" fn log_trace(text: u64) void;
+    pub extern "extism:host/env" fn log_debug(text: u64) void;
+    pub extern "extism:host/env" fn log_info(text: u64) void;
+    pub extern "extism:host/env" fn log_warn(text: u64) void;
+    pub extern "extism:host/env" fn log_error(text: u64) void;
+};
+
+/// A block of the host's memory. Handle 0 is none.
+pub const Block = struct {
+    handle: u64,
+
+    /// Copy bytes into a new block. No bytes are no block.
+    pub fn init(bytes: []const u8) Allocator.Error!Block {
+        if (bytes.len == 0) return .{ .handle = 0 };
+        const handle = env.alloc(bytes.len);
+        if (handle == 0) return error.OutOfMemory;
+        var at: usize = 0;
+        while (bytes.len - at >= 8) : (at += 8)
+            env.store_u64(handle + at, std.mem.readInt(u64, bytes[at..][0..8], .little));
+        while (at < bytes.len) : (at += 1) env.store_u8(handle + at, bytes[at]);
+        return .{ .handle = handle };
+    }
+
+    /// Free the block. Do not free one that was given to the host.
+    pub fn deinit(block: Block) void {
+        if (block.handle != 0) env.free(block.handle);
+    }
+
+    pub fn size(block: Block) usize {
+        return if (block.handle == 0) 0 else @intCast(env.length(block.handle));
+    }
+
+    /// Return a copy. The memory is the caller's.
+    pub fn read(block: Block, allocator: Allocator) Allocator.Error![]u8 {
+        const bytes = try allocator.alloc(u8, block.size());
+        var at: usize = 0;
+        while (bytes.len - at >= 8) : (at += 8)
+            std.mem.writeInt(u64, bytes[at..][0..8], env.load_u64(block.handle + at), .little);
+        while (at < bytes.len) : (at += 1) bytes[at] = @truncate(env.load_u8(block.handle + at));
+        return bytes;
+    }
+
+    /// Return a copy, and free the block.
+    pub fn take(block: Block, allocator: Allocator) Allocator.Error![]u8 {
+        defer block.deinit();
+        return block.read(allocator);
+    }
+};
+
+// ---- exports -------------------------------------------------------------------------------------
+
+/// Export functions under the names of the fields.
+pub fn exportFunctions(comptime functions: anytype) void {
+    inline for (@typeInfo(@TypeOf(functions)).@"struct".field_names) |name| {
+        const function = @field(functions, name);
+        @export(&struct {
+            fn run() callconv(.c) i32 {
+                return call(function);
+            }
+        }.run, .{ .name = name });
+    }
+}
+
+/// The error of `fail`. Its code and message are kept until the call ends.
+pub const Failure = error{PluginFailure};
+var failure_code: i32 = 1;
+var failure_message: ?Block = null;
+
+/// End the call with a message and a return code: `return plugwasm.fail(42, "…");`.
+pub fn fail(code: i32, message: []const u8) Failure {
+    failure_code = code;
+    failure_message = Block.init(message) catch null;
+    return error.PluginFailure;
+}
+
+fn call(comptime function: anytype) i32 {
+    var arena = std.heap.ArenaAllocator.init(std.heap.wasm_allocator);
+    defer arena.deinit();
+    run(function, arena.allocator()) catch |problem| {
+        if (problem == error.PluginFailure) {
+            if (failure_message) |message| env.error_set(message.handle);
+            return failure_code;
+        }
+        if (Block.init(@errorName(problem))) |message| env.error_set(message.handle) else |_| {}
+        return 1;
+    };
+    return 0;
+}
+
+fn run(comptime function: anytype, allocator: Allocator) anyerror!void {
+    const Arguments = std.meta.ArgsTuple(@TypeOf(function));
+    var arguments: Arguments = undefined;
+    inline for (&arguments, 0..) |*argument, index| {
+        const Type = @TypeOf(argument.*);
+        argument.* = if (Type == Allocator) allocator else if (index < 2) try input(Type, allocator) else @compileError("a plugin's function takes an allocator and an input");
+    }
+    const result = @call(.auto, function, arguments);
+    try output(allocator, if (@typeInfo(@TypeOf(result)) == .error_union) try result else result);
+}
+
+/// Read the input, as a type.
+pub fn input(comptime Type: type, allocator: Allocator) !Type {
+    const bytes = try allocator.alloc(u8, @intCast(env.input_length()));
+    var at: usize = 0;
+    while (bytes.len - at >= 8) : (at += 8)
+        std.mem.writeInt(u64, bytes[at..][0..8], env.input_load_u64(at), .little);
+    while (at < bytes.len) : (at += 1) bytes[at] = @truncate(env.input_load_u8(at));
+    if (Type == []u8 or Type == []const u8) return bytes;
+    return switch (@typeInfo(Type)) {
+        .int => std.fmt.parseInt(Type, bytes, 10),
+        .float => std.fmt.parseFloat(Type, bytes),
+        else => std.json.parseFromSliceLeaky(Type, allocator, bytes, .{ .ignore_unknown_fields = true }),
+    };
+}
+
+fn output(allocator: Allocator, value: anytype) !void {
+    const Type = @TypeOf(value);
+    if (Type == Block) return env.output_set(value.handle, value.size());
+    const bytes = switch (@typeInfo(Type)) {
+        .void => return,
+        .int, .float, .comptime_int, .comptime_float => try std.fmt.allocPrint(allocator, "{d}", .{value}),
+        else => if (Type == []u8 or Type == []const u8) value else try std.json.Stringify.valueAlloc(allocator, value, .{}),
+    };
+    const block = try Block.init(bytes);
+    env.output_set(block.handle, bytes.len);
+}
+
+// ---- config, vars and logs -----------------------------------------------------------------------
+
+/// Return a value of the config, or null.
+pub fn config(allocator: Allocator, key: []const u8) Allocator.Error!?[]u8 {
+    const value: Block = .{ .handle = env.config_get((try Block.init(key)).handle) };
+    return if (value.handle == 0) null else try value.take(allocator);
+}
+
+/// Vars, which the host keeps from one call to the next. An empty value counts as none.
+pub const vars = struct {
+    pub fn get(allocator: Allocator, name: []const u8) Allocator.Error!?[]u8 {
+        const value: Block = .{ .handle = env.var_get((try Block.init(name)).handle) };
+        return if (value.handle == 0) null else try value.take(allocator);
+    }
+
+    /// Set a var. The call fails if the host's limit is exceeded.
+    pub fn set(name: []const u8, value: []const u8) Allocator.Error!void {
+        const key = try Block.init(name);
+        env.var_set(key.handle, (try Block.init(value)).handle);
+    }
+
+    pub fn delete(name: []const u8) Allocator.Error!void {
+        env.var_set((try Block.init(name)).handle, 0);
+    }
+};
+
+pub const Level = enum(i32) { trace, debug, info, warn, @"error" };
+
+/// Log a message, if the host keeps messages of that level; nothing is copied if not.
+pub fn log(level: Level, message: []const u8) void {
+    if (@intFromEnum(level) < env.get_log_level()) return;
+    const text = (Block.init(message) catch return).handle;
+    switch (level) {
+        .trace => env.log_trace(text),
+        .debug => env.log_debug(text),
+        .info => env.log_info(text),
+        .warn => env.log_warn(text),
+        .@"error" => env.log_error(text),
+    }
+}
+
+// ---- HTTP ----------------------------------------------------------------------------------------
+
+pub const Header = struct { name: []const u8, value: []const u8 };
+
+/// The answer of a server. A status that is no success (404, …) is no error.
+pub const Response = struct {
+    status: i32,
+    body: Block,
+    /// JSON, names in lower case; empty where the host does not tell them.
+    headers: Block,
+
+    pub fn deinit(response: Response) void {
+        response.body.deinit();
+        response.headers.deinit();
+    }
+
+    /// Return the value of a header, by its name in lower case.
+    pub fn header(response: Response, allocator: Allocator, name: []const u8) !?[]const u8 {
+        if (response.headers.handle == 0) return null;
+        const json = try response.headers.read(allocator);
+        const all = try std.json.parseFromSliceLeaky(std.json.Value, allocator, json, .{});
+        const value = all.object.get(name) orelse return null;
+        return if (value == .string) value.string else null;
+    }
+};
+
+/// A request. The host must allow it: otherwise, and if no answer comes, the call ends in `send`
+/// with the host's error.
+pub const Request = struct {
+    url: []const u8,
+    method: []const u8 = "GET",
+    headers: []const Header = &.{},
+    body: []const u8 = "",
+
+    pub fn send(request: Request, allocator: Allocator) !Response {
+        var fields: std.json.ArrayHashMap([]const u8) = .{};
+        for (request.headers) |field| try fields.map.put(allocator, field.name, field.value);
+        const json = try std.json.Stringify.valueAlloc(
+            allocator,
+            .{ .url = request.url, .method = request.method, .headers = fields },
+            .{},
+        );
+        const document = try Block.init(json);
+        const body = env.http_request(document.handle, (try Block.init(request.body)).handle);
+        return .{
+            .status = env.http_status_code(),
+            .body = .{ .handle = body },
+            .headers = .{ .handle = env.http_headers() },
+        };
+    }
+};
