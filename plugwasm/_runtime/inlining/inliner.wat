@@ -82,6 +82,7 @@
   (global $memories (mut i32) (i32.const 0))
   (global $functions (mut i32) (i32.const 0))
   (global $sites (mut i32) (i32.const 0))       ;; calls replaced so far
+  (global $calls (mut i32) (i32.const 0))       ;; calls in this function that could be replaced
   (global $types (mut i32) (i32.const 0))       ;; where the next function has its type, in $in
   (global $target (mut i32) (i32.const 1024))   ;; the next offset to look for, in $tables
   (global $last (mut i32) (i32.const 0))        ;; where the last instruction starts, in $in
@@ -271,8 +272,9 @@
         (i32.store $tables offset=808 (i32.const 0) (i32.add (local.get $locals) (i32.const 2)))))
     (local.get $at) (local.get $to))
 
-  ;; Write a function's locals and instructions. Return $to, or 0 if there is a call to replace and
-  ;; $roomy is 0.
+  ;; Write a function's locals and instructions. If $roomy is 0, count the calls that could be
+  ;; replaced, and return 0 if there are some, else $to. If it is 1, replace them. Of more than 16, only
+  ;; those of 8 bytes are: each makes the function larger, and its other loops slower.
   (func $body (param $at i32) (param $end i32) (param $params i32) (param $roomy i32) (param $to i32) (result i32)
     (local $from i32) (local $opcode i32) (local $index i32) (local $after i32) (local $position i32)
     (local.set $from (local.get $at))
@@ -342,11 +344,18 @@
                           (local.set $opcode (i32.load8_u $tables offset=65536 (local.get $index)))
                           (if (i32.and (i32.ne (local.get $opcode) (i32.const 0)) (i32.lt_u (global.get $sites) (i32.const 64)))
                             (then
-                              (if (i32.eqz (local.get $roomy)) (then (return (i32.const 0))))
-                              (global.set $sites (i32.add (global.get $sites) (i32.const 1)))
-                              (local.set $to (call $copy (local.get $from) (global.get $last) (local.get $to)))
-                              (local.set $to (call $put_template (local.get $opcode) (local.get $to)))
-                              (local.set $from (local.get $after))))))
+                              (if (local.get $roomy)
+                                (then
+                                  (if (i32.or
+                                        (i32.eqz (i32.and (local.get $opcode) (i32.const 1)))
+                                        (i32.le_u (global.get $calls) (i32.const 16)))
+                                    (then
+                                      (global.set $sites (i32.add (global.get $sites) (i32.const 1)))
+                                      (local.set $to (call $copy (local.get $from) (global.get $last) (local.get $to)))
+                                      (local.set $to (call $put_template (local.get $opcode) (local.get $to)))
+                                      (local.set $from (local.get $after)))))
+                                (else
+                                  (global.set $calls (i32.add (global.get $calls) (i32.const 1)))))))))
                       (local.set $at (local.get $after))
                       (br $next))
                     ;; $numbers
@@ -421,10 +430,13 @@
           (br $next))
         (unreachable)))
     (if (i32.ne (local.get $at) (local.get $end)) (then (unreachable)))
+    (if (i32.and (i32.eqz (local.get $roomy)) (i32.ne (global.get $calls) (i32.const 0)))
+      (then (return (i32.const 0))))
     (call $copy (local.get $from) (local.get $at) (local.get $to)))
 
   (func $function (param $at i32) (param $end i32) (param $params i32) (param $to i32) (result i32)
     (local $target i32) (local $last i32) (local $start i32) (local $after i32)
+    (global.set $calls (i32.const 0))
     (local.set $target (global.get $target))
     (local.set $last (global.get $last))
     (local.set $start (i32.add (local.get $to) (i32.const 5)))
