@@ -307,11 +307,8 @@ def _run_compiler(
     child = ChildProcess(process)
     with process:
         try:
-            if wasm.startswith(b"\0asm"):
-                wasm = strip_long_names(wasm)
-                inlined = inline(wasm) or b""  # while the process starts
-            else:
-                inlined = b""
+            # This takes place while the process starts.
+            inlined = (inline(wasm) if wasm.startswith(b"\0asm") else None) or b""
             parts = (len(wasm).to_bytes(_LENGTH, "little"), wasm, inlined)
             output, complaint = process.communicate(b"".join(parts), timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -383,10 +380,9 @@ def compile_stdin(engine: str, memory: str, seconds: str, code: str) -> None:
     stack_size(2**20)
     _limit_process(int(memory), int(seconds))
     wasm = sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(_LENGTH), "little"))
-    inlined = sys.stdin.buffer.read() or None
+    inlined = strip_long_names(sys.stdin.buffer.read()) or None
     try:
-        if not wasm.startswith(b"\0asm"):
-            wasm = strip_long_names(wat_to_wasm(wasm))
+        wasm = strip_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         settings: dict[str, Any] = {
             name: int(value)
             for name, _, value in (part.partition("=") for part in engine.split(";"))

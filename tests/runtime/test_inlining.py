@@ -348,6 +348,15 @@ def test_module_without_calls_is_left(text: str) -> None:
     assert not is_inlined(Plugin(text))
 
 
+def test_many_sections_are_not_read() -> None:
+    """A module of many sections is left as it is, rather than read section by section."""
+    wasm = wat_to_wasm(calls(1).encode())
+    empty = b"\0\1\0"
+    assert inlining.may_inline(wasm + empty * (inlining.MAX_SECTIONS - 10))
+    assert not inlining.may_inline(wasm + empty * inlining.MAX_SECTIONS)
+    assert not inlining.may_inline(wasm[:8] + empty * inlining.MAX_SECTIONS + wasm[8:])
+
+
 def calls(number: int) -> str:
     """A module with so many calls to inline, in several functions."""
     body = "(local.set $sum (i32.add (local.get $sum) (call $load_u8 (i64.const 512))))"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from ..._engine import EngineFailure, Environment, ExportName, Store
+from ..._engine import MAX_IMPORTS, EngineFailure, Environment, ExportName, Store
 from ..._engine.wasm_binary import IMPORT, iter_sections, read_leb128
 from ..._host.env import NAMESPACE
 
@@ -29,8 +29,9 @@ INLINED = ("load_u8", "load_u64", "store_u8", "store_u64", "input_load_u8", "inp
 VERSION = "inline=1"
 """Part of the cache's keys. Another number for each change of what the inliner writes."""
 
-MAX_BYTES = 2**26
-"""Larger modules are not inlined."""
+MAX_BYTES = 2**25
+MAX_SECTIONS = 1000
+"""Modules with more are not inlined, because this process would take long to read them."""
 
 _NAMESPACE = NAMESPACE.encode()
 _NUMBERS = {name.encode(): number for number, name in enumerate(INLINED, start=1)}
@@ -64,6 +65,9 @@ def may_inline(wasm: bytes) -> bool:
     if len(wasm) > MAX_BYTES or _NAMESPACE not in wasm:
         return False
     try:
+        for number, _ in enumerate(iter_sections(wasm)):
+            if number >= MAX_SECTIONS:
+                return False
         functions, _ = _read_imports(wasm)
     except IndexError:
         return False
@@ -82,6 +86,8 @@ def _read_imports(wasm: bytes) -> tuple[bytes, int]:
         if section != IMPORT:
             continue
         count, at = read_leb128(wasm, at)
+        if count > MAX_IMPORTS:
+            raise IndexError
         for _ in range(count):
             length, at = read_leb128(wasm, at)
             module, at = wasm[at : at + length], at + length
@@ -129,7 +135,10 @@ def _run(inliner: Module, wasm: bytes, targets: Sequence[int]) -> tuple[bytes | 
     functions, memories = _read_imports(wasm)
     environment = Environment()
     store = Store(inliner.engine, environment)
-    instance = store.instantiate(inliner, b"", environment.pending)
+    try:
+        instance = store.instantiate(inliner, b"", environment.pending)
+    except EngineFailure:  # there is no memory for it
+        return None, []
     tables = instance.memory(_TABLES).view()
     numbers = tables[:_FUNCTIONS].cast("I")
     for i, target in enumerate((*targets, _NO_TARGET), start=_TARGETS // 4):

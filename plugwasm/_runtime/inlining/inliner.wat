@@ -278,6 +278,9 @@
   (func $body (param $at i32) (param $end i32) (param $params i32) (param $roomy i32) (param $to i32) (result i32)
     (local $from i32) (local $opcode i32) (local $index i32) (local $after i32) (local $position i32)
     (local.set $from (local.get $at))
+    ;; Offsets of a function's entry are those of its locals.
+    (call $find (local.get $to))
+    (global.set $last (local.get $at))
     (call $locals (local.get $at) (local.get $params) (local.get $roomy) (local.get $to))
     (local.set $to)
     (local.set $at)
