@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance check lint layout types format docs changelog changelog-draft bench examples check-examples fast fuzz hammer clean
+.PHONY: help demo environment test conformance check lint layout types format docs changelog changelog-draft bench examples check-examples fast fuzz hammer clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -42,6 +42,9 @@ demo: $(VENV)/with-cli
 	@echo
 	@echo
 	@echo 'The command is installed in $(BIN): `. $(BIN)/activate` lets you write `plugwasm` alone, and `plugwasm --help` says what it can do.'
+
+# What `test` and `fast` need.
+environment: $(VENV)/with-cli+test
 
 test: $(VENV)/with-cli+test
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)

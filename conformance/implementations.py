@@ -16,7 +16,13 @@ ROOT = PLUGINS.parent.parent
 
 TOOLS = {
     "zig": ([sys.executable, "-m", "ziglang", "version"], "pip install 'plugwasm[build]'"),
-    "cargo": (["cargo", "--version"], "install Rust with rustup, https://rustup.rs"),
+    "cargo": (
+        ["cargo", "--version"],
+        (
+            "install Rust with rustup, https://rustup.rs, "
+            "and `rustup target add wasm32-unknown-unknown`"
+        ),
+    ),
     "go": (["go", "version"], "install Go 1.24 or later, https://go.dev/dl/"),
     "npm": (["npm", "--version"], "install Node.js 20 or later, https://nodejs.org"),
 }
@@ -58,7 +64,14 @@ class Implementation:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_suffix(f".{os.getpid()}.wasm")
-            words = {"out": str(part), "python": sys.executable, "root": str(ROOT)}
+            words = {
+                "out": str(part),
+                "python": sys.executable,
+                "root": str(ROOT),
+                "cache": str(_cache()),
+                # One that builds for wasm32 in its own way, where rustup has no such target.
+                "cargo": os.environ.get("PLUGWASM_CARGO", "cargo"),
+            }
             for command in self.build:
                 _run([word.format(**words) for word in command], self.folder)
             part.replace(target)

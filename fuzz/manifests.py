@@ -20,6 +20,7 @@ from .choices import Choices
 
 COVERED = [
     "plugwasm._manifest.model",
+    "plugwasm._manifest.plain",
     "plugwasm._manifest.parsing",
     "plugwasm._manifest.messages",
     "plugwasm._manifest.resolve",

@@ -27,6 +27,8 @@ COVERED = [
     "plugwasm._isolation.process",
     "plugwasm._isolation.remote_guest",
     "plugwasm._isolation.plugin",
+    "plugwasm._isolation.startup",
+    "plugwasm._isolation.worker_errors",
 ]
 SIZES = (3, 9)
 MOST_SAID = 100_000

@@ -53,6 +53,7 @@ _PUBLIC_NAMES = {
     "_runtime.interfaces": "export host_namespace",
     "_runtime.observers": "Measured",
     "_runtime.plugin": "Plugin",
+    "_runtime.recycling": "Recycle",
     "_version": "__version__",
     "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
     "errors": (
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
     from ._runtime.interfaces import host_namespace as host_namespace
     from ._runtime.observers import Measured as Measured
     from ._runtime.plugin import Plugin as Plugin
+    from ._runtime.recycling import Recycle as Recycle
     from ._version import __version__ as __version__
     from ._wasi.options import Clock as Clock
     from ._wasi.options import CoarseClock as CoarseClock

@@ -5,6 +5,7 @@ raise a `ManifestError` that names the field and its position, what was expected
 found. `json_schema` describes manifests for editors.
 """
 
-from ._manifest.model import Manifest, MemoryOptions, WasmSource, json_schema, load, parse
+from ._manifest.json_schema import json_schema
+from ._manifest.model import Manifest, MemoryOptions, WasmSource, load, parse
 
 __all__ = ["Manifest", "MemoryOptions", "WasmSource", "json_schema", "load", "parse"]

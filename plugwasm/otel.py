@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import partial
 
 from ._host.env import NAMESPACE
-from ._host.event_loop import context_factory
+from ._host.thread_call import context_factory
 from ._http.url import Target
 from ._runtime.linker import WASI
 from ._runtime.observers import Observer
@@ -177,7 +177,7 @@ class OpenTelemetry(Observer):
 
 _SPAN_FIELDS = (
     *("start_seconds", "guest_seconds", "host_seconds", "host_calls", "http_requests"),
-    *("input_bytes", "output_bytes", "fuel", "memory_bytes"),
+    *("input_bytes", "output_bytes", "fuel", "memory_bytes", "recycled"),
 )
 """Fields of a call that are attributes of its span."""
 
@@ -306,6 +306,10 @@ class _Instruments:
             "HTTP requests by guests, also those that were refused",
         )
 
+        self._recycled = meter.create_counter(
+            "plugwasm.recycled_instances", "{instance}", "Instances that were replaced by another"
+        )
+
     def record(self, call: Call) -> None:
         """Record a call that has ended."""
         where = self._attributes(call)
@@ -325,6 +329,8 @@ class _Instruments:
             self._requests.add(call.http_requests, where)
         if call.memory_bytes is not None and call.error not in _UNKNOWN_FUNCTION_ERRORS:
             self._memory.record(call.memory_bytes, about)
+        if call.recycled is not None:
+            self._recycled.add(1, where | {"plugwasm.recycled": call.recycled})
         if call.fuel is not None:
             self._fuel.record(call.fuel, about)
 

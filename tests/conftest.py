@@ -22,13 +22,13 @@ settings.load_profile("plugwasm")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compiled code goes to a directory of this test run, not to the user's."""
+    """Keep compiled code in a directory of this test run instead of the user's."""
     os.environ["PLUGWASM_CACHE"] = str(tmp_path_factory.mktemp("cache", numbered=True) / "plugwasm")
 
 
 @pytest.fixture(autouse=True)
 def _cache_is_as_before() -> Iterator[None]:
-    """What a test configures of the cache holds for that test."""
+    """Restore the cache's configuration after each test."""
     before = {
         name: value
         for name, value in vars(code_cache._Settings).items()
@@ -41,7 +41,7 @@ def _cache_is_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def own_registry() -> Iterator[None]:
-    """What a test registers is forgotten when it ends."""
+    """Undo what the test registers when it ends."""
     before = list(registered)
     registered.clear()
     yield
@@ -50,7 +50,7 @@ def own_registry() -> Iterator[None]:
 
 @pytest.fixture
 def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No code is found that was compiled before."""
+    """Start the test with an empty code cache."""
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
     monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
     monkeypatch.setattr(modules, "_kept", [])
@@ -58,7 +58,7 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def compilers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The processes that were started to compile."""
+    """List the compiler processes that the test starts, and check that all have ended."""
     found: list[subprocess.Popen[bytes]] = []
     original = subprocess.Popen
 

@@ -1,4 +1,4 @@
-"""A short run of every harness in `fuzz/`, and that they would find what they look for."""
+"""A short run of every harness in `fuzz/`, and proof that each finds the faults it looks for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from tests.support.guests import export, guest, manifest
 from tests.support.paths import ROOT
 from tests.support.waiting import soon
 
-# What one run may do. A guest costs a compilation, and both it and a module may take a process along.
+# What one run may do. A guest costs a compilation, and both it and a module may take a process
+# along.
 EXECUTIONS = {
     "manifests": 150,
     "urls": 1500,
@@ -71,18 +72,18 @@ def test_a_short_run_finds_nothing(name: str, seed: int | None) -> None:
         session.run(
             inputs.mutate_randomly(subject.SEEDS, subject.SIZES, seed), executions=EXECUTIONS[name]
         )
-        found = [shown(subject, finding) for finding in session.findings.values()]
+        found = [format_finding(subject, finding) for finding in session.findings.values()]
         executions = session.executions
     assert not found, f"seed {seed}\n" + "\n\n".join(found)
     assert executions == EXECUTIONS[name]
 
 
-def shown(subject: Any, finding: Finding) -> str:
+def format_finding(subject: Any, finding: Finding) -> str:
     return f"{describe_input(subject, finding.data)}\n{finding.report}\npython -m fuzz … {save(finding, subject, FINDINGS)}"
 
 
 def first_finding(name: str, executions: int) -> Finding:
-    """What a run comes to that must come to something. The seed is one with which it does so soon."""
+    """Return the finding of a run that must have one. The seed is one that finds it soon."""
     subject = harness(name)
     session = Session(subject, minimize_seconds=0)
     for data in itertools.islice(
@@ -93,16 +94,16 @@ def first_finding(name: str, executions: int) -> Finding:
     raise AssertionError(f"{executions} executions of {name} did not notice it")
 
 
-# ---- bugs that are planted, and found ---------------------------------------------------------------------------------------------------
+# ---- bugs that are planted, and found ------------------------------------------------------------
 
 
-def raising(*args: Any, **kwargs: Any) -> Any:
+def raise_key_error(*args: Any, **kwargs: Any) -> Any:
     raise KeyError("planted")
 
 
 def test_finds_manifest_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manifest field that raises something else is found."""
-    monkeypatch.setattr("plugwasm._manifest.model.normalize_hash", raising)
+    """A manifest field that raises an undocumented exception is found."""
+    monkeypatch.setattr("plugwasm._manifest.model.normalize_hash", raise_key_error)
     found = first_finding("manifests", 500)
     assert isinstance(found.error, KeyError)
     assert "hash" in describe_input(harness("manifests"), found.data)
@@ -110,7 +111,7 @@ def test_finds_manifest_exception(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_finds_secret_in_manifest_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A manifest error that shows a secret is found."""
-    monkeypatch.setattr("plugwasm._manifest.model.json_type", lambda value: "a value")
+    monkeypatch.setattr("plugwasm._manifest.plain.json_type", lambda value: "a value")
     monkeypatch.setattr(
         "plugwasm._manifest.model.Manifest.__repr__", lambda self: f"Manifest(config={self.config})"
     )
@@ -118,7 +119,7 @@ def test_finds_secret_in_manifest_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_finds_policy_user_name_confusion(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A policy that reads the host behind a user name is found."""
+    """A policy that takes the host from behind a user name is found."""
     from plugwasm._http.url import Target
 
     honest = Target.parse
@@ -137,7 +138,7 @@ def test_finds_wildcard_private_address(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_finds_header_injection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A header that makes another line is found."""
+    """A header that injects another line is found."""
     from http import client
 
     monkeypatch.setattr(
@@ -161,13 +162,13 @@ def test_finds_credentials_after_redirect(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_finds_host_function_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function of the host that raises something else is found."""
-    monkeypatch.setattr("plugwasm._host.vars.Vars.get", raising)
+    """A host function that raises an undocumented exception is found."""
+    monkeypatch.setattr("plugwasm._host.vars.Vars.get", raise_key_error)
     assert isinstance(first_finding("guests", 60).error, KeyError)
 
 
 def test_finds_writable_read_only_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read only directory that is not is found."""
+    """A read-only directory that can be written is found."""
     from plugwasm._wasi.files import Preopen
 
     honest = Preopen.__init__
@@ -196,14 +197,14 @@ def test_finds_descriptor_leak(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_finds_module_load_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module that makes loading fail in another way is found."""
-    monkeypatch.setattr("plugwasm._runtime.linker._check_start", raising)
+    """A module whose load raises an undocumented exception is found."""
+    monkeypatch.setattr("plugwasm._runtime.linker._check_start", raise_key_error)
     assert isinstance(first_finding("modules", 50).error, KeyError)
 
 
 def test_finds_replay_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recording that makes a replay fail in another way is found."""
-    monkeypatch.setattr("plugwasm._recording.replay._compare_outcomes", raising)
+    """A recording whose replay raises an undocumented exception is found."""
+    monkeypatch.setattr("plugwasm._recording.replay._compare_outcomes", raise_key_error)
     assert isinstance(first_finding("recordings", 300).error, KeyError)
 
 
@@ -221,25 +222,27 @@ def test_finds_replay_dependence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_finds_batch_read_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream of batches that makes reading fail in another way is found."""
-    monkeypatch.setattr("plugwasm._distributed.arrow._FlatTable.lengths", raising)
+    """A batch stream whose reading raises an undocumented exception is found."""
+    monkeypatch.setattr("plugwasm._distributed.arrow._FlatTable.lengths", raise_key_error)
     assert isinstance(first_finding("batches", 20).error, KeyError)
 
 
 def test_finds_unchecked_error_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A field of an error that is taken as a worker sends it is found."""
-    monkeypatch.setattr("plugwasm._isolation.plugin._fields", lambda kind, said: dict(said))
+    """An error field used without validation of the worker's value is found."""
+    monkeypatch.setattr(
+        "plugwasm._isolation.worker_errors.error_fields", lambda kind, said: dict(said)
+    )
     assert isinstance(first_finding("workers", 200).error, AssertionError)
 
 
 def test_finds_unexpected_message_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kind of message that is served in another way is found."""
-    monkeypatch.setattr("plugwasm._isolation.remote_guest.RemoteGuest.no_room", raising)
+    """A message kind that raises an undocumented exception is found."""
+    monkeypatch.setattr("plugwasm._isolation.remote_guest.RemoteGuest.no_room", raise_key_error)
     assert isinstance(first_finding("workers", 300).error, KeyError)
 
 
 def test_finds_reused_pool_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slot of the pool that another kernel has used is found."""
+    """State left in a reused slot of the pool is found."""
     from tests.support.kernel_rig import Rig
 
     honest = Rig.__init__
@@ -253,7 +256,7 @@ def test_finds_reused_pool_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     first_finding("kernel", 5)
 
 
-# ---- bugs that were found this way -------------------------------------------------------------------------------------------------------
+# ---- bugs that were found this way ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -268,13 +271,13 @@ def test_finds_reused_pool_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=ascii,
 )
 def test_lone_surrogate_in_manifest(fields: dict[str, Any]) -> None:
-    """A lone surrogate where a manifest wants something else is a manifest error."""
+    """A lone surrogate in place of another type is a manifest error."""
     with pytest.raises(ManifestError):
         parse({"wasm": [{"path": "m"}], **fields})
 
 
 def test_empty_block_is_writable() -> None:
-    """The memory of an empty block can be written to like any other."""
+    """The memory of an empty block can be written like any other."""
 
     def write(
         plugin: plugwasm.CurrentPlugin, args: list[plugwasm.Val], results: list[plugwasm.Val]
@@ -295,7 +298,7 @@ def test_empty_block_is_writable() -> None:
 def test_failed_request_keeps_nothing(
     addresses: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that fails keeps nothing alive."""
+    """A failed request keeps nothing alive."""
 
     def resolve(host: str, port: int) -> list[str]:
         if not addresses:
@@ -326,7 +329,7 @@ def test_failed_request_keeps_nothing(
             gc.enable()
 
 
-# ---- what finds them ------------------------------------------------------------------------------------------------------------------
+# ---- what finds them -----------------------------------------------------------------------------
 
 
 def subject(check: Callable[[bytes], None]) -> Any:
@@ -342,7 +345,7 @@ def subject(check: Callable[[bytes], None]) -> Any:
 
 
 def test_finding_is_shrunk() -> None:
-    """A finding is shrunk to what it takes."""
+    """A finding is minimized."""
 
     def check(data: bytes) -> None:
         assert not (b"bad" in data and data[:1] > b"\x10")
@@ -353,7 +356,7 @@ def test_finding_is_shrunk() -> None:
 
 
 def test_finding_is_unique_and_repeatable(tmp_path: Path) -> None:
-    """One place is one finding and its file runs it again."""
+    """Each place is one finding, and its file reproduces it."""
 
     def check(data: bytes) -> None:
         if b"a" in data:
@@ -372,7 +375,7 @@ def test_finding_is_unique_and_repeatable(tmp_path: Path) -> None:
 
 
 def test_dropped_exception_is_finding() -> None:
-    """What Python would print and drop is a finding."""
+    """An exception that Python would only print is a finding."""
 
     class Loud:
         def __del__(self) -> None:
@@ -418,7 +421,7 @@ def describe(data):
 def test_crash_input_is_kept(
     how: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An input that takes the process along is kept and the run goes on."""
+    """An input that crashes the process is kept, and the run continues."""
     (tmp_path / "planted_harness.py").write_text(CRASHES.format(how))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(watch, "HANG", 1.0)
@@ -436,7 +439,7 @@ def test_crash_input_is_kept(
 
 
 def test_seed_is_reproducible() -> None:
-    """A seed gives the same inputs again and another gives others."""
+    """A seed gives the same inputs again, and another seed gives others."""
 
     def some(seed: int) -> list[bytes]:
         return list(itertools.islice(inputs.mutate_randomly([b"seed"], (0, 9), seed), 50))
@@ -447,7 +450,7 @@ def test_seed_is_reproducible() -> None:
 
 
 def test_decisions_stay_in_range() -> None:
-    """Decisions stay within their alternatives, also when the bytes are used up."""
+    """Decisions are always one of their alternatives, also when the bytes are used up."""
     chance = random.Random(3)
     for _ in range(300):
         choices = Choices(chance.randbytes(chance.randint(0, 40)))
@@ -467,7 +470,7 @@ def test_decisions_stay_in_range() -> None:
 
 
 def test_cli_runs_harness_and_input(tmp_path: Path) -> None:
-    """The command line runs a harness and one input again."""
+    """The command line runs a harness, and a single input again."""
 
     def run(*arguments: str) -> str:
         result = subprocess.run(
@@ -492,6 +495,6 @@ def test_cli_runs_harness_and_input(tmp_path: Path) -> None:
 
 
 def test_uncounted_values_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values that nobody counts are noticed."""
+    """Values that are not counted are noticed."""
     monkeypatch.setattr(harness("typed"), "_LIMITS", plugwasm.Limits(decoded_values=None))
     assert isinstance(first_finding("typed", 3000).error, AssertionError)

@@ -267,7 +267,8 @@ class PluginRef:
             )
         if isolated is False:
             return Plugin(self.compiled())
-        from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
+        from .._isolation.compiled_plugin import RemoteCompiledPlugin
+        from .._isolation.plugin import IsolatedPlugin
 
         return IsolatedPlugin(
             self._compile(RemoteCompiledPlugin), process=None if isolated is True else isolated

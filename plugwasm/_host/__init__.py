@@ -21,7 +21,8 @@ decode_errors     what was wrong with such bytes, and where
 hashing           limits on values from outside that go into sets and dicts
 error_location    the key of a value that could not be read
 options           checks of options that applications pass
-event_loop        calls awaited by a task, and `async def` host functions
+event_loop        coroutines of `async def` host functions, in the task that awaits the call
+thread_call       calls that a task awaits while they run in a thread
 task              the running task of asyncio or trio
 greenlets         only one greenlet of a thread may be in guests at a time
 waiting_calls     calls whose host functions are under way

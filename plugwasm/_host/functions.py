@@ -298,7 +298,7 @@ def _make_callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
     code = getattr(target, "__code__", None) or getattr(call, "__code__", None)
     if code is None or not code.co_flags & _CO_COROUTINE:
         return f
-    from .event_loop import run_on_event_loop
+    from .thread_call import run_on_event_loop
 
     return run_on_event_loop(name, f)
 

@@ -207,6 +207,11 @@ class Guest(Environment):
         pages = self.budget.pages(self.kernel.pages())
         return None if pages is None else pages * PAGE
 
+    def visible_memory_bytes(self) -> int:
+        """As `memory_bytes`, without memories that the host cannot see."""
+        seen = self.memory_bytes()
+        return self.kernel.pages() * PAGE if seen is None else seen
+
     # ---- memory ----------------------------------------------------------------------------------
 
     def read_block(self, handle: int, what: str, most: int | None = None) -> bytes:

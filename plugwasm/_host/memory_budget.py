@@ -22,7 +22,7 @@ from .._manifest.limits import INITIAL_PAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._engine import ExportName, Instance, Store
+    from .._engine import ExportName, Instance, LinearMemory, Store
     from .._manifest.limits import Limits
 
 PAGE = 65536
@@ -139,13 +139,15 @@ class MemoryBudget:
         cap: Pages that each memory may have, or None.
     """
 
-    __slots__ = ("_instances", "_limit_set", "_store", "cap", "plan")
+    __slots__ = ("_instances", "_limit_set", "_memory", "_store", "cap", "plan")
 
     def __init__(self, plan: MemoryPlan, store: Store, instances: dict[int, Instance]) -> None:
         self.plan: MemoryPlan = plan
         self._store = store
         self._instances = instances
         self._limit_set: int | None = -1
+        self._memory: LinearMemory | None = None
+        """The sole memory, once it was looked for and found."""
         self.cap = cap = plan.cap
         # This holds until the kernel is made and says so.
         self.limit(None if cap is None else max(cap, INITIAL_PAGES))
@@ -263,10 +265,10 @@ class MemoryBudget:
 
     def _present_pages(self) -> int | None:
         """Return the pages of the sole memory, if it exists yet."""
-        if (
-            self.plan.sole_memory is None
-            or (instance := self._instances.get(self.plan.sole_memory[0])) is None
-        ):
-            return None
-        memory = instance.find_memory(self.plan.sole_memory[1])
+        memory = self._memory
+        if memory is None:
+            sole = self.plan.sole_memory
+            if sole is None or (instance := self._instances.get(sole[0])) is None:
+                return None
+            memory = self._memory = instance.find_memory(sole[1])
         return None if memory is None else memory.size() // PAGE

@@ -53,7 +53,11 @@ def get_logger(name: str) -> logging.Logger:
     import logging
 
     top = logging.getLogger("plugwasm")
-    if not any(isinstance(handler, logging.NullHandler) for handler in top.handlers):
+    # No generator: what a signal handler raises while one is closed is lost.
+    for handler in top.handlers:
+        if isinstance(handler, logging.NullHandler):
+            break
+    else:
         top.addHandler(logging.NullHandler())
     return top.getChild(name)
 

@@ -10,16 +10,12 @@ Decisions: docs/decisions.md, 45.
 
 from __future__ import annotations
 
-import os
 from time import monotonic
 
-from .. import errors
-from .._engine import FunctionType, Item, truncate
+from .._engine import truncate
 from .._host import greenlets
 from .._host.deadline import NEVER
 from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
-from .._host.registry import warn_registered_imports
-from .._manifest.files import format_path, make_absolute
 from .._manifest.limits import ProcessLimits
 from .._runtime.abstract_plugin import AbstractPlugin
 from .._runtime.call_errors import error_for_raised, no_room_error, parse_output
@@ -28,25 +24,25 @@ from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled
 from .._runtime.inputs import to_input_bytes
 from .._runtime.plugin import Plugin
 from .._runtime.signatures import signature_of_call
-from .._wasi.options import Clock, WasiOptions
 from ..errors import (
     CancelledError,
     Error,
-    ModuleError,
     OptionError,
     OutOfMemoryError,
     TimeoutError,
     WorkerError,
-    escape_line,
 )
 from . import protocol
+from .compiled_plugin import RemoteCompiledPlugin, RemotePlan
 from .process import Worker, WorkerLost
 from .remote_guest import MAX_MEMORY, RemoteGuest, expose_functions
+from .startup import start_worker
+from .worker_errors import error_fields, rebuild_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, Never, NoReturn
+    from typing import Any, Never
 
     from .._host.codecs import TypedCodec
     from .._host.functions import Function
@@ -54,27 +50,11 @@ if TYPE_CHECKING:
     from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
+    from .._runtime.recycling import Recycle
+    from .._wasi.options import WasiOptions
 
 
 __all__ = ["IsolatedPlugin"]
-
-_APPLICATIONS_OWN = frozenset(
-    (
-        "BusyError",
-        "ClosedError",
-        "EgressDeniedError",
-        "EgressError",
-        "HostFunctionError",
-        "InterfaceError",
-        "OutputError",
-        "WorkerError",
-    )
-)
-"""Errors that are raised in the application only."""
-_ERRORS: dict[str, type[Error]] = {
-    name: getattr(errors, name) for name in errors.__all__ if name not in _APPLICATIONS_OWN
-}
-
 
 if TYPE_CHECKING:
     _Base = Plugin  # for type checkers as for `isinstance`, which `Plugin.register` tells below
@@ -95,8 +75,8 @@ class IsolatedPlugin(_Base):
         plugin: As for `Plugin`. Of a `CompiledPlugin` the modules and the settings are used, not
             the compiled code.
         wasi, config, functions, name, fuel_limit, http_response_headers, limits, egress, vars,
-            observe: As for `Plugin`. Observers see what the application serves: no WASI, and not
-            how much memory there was.
+            observe, recycle: As for `Plugin`. Observers see what the application serves: no WASI,
+            and not how much memory there was. A recycled instance is replaced in the same process.
         process: Limits of the process.
 
     Raises:
@@ -110,6 +90,7 @@ class IsolatedPlugin(_Base):
         "_call_count",
         "_confinement",
         "_exposed",
+        "_memory_bytes",
         "_needs_new_instance",
         "_process",
         "_running_call",
@@ -134,6 +115,7 @@ class IsolatedPlugin(_Base):
         process: ProcessLimits | None = None,
         vars: VarsByName | None = None,
         observe: Observe = None,
+        recycle: Recycle | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -148,7 +130,7 @@ class IsolatedPlugin(_Base):
             (wasi, functions, name, fuel_limit, http_response_headers, limits, egress),
         )
         AbstractPlugin.__init__(
-            self, RemoteCompiledPlugin.from_compiled(plugin), config, vars, observe
+            self, RemoteCompiledPlugin.from_compiled(plugin), config, vars, observe, recycle
         )
         if self._instrumentation is not None and self._instrumentation.needs_local_instance:
             raise TypeError(
@@ -156,6 +138,8 @@ class IsolatedPlugin(_Base):
                 "record a Plugin instead"
             )
         self._call_count = 0
+        self._memory_bytes: int | None = None
+        """The memory of the instance after the last call, if the worker was asked for it."""
         self._process = process
         self._needs_new_instance = False
         self._running_call = 0
@@ -236,13 +220,20 @@ class IsolatedPlugin(_Base):
             )
         finally:
             self._running_call = 0
-            if self._guest is not None:
-                self._guest.host_context = None
-                if self._instrumentation is not None:
-                    self._instrumentation.settle(self._guest)
-            self._idle = True
-            if self._is_contended:
-                self._release_contended()
+            try:
+                guest, recycling = self._guest, self._recycling
+                if guest is not None:
+                    guest.host_context = None
+                    if self._instrumentation is not None:
+                        self._instrumentation.settle(guest)
+                    if recycling is not None and recycling.counts_calls:
+                        recycling.countdown -= 1
+                        if recycling.countdown <= 0:
+                            self._look_at_instance(recycling)
+            finally:
+                self._idle = True
+                if self._is_contended:
+                    self._release_contended()
 
     def _run(
         self, function_name: str, data: memoryview, host_context: Any
@@ -258,7 +249,9 @@ class IsolatedPlugin(_Base):
         try:
             if self._closed:
                 raise self._closed_error(function_name)
-            worker.send(protocol.CallExport(number, function_name, data, fresh))
+            recycling = self._recycling
+            measure = recycling is not None and recycling.wants_memory and recycling.countdown <= 1
+            worker.send(protocol.CallExport(number, function_name, data, fresh, measure))
             message = self._serve_call(worker, guest)
             reason = self._find_error(message, guest, worker, function_name)
         except WorkerLost as lost:
@@ -275,6 +268,7 @@ class IsolatedPlugin(_Base):
                 self._instrumentation.call.fuel = message.fuel_used
             if not message.live:
                 self._guest = None
+            self._memory_bytes = message.memory_bytes
         try:
             if reason is not None:
                 raise reason from reason.__cause__
@@ -296,6 +290,8 @@ class IsolatedPlugin(_Base):
             )
             if self._instrumentation is not None:
                 self._instrumentation.attach(guest)
+            if self._recycling is not None:
+                self._begin_recycling(self._recycling)
         guest.cancelled = guest.awaits_blocks = False
         waited = self._queued_deadline is not None
         guest.deadline = self._new_deadline()
@@ -312,6 +308,10 @@ class IsolatedPlugin(_Base):
         self._call_count += 1
         self._running_call = worker.call = self._call_count
         return worker, guest
+
+    def _read_memory(self) -> int | None:
+        found, self._memory_bytes = self._memory_bytes, None
+        return found
 
     def _serve_call(self, worker: Worker, guest: RemoteGuest) -> protocol.Done | protocol.Failed:
         """Serve the guest's requests until the call has ended."""
@@ -351,7 +351,7 @@ class IsolatedPlugin(_Base):
                 "backtrace": (),
             }
             if type(message) is protocol.Failed and message.error is None:
-                facts |= _fields(Error, message.fields)
+                facts |= error_fields(Error, message.fields)
             return error_for_raised(
                 guest.host_exception,
                 guest,
@@ -359,7 +359,7 @@ class IsolatedPlugin(_Base):
             )
         if type(message) is protocol.Done:
             return None
-        return _rebuild_error(message, worker)  # type: ignore[arg-type]
+        return rebuild_error(message, worker)  # type: ignore[arg-type]
 
     def _error_for_lost_worker(
         self, lost: WorkerLost, guest: RemoteGuest, function_name: str
@@ -386,108 +386,13 @@ class IsolatedPlugin(_Base):
     # ---- the worker ------------------------------------------------------------------------------
 
     def _start_worker(self) -> Worker:
-        compiled, process = self.compiled_plugin, self._process
-        limits = compiled.limits
-        try:
-            worker = Worker(process.python, self._bounds())
-        except OSError as error:
-            raise WorkerError(
-                f"plugin `{self.name}`: no process can be started for it: {error}", plugin=self.name
-            ) from error
-        worker.deadline = monotonic() + process.start_seconds
-        confined: object = None
-        loaded: object = None
-        try:
-            paths = make_absolute(compiled._spec.allowed_paths) if compiled.wasi else {}
-            kept = [(path.removeprefix("ro:"), path.startswith("ro:")) for path in paths]
-            fuel = compiled.fuel_limit is not None
-            worker.send(
-                protocol.Confine(
-                    process.memory_bytes,
-                    limits.descriptors,
-                    process.user,
-                    kept,
-                    limits.memories,
-                    limits.stack_bytes,
-                    fuel,
-                )
-            )
-            worker.send(self._load_message(paths))
-            confined = worker.receive(worker.bounds.start)
-            seconds = limits.compile_seconds
-            worker.deadline = NEVER if seconds is None else monotonic() + seconds
-            loaded = worker.receive(worker.bounds.load)
-            if type(loaded) is protocol.Failed:
-                raise _rebuild_error(loaded, worker)
-            if type(confined) is not protocol.Confined or type(loaded) is not protocol.Loaded:
-                raise worker.protocol_violation(
-                    f"`{type(confined).__name__}` and `{type(loaded).__name__}` at its start"
-                )
-        except UnicodeEncodeError as error:
-            what = (
-                f"{truncate(error.object)!r} cannot be said to its process, for it is not UTF-8 "
-                "(lone surrogates)"
-            )
-            raise OptionError(f"plugin `{self.name}`: {what}", plugin=self.name) from None
-        except WorkerLost as lost:
-            if lost.kind == "overdue":
-                if confined is not None:
-                    allowed = f"the {limits.compile_seconds:g} seconds of `Limits.compile_seconds`"
-                    raise ModuleError(
-                        f"plugin `{self.name}` takes longer to compile than {allowed}",
-                        plugin=self.name,
-                    ) from None
-                hint = (
-                    f"did not start within {process.start_seconds} s "
-                    "(`ProcessLimits.start_seconds`), and was killed"
-                )
-                raise WorkerError(
-                    f"plugin `{self.name}`: its process {hint}", plugin=self.name
-                ) from None
-            raise WorkerError(
-                f"plugin `{self.name}`: its process {lost.message}", plugin=self.name
-            ) from None
-        finally:
-            if type(loaded) is not protocol.Loaded:
-                worker.end()
-        worker.deadline = NEVER
+        compiled = self.compiled_plugin
+        worker, confined, loaded = start_worker(compiled, self._process, self._types, self._exposed)
         self._confinement = tuple(confined.measures)
         compiled._plan = RemotePlan(loaded)  # type: ignore[assignment]
         self._needs_new_instance = False
         self._worker = worker
         return worker
-
-    def _bounds(self) -> protocol.Bounds:
-        compiled = self.compiled_plugin
-        return protocol.Bounds(
-            compiled.limits.memory_bytes or MAX_MEMORY,
-            sum(len(module.wasm) for module in compiled._spec.modules),
-            max(len(function.handles) for function in self._exposed),
-        )
-
-    def _load_message(self, paths: dict[str, str]) -> protocol.Load:
-        compiled = self.compiled_plugin
-        spec, limits, options = (
-            compiled._spec,
-            compiled.limits,
-            compiled._grants.wasi or WasiOptions(),
-        )
-        return protocol.Load(
-            modules=[
-                (module.name, module.wasm, format_path(module.origin)) for module in spec.modules
-            ],
-            main=spec.main,
-            name=compiled.name,
-            allowed_paths=paths,
-            timeout_ms=spec.timeout_ms,
-            limits={name: getattr(limits, name) for name in limits.__slots__},
-            wasi=bool(compiled.wasi),
-            clock_resolution=options.clock.resolution,
-            own_clock=type(options.clock) is Clock,
-            own_random=options.random is os.urandom,
-            fuel_limit=compiled.fuel_limit,
-            functions=self._types,
-        )
 
     def _end_worker(self) -> None:
         """End the worker, and drop what belonged to its instance."""
@@ -533,99 +438,3 @@ class IsolatedPlugin(_Base):
 
 
 Plugin.register(IsolatedPlugin)
-
-
-class RemoteCompiledPlugin(CompiledPlugin):
-    """The modules and the settings of a plugin whose compiled code is in a worker."""
-
-    __slots__ = ()
-
-    @classmethod
-    def from_compiled(cls, plugin: CompiledPlugin) -> RemoteCompiledPlugin:
-        """Return the modules and the settings of another compiled plugin."""
-        made = cls.__new__(cls)
-        for name in CompiledPlugin.__slots__:
-            if name not in _BUILT and hasattr(plugin, name):
-                setattr(made, name, getattr(plugin, name))
-        return made
-
-    def _build(self) -> None:
-        pass
-
-    def _warn(self) -> None:
-        if self._uses_registered and self._offered and hasattr(self, "_plan"):
-            imported = {self._offered.get((item.module, item.name)) for item in self.imports}
-            warn_registered_imports(self.name, self.functions, imported)
-
-
-_BUILT = ("_plan", "_pooled_plan")
-
-
-class RemotePlan:
-    """A worker's report of the plugin that it has linked: the part of a `Plan` known here."""
-
-    __slots__ = ("first_pages", "main", "main_pages", "module")
-
-    def __init__(self, loaded: protocol.Loaded) -> None:
-        self.first_pages, self.main_pages = loaded.first_pages, loaded.main_pages
-        self.main = self
-        self.module = RemoteModule(
-            {item.name: _item(item) for item in loaded.exports},
-            tuple(map(_item, loaded.imports)),
-        )
-
-    @property
-    def engine(self) -> NoReturn:
-        raise OptionError(
-            "this plugin is compiled in the process of an IsolatedPlugin, and runs only "
-            "there: make a CompiledPlugin for others"
-        )
-
-
-class RemoteModule:
-    __slots__ = ("exports", "imports")
-
-    def __init__(self, exports: dict[str, Item], imports: tuple[Item, ...]) -> None:
-        self.exports = exports
-        self.imports = imports
-
-
-def _item(item: protocol.ItemType) -> Item:
-    type = (
-        None
-        if item.params is None or item.results is None
-        else FunctionType(tuple(item.params), tuple(item.results))
-    )
-    return Item(item.module, item.name, item.kind, type)
-
-
-def _rebuild_error(failed: protocol.Failed, worker: Worker) -> Error:
-    """Return the error that a worker reports.
-
-    It is of a class of `plugwasm.errors`, with those fields of the class that have the right types.
-    """
-    kind = _ERRORS.get(failed.error or "")
-    if kind is None:
-        raise worker.protocol_violation(f"an error of the class {failed.error!r:.100}")
-    message = failed.fields.get("message")
-    error = kind(message if isinstance(message, str) else "")
-    error.__dict__.update(_fields(kind, failed.fields))
-    notes = failed.fields.get("__notes__")
-    for note in notes if isinstance(notes, list) else ():
-        error.add_note(escape_line(note))
-    return error
-
-
-def _fields(kind: type[Error], said: Mapping[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name in vars(kind()):
-        if name == "message":
-            continue
-        value = said.get(name)
-        if name == "backtrace":
-            fields[name] = tuple(value) if isinstance(value, list) else ()
-        elif name == "code":
-            fields[name] = value if type(value) is int else None
-        else:
-            fields[name] = value if isinstance(value, str) else None
-    return fields

@@ -115,12 +115,14 @@ class CallExport(Message, tag=3):
     Attributes:
         number: Identifies the call.
         fresh: Whether it needs a new instance.
+        measure: Whether the end of the call is to say how much memory the instance has.
     """
 
     number: int
     function: str
     data: memoryview
     fresh: bool
+    measure: bool
 
 
 class Return(Message, tag=4):
@@ -203,6 +205,7 @@ class Failed(Message, tag=3):
         number: The number of the call; 0 for an error before the first.
         error: None stands for the exception that the application kept.
         live: Whether the instance lives on.
+        memory_bytes: The memory of the instance, where that was asked for.
     """
 
     number: int
@@ -210,15 +213,17 @@ class Failed(Message, tag=3):
     fields: Annotated[dict[str, str | int | float | Texts | None], Meta(max_length=20)]
     fuel_used: U64 | None
     live: bool
+    memory_bytes: U64 | None = None
 
 
 class Done(Message, tag=4):
-    """A call has ended well."""
+    """A call has ended well; otherwise as `Failed`."""
 
     number: int
     output: memoryview
     fuel_used: U64 | None
     live: bool
+    memory_bytes: U64 | None = None
 
 
 class HostCall(Message, tag=5):

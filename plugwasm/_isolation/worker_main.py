@@ -322,13 +322,15 @@ def _serve(application: Application, calls: _CallTracker, plugin: Plugin) -> NoR
             # The start of an instance may exchange messages, in the buffer that holds a short one.
             data = call.data if len(call.data) > SHORT else bytes(call.data)
             output = plugin.call(call.function, data, parse=None)
-            reply: object = protocol.Done(
+            reply: protocol.Done | protocol.Failed = protocol.Done(
                 call.number, output, plugin.fuel_used, plugin._guest is not None
             )
         except errors.Error as error:
             reply = _failed(call.number, error, plugin)
         finally:
             calls.leave()
+        if call.measure and plugin._guest is not None:
+            reply.memory_bytes = plugin._guest.visible_memory_bytes()
         application.send(reply)
         del call, data, reply
 

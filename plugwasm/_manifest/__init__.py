@@ -3,6 +3,8 @@
 model         `Manifest`, `WasmSource`, `MemoryOptions`
 resolve       from a path, bytes, a URL, text or a manifest to a `PluginSpec`
 parsing       JSON and TOML as plain values, within bounds
+plain         from a manifest as an application writes it to built-in types
+json_schema   the JSON Schema of the manifest
 validation    rules of the fields
 module_files  reads the modules that a manifest names
 download      modules from URLs

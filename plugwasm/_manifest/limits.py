@@ -25,12 +25,14 @@ __all__ = ["Limits", "ProcessLimits"]
 PAGE_SIZE = 65536
 INITIAL_PAGES = 2
 """Pages of 64 KiB of the kernel's memory at the start, which count towards each limit on memory."""
+MAX_MEMORY_BYTES = 2**32
+"""The most that `Limits.memory_bytes` can be."""
 DEFAULT_STACK_BYTES = 512 * 1024
 """The default of `Limits.stack_bytes`."""
 
 _RANGES: dict[str, tuple[float, float]] = {
     "timeout": (0.001, 2**33),
-    "memory_bytes": (0, 2**32),
+    "memory_bytes": (0, MAX_MEMORY_BYTES),
     "max_pages": (0, 65536),
     "memories": (0, 1000),
     "tables": (0, 1000),
@@ -186,7 +188,7 @@ class Limits:
     ) -> None:
         given = locals()
         if unnamed or unknown:
-            _raise_unknown_argument("Limits", unnamed, unknown, tuple(_RANGES))
+            raise_unknown_argument("Limits", unnamed, unknown, tuple(_RANGES))
         for name, (least, most) in _RANGES.items():
             value = given[name]
             if name in _FLAGS:
@@ -196,7 +198,7 @@ class Limits:
                     )
                 object.__setattr__(self, name, value)
                 continue
-            _check(
+            check_number(
                 f"Limits.{name}",
                 value,
                 (int, float) if name in _SECONDS else int,
@@ -245,9 +247,13 @@ class Limits:
         return f"Limits({', '.join(changed)})"
 
 
-def _check(
+def check_number(
     what: str, value: Any, kind: Any, least: float, most: float, *, none: bool = False
 ) -> None:
+    """Raise `OptionError` unless a value is a number in its range, or None where that is allowed.
+
+    `what` names the class and the argument, e.g. "Limits.timeout".
+    """
     if value is None and none:
         return
     if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
@@ -259,7 +265,7 @@ def _check(
         )
 
 
-def _raise_unknown_argument(
+def raise_unknown_argument(
     owner: str, unnamed: Any, unknown: Any, known: tuple[str, ...]
 ) -> NoReturn:
     """Raise the error for arguments that do not exist."""
@@ -377,11 +383,13 @@ class ProcessLimits:
         **unknown: Never,
     ) -> None:
         if unnamed or unknown:
-            _raise_unknown_argument("ProcessLimits", unnamed, unknown, self.__slots__)
-        _check("ProcessLimits.memory_bytes", memory_bytes, int, 2**26, 2**48, none=True)
-        _check("ProcessLimits.cpu_seconds", cpu_seconds, (int, float), 0.001, 2**31, none=True)
-        _check("ProcessLimits.start_seconds", start_seconds, (int, float), 0.001, 2**31)
-        _check("ProcessLimits.grace", grace, (int, float), 0, 2**31)
+            raise_unknown_argument("ProcessLimits", unnamed, unknown, self.__slots__)
+        check_number("ProcessLimits.memory_bytes", memory_bytes, int, 2**26, 2**48, none=True)
+        check_number(
+            "ProcessLimits.cpu_seconds", cpu_seconds, (int, float), 0.001, 2**31, none=True
+        )
+        check_number("ProcessLimits.start_seconds", start_seconds, (int, float), 0.001, 2**31)
+        check_number("ProcessLimits.grace", grace, (int, float), 0, 2**31)
         if user is not None and not (
             isinstance(user, tuple)
             and len(user) == 2

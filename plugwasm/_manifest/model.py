@@ -14,7 +14,6 @@ that was passed.
 
 from __future__ import annotations
 
-import binascii
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -26,8 +25,9 @@ from .._public import set_public_module
 from ..errors import ManifestError
 from .download import redact_url
 from .files import format_path, is_url, make_absolute, read_file
-from .messages import field_error, from_msgspec, json_type, quote
+from .messages import field_error, from_msgspec, quote
 from .parsing import MAX_TEXT_BYTES, decode_document
+from .plain import plain_manifest
 from .validation import (
     MAX_CONFIG,
     MAX_HEADERS,
@@ -42,7 +42,6 @@ from .validation import (
     check_paths,
     check_range,
     check_total,
-    is_encodable,
     normalize_hash,
 )
 
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
 
     Format = Literal["json", "toml"] | None
 
-__all__ = ["Manifest", "MemoryOptions", "WasmSource", "json_schema", "load", "parse"]
+__all__ = ["Manifest", "MemoryOptions", "WasmSource", "load", "parse"]
 
 _HASH_PATTERN: Final = "^[0-9a-fA-F]{64}$"
 _U64: Final = 2**64 - 1
@@ -394,31 +393,8 @@ def with_base(manifest: Manifest, base: str) -> Manifest:
     )
 
 
-def json_schema() -> dict[str, Any]:
-    """Return a JSON Schema (2020-12) of the manifest, for editors and for checks outside Python."""
-    schema = msgspec.json.schema(Manifest)
-    definitions = schema["$defs"]
-    for owner, field in (("Manifest", "memory"), ("Manifest", "config"), ("WasmSource", "headers")):
-        inner = definitions[owner]["properties"][field]
-        kept = {key: inner.pop(key) for key in ("description", "default") if key in inner}
-        definitions[owner]["properties"][field] = {"anyOf": [inner, {"type": "null"}], **kept}
-    definitions["WasmSource"]["oneOf"] = [
-        {"required": [field], "properties": {field: {"type": "string"}}}
-        for field in ("path", "data", "url")
-    ]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "urn:plugwasm:manifest:1",
-        "title": "plugwasm manifest",
-        **schema,
-    }
-
-
-json_schema.__module__ = "plugwasm.manifest"
-
-
 def _convert(value: Mapping[Any, Any] | Manifest | object) -> Manifest:
-    plain = _plain_manifest(value)
+    plain = plain_manifest(value, (Manifest, WasmSource, MemoryOptions))
     try:
         return msgspec.convert(plain, Manifest, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
@@ -441,95 +417,6 @@ def _known_fields(where: str) -> tuple[str, ...]:
         else Manifest
     )
     return struct.__struct_fields__
-
-
-def _fields(value: object) -> dict[Any, Any] | None:
-    if isinstance(value, (Manifest, WasmSource, MemoryOptions)):
-        return msgspec.structs.asdict(value)
-    return dict(value) if isinstance(value, Mapping) else None
-
-
-def _plain_manifest(value: object) -> object:
-    """Return a value in the built-in types that msgspec converts; wrong types are left for msgspec
-    to refuse.
-    """
-    plain = _fields(value)
-    if plain is None:
-        return value
-    _drop_null(plain, "memory", "config")
-    if isinstance(plain.get("wasm"), (str, bytes, os.PathLike, Mapping, WasmSource)):
-        from .mistakes import describe_type, suggest_source
-
-        one = plain["wasm"]
-        item = "{…}" if isinstance(one, (Mapping, WasmSource)) else suggest_source(one)
-        raise field_error("wasm", f"expected a list, got {describe_type(one)}; write [{item}]")
-    if isinstance(plain.get("wasm"), (list, tuple)):
-        plain["wasm"] = [
-            _plain_source(source, f"wasm[{index}]") for index, source in enumerate(plain["wasm"])
-        ]
-    if "memory" in plain and (memory := _fields(plain["memory"])) is not None:
-        plain["memory"] = memory
-    for field in ("config", "allowed_paths"):
-        if isinstance(plain.get(field), Mapping):
-            plain[field] = _strings(plain[field], field, paths=field == "allowed_paths")
-    return plain
-
-
-def _plain_source(value: object, where: str) -> object:
-    plain = _fields(value)
-    if isinstance(value, (str, bytes, os.PathLike)):
-        from .mistakes import describe_type, suggest_source
-
-        raise field_error(
-            where, f"expected an object, got {describe_type(value)}; write {suggest_source(value)}"
-        )
-    if plain is None:
-        return value
-    _drop_null(plain, "headers")
-    if isinstance(plain.get("path"), os.PathLike):
-        plain["path"] = os.fsdecode(plain["path"])
-    data = plain.get("data")
-    if isinstance(data, str):
-        try:
-            plain["data"] = binascii.a2b_base64("".join(data.split()), strict_mode=True)
-        except ValueError:
-            raise field_error(
-                f"{where}.data", f"expected base64 text, got {len(data)} characters that are not"
-            ) from None
-    elif isinstance(data, (bytearray, memoryview)):
-        plain["data"] = bytes(data)
-    if isinstance(plain.get("headers"), Mapping):
-        plain["headers"] = _strings(plain["headers"], f"{where}.headers")
-    return plain
-
-
-def _drop_null(plain: dict[Any, Any], *fields: str) -> None:
-    for field in fields:
-        if plain.get(field, "") is None:
-            del plain[field]
-
-
-def _strings(value: Mapping[Any, Any], where: str, *, paths: bool = False) -> dict[str, str]:
-    plain: dict[str, str] = {}
-    for key, item in value.items():
-        if paths:
-            key, item = (
-                os.fsdecode(part) if isinstance(part, os.PathLike) else part for part in (key, item)
-            )
-        if not isinstance(key, str):
-            hint = f'; write "{key}"' if isinstance(key, (int, float)) and abs(key) < 2**64 else ""
-            raise field_error(
-                where, f"expected keys that are strings, got {json_type(key)} as a key{hint}"
-            )
-        if not isinstance(item, str):
-            raise field_error(f"{where}[{quote(key)}]", f"expected a string, got {json_type(item)}")
-        if not paths and not (is_encodable(key) and is_encodable(item)):
-            raise field_error(
-                f"{where}[{quote(key)}]",
-                "expected text that can be encoded as UTF-8, got lone surrogates",
-            )
-        plain[key] = item
-    return plain
 
 
 # msgspec inspects a type when it first meets it, and crashes if two threads do that at once. An

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .._host.event_loop import ThreadCall
+    from .._host.thread_call import ThreadCall
     from .state import PluginEntry
 
     EntryCall = Callable[[PluginEntry, str, Any, dict[str, Any]], Any]

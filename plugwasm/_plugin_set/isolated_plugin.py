@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from _thread import get_ident
 
-from .._isolation.plugin import IsolatedPlugin, RemoteCompiledPlugin
+from .._isolation.compiled_plugin import RemoteCompiledPlugin
+from .._isolation.plugin import IsolatedPlugin
 from .._pool.claim import Claim
 from .._pool.lease import Lease
 from .._pool.slots import Slots
@@ -20,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .._host.event_loop import ThreadCall
+    from .._host.thread_call import ThreadCall
     from .._runtime.compiled_plugin import CompiledPlugin
     from .._runtime.plugin import Plugin
     from .loaded_plugin import InstancePolicy
@@ -58,10 +59,11 @@ class IsolatedLoadedPlugin(LoadedPlugin):
         # None of these functions refers to `self`: a set that was not closed ends its
         # processes without the garbage collector.
         config, process, fresh = self._config, policy.process, policy.fresh
+        recycle = policy.recycle_for(compiled)
         retired = self._retired_flag = _RetiredFlag()
 
         def make() -> Plugin:
-            return IsolatedPlugin(compiled, config=config, process=process)
+            return IsolatedPlugin(compiled, config=config, process=process, recycle=recycle)
 
         def refresh(plugin: Plugin) -> bool:
             if fresh:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from .._host.options import NOT_GIVEN
 from .._manifest.resolve import PluginSpec
 from .._runtime.linker import is_callable_export
 from .._runtime.plugin import Plugin
+from .._runtime.recycling import resolve_recycle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import ThreadCall
+    from .._host.thread_call import ThreadCall
     from .._manifest.limits import ProcessLimits
     from .._runtime.compiled_plugin import CompiledPlugin
+    from .._runtime.recycling import Recycle
 
 __all__ = ["InstancePolicy", "LoadedPlugin", "is_same_plugin"]
 
@@ -30,12 +33,18 @@ class InstancePolicy(NamedTuple):
             own, how many processes there are at most.
         fresh: Whether each call gets a new instance.
         process: The limits of each process; None for plugins in the process of the application.
+        recycle: When instances are recycled; None for never, `NOT_GIVEN` for as a pool does.
     """
 
     hooks: frozenset[str] | None
     instances: int
     fresh: bool
     process: ProcessLimits | None
+    recycle: Recycle | None = NOT_GIVEN
+
+    def recycle_for(self, compiled: CompiledPlugin) -> Recycle | None:
+        """Return when the instances of a plugin are recycled."""
+        return None if self.fresh else resolve_recycle(self.recycle, compiled)
 
 
 class LoadedPlugin:
@@ -55,6 +64,7 @@ class LoadedPlugin:
         "_config",
         "_idle",
         "_max_idle",
+        "_recycle",
         "_retired",
         "compiled",
         "defaults",
@@ -91,6 +101,7 @@ class LoadedPlugin:
         """Prepare for instances. Return a compiled plugin that knows its exports."""
         self._idle: deque[Plugin] = deque()
         self._max_idle = 0 if instance_policy.fresh else instance_policy.instances
+        self._recycle = instance_policy.recycle_for(compiled) if self._max_idle else None
         self._retired = False
         return compiled
 
@@ -109,7 +120,7 @@ class LoadedPlugin:
             # The one that was used last: its memory is still in the processor's caches.
             plugin = self._idle.pop()
         except IndexError:
-            plugin = Plugin(self.compiled, config=self._config)
+            plugin = Plugin(self.compiled, config=self._config, recycle=self._recycle)
         try:
             if thread_call is not None:
                 thread_call.plugin = plugin

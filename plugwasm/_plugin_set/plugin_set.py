@@ -33,6 +33,7 @@ from .._manifest.limits import ProcessLimits
 from .._manifest.messages import closest_match, truncate
 from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin
+from .._runtime.recycling import check_recycle
 from ..errors import ClosedError, FunctionNotFoundError, OptionError
 from . import discovery, dispatch, signatures
 from .changes import ChangeLock, Changes, changes_between
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe
+    from .._runtime.recycling import Recycle
     from .._wasi.options import WasiOptions
 
 __all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]
@@ -108,6 +110,7 @@ class PluginSet(CloseOnExit):
         isolated: Whether each plugin runs in processes of its own, as an `IsolatedPlugin` does, a
             `CompiledPlugin` too. The first is started when the plugin is loaded. `ProcessLimits`
             are the limits of each.
+        recycle: When an instance is recycled, as for `PluginPool`, also by default.
 
     Raises:
         SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing:
@@ -138,6 +141,7 @@ class PluginSet(CloseOnExit):
         instances: int = 4,
         fresh: bool = False,
         isolated: bool | ProcessLimits = False,
+        recycle: Recycle | None = NOT_GIVEN,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -176,6 +180,13 @@ class PluginSet(CloseOnExit):
             raise OptionError(
                 f"isolated: expected True, False or ProcessLimits, got {type(isolated).__name__}"
             )
+        if fresh:
+            reject_unused_options(
+                "each call gets a new instance (`fresh`)",
+                recycle=NOT_GIVEN if recycle is None else recycle,
+            )
+        if recycle is not NOT_GIVEN:
+            check_recycle(recycle)
         process = None if isolated is False else ProcessLimits() if isolated is True else isolated
         fewest = 0 if process is None else 1
         if isinstance(instances, bool) or not isinstance(instances, int) or instances < fewest:
@@ -217,7 +228,7 @@ class PluginSet(CloseOnExit):
         self._order = {name: place for place, name in reversed(list(enumerate(order)))}
         self._loader = Loader(
             policy,
-            InstancePolicy(self._declared_hooks, instances, fresh, process),
+            InstancePolicy(self._declared_hooks, instances, fresh, process, recycle),
             dict.fromkeys(disabled, False),
             {name: checked_config(changes) for name, changes in (config or {}).items()},
         )

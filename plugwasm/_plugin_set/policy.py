@@ -66,7 +66,7 @@ class SetPolicy:
                 )
         self._compiled_class: type[CompiledPlugin] = CompiledPlugin
         if elsewhere:
-            from .._isolation.plugin import RemoteCompiledPlugin
+            from .._isolation.compiled_plugin import RemoteCompiledPlugin
 
             self._compiled_class = RemoteCompiledPlugin
         allowed_paths = check_list("allowed_paths", allowed_paths, "paths")

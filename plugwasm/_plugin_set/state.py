@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .._host.event_loop import ThreadCall
+    from .._host.thread_call import ThreadCall
     from ..errors import Error
     from .discovery import PluginSource, Stamp
     from .loaded_plugin import LoadedPlugin

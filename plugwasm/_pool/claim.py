@@ -52,24 +52,37 @@ class Slot:
     Attributes:
         plugin: The plugin; None before it is made, and after it was discarded.
         claim: A claim from which the chain leads to the holder.
+        has_max_age: Whether instances of the plugin are recycled by age.
         is_dirty: Whether the plugin may have been used since it was last made fit for the next
             caller.
         was_lent: Whether a caller has ever had the plugin itself, and may keep it. Callers that
             only have it called cannot change it.
         made: How many plugins were made for this slot. Only the holder counts.
         replaced: How many of them were discarded. Only the holder counts.
+        recycled: How many instances of them were recycled. Only the holder counts.
     """
 
-    __slots__ = ("claim", "is_dirty", "made", "plugin", "replaced", "was_lent")
+    __slots__ = (
+        "claim",
+        "has_max_age",
+        "is_dirty",
+        "made",
+        "plugin",
+        "recycled",
+        "replaced",
+        "was_lent",
+    )
 
     def __init__(self) -> None:
         self.plugin: Plugin | None = None
         self.claim: Claim = Claim()
         self.claim.is_released = True
+        self.has_max_age: bool = False
         self.is_dirty: bool = False
         self.was_lent: bool = False
         self.made: int = 0
         self.replaced: int = 0
+        self.recycled: int = 0
 
     def holder(self) -> Claim:
         """Return the claim that holds the slot, or the one that held it last."""

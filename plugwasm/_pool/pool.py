@@ -19,6 +19,7 @@ from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin, ensure_compiled
 from .._runtime.inputs import merge_config
 from .._runtime.plugin import Plugin
+from .._runtime.recycling import resolve_recycle
 from .._runtime.settings import validate_name
 from ..errors import OptionError
 from .claim import Claim
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
     from typing import Any, Never, TypeVar
 
-    from .._host.event_loop import ThreadCall
     from .._host.functions import Function
+    from .._host.thread_call import ThreadCall
     from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe, PluginInput
+    from .._runtime.recycling import Recycle
     from .._wasi.options import WasiOptions
     from .map import AsyncOutputs
 
@@ -64,7 +66,10 @@ class PluginPool(CloseOnExit):
         wasi, functions, name, fuel_limit, http_response_headers, limits, egress: As for
             `CompiledPlugin`. An error when `plugin` is one, and except for `name` also when there
             is a `factory`.
-        config, observe: As for `Plugin`. An error when there is a `factory`.
+        config, observe, recycle: As for `Plugin`, but a plugin that is leased keeps its instance
+            until it is given back. An error when there is a `factory`. By default, an instance is
+            recycled when it has made 100 calls, has used up half of the memory that its limits let
+            it grow by, and still grows; None if no instance is to be recycled.
         size: How many plugins there are at most. By default, the number of processors that this
             process may use.
         wait: Seconds that a caller waits for a plugin at most; None for no limit.
@@ -97,6 +102,7 @@ class PluginPool(CloseOnExit):
         limits: Limits | None = None,
         egress: Egress | None = None,
         observe: Observe = None,
+        recycle: Recycle | None = NOT_GIVEN,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -108,6 +114,11 @@ class PluginPool(CloseOnExit):
         if (plugin is None) == (factory is None):
             raise OptionError("a pool is made of a plugin or of a `factory`, and not of both")
         check_flag("fresh", fresh)
+        if fresh:
+            reject_unused_options(
+                "each caller gets a new instance (`fresh`)",
+                recycle=NOT_GIVEN if recycle is None else recycle,
+            )
         if plugin is not None:
             compiled = ensure_compiled(
                 CompiledPlugin,
@@ -119,7 +130,9 @@ class PluginPool(CloseOnExit):
 
                 resolve_observers(observe)  # raises here, and not in a call, for what is none
             name = compiled.name
-            factory = _plugin_factory(compiled, config, observe)
+            factory = _plugin_factory(
+                compiled, config, observe, None if fresh else resolve_recycle(recycle, compiled)
+            )
         elif not callable(factory):
             raise OptionError(
                 f"factory: expected a function that makes a plugin, got {describe_value(factory)}",
@@ -136,6 +149,7 @@ class PluginPool(CloseOnExit):
                 limits=NOT_GIVEN if limits is None else limits,
                 egress=NOT_GIVEN if egress is None else egress,
                 observe=NOT_GIVEN if observe is None else observe,
+                recycle=NOT_GIVEN if recycle is None else recycle,
             )
         assert factory is not None
         refresh = None if not fresh else _never_refresh if plugin is not None else _reset_plugin
@@ -356,12 +370,15 @@ class PluginPool(CloseOnExit):
 
 
 def _plugin_factory(
-    compiled: CompiledPlugin, config: Mapping[str, str | None] | None, observe: Observe
+    compiled: CompiledPlugin,
+    config: Mapping[str, str | None] | None,
+    observe: Observe,
+    recycle: Recycle | None,
 ) -> Callable[[], Plugin]:
     if config is not None:
         # This raises here, and not in a call, for what is no config.
         merge_config(compiled._spec.config, config)
-    return lambda: Plugin(compiled, config=config, observe=observe)
+    return lambda: Plugin(compiled, config=config, observe=observe, recycle=recycle)
 
 
 def _count_processors() -> int:

@@ -60,6 +60,7 @@ class PoolStats(NamedTuple):
         waiting: Callers in the queue.
         made: Plugins made so far.
         replaced: How many of these came back closed or still running, and were discarded.
+        recycled: Instances that were recycled (`Recycle`). Their plugins stay.
     """
 
     size: int
@@ -68,6 +69,7 @@ class PoolStats(NamedTuple):
     waiting: int
     made: int
     replaced: int
+    recycled: int = 0
 
 
 PoolStats.__module__ = "plugwasm"
@@ -119,7 +121,8 @@ class Slots:
         waiting = len(self._queue)
         made = sum(slot.made for slot in self._slots)
         replaced = sum(slot.replaced for slot in self._slots)
-        return PoolStats(self.size, idle, busy, waiting, made, replaced)
+        recycled = sum(slot.recycled for slot in self._slots)
+        return PoolStats(self.size, idle, busy, waiting, made, replaced, recycled)
 
     def plugins(self) -> list[Plugin]:
         """Return the plugins that were made and not discarded."""
@@ -286,6 +289,12 @@ class Slots:
         elif self._refresh is None or self._try_refresh(self._refresh, slot, plugin):
             if slot.was_lent:
                 plugin._end_lease()
+            recycling = plugin._recycling
+            if recycling is not None:
+                if recycling.counts_leases:
+                    recycling.countdown -= 1
+                if recycling.countdown <= 0:
+                    slot.recycled += plugin._recycle()
         else:
             slot.plugin = None
             plugin.close()
@@ -313,10 +322,15 @@ class Slots:
                 plugin = slot.plugin
             elif slot.was_lent:
                 plugin._end_lease()  # once more: a borrower may have kept and changed it
+            if slot.has_max_age and plugin is not None:
+                recycling = plugin._recycling
+                if recycling is not None and monotonic() >= recycling.expires:
+                    slot.recycled += plugin._recycle()  # it has grown old here
         if plugin is None:
             plugin = self._make()
             plugin._begin_lease()
             slot.was_lent = self._is_shared
+            slot.has_max_age = plugin._recycling is not None and plugin._recycling.has_max_age
             slot.plugin = plugin
             slot.made += 1
         slot.is_dirty = True
@@ -331,6 +345,8 @@ class Slots:
         if not slot.was_lent:  # `_restore` has not ended its leases so far
             slot.was_lent = True
             plugin._end_lease()
+        if plugin._recycling is not None:
+            plugin._recycling.look_soon()  # after any number of calls
         return plugin
 
     # ---- errors ----------------------------------------------------------------------------------

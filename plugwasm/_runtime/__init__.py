@@ -12,6 +12,7 @@ inlining/        the kernel's load and store functions, inlined into modules
 code_cache       compiled code on disk
 linker           modules, kernel, WASI and host functions to a plan, and to instances
 import_stubs     stubs for host functions
+recycling        `Recycle`: new instances after so many calls, so much memory, or so long
 call_queue       callers that wait for a busy plugin
 call_errors      reports of the engine to `plugwasm.errors`
 instrumentation  timing and values of observed calls

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .argument_types import Observe
     from .compiled_plugin import CompiledPlugin
     from .instrumentation import CallInstrumentation
+    from .recycling import Recycle, Recycling
 
     T = TypeVar("T")
 
@@ -154,7 +155,7 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
 
     Args:
         compiled: The modules and the settings.
-        config, vars, observe: As for `Plugin`.
+        config, vars, observe, recycle: As for `Plugin`.
     """
 
     __slots__ = (
@@ -172,6 +173,7 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         "_lease",
         "_queue",
         "_queued_deadline",
+        "_recycling",
         "_timeout",
         "_vars",
         "_view",
@@ -187,6 +189,7 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         config: Mapping[str, str | None] | None,
         vars: VarsByName | None,
         observe: Observe,
+        recycle: Recycle | None,
     ) -> None:
         self.compiled_plugin: CompiledPlugin = compiled
         self._closed = False
@@ -208,6 +211,11 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         self._queued_deadline: tuple[int, float] | None = None
         """The thread and the deadline of a call that had to wait, until it is entered."""
         self._is_contended = False
+        self._recycling: Recycling | None = None
+        if recycle is not None:
+            from .recycling import start_recycling
+
+            self._recycling = start_recycling(self, recycle)
         self._instrumentation: CallInstrumentation | None = None
         if compiled.observers is not None or not (observe is None or observe is False):
             from .observed_plugin import instrument
@@ -361,6 +369,56 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
             hand_over(self)
         return True
 
+    # ---- recycling -------------------------------------------------------------------------------
+
+    def _begin_recycling(self, recycling: Recycling) -> None:
+        """Count the calls of a new instance, which the call under way has made."""
+        reason = recycling.begin()
+        if reason is not None and self._instrumentation is not None:
+            self._instrumentation.call.recycled = reason
+
+    def _look_at_instance(self, recycling: Recycling) -> None:
+        """Drop the instance if it is due after this call. A pool does that at the end of a lease.
+
+        The caller owns the plugin.
+        """
+        recycling.look(self._read_memory)
+        if recycling.due is not None and self._lease is None:
+            recycling.drop(self)
+
+    @abstractmethod
+    def _read_memory(self) -> int | None:
+        """Return the bytes of the instance's memory, if that is known."""
+
+    @holds_self
+    def _recycle(self) -> bool:
+        """Look at the instance, and drop it if it is due or too old, unless a call is under way.
+
+        Returns:
+            Whether it did.
+        """
+        recycling = self._recycling
+        try:
+            del self._idle
+        except AttributeError:
+            return False
+        try:
+            assert recycling is not None
+            if self._guest is None:
+                return False
+            if monotonic() >= recycling.expires:
+                recycling.due = "seconds"
+            elif recycling.countdown <= 0:
+                recycling.look(self._read_memory)
+            if recycling.due is None:
+                return False
+            recycling.drop(self)
+            return True
+        finally:
+            self._idle = True
+            if self._is_contended:
+                self._release_contended()
+
     def _release_view(self) -> None:
         view, self._view = self._view, None
         try:
@@ -487,6 +545,8 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
     def _begin_lease(self) -> None:
         """Remember the plugin's settings when it is lent. Call it while no call is under way."""
         self._lease = self._snapshot()
+        if self._recycling is not None:
+            self._recycling.lend()
 
     def _hold_lease(self) -> LeaseSnapshot | None:
         """Return the lease under way, and mark it as held; None for a plugin that is not lent.

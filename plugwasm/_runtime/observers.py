@@ -78,6 +78,8 @@ class Call:
         fuel: The fuel that the guest used; None without a limit.
         memory_bytes: The most memory that the instance had; None when there was none, or it has
             memories that the host cannot see.
+        recycled: Why the instance was made in this call: the field of `Recycle` that the one before
+            it had reached. None if none was recycled.
     """
 
     plugin: str
@@ -94,6 +96,7 @@ class Call:
     http_requests: int = 0
     fuel: int | None = None
     memory_bytes: int | None = None
+    recycled: str | None = None
 
     @property
     def input_bytes(self) -> int:
@@ -119,7 +122,7 @@ class Call:
             "http_requests",
         )
         sizes = ("input_bytes", "output_bytes", "fuel", "memory_bytes")
-        return {name: getattr(self, name) for name in (*kept, *sizes)}
+        return {name: getattr(self, name) for name in (*kept, *sizes, "recycled")}
 
     def __str__(self) -> str:
         call = f"{self.function}({shorten(self.input) if self.input else ''})"

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
     from .linker import Plan
+    from .recycling import Recycle
 
 __all__ = ["Plugin"]
 
@@ -78,6 +79,8 @@ class Plugin(AbstractPlugin):
         vars: The plugin's initial vars, which it has again after `reset`. Names are text, or bytes,
             because they need not be UTF-8.
         observe: Observers of this plugin, in addition to those of its `CompiledPlugin`.
+        recycle: When the plugin gets a new instance although the present one still works. If not
+            given, it does not.
 
     Raises:
         Error: As `CompiledPlugin`.
@@ -109,6 +112,7 @@ class Plugin(AbstractPlugin):
         egress: Egress | None = None,
         vars: VarsByName | None = None,
         observe: Observe = None,
+        recycle: Recycle | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -119,7 +123,7 @@ class Plugin(AbstractPlugin):
             (wasi, functions, name, fuel_limit, http_response_headers, limits, egress),
         )
         # Not by `super()`, which would make this 8 % slower.
-        AbstractPlugin.__init__(self, plugin, config, vars, observe)
+        AbstractPlugin.__init__(self, plugin, config, vars, observe, recycle)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
         self._kernel_entries: dict[bool, Entry] = {}
         self._fuel_limit = plugin.fuel_limit
@@ -127,9 +131,7 @@ class Plugin(AbstractPlugin):
         self._post_mortem: Callable[[BaseException, Guest], None] | None = None
         """Sees the guest of a call that was unwound before it is freed (`debugging.dump_on_trap`).
         """
-        self._has_cleanup = (
-            self._fuel_limit is not None or bool(plugin.wasi) or self._instrumentation is not None
-        )
+        self._has_cleanup = self._needs_cleanup()
         self._stack = plugin._plan.engine.stack
         self._idle = True
 
@@ -301,6 +303,8 @@ class Plugin(AbstractPlugin):
         guest = self._guest
         if guest is None:
             guest = self._start(host_context, until)
+            if self._recycling is not None:
+                self._begin_recycling(self._recycling)
         else:
             guest.deadline = until
         entry = self._kernel_entries.get(returns_code)
@@ -376,15 +380,30 @@ class Plugin(AbstractPlugin):
             guest.store.set_fuel(self._fuel_limit)
             guest.is_fuelled = True
 
+    def _needs_cleanup(self) -> bool:
+        """Return whether there is something to clean up after every call."""
+        return (
+            self._fuel_limit is not None
+            or bool(self.compiled_plugin.wasi)
+            or self._instrumentation is not None
+            or (self._recycling is not None and self._recycling.counts_calls)
+        )
+
     def _clean_up_call(self, guest: Guest, function_name: str) -> None:
         """Undo what was set for one call."""
         guest.host_context = None
-        guest.flush(function_name)
+        if guest.streams:
+            guest.flush(function_name)
         if self._fuel_limit is not None:
             self._fuel_used = self._fuel_limit - guest.store.fuel()
             guest.is_fuelled = False
+        recycling = self._recycling
         if function_name == "_start":
             self._drop_instance()
+        elif recycling is not None and recycling.counts_calls and guest is self._guest:
+            recycling.countdown -= 1
+            if recycling.countdown <= 0:
+                self._look_at_instance(recycling)
 
     def _reserve(self, guest: Guest, function_name: str, length: int) -> None:
         try:
@@ -420,6 +439,8 @@ class Plugin(AbstractPlugin):
         reason = error_for_reported(guest, {"plugin": self.name, "function": function_name}, code)
         try:
             if reason is not None:
+                if self._recycling is not None:
+                    self._recycling.look_soon()
                 raise reason
         finally:
             del reason
@@ -465,10 +486,18 @@ class Plugin(AbstractPlugin):
         guest.store.engine.increment_epoch()
         return True
 
+    def _read_memory(self) -> int | None:
+        guest = self._guest
+        return None if guest is None else guest.visible_memory_bytes()
+
     # ---- leases, for pools -----------------------------------------------------------------------
 
     def _snapshot(self) -> LeaseSnapshot:
         return LeaseSnapshot(self._config, self._post_mortem)
+
+    def _begin_lease(self) -> None:
+        super()._begin_lease()
+        self._has_cleanup = self._needs_cleanup()
 
     def _end_lease(self) -> None:
         if self._lease is not None:

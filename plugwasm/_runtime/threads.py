@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from contextvars import copy_context
 
-from .._host.event_loop import CoroutineQueue, ThreadCall, call_waits
+from .._host.event_loop import CoroutineQueue, call_waits
+from .._host.thread_call import ThreadCall
 from .._platform.daemon_threads import submit
 from .._platform.native_threads import get_ident
 

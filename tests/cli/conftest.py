@@ -1,4 +1,4 @@
-"""A plugin that means harm, as a file."""
+"""A hostile plugin, as a file."""
 
 from __future__ import annotations
 

@@ -19,7 +19,16 @@ from tests.support.paths import ROOT
 pytest.importorskip("typer")
 
 
-from tests.support.command_line import COUNT, ECHO, FIVE, HTTP, WASI, command, is_harmless, typed
+from tests.support.command_line import (
+    COUNT,
+    ECHO,
+    FIVE,
+    HTTP,
+    WASI,
+    is_harmless,
+    run_command,
+    run_process,
+)
 
 WANTS_FIVE = """
 (module
@@ -40,8 +49,8 @@ def manifest(tmp_path: Path) -> Callable[..., str]:
 
 
 def test_call_readme_line() -> None:
-    """The line of the README prints what the plugin says and nothing else."""
-    done = command(
+    """The README's command prints the plugin's output and nothing else."""
+    done = run_process(
         "call", "examples/count_vowels.wasm", "count_vowels", "--input", "Hello, World!", cwd=ROOT
     )
     assert (done.returncode, done.stderr) == (0, b"")
@@ -49,45 +58,45 @@ def test_call_readme_line() -> None:
 
 
 def test_call_without_input() -> None:
-    """Without input, the plugin gets none."""
-    assert typed("call", ECHO, "echo").out == b""
+    """Without input, the plugin gets an empty input."""
+    assert run_command("call", ECHO, "echo").out == b""
 
 
 @pytest.mark.parametrize("how", ["--input", "-i"])
 def test_text_is_sent_as_utf8(how: str) -> None:
-    assert typed("call", ECHO, "echo", how, "äöü 😀").out == "äöü 😀".encode()
+    assert run_command("call", ECHO, "echo", how, "äöü 😀").out == "äöü 😀".encode()
 
 
 def test_call_input_with_dash() -> None:
-    """Input that begins with a dash is input."""
-    assert typed("call", ECHO, "echo", "--input=--wasi").out == b"--wasi"
+    """An input may begin with a dash."""
+    assert run_command("call", ECHO, "echo", "--input=--wasi").out == b"--wasi"
 
 
 def test_call_argument_not_utf8() -> None:
-    """An argument that is not UTF-8 is sent as it is."""
-    assert command("call", ECHO, "echo", "--input", b"\xff\xfe").stdout == b"\xff\xfe"
+    """An argument that is not UTF-8 reaches the plugin byte for byte."""
+    assert run_process("call", ECHO, "echo", "--input", b"\xff\xfe").stdout == b"\xff\xfe"
 
 
 def test_call_input_from_file_or_stdin(tmp_path: Path) -> None:
-    """A file and standard input are sent byte by byte."""
+    """A file or standard input reaches the plugin byte for byte."""
     data = bytes(range(256)) * 300
     (tmp_path / "in").write_bytes(data)
-    assert typed("call", ECHO, "echo", "--input-file", str(tmp_path / "in")).out == data
-    assert typed("call", ECHO, "echo", "--stdin", stdin=data).out == data
-    assert command("call", ECHO, "echo", "--stdin", input=data).stdout == data
+    assert run_command("call", ECHO, "echo", "--input-file", str(tmp_path / "in")).out == data
+    assert run_command("call", ECHO, "echo", "--stdin", stdin=data).out == data
+    assert run_process("call", ECHO, "echo", "--stdin", input=data).stdout == data
 
 
 def test_call_empty_input_file(tmp_path: Path) -> None:
     """An empty file is an empty input."""
     (tmp_path / "in").touch()
-    assert typed("call", ECHO, "echo", "--input-file", str(tmp_path / "in")).code == 0
+    assert run_command("call", ECHO, "echo", "--input-file", str(tmp_path / "in")).code == 0
 
 
 def test_call_stdin_not_waited_for() -> None:
-    """Standard input is not waited for when the plugin cannot be called."""
+    """A plugin that cannot be called is an error before standard input is read."""
     ours, theirs = os.pipe()
     try:
-        done = command("call", "nowhere.wasm", "f", "--stdin", stdin=ours, timeout=20)
+        done = run_process("call", "nowhere.wasm", "f", "--stdin", stdin=ours, timeout=20)
     finally:
         os.close(ours)
         os.close(theirs)
@@ -97,7 +106,7 @@ def test_call_stdin_not_waited_for() -> None:
 def test_output_goes_to_a_file_as_it_is(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.write_bytes(b"longer than what comes now")
-    done = typed("call", ECHO, "echo", "-i", "abc", "-o", str(out))
+    done = run_command("call", ECHO, "echo", "-i", "abc", "-o", str(out))
     assert (done.out, out.read_bytes()) == (b"", b"abc")
 
 
@@ -105,27 +114,27 @@ def test_call_failure_keeps_output_file(tmp_path: Path, evil: str) -> None:
     """A call that fails leaves the output file as it was."""
     out = tmp_path / "out"
     out.write_bytes(b"before")
-    assert typed("call", evil, "fail", "--output-file", str(out)).code == 1
+    assert run_command("call", evil, "fail", "--output-file", str(out)).code == 1
     assert out.read_bytes() == b"before"
 
 
 def test_call_loop_shares_instance(tmp_path: Path) -> None:
-    """Calls in a loop share an instance and give a line each."""
-    done = typed("call", COUNT, "count_vowels", "-i", "a", "--loop", "3")
+    """Calls in a loop share an instance and print one line each."""
+    done = run_command("call", COUNT, "count_vowels", "-i", "a", "--loop", "3")
     assert [json.loads(line)["total"] for line in done.out.splitlines()] == [1, 2, 3]
     assert done.out.endswith(b"\n")
-    typed("call", ECHO, "echo", "-i", "a", "--loop", "2", "-o", str(tmp_path / "out"))
+    run_command("call", ECHO, "echo", "-i", "a", "--loop", "2", "-o", str(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == b"a\na\n"
 
 
 def test_call_config_precedence(tmp_path: Path) -> None:
-    """Config is typed or read and what is typed wins."""
+    """Config comes from options and from files, and options win."""
     (tmp_path / "c.json").write_text('{"vowels": "H", "other": ""}')
     (tmp_path / "c.toml").write_text('vowels = "H"\n')
 
     def vowels(*arguments: str) -> str:
         return str(
-            json.loads(typed("call", COUNT, "count_vowels", "-i", "Hello", *arguments).out)[
+            json.loads(run_command("call", COUNT, "count_vowels", "-i", "Hello", *arguments).out)[
                 "vowels"
             ]
         )
@@ -138,11 +147,11 @@ def test_call_config_precedence(tmp_path: Path) -> None:
 
 
 def test_call_config_added_to_manifest(manifest: Callable[..., str]) -> None:
-    """Config is added to that of a manifest."""
+    """Config options add to the manifest's config."""
     path = manifest(config={"vowels": "H", "other": "1"})
-    assert json.loads(typed("call", path, "count_vowels", "-i", "Hello").out)["vowels"] == "H"
+    assert json.loads(run_command("call", path, "count_vowels", "-i", "Hello").out)["vowels"] == "H"
     assert (
-        json.loads(typed("call", path, "count_vowels", "-i", "Hello", "-c", "vowels=l").out)[
+        json.loads(run_command("call", path, "count_vowels", "-i", "Hello", "-c", "vowels=l").out)[
             "vowels"
         ]
         == "l"
@@ -150,33 +159,35 @@ def test_call_config_added_to_manifest(manifest: Callable[..., str]) -> None:
 
 
 def test_call_timeout_replaces_manifest(manifest: Callable[..., str]) -> None:
-    """A timeout replaces that of a manifest."""
+    """The timeout option replaces the manifest's timeout."""
     path = manifest(ECHO, timeout_ms=60_000)
     before = time.monotonic()
-    done = typed("call", path, "spin", "--timeout", "200ms")
+    done = run_command("call", path, "spin", "--timeout", "200ms")
     assert (done.code, "deadline of 200 ms" in done.err) == (3, True)
     assert time.monotonic() - before < 10
 
 
 def test_a_module_can_be_fetched() -> None:
     with Server({"*": reply(Path(ECHO).read_bytes())}) as server:
-        assert typed("call", f"{server.url}/echo.wasm", "echo", "-i", "x").out == b"x"
+        assert run_command("call", f"{server.url}/echo.wasm", "echo", "-i", "x").out == b"x"
 
 
 def test_a_manifest_can_be_typed() -> None:
-    assert typed("call", json.dumps({"wasm": [{"path": ECHO}]}), "echo", "-i", "x").out == b"x"
+    assert (
+        run_command("call", json.dumps({"wasm": [{"path": ECHO}]}), "echo", "-i", "x").out == b"x"
+    )
 
 
 def test_call_hosts_added_to_manifest(manifest: Callable[..., str]) -> None:
-    """Hosts are added to those of a manifest."""
+    """Host options add to the manifest's allowed hosts."""
     with Server({"*": reply(b"hello")}) as server:
         path = manifest(HTTP, allowed_hosts=["example.com"])
-        refused = typed("call", path, "http_body", "-i", f"{server.url}/")
+        refused = run_command("call", path, "http_body", "-i", f"{server.url}/")
         assert (refused.code, refused.out) == (1, b"")
         assert "127.0.0.1 is not granted" in refused.err
         assert "--allow-host" in refused.err
         assert (
-            typed(
+            run_command(
                 "call", path, "http_body", "-i", f"{server.url}/", "--allow-host", "127.0.0.1"
             ).out
             == b"hello"
@@ -184,32 +195,36 @@ def test_call_hosts_added_to_manifest(manifest: Callable[..., str]) -> None:
 
 
 def test_call_grants_directory(tmp_path: Path) -> None:
-    """A directory can be granted under another name or its own."""
+    """A directory can be granted under another path or its own."""
     (tmp_path / "a.txt").write_text("content")
     assert (
-        typed("call", WASI, "cat", "-i", "/data/a.txt", "--allow-path", f"{tmp_path}:/data").out
+        run_command(
+            "call", WASI, "cat", "-i", "/data/a.txt", "--allow-path", f"{tmp_path}:/data"
+        ).out
         == b"content"
     )
     assert (
-        typed("call", WASI, "cat", "-i", f"{tmp_path}/a.txt", "--allow-path", str(tmp_path)).out
+        run_command(
+            "call", WASI, "cat", "-i", f"{tmp_path}/a.txt", "--allow-path", str(tmp_path)
+        ).out
         == b"content"
     )
 
 
 def test_call_grants_directory_read_only(tmp_path: Path) -> None:
-    """A directory granted read only cannot be written."""
+    """A directory granted read-only cannot be written."""
     write = ("call", WASI, "write", "-i", "/data/new\nx", "--allow-path")
-    assert typed(*write, f"ro:{tmp_path}:/data").code == 1
+    assert run_command(*write, f"ro:{tmp_path}:/data").code == 1
     assert list(tmp_path.iterdir()) == []
-    assert typed(*write, f"{tmp_path}:/data").out == b"1"
+    assert run_command(*write, f"{tmp_path}:/data").out == b"1"
     assert (tmp_path / "new").read_bytes() == b"x"
 
 
 def test_call_grant_replaces_manifest(tmp_path: Path, manifest: Callable[..., str]) -> None:
-    """A grant that is typed takes the place of the manifest's."""
+    """A grant option replaces the manifest's grant."""
     path = manifest(WASI, allowed_paths={str(tmp_path): "/data"})
     assert (
-        typed(
+        run_command(
             "call", path, "write", "-i", "/data/new\nx", "--allow-path", f"ro:{tmp_path}:/data"
         ).code
         == 1
@@ -221,22 +236,24 @@ def test_a_module_can_be_linked(tmp_path: Path) -> None:
     (tmp_path / "five.wat").write_text(FIVE)
     (tmp_path / "main.wat").write_text(WANTS_FIVE)
     main, five = str(tmp_path / "main.wat"), str(tmp_path / "five.wat")
-    assert typed("call", main, "check", "--link", f"lib={five}").code == 0
-    missing = typed("call", main, "check")
+    assert run_command("call", main, "check", "--link", f"lib={five}").code == 0
+    missing = run_command("call", main, "check")
     assert (missing.code, "--link" in missing.err) == (2, True)
 
 
 def test_call_checks_hash(tmp_path: Path) -> None:
-    """A pinned module runs only if it is the one."""
+    """A module with a hash runs only if its bytes match."""
     digest = hashlib.sha256(Path(ECHO).read_bytes()).hexdigest()
-    assert typed("call", ECHO, "echo", "-i", "x", "--set-hash", digest.upper()).out == b"x"
-    other = typed("call", COUNT, "count_vowels", "--set-hash", digest)
+    assert run_command("call", ECHO, "echo", "-i", "x", "--set-hash", digest.upper()).out == b"x"
+    other = run_command("call", COUNT, "count_vowels", "--set-hash", digest)
     assert (other.code, other.out) == (2, b"")
     assert hashlib.sha256(Path(COUNT).read_bytes()).hexdigest() in other.err
 
 
 def test_stats_say_what_each_call_took() -> None:
-    result = typed("call", COUNT, "count_vowels", "--input", "Hello", "--stats", "--loop", "2")
+    result = run_command(
+        "call", COUNT, "count_vowels", "--input", "Hello", "--stats", "--loop", "2"
+    )
     lines = result.err.splitlines()
     assert result.code == 0
     assert len(lines) == 2
@@ -245,15 +262,15 @@ def test_stats_say_what_each_call_took() -> None:
 
 
 def test_stats_with_fuel_and_on_failure(evil: str) -> None:
-    """Stats have the fuel where there is a limit and are written for a call that fails."""
-    result = typed("call", evil, "trap", "--stats", "--fuel", "1000")
+    """Statistics include fuel if there is a limit, and are also written for a call that fails."""
+    result = run_command("call", evil, "trap", "--stats", "--fuel", "1000")
     assert result.code == 1
     assert re.search(r"^trap: .*\d+ fuel", result.err, re.MULTILINE)
 
 
 def test_trace_shows_host_calls() -> None:
-    """A trace has each host call with its values."""
-    result = typed(
+    """A trace shows each host call with its arguments and result."""
+    result = run_command(
         "call", COUNT, "count_vowels", "--input", "Hello", "--trace", "--config", "vowels=eo"
     )
     assert re.search(r"^    config_get\('vowels'\) -> 'eo'  \[", result.err, re.MULTILINE)
@@ -262,10 +279,10 @@ def test_trace_shows_host_calls() -> None:
 
 
 def test_record_and_replay(tmp_path: Path) -> None:
-    """A recorded call can be replayed without the server."""
+    """A recorded call can be replayed without its server."""
     path = str(tmp_path / "call.json")
     with Server({"*": reply(b"hello")}) as server:
-        recorded = typed(
+        recorded = run_command(
             "call",
             HTTP,
             "http_body",
@@ -278,40 +295,42 @@ def test_record_and_replay(tmp_path: Path) -> None:
         )
     assert recorded.code == 0
     assert os.stat(path).st_mode & 0o777 == 0o600
-    replayed = typed("replay", path)
+    replayed = run_command("replay", path)
     assert (replayed.code, replayed.out) == (0, b"http_get does the same: 1 call\n")
-    assert typed("replay", path, HTTP).code == 0
+    assert run_command("replay", path, HTTP).code == 0
 
 
 def test_replay_reports_difference(tmp_path: Path) -> None:
-    """A replay of a plugin that does something else fails and says what."""
+    """A replay with a plugin that behaves differently fails and reports the difference."""
     path = tmp_path / "call.json"
-    typed("call", COUNT, "count_vowels", "--input", "Hello", "--record", str(path))
+    run_command("call", COUNT, "count_vowels", "--input", "Hello", "--record", str(path))
     path.write_text(path.read_text().replace("Hello", "Hallo, you"))
-    replayed = typed("replay", str(path))
+    replayed = run_command("replay", str(path))
     assert replayed.code == 1
     assert re.search(r"call 1, count_vowels\('Hallo, you'\) is not as it was", replayed.err)
     assert re.search(r"now: +returned", replayed.err)
 
 
 def test_replay_timeout(tmp_path: Path) -> None:
-    """A replay takes no longer than it may."""
+    """A replay ends at its timeout."""
     loop = tmp_path / "loop.wat"
     loop.write_text('(module (func (export "run") (loop $l (br $l))))')
     path = tmp_path / "call.json"
-    assert typed("call", str(loop), "run", "--timeout", "100ms", "--record", str(path)).code == 3
+    assert (
+        run_command("call", str(loop), "run", "--timeout", "100ms", "--record", str(path)).code == 3
+    )
     document = json.loads(path.read_text())
     document["limits"] = {"timeout": 2**33}
     path.write_text(json.dumps(document))
-    assert typed("replay", str(path), "--timeout", "300ms").code == 0
-    assert typed("replay", str(path), "--timeout", "soon").code == 2
+    assert run_command("replay", str(path), "--timeout", "300ms").code == 0
+    assert run_command("replay", str(path), "--timeout", "soon").code == 2
 
 
 def test_record_of_failed_call(tmp_path: Path, evil: str) -> None:
     """A call that fails is recorded too."""
     path = str(tmp_path / "call.json")
-    assert typed("call", evil, "trap", "--record", path).code == 1
-    assert typed("replay", path).code == 0
+    assert run_command("call", evil, "trap", "--record", path).code == 1
+    assert run_command("replay", path).code == 0
 
 
 @pytest.mark.parametrize(
@@ -327,16 +346,16 @@ def test_record_of_failed_call(tmp_path: Path, evil: str) -> None:
     ],
 )
 def test_record_and_replay_errors(arguments: tuple[str, ...], message: str) -> None:
-    """What cannot be recorded or replayed is said."""
-    result = typed(*arguments)
+    """A recording that cannot be made or replayed is reported."""
+    result = run_command(*arguments)
     assert result.code == 2
     assert message in result.err
     assert result.out == b""
 
 
 def test_trace_escapes_terminal_codes(evil: str) -> None:
-    """A trace cannot speak to the terminal."""
-    result = typed("call", evil, "log", "--trace", "--log-level", "off")
+    """A trace escapes terminal control sequences."""
+    result = run_command("call", evil, "log", "--trace", "--log-level", "off")
     assert "log_warn(" in result.err
     assert is_harmless(result.err)
     assert "\nerror: forged" not in result.err

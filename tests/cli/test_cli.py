@@ -1,4 +1,4 @@
-"""The command line as a whole: the log, the schema, the cache, help, and how what is typed is read."""
+"""The command line as a whole: logs, the schema, the cache, help, and how arguments are parsed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from plugwasm import __version__, cache
 from plugwasm.cli import main, options
 from plugwasm.cli.terminal import UsageProblem, escape, escape_lines, print_error
 from plugwasm.manifest import json_schema
-from tests.support.command_line import ECHO, WASI, command, is_harmless, typed
+from tests.support.command_line import ECHO, WASI, is_harmless, run_command, run_process
 
-# ---- the log ----------------------------------------------------------------------------------------------------------------------------
+# ---- the log -------------------------------------------------------------------------------------
 
 
 def test_guest_output_goes_to_stderr() -> None:
-    """What a guest prints and logs goes to stderr."""
-    done = typed("call", WASI, "say", "-i", "hello", "--wasi")
+    """The guest's prints and logs go to stderr."""
+    done = run_command("call", WASI, "say", "-i", "hello", "--wasi")
     assert (done.out, done.err) == (b"", "info  wasi_files: hello\nwarn  wasi_files: HELLO\n")
 
 
@@ -35,9 +35,11 @@ def test_guest_output_goes_to_stderr() -> None:
     ("level", "lines"), [("trace", 2), ("info", 2), ("warn", 1), ("error", 0), ("off", 0)]
 )
 def test_log_level_filters(level: str, lines: int) -> None:
-    """The log level says what is shown."""
+    """The log level selects the lines that are shown."""
     assert (
-        typed("call", WASI, "say", "-i", "hello", "--wasi", "--log-level", level).err.count("\n")
+        run_command("call", WASI, "say", "-i", "hello", "--wasi", "--log-level", level).err.count(
+            "\n"
+        )
         == lines
     )
 
@@ -47,40 +49,42 @@ def test_the_logger_is_left_as_it_was() -> None:
 
     logger = logging.getLogger("plugwasm")
     before = (logger.level, logger.propagate, list(logger.handlers))
-    typed("call", WASI, "say", "--wasi", "--log-level", "trace")
+    run_command("call", WASI, "say", "--wasi", "--log-level", "trace")
     assert (logger.level, logger.propagate, list(logger.handlers)) == before
 
 
-# ---- schema, cache, version, help -------------------------------------------------------------------------------------------------------
+# ---- schema, cache, version, help ----------------------------------------------------------------
 
 
 def test_schema_prints_json_schema() -> None:
-    """Schema is the JSON schema of manifests."""
-    assert json.loads(typed("schema").out) == json_schema()
+    """`schema` prints the JSON schema of manifests."""
+    assert json.loads(run_command("schema").out) == json_schema()
 
 
 def test_the_cache_is_shown_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", str(tmp_path / "cache"))
     assert (
-        typed("cache", "dir").out
+        run_command("cache", "dir").out
         == f"{tmp_path}/cache\n".encode()
         == f"{cache.directory()}\n".encode()
     )
-    assert typed("cache").out == f"{tmp_path}/cache: 0 entries, 0.0 MiB\n".encode()
-    assert typed("cache", "clear").out == f"removed 0 entries from {tmp_path}/cache\n".encode()
-    assert command("call", ECHO, "echo").returncode == 0
+    assert run_command("cache").out == f"{tmp_path}/cache: 0 entries, 0.0 MiB\n".encode()
+    assert (
+        run_command("cache", "clear").out == f"removed 0 entries from {tmp_path}/cache\n".encode()
+    )
+    assert run_process("call", ECHO, "echo").returncode == 0
     count = len(list((tmp_path / "cache").iterdir()))
     assert count > 0
-    assert typed("cache").out.startswith(f"{tmp_path}/cache: {count} ".encode())
-    assert typed("cache", "clear").out.startswith(f"removed {count} ".encode())
+    assert run_command("cache").out.startswith(f"{tmp_path}/cache: {count} ".encode())
+    assert run_command("cache", "clear").out.startswith(f"removed {count} ".encode())
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_cache_off_has_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache that is off has no directory."""
+    """A cache that is off shows no directory."""
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
     for arguments in (["cache"], ["cache", "dir"], ["cache", "clear"]):
-        done = typed(*arguments)
+        done = run_command(*arguments)
         assert (done.code, done.out, done.err) == (
             2,
             b"",
@@ -89,16 +93,16 @@ def test_cache_off_has_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_version_names_engine() -> None:
-    """The version names the engine too."""
+    """The version includes the engine's version."""
     assert re.fullmatch(
         rf"plugwasm {re.escape(__version__)} \(wasmtime [\d.]+, Python 3\.[\d.]+\S*\)\n",
-        typed("--version").out.decode(),
+        run_command("--version").out.decode(),
     )
 
 
 def test_no_command_prints_help() -> None:
-    """Without a command, there is help and an exit code."""
-    done = typed()
+    """Without a command, it prints help and exits with an error code."""
+    done = run_command()
     assert done.code == 2
     assert all(name in done.out.decode() for name in ("call", "inspect", "schema", "cache"))
 
@@ -108,7 +112,7 @@ def test_no_command_prints_help() -> None:
     [["--help"], ["-h"], ["call", "--help"], ["cache", "-h"], ["cache", "clear", "--help"]],
 )
 def test_help_is_a_success(arguments: list[str]) -> None:
-    done = typed(*arguments)
+    done = run_command(*arguments)
     assert (done.code, done.err) == (0, "")
     assert "Usage: plugwasm" in done.out.decode()
 
@@ -126,7 +130,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_missing_extra_is_explained(missing: str) -> None:
-    """Without the extra, one line says how to get it."""
+    """Without the `cli` extra, one line says how to install it."""
     code = f"import sys; sys.modules[{missing!r}] = None; from plugwasm.cli import main; sys.exit(main(['call', 'x', 'y']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
@@ -143,7 +147,7 @@ def test_main_gives_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == "x"
 
 
-# ---- the parts --------------------------------------------------------------------------------------------------------------------------
+# ---- the parts -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,13 +164,13 @@ def test_main_gives_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_timeout_unit_is_milliseconds(text: str, expected: int) -> None:
-    """A timeout is in milliseconds unless it says otherwise."""
+    """A timeout is in milliseconds unless it names another unit."""
     assert options.parse_milliseconds(text) == expected
 
 
 @given(st.text() | st.floats().map(str) | st.from_regex(r"[0-9.e_-]{1,12}m?s?", fullmatch=True))
 def test_timeout_is_parsed_or_refused(text: str) -> None:
-    """A timeout is a number of milliseconds or refused."""
+    """A timeout is parsed to milliseconds or refused."""
     try:
         value = options.parse_milliseconds(text)
     except UsageProblem:
@@ -198,7 +202,7 @@ def test_grant_default_guest_path(text: str, host: str, guest: str) -> None:
 
 @given(st.text())
 def test_escape_for_terminal(text: str) -> None:
-    """Escaped text is one line that a terminal only shows."""
+    """Escaped text is one line without control characters."""
     shown = escape(text)
     assert is_harmless(shown)
     assert "\n" not in shown

@@ -1,4 +1,4 @@
-"""What the command line says of errors, and its exit codes."""
+"""Error messages and exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("typer")
 
 
 from plugwasm.cli.terminal import report_errors
-from tests.support.command_line import COUNT, ECHO, EVIL, HOST, WASI, is_harmless, typed
+from tests.support.command_line import COUNT, ECHO, EVIL, HOST, WASI, is_harmless, run_command
 
 WRONG = [
     # what is typed                                             exit code, a part of what is said
@@ -190,8 +190,8 @@ WRONG = [
 def test_errors_take_one_or_two_lines(
     arguments: list[str], code: int, said: str, tmp_path: Path
 ) -> None:
-    """What is wrong is said in one or two lines."""
-    done = typed(*arguments)
+    """An error is reported in one or two lines."""
+    done = run_command(*arguments)
     assert (done.code, done.out) == (code, b""), done.err
     assert said in done.err
     assert done.err.startswith(("error: ", "plugin error: "))
@@ -200,11 +200,13 @@ def test_errors_take_one_or_two_lines(
 
 
 def test_hint_suggests_command() -> None:
-    """The hint names the command that was meant."""
-    assert typed("call", COUNT).err.endswith("see: plugwasm call --help\n")
-    assert typed("call", COUNT, "f", "--fuel", "x").err.endswith("see: plugwasm call --help\n")
-    assert typed("cache", "dir", "x").err.endswith("see: plugwasm cache dir --help\n")
-    assert typed("nothing").err.endswith("see: plugwasm --help\n")
+    """The hint suggests the closest command name."""
+    assert run_command("call", COUNT).err.endswith("see: plugwasm call --help\n")
+    assert run_command("call", COUNT, "f", "--fuel", "x").err.endswith(
+        "see: plugwasm call --help\n"
+    )
+    assert run_command("cache", "dir", "x").err.endswith("see: plugwasm cache dir --help\n")
+    assert run_command("nothing").err.endswith("see: plugwasm --help\n")
 
 
 @pytest.mark.parametrize(
@@ -223,17 +225,17 @@ def test_hint_suggests_command() -> None:
 def test_exit_codes(
     evil: str, function: str, options: tuple[str, ...], code: int, said: str
 ) -> None:
-    """Each way to end has its exit code."""
-    done = typed("call", evil, function, *options)
+    """Each kind of result has its own exit code."""
+    done = run_command("call", evil, function, *options)
     assert (done.code, done.out) == (code, b"")
     assert said in done.err
 
 
 @pytest.mark.parametrize(("pages", "code"), [("0", 3), ("1", 3), ("2", 0)])
 def test_start_memory_over_limit(pages: str, code: int) -> None:
-    """A module that starts with more memory than its limit does not start."""
+    """A module whose initial memory exceeds the limit does not start."""
     assert (
-        typed(
+        run_command(
             "call", '(module (memory 2) (func (export "f")))', "f", "--memory-max-pages", pages
         ).code
         == code
@@ -241,44 +243,44 @@ def test_start_memory_over_limit(pages: str, code: int) -> None:
 
 
 def test_trap_frames_and_traceback() -> None:
-    """A trap shows the innermost frames and a traceback all."""
+    """A trap shows the innermost frames, and with --traceback all of them."""
     evil = EVIL
-    brief = typed("call", evil, "trap")
+    brief = run_command("call", evil, "trap")
     assert re.search(
         r"^  in d @ \w+, in c @ \w+, in b @ \w+, … \(all \d frames: --traceback\)$",
         brief.err,
         re.MULTILINE,
     )
-    full = typed("call", evil, "trap", "--traceback")
+    full = run_command("call", evil, "trap", "--traceback")
     assert (full.code, "Traceback (most recent call last)" in full.err) == (1, True)
     assert re.search(r"3: a @ ", full.err)
 
 
 def test_guest_text_is_escaped(evil: str) -> None:
-    """What a guest says is escaped and cannot pass for ours."""
+    """A guest's message is escaped and cannot imitate ours."""
     for function in ("fail", "log"):
-        done = typed("call", evil, function)
+        done = run_command("call", evil, function)
         assert r"\x1b[31mred\x1b[0m [bold]x[/bold]" in done.err
         assert "error: forged" in done.err
         assert "\nerror: forged" not in done.err
         assert r"\u202egpj.exe \x9bm" in done.err
         assert is_harmless(done.err)
-    traceback = typed("call", evil, "fail", "--traceback")
+    traceback = run_command("call", evil, "fail", "--traceback")
     assert is_harmless(traceback.err)
 
 
 def test_typed_names_are_escaped() -> None:
-    """Names that are typed are escaped too."""
-    done = typed("call", COUNT, "\x1b[31m[red]")
+    """Names from the command line are escaped too."""
+    done = run_command("call", COUNT, "\x1b[31m[red]")
     assert is_harmless(done.err)
     assert "[red]" in done.err
-    assert is_harmless(typed("call", "\x1b[31mx", "f").err)
-    assert is_harmless(typed("\x1b[31mx").err)
+    assert is_harmless(run_command("call", "\x1b[31mx", "f").err)
+    assert is_harmless(run_command("\x1b[31mx").err)
 
 
 def test_error_without_message() -> None:
-    """An error without a message is still an error."""
-    done = typed(
+    """An error without a message is still reported as an error."""
+    done = run_command(
         "call",
         '(module (import "extism:host/env" "alloc" (func $a (param i64) (result i64)))'
         '(import "extism:host/env" "error_set" (func $e (param i64)))'
@@ -289,7 +291,7 @@ def test_error_without_message() -> None:
 
 
 def test_config_secrets_are_not_shown(tmp_path: Path) -> None:
-    """Secrets in config are not repeated."""
+    """Secrets in config are not shown in errors."""
     secret = "hunter2"
     (tmp_path / "bad").write_text(f'key = "{secret}" x')
     (tmp_path / "number.json").write_text('{"key": 12345678}')
@@ -299,14 +301,16 @@ def test_config_secrets_are_not_shown(tmp_path: Path) -> None:
         ("--config", f"key={secret}", "--fuel", "1"),
         ("--config", f"key={secret}", "--set-hash", "0" * 64, "--traceback"),
     ):
-        done = typed("call", COUNT, "count_vowels", *arguments)
+        done = run_command("call", COUNT, "count_vowels", *arguments)
         assert (done.code > 0, secret in done.err) == (True, False)
-    done = typed("call", COUNT, "count_vowels", "--config-file", str(tmp_path / "number.json"))
+    done = run_command(
+        "call", COUNT, "count_vowels", "--config-file", str(tmp_path / "number.json")
+    )
     assert (done.code, "'key' has int" in done.err, "12345678" in done.err) == (2, True, False)
 
 
 def test_internal_error_asks_for_report(capsys: pytest.CaptureFixture[str]) -> None:
-    """A fault of ours is one line and asks for a report."""
+    """An internal error is one line that asks for a bug report."""
     import typer
 
     with pytest.raises(typer.Exit) as ended, report_errors("plugwasm call"):
@@ -341,7 +345,7 @@ def test_internal_error_asks_for_report(capsys: pytest.CaptureFixture[str]) -> N
 @case(["--config", "\ud800=\udfff"])
 @case(["--input", "\ud800"])
 def test_any_arguments_end_with_known_code(arguments: list[str]) -> None:
-    """Whatever is typed ends with an exit code of ours."""
+    """Any arguments end with a documented exit code."""
     bounded = [
         "call",
         ECHO,
@@ -354,7 +358,7 @@ def test_any_arguments_end_with_known_code(arguments: list[str]) -> None:
             if not (argument.isdecimal() or argument.startswith("-o"))
         ),
     ]
-    done = typed(*bounded)
+    done = run_command(*bounded)
     assert done.code in (0, 1, 2, 3)
     assert is_harmless(done.err)
     assert bool(done.err) == (done.code != 0)

@@ -12,11 +12,11 @@ import pytest
 pytest.importorskip("typer")
 
 
-from tests.support.command_line import COUNT, FIVE, is_harmless, typed
+from tests.support.command_line import COUNT, FIVE, is_harmless, run_command
 
 
 def test_inspect_shows_import_providers(tmp_path: Path) -> None:
-    """Inspect says who provides each import."""
+    """`inspect` shows who provides each import."""
     (tmp_path / "lib.wat").write_text(FIVE)
     (tmp_path / "main.wat").write_text(
         """
@@ -41,7 +41,7 @@ def test_inspect_shows_import_providers(tmp_path: Path) -> None:
             {"path": str(tmp_path / "main.wat")},
         ]
     }
-    done = typed("inspect", json.dumps(manifest), "--json")
+    done = run_command("inspect", json.dumps(manifest), "--json")
     assert done.code == 0
     found = json.loads(done.out)
     lib, main = found["modules"]
@@ -77,7 +77,7 @@ def test_inspect_shows_import_providers(tmp_path: Path) -> None:
             "elsewhere.table",
         ],
     }
-    text = typed("inspect", json.dumps(manifest)).out.decode()
+    text = run_command("inspect", json.dumps(manifest)).out.decode()
     assert re.search(r"^    go +\(\) -> \(i32\) +callable$", text, re.MULTILINE)
     assert re.search(r"^    no +\(f64\) -> \(\)$", text, re.MULTILINE)
     assert re.search(
@@ -91,9 +91,9 @@ def test_inspect_shows_import_providers(tmp_path: Path) -> None:
 
 
 def test_inspect_shows_size_and_hash() -> None:
-    """Inspect shows the size and the hash."""
+    """`inspect` shows the size and the hash."""
     content = Path(COUNT).read_bytes()
-    text = typed("inspect", COUNT).out.decode()
+    text = run_command("inspect", COUNT).out.decode()
     assert text.startswith("count_vowels\n")
     assert f"{len(content):,} bytes" in text
     assert hashlib.sha256(content).hexdigest() in text
@@ -101,14 +101,14 @@ def test_inspect_shows_size_and_hash() -> None:
 
 
 def test_inspect_escapes_names(evil: str) -> None:
-    text = typed("inspect", evil).out.decode()
+    text = run_command("inspect", evil).out.decode()
     assert r"    [red]\x1b[31mname  () -> (i32)" in text
     assert is_harmless(text)
     assert (
-        json.loads(typed("inspect", evil, "--json").out)["modules"][0]["exports"][-1]["name"]
+        json.loads(run_command("inspect", evil, "--json").out)["modules"][0]["exports"][-1]["name"]
         == "[red]\x1b[31mname"
     )
 
 
 def test_inspect_runs_nothing() -> None:
-    assert typed("inspect", "(module (func $f unreachable) (start $f))").code == 0
+    assert run_command("inspect", "(module (func $f unreachable) (start $f))").code == 0

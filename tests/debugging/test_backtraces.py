@@ -1,4 +1,4 @@
-"""Backtraces of guests, with the lines of their source."""
+"""Backtraces of guests, with source lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plugwasm import debugging
 from plugwasm._debugging.backtrace import Frame
 from plugwasm._debugging.code_map import CodeMap
 from plugwasm._engine import wat_to_wasm
-from tests.support.debugged_plugins import COUNT, FAULTY, failure
+from tests.support.debugged_plugins import COUNT, FAULTY, call_error
 from tests.support.guests import manifest
 from tests.support.paths import PLUGINS
 
@@ -33,9 +33,9 @@ def line_of(source: Path, text: str) -> int:
 
 
 def test_source_lines_and_inlined_functions() -> None:
-    """A backtrace has the lines of the source and the functions that were inlined."""
+    """A backtrace has source lines and inlined functions."""
     plugin = plugwasm.Plugin(FAULTY)
-    frames = debugging.explain(failure(plugin, "primes", "12 1x"), plugin)
+    frames = debugging.explain(call_error(plugin, "primes", "12 1x"), plugin)
     source = FAULTY.with_suffix(".c")
     assert places(frames) == [
         ("digit", "faulty.c", line_of(source, "__builtin_trap()"), True),
@@ -46,10 +46,10 @@ def test_source_lines_and_inlined_functions() -> None:
 
 
 def test_cpp_names_are_demangled() -> None:
-    """Names of C++ are demangled and inlined ones have their namespaces."""
+    """C++ names are demangled, and inlined ones have their namespaces."""
     plugin = plugwasm.Plugin(SHOP)
     source = SHOP.with_suffix(".cpp")
-    assert places(debugging.explain(failure(plugin, "run", "too long"), plugin)) == [
+    assert places(debugging.explain(call_error(plugin, "run", "too long"), plugin)) == [
         ("shop::Basket<int>::at", "shop.cpp", line_of(source, "__builtin_trap()"), True),
         ("shop::price", "shop.cpp", line_of(source, "sum += basket.at(i)"), True),
         (
@@ -69,7 +69,7 @@ def test_names_of_rust_are_demangled() -> None:
         (func (export "fail") (call {name.replace("total", "crash")}))
         (func (export "run") (call {name} (i32.const 50000000))))"""
     plugin = plugwasm.Plugin(text)
-    assert [frame.function for frame in debugging.explain(failure(plugin, "fail"), plugin)] == [
+    assert [frame.function for frame in debugging.explain(call_error(plugin, "fail"), plugin)] == [
         "fail",
         "shop::crash",
         "fail",
@@ -84,7 +84,7 @@ def test_frames_without_debug_info() -> None:
     plugin = plugwasm.Plugin(
         '(module (func $inner unreachable) (func (export "outer") (call $inner)))'
     )
-    frames = debugging.explain(failure(plugin, "outer"), plugin)
+    frames = debugging.explain(call_error(plugin, "outer"), plugin)
     assert [frame.function for frame in frames] == ["inner", "outer"], (
         "a function without a name is called by its export"
     )
@@ -96,9 +96,9 @@ def test_frames_without_debug_info() -> None:
 
 
 def test_explain_error_by_module_bytes() -> None:
-    """An error can be explained elsewhere by the bytes of the module."""
+    """An error can be explained in another process with the module's bytes."""
     with plugwasm.Plugin(FAULTY) as plugin:
-        error = pickle.loads(pickle.dumps(failure(plugin, "primes", "x")))
+        error = pickle.loads(pickle.dumps(call_error(plugin, "primes", "x")))
     assert debugging.explain(error, FAULTY.read_bytes())[0].line == 13
     assert debugging.explain(error, {"wasm": [{"path": str(FAULTY)}]})[0].line == 13
     assert debugging.explain(error, plugwasm.CompiledPlugin(FAULTY))[0].line == 13
@@ -107,15 +107,15 @@ def test_explain_error_by_module_bytes() -> None:
 def test_explain_error_of_isolated_plugin() -> None:
     """An error of an isolated plugin can be explained."""
     with plugwasm.IsolatedPlugin(FAULTY) as plugin:
-        assert debugging.explain(failure(plugin, "primes", "x"), plugin)[0].line == 13
+        assert debugging.explain(call_error(plugin, "primes", "x"), plugin)[0].line == 13
 
 
 def test_frames_of_several_modules() -> None:
-    """Frames of several modules are told apart."""
+    """Frames of several modules are distinguished."""
     library = '(module $lib (func $fail (export "fail") unreachable))'
     main = '(module (import "lib" "fail" (func $f)) (func $fail (call $f)) (func (export "run") (call $fail)))'
     plugin = plugwasm.Plugin(manifest(("lib", library), ("main", main)))
-    frames = debugging.explain(failure(plugin, "run"), plugin)
+    frames = debugging.explain(call_error(plugin, "run"), plugin)
     assert [(frame.function, frame.module) for frame in frames] == [
         ("fail", "lib"),
         ("fail", "main"),
@@ -126,7 +126,7 @@ def test_frames_of_several_modules() -> None:
 def test_error_without_frames() -> None:
     """An error without frames has an empty backtrace."""
     plugin = plugwasm.Plugin('(module (func (export "f") (result i32) (i32.const 1)))')
-    frames = debugging.explain(failure(plugin, "f"), plugin)
+    frames = debugging.explain(call_error(plugin, "f"), plugin)
     assert frames == ()
     assert str(frames) == ""
 
@@ -135,18 +135,18 @@ def test_error_without_frames() -> None:
     "frame", ["", "x", "a @ 0x", "a @ 0xzz", "main!a @ 0xffffffffff", "a @ 0x1 @ 0x2", " @ 0x0"]
 )
 def test_frames_of_unknown_module(frame: str) -> None:
-    """Frames that belong to no module stay as they are."""
+    """Frames of unknown modules are unchanged."""
     (found,) = debugging.explain(plugwasm.TrapError("trapped", backtrace=(frame,)), FAULTY)
     assert found.line is None
     assert found.module is None
 
 
 def test_guest_names_stay_on_one_line() -> None:
-    """Names that a guest chose stay on one line."""
+    """Names chosen by a guest stay on one line."""
     plugin = plugwasm.Plugin(
         '(module (func $"a! @ 0x1\\n  7: b" unreachable) (func (export "run") (call $"a! @ 0x1\\n  7: b")))'
     )
-    frames = debugging.explain(failure(plugin, "run"), plugin)
+    frames = debugging.explain(call_error(plugin, "run"), plugin)
     assert [frame.module for frame in frames] == ["main", "main"]
     assert len(str(frames).splitlines()) == 2
 
@@ -159,9 +159,9 @@ def custom_sections(wasm: bytes) -> Iterator[tuple[int, int]]:
 
 
 def test_broken_debug_info() -> None:
-    """Broken debug information costs only the lines."""
+    """Broken debug information only removes the source lines."""
     wasm = FAULTY.read_bytes()
-    error = failure(plugwasm.Plugin(wasm), "primes", "x")
+    error = call_error(plugwasm.Plugin(wasm), "primes", "x")
     dice = random.Random(7)
     ranges = list(custom_sections(wasm))
     assert len(ranges) >= 4
@@ -182,9 +182,9 @@ def test_broken_debug_info() -> None:
 
 
 def test_truncated_name_section() -> None:
-    """A module whose name section is broken off still has offsets."""
+    """A module with a truncated name section still has offsets."""
     wasm = FAULTY.read_bytes()
-    error = failure(plugwasm.Plugin(wasm), "primes", "x")
+    error = call_error(plugwasm.Plugin(wasm), "primes", "x")
     start, end = CodeMap(wasm)._custom_sections["name"]
     for cut in range(start, end, 7):
         broken = wasm[:cut] + b"\xff" * (end - cut) + wasm[end:]
@@ -193,14 +193,14 @@ def test_truncated_name_section() -> None:
 
 def test_missing_pyelftools(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pyelftools, the error names the extra."""
-    error = failure(plugwasm.Plugin(FAULTY), "primes", "x")
+    error = call_error(plugwasm.Plugin(FAULTY), "primes", "x")
     for name in [name for name in sys.modules if name.startswith("elftools")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "elftools", None)
     with pytest.raises(ImportError, match=r"pip install 'plugwasm\[debug\]'"):
         debugging.explain(error, FAULTY)
     plain = plugwasm.Plugin('(module (func (export "f") unreachable))')
-    assert debugging.explain(failure(plain, "f"), plain)[0].function == "f", (
+    assert debugging.explain(call_error(plain, "f"), plain)[0].function == "f", (
         "it is not needed where there is no DWARF"
     )
 
@@ -212,7 +212,7 @@ IMPORTS = """(module
 
 
 def test_functions_counted_past_imports() -> None:
-    """Functions are counted past imports of every kind."""
+    """Function numbers account for imports of every kind."""
     code = CodeMap(wat_to_wasm(IMPORTS.encode()))
     assert code.imported_functions == 2
     assert code.exported_memories == ["own"]

@@ -1,4 +1,4 @@
-"""Dumps: what is written of a plugin when a call of it is ended."""
+"""Dumps: the files written when a plugin's call is ended."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from plugwasm import debugging
 from plugwasm._debugging.code_map import CodeMap
 from plugwasm._engine import wat_to_wasm
 from plugwasm._runtime.modules import get_engine
-from tests.support.debugged_plugins import FAULTY, failure
+from tests.support.debugged_plugins import FAULTY, call_error
 from tests.support.guests import LOOP, export, guest, manifest
 
 
 class Core:
-    """A core dump, read by the words of the format's description."""
+    """A core dump, parsed by the names in the format's description."""
 
     def __init__(self, path: str) -> None:
         self.wasm = Path(path).read_bytes()
@@ -119,10 +119,10 @@ SCRIBBLE = guest(
 
 
 def test_trap_writes_dump_and_memories(tmp_path: Path) -> None:
-    """A trap leaves a core dump and the memories."""
+    """A trap writes a core dump and the memories."""
     plugin = plugwasm.Plugin(SCRIBBLE, name="scribbler")
     with debugging.dump_on_trap(plugin, tmp_path / "dumps") as dumper:
-        error = failure(plugin, "scribble", "the input")
+        error = call_error(plugin, "scribble", "the input")
     (dump,) = dumper.dumps
     assert error.__notes__ == [f"core dump: {dump.core}"]
     core = Core(dump.core)
@@ -152,7 +152,7 @@ def test_trap_writes_dump_and_memories(tmp_path: Path) -> None:
 def test_a_core_dump_is_a_valid_module(tmp_path: Path) -> None:
     plugin = plugwasm.Plugin(SCRIBBLE)
     dumper = debugging.dump_on_trap(plugin, tmp_path)
-    failure(plugin, "scribble")
+    call_error(plugin, "scribble")
     count, pages, _ = (
         get_engine(pooled=False).compile(Path(dumper.dumps[0].core).read_bytes()).defined_memories
     )
@@ -160,55 +160,55 @@ def test_a_core_dump_is_a_valid_module(tmp_path: Path) -> None:
 
 
 def test_deadline_writes_dump(tmp_path: Path) -> None:
-    """A deadline leaves a dump and an error that is returned does not."""
+    """A deadline writes a dump, and an error that the guest returns does not."""
     plugin = plugwasm.Plugin({**manifest(SCRIBBLE), "timeout_ms": 50})
     dumper = debugging.dump_on_trap(plugin, tmp_path)
-    failure(plugin, "report")
+    call_error(plugin, "report")
     assert dumper.dumps == []
     assert not list(tmp_path.iterdir())
-    assert isinstance(failure(plugin, "wait"), plugwasm.TimeoutError)
+    assert isinstance(call_error(plugin, "wait"), plugwasm.TimeoutError)
     assert len(dumper.dumps) == 1
 
 
 def test_dumps_for_selected_errors(tmp_path: Path) -> None:
-    """Dumps can be had for some errors only."""
+    """Dumps can be limited to some errors."""
     plugin = plugwasm.Plugin({**manifest(SCRIBBLE), "timeout_ms": 50})
     dumper = debugging.dump_on_trap(plugin, tmp_path, on=plugwasm.TrapError)
-    assert not hasattr(failure(plugin, "wait"), "__notes__")
-    failure(plugin, "scribble")
+    assert not hasattr(call_error(plugin, "wait"), "__notes__")
+    call_error(plugin, "scribble")
     assert len(dumper.dumps) == 1
 
 
 def test_dumps_are_limited(tmp_path: Path) -> None:
-    """A plugin that traps all the time does not fill the disk."""
+    """A plugin that traps repeatedly does not fill the disk."""
     plugin = plugwasm.Plugin(SCRIBBLE)
     dumper = debugging.dump_on_trap(plugin, tmp_path, most=2)
     for _ in range(5):
-        failure(plugin, "scribble")
+        call_error(plugin, "scribble")
     assert len(dumper.dumps) == 2
     assert len(list(tmp_path.iterdir())) == 6, "a core dump and two memories each"
 
 
 def test_close_ends_dumps(tmp_path: Path) -> None:
-    """After close, there are no more dumps and another may begin."""
+    """After close, no dumps are written, and another writer may begin."""
     plugin = plugwasm.Plugin(SCRIBBLE)
     first = debugging.dump_on_trap(plugin, tmp_path)
     with pytest.raises(ValueError, match="writes dumps already"):
         debugging.dump_on_trap(plugin, tmp_path)
     first.close()
     first.close()
-    failure(plugin, "scribble")
+    call_error(plugin, "scribble")
     second = debugging.dump_on_trap(plugin, tmp_path)
-    failure(plugin, "scribble")
+    call_error(plugin, "scribble")
     assert (len(first.dumps), len(second.dumps)) == (0, 1)
 
 
 def test_unwritable_directory_keeps_error(tmp_path: Path) -> None:
-    """Where nothing can be written, the error still arrives."""
+    """If no dump can be written, the error is still raised."""
     (tmp_path / "file").write_text("in the way")
     plugin = plugwasm.Plugin(SCRIBBLE)
     dumper = debugging.dump_on_trap(plugin, tmp_path / "file")
-    error = failure(plugin, "scribble")
+    error = call_error(plugin, "scribble")
     assert isinstance(error, plugwasm.TrapError)
     assert error.__notes__[0].startswith("no core dump could be written: ")
     assert dumper.dumps == []
@@ -228,28 +228,28 @@ def test_half_a_dump_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(coredump, "_create_private_file", create)
     plugin = plugwasm.Plugin(SCRIBBLE)
     debugging.dump_on_trap(plugin, tmp_path)
-    assert failure(plugin, "scribble").__notes__ == ["no core dump could be written: disk full"]
+    assert call_error(plugin, "scribble").__notes__ == ["no core dump could be written: disk full"]
     assert not list(tmp_path.iterdir())
 
 
 def test_trap_at_start_writes_dump(tmp_path: Path) -> None:
-    """A trap while the plugin starts leaves a dump."""
+    """A trap while the plugin starts writes a dump."""
     text = '(module (memory (export "memory") 1) (func (export "_initialize") (i32.store8 (i32.const 5) (i32.const 6)) unreachable) (func (export "f")))'
     plugin = plugwasm.Plugin(text)
     dumper = debugging.dump_on_trap(plugin, tmp_path)
-    failure(plugin, "f")
+    call_error(plugin, "f")
     core = Core(dumper.dumps[0].core)
     assert core.memory(1)[5] == 6
     assert [frame[0] for frame in core.frames] == [1]
 
 
 def test_shared_memory_is_dumped_once(tmp_path: Path) -> None:
-    """A memory that modules share is dumped once."""
+    """A memory that modules share is written once."""
     library = '(module (memory (export "memory") 1) (func (export "fail") (i32.store8 (i32.const 3) (i32.const 4)) unreachable))'
     main = '(module (import "lib" "memory" (memory 1)) (import "lib" "fail" (func $fail)) (export "memory" (memory 0)) (func (export "f") (call $fail)))'
     plugin = plugwasm.Plugin(manifest(("main", main), ("lib", library)))
     dumper = debugging.dump_on_trap(plugin, tmp_path)
-    failure(plugin, "f")
+    call_error(plugin, "f")
     core = Core(dumper.dumps[0].core)
     assert core.modules == ["extism:host/env", "lib", "main"]
     assert [memories for _, memories, _ in core.instances] == [[0], [1], [1]]
@@ -258,10 +258,10 @@ def test_shared_memory_is_dumped_once(tmp_path: Path) -> None:
 
 
 def test_plugin_name_cannot_leave_directory(tmp_path: Path) -> None:
-    """The name of a plugin leads to no other directory."""
+    """A plugin's name cannot lead to another directory."""
     plugin = plugwasm.Plugin(SCRIBBLE, name="../../a/b\0c" + "x" * 300)
     dumper = debugging.dump_on_trap(plugin, tmp_path)
-    failure(plugin, "scribble")
+    call_error(plugin, "scribble")
     assert Path(dumper.dumps[0].core).parent == tmp_path
 
 

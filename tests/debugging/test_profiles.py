@@ -1,4 +1,4 @@
-"""Profiles of guests: where the time of calls goes."""
+"""Profiles of guests: which functions take the time of calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 import plugwasm
 from plugwasm import debugging
-from tests.support.debugged_plugins import COUNT, FAULTY, failure
+from tests.support.debugged_plugins import COUNT, FAULTY, call_error
 from tests.support.guests import LOOP, guest, manifest
 from tests.support.threads import InThread
 from tests.support.waiting import soon
@@ -22,7 +22,7 @@ from tests.support.waiting import soon
 SLOW_NUMBERS = " ".join(["99991"] * 500)
 
 
-# ---- profiles ---------------------------------------------------------------------------------------------------------------------------
+# ---- profiles ------------------------------------------------------------------------------------
 
 BUSY = f"""(module $busy
     (import "extism:host/user" "nap" (func $nap))
@@ -35,15 +35,15 @@ BUSY = f"""(module $busy
     (func (export "forever") {LOOP}))"""
 
 
-def nap(plugin: plugwasm.CurrentPlugin, parameters: list[Any], results: list[Any]) -> None:
+def sleep(plugin: plugwasm.CurrentPlugin, parameters: list[Any], results: list[Any]) -> None:
     time.sleep(0.2)
 
 
-NAP = plugwasm.Function(None, "nap", [], [], nap)
+NAP = plugwasm.Function(None, "nap", [], [], sleep)
 
 
 @pytest.fixture(scope="module")
-def worked() -> debugging.Profile:
+def profile_of_work() -> debugging.Profile:
     with plugwasm.Plugin(BUSY, functions=[NAP], name='<busy> & "loud"') as plugin:
         plugin.call("nothing")
         with debugging.profile(plugin) as profile:
@@ -52,28 +52,28 @@ def worked() -> debugging.Profile:
     return profile
 
 
-def test_profile_shows_hot_functions(worked: debugging.Profile) -> None:
-    """A profile shows where the time went."""
-    assert worked.samples > 5
-    first, second = worked.functions[:2]
+def test_profile_shows_hot_functions(profile_of_work: debugging.Profile) -> None:
+    """A profile shows the functions that take the time."""
+    assert profile_of_work.samples > 5
+    first, second = profile_of_work.functions[:2]
     assert (first.function, second.function) == ("long", "short")
     assert first.own > second.own
-    times = {time.function: time for time in worked.functions}
+    times = {time.function: time for time in profile_of_work.functions}
     assert times["both"].total == pytest.approx(first.own + second.own, rel=0.2)
     assert times["work"].total >= times["both"].total > times["both"].own
-    assert ("work", "both", "long") in worked.stacks
+    assert ("work", "both", "long") in profile_of_work.stacks
 
 
-def test_collapsed_format(worked: debugging.Profile) -> None:
-    """The collapsed form has a line for each stack."""
-    lines = dict(line.rsplit(" ", 1) for line in worked.collapsed().splitlines())
+def test_collapsed_format(profile_of_work: debugging.Profile) -> None:
+    """The collapsed format has a line for each stack."""
+    lines = dict(line.rsplit(" ", 1) for line in profile_of_work.collapsed().splitlines())
     assert "work;both;long" in lines
-    assert sum(map(int, lines.values())) == pytest.approx(worked.seconds * 1e6, rel=0.01)
+    assert sum(map(int, lines.values())) == pytest.approx(profile_of_work.seconds * 1e6, rel=0.01)
 
 
-def test_firefox_format(worked: debugging.Profile, tmp_path: Path) -> None:
-    """The profile for Firefox is whole."""
-    worked.save(tmp_path / "profile.json")
+def test_firefox_format(profile_of_work: debugging.Profile, tmp_path: Path) -> None:
+    """The profile for Firefox is complete."""
+    profile_of_work.save(tmp_path / "profile.json")
     profile = json.loads((tmp_path / "profile.json").read_bytes())
     assert {"meta", "libs", "threads"} <= set(profile)
     assert profile["meta"]["product"] == '<busy> & "loud"'
@@ -93,7 +93,7 @@ def test_firefox_format(worked: debugging.Profile, tmp_path: Path) -> None:
 
 
 def check_tables(profile: dict[str, Any], thread: dict[str, Any]) -> None:
-    """What refers to a row of another table does so within that table."""
+    """Check that references between rows stay within their tables."""
     for table in (
         "samples",
         "stackTable",
@@ -122,9 +122,9 @@ def check_tables(profile: dict[str, Any], thread: dict[str, Any]) -> None:
     assert all(0 <= lib < len(profile["libs"]) for lib in thread["resourceTable"]["lib"])
 
 
-def test_flame_graph_format(worked: debugging.Profile, tmp_path: Path) -> None:
+def test_flame_graph_format(profile_of_work: debugging.Profile, tmp_path: Path) -> None:
     """The flame graph is an image of the stacks."""
-    worked.save(tmp_path / "profile.svg")
+    profile_of_work.save(tmp_path / "profile.svg")
     tree = ElementTree.parse(tmp_path / "profile.svg").getroot()
     space = {"s": "http://www.w3.org/2000/svg"}
     boxes = {
@@ -155,7 +155,7 @@ class Scripts(HTMLParser):
 
 
 def test_flame_graph_escapes_names(tmp_path: Path) -> None:
-    """What a guest calls its functions is no markup."""
+    """A guest's function names are escaped in the flame graph."""
     name = "</title><script>alert(1)</script>\\01 ; \\\" ' &amp;"
     quoted = f'"{name}"'
     text = f'(module {COUNT.replace("count", quoted)} (func (export "f") (call ${quoted} (i32.const 150000000))))'
@@ -180,7 +180,7 @@ def test_flame_graph_escapes_names(tmp_path: Path) -> None:
 
 
 def test_host_function_time() -> None:
-    """The time of a host function is shown by its name below the export."""
+    """The time of a host function is shown under its name below the export."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     plugin.call("nothing")
     with debugging.profile(plugin) as profile:
@@ -217,7 +217,7 @@ def test_short_calls_give_empty_profile(tmp_path: Path) -> None:
 
 
 def test_pooled_and_unpooled_instances() -> None:
-    """Instances with and without a pool are in one profile."""
+    """Instances from the pool and others are in one profile."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     engines = set()
     with debugging.profile(plugin) as profile:
@@ -236,15 +236,15 @@ def test_pooled_and_unpooled_instances() -> None:
 
 
 def test_deadline_during_profile() -> None:
-    """A deadline holds while a profile is taken."""
+    """A deadline applies while a profile is taken."""
     plugin = plugwasm.Plugin({**manifest(BUSY), "timeout_ms": 200}, functions=[NAP])
     with debugging.profile(plugin) as profile:
-        assert isinstance(failure(plugin, "forever"), plugwasm.TimeoutError)
+        assert isinstance(call_error(plugin, "forever"), plugwasm.TimeoutError)
     assert profile.functions[0].function == "forever"
 
 
 def test_modules_and_kernel_are_separate() -> None:
-    """Modules and the kernel are told apart."""
+    """Modules and the kernel are distinguished."""
     library = f'(module {COUNT} (func (export "work") (call $count (i32.const 100000000))))'
     main = guest(
         """(func (export "f") (local $i i32) (call $work) (loop $next (drop (call $alloc (i64.const 8)))
@@ -277,7 +277,7 @@ def test_plugin_with_fuel() -> None:
 
 
 def test_profile_ended_during_call() -> None:
-    """A profile that ends during a call leaves the call alone."""
+    """Ending a profile during a call does not affect the call."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     for _ in range(5):
         with debugging.profile(plugin) as profile:
@@ -290,7 +290,7 @@ def test_profile_ended_during_call() -> None:
 
 
 def test_one_profile_at_a_time() -> None:
-    """One profile of a plugin is taken at a time."""
+    """Only one profile of a plugin can be taken at a time."""
     plugin = plugwasm.Plugin(BUSY, functions=[NAP])
     with debugging.profile(plugin) as profile:
         assert soon(
@@ -310,7 +310,7 @@ def test_one_profile_at_a_time() -> None:
 
 
 def test_other_plugins_not_in_profile() -> None:
-    """Another plugin of the engine is not in the profile."""
+    """Another plugin on the same engine is not in the profile."""
     plugin, other = plugwasm.Plugin(BUSY, functions=[NAP]), plugwasm.Plugin(FAULTY)
     with debugging.profile(plugin) as profile:
         call = InThread(other.call, "primes", SLOW_NUMBERS)
@@ -326,19 +326,19 @@ def test_other_plugins_not_in_profile() -> None:
 
 @pytest.mark.parametrize("interval", [0, -1, 0.00001, 11, float("nan")])
 def test_interval_is_validated(interval: float) -> None:
-    """An interval that makes no sense is refused."""
+    """An invalid interval is refused."""
     with pytest.raises(ValueError, match="interval: expected seconds"):
         debugging.profile(plugwasm.Plugin(FAULTY), interval=interval)
 
 
-def test_unknown_file_type_is_refused(worked: debugging.Profile, tmp_path: Path) -> None:
-    """A file of another kind is refused."""
+def test_unknown_file_type_is_refused(profile_of_work: debugging.Profile, tmp_path: Path) -> None:
+    """An unknown file type is refused."""
     with pytest.raises(ValueError, match=r"not as `\.png`"):
-        worked.save(tmp_path / "profile.png")
+        profile_of_work.save(tmp_path / "profile.png")
 
 
 def test_profile_does_not_keep_plugin() -> None:
-    """A profile does not keep the plugin."""
+    """A profile does not keep the plugin alive."""
     plugin = plugwasm.Plugin(FAULTY)
     with debugging.profile(plugin) as profile:
         plugin.call("primes", "2 3")
@@ -348,7 +348,7 @@ def test_profile_does_not_keep_plugin() -> None:
     assert profile.seconds >= 0
 
 
-# ---- the command line -------------------------------------------------------------------------------------------------------------------
+# ---- the command line ----------------------------------------------------------------------------
 
 
 def test_cli_writes_profile(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -382,7 +382,7 @@ def test_cli_writes_profile_of_failed_call(
 def test_unwritable_profile_is_error(
     name: str, code: int, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A profile that cannot be written is a clear error."""
+    """The error for a profile that cannot be written says so."""
     from plugwasm.cli import main
 
     assert main(["call", str(FAULTY), "primes", "--profile", str(tmp_path / name)]) == code

@@ -1,4 +1,4 @@
-"""A plugin that adds columns to batches, by reference."""
+"""A reference to a plugin that adds columns to batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`MapBatches` over every kind of batch, row by row; what guests give is checked before anybody looks at it."""
+"""`MapBatches` over every kind of batch, row by row; guests' outputs are validated before
+anything uses them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ TEXTS = ["one", "two", None, "", "äöü"]
 
 
 def results(ref: PluginRef, function: str, values: Any, **settings: Any) -> list[Any]:
-    """What comes out for the values of a column."""
+    """Return the outputs for the values of a column."""
     column = values if isinstance(values, pa.Array) else pa.array(values)
     out = MapBatches(ref, function, column="in", **settings)(
         pa.RecordBatch.from_arrays([column], names=["in"])
@@ -70,18 +71,18 @@ def results(ref: PluginRef, function: str, values: Any, **settings: Any) -> list
     ids=str,
 )
 def test_input_encoding(ref: PluginRef, type: Any, values: Any, given: Any) -> None:
-    """Text and bytes go in as they are the rest as JSON and nulls not at all."""
+    """Text and bytes are sent unchanged, other values as JSON, and nulls not at all."""
     assert results(ref, "echo", pa.array(values, type)) == given
 
 
 def test_sliced_column(ref: PluginRef) -> None:
-    """A slice of a column gives its own rows only."""
+    """A slice of a column has only its own rows."""
     column = pa.array(["a", "b", None, "d", "e"]).slice(1, 3)
     assert results(ref, "echo", column) == ["b", None, "d"]
 
 
 def test_several_columns_as_json(ref: PluginRef) -> None:
-    """Several columns go in as an object of JSON nulls included."""
+    """Several columns are sent as a JSON object, nulls included."""
     rows = batch(a=[1, None], b=["x", "y"], c=[True, False])
     out = MapBatches(ref, "echo", column=["b", "a"])(rows)
     assert out.column("result").to_pylist() == ['{"b":"x","a":1}', '{"b":"y","a":null}']
@@ -128,7 +129,7 @@ def test_several_columns_as_json(ref: PluginRef) -> None:
     ids=str,
 )
 def test_output_types(ref: PluginRef, returns: Any, outputs: Any, type: Any, values: Any) -> None:
-    """Outputs are of the type that is asked for."""
+    """Outputs have the requested type."""
     out = MapBatches(ref, "echo", column="in", returns=returns)(batch(**{"in": outputs}))
     assert out.schema.field("result").type == type
     assert out.column("result").to_pylist() == values
@@ -161,7 +162,7 @@ def test_output_types(ref: PluginRef, returns: Any, outputs: Any, type: Any, val
     ids=lambda value: value[:20].decode("latin-1") if isinstance(value, bytes) else str(value),
 )
 def test_output_type_error_names_row(ref: PluginRef, returns: Any, output: bytes) -> None:
-    """An output of another type is an error with its row."""
+    """The error for an output of the wrong type names its row."""
     good = {
         int: b"1",
         float: b"1",
@@ -186,7 +187,7 @@ def test_output_type_error_names_row(ref: PluginRef, returns: Any, output: bytes
 
 
 def test_guest_error_names_row(ref: PluginRef) -> None:
-    """An error of the guest names the row and is the cause."""
+    """The error for a guest's error names the row and has the error as its cause."""
     with pytest.raises(RowError) as caught:
         results(ref, "picky", ["fine", "?", "!"])
     error = pickle.loads(pickle.dumps(caught.value))
@@ -209,7 +210,7 @@ def test_null_on_error(ref: PluginRef) -> None:
 
 
 def test_error_column(ref: PluginRef) -> None:
-    """An error column says why and is null for rows without."""
+    """The error column has each row's error, and null for rows without."""
     out = MapBatches(ref, "picky", column="in", error_column="why")(
         batch(**{"in": ["a", "!", None, "?", "+"]})
     )
@@ -225,7 +226,7 @@ def test_error_column(ref: PluginRef) -> None:
 
 
 def test_error_column_output_type(ref: PluginRef) -> None:
-    """An output of another type has its place in the error column too."""
+    """An output of the wrong type is in the error column too."""
     for returns in (int, pa.int8()):
         out = MapBatches(ref, "echo", column="in", returns=returns, error_column="why")(
             batch(**{"in": ["1", "300x", "3"]})
@@ -254,7 +255,7 @@ def test_host_function_error_names_row(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("on_error", ["raise", "null"])
 @pytest.mark.parametrize("limit", ["start", "memory"])
 def test_start_error_is_not_per_row(on_error: Any, limit: str) -> None:
-    """An instance that cannot be started is no matter of a row."""
+    """An instance that cannot be started is not the error of a row."""
     if limit == "start":
         ref = PluginRef('(module (func $start unreachable) (start $start) (func (export "run")))')
         expected: type[Exception] = plugwasm.TrapError
@@ -270,13 +271,13 @@ def test_start_error_is_not_per_row(on_error: Any, limit: str) -> None:
 
 @pytest.mark.parametrize("on_error", ["raise", "null"])
 def test_common_errors_raised_as_they_are(ref: PluginRef, on_error: Any) -> None:
-    """What concerns every row is raised as it is."""
+    """An error that concerns every row is raised unchanged."""
     with pytest.raises(plugwasm.FunctionNotFoundError):
         results(ref, "no_such", ["a"], on_error=on_error)
 
 
 def test_batch_output_limit(ref: PluginRef) -> None:
-    """The outputs for a batch have a limit together."""
+    """The outputs for a batch have a total limit."""
     for mode in ({"column": "in"}, {"returns": pa.schema([("in", pa.string())])}):
         rows = batch(**{"in": ["a" * 1000] * 10})
         size = 10_000 if "column" in mode else len(write_stream(rows))
@@ -292,7 +293,7 @@ def test_batch_output_limit(ref: PluginRef) -> None:
 
 
 def test_rows_share_instance(ref: PluginRef) -> None:
-    """The rows of a batch share an instance and batches do not."""
+    """The rows of a batch share an instance, and batches do not."""
     calls = MapBatches(ref, "calls", column="in")
     rows = batch(**{"in": ["a", "b", "c"]})
     for _ in range(2):
@@ -300,7 +301,7 @@ def test_rows_share_instance(ref: PluginRef) -> None:
 
 
 def test_instance_per_row(ref: PluginRef) -> None:
-    """Each row can have an instance of its own."""
+    """Each row can have its own instance."""
     assert results(ref, "calls", ["a", "b", "c"], instance_per="row") == ["1", "1", "1"]
 
 
@@ -336,7 +337,7 @@ def kinds() -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", kinds())
 def test_result_is_of_batch_type(ref: PluginRef, kind: str) -> None:
-    """The result is of the kind of the batch."""
+    """The result has the type of the batch."""
     given = kinds()[kind]
     out: Any = MapBatches(ref, "echo", column="text", into="copy")(given)
     assert type(out) is type(given)
@@ -353,7 +354,7 @@ def test_result_is_of_batch_type(ref: PluginRef, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", kinds())
 def test_column_replaced_in_place(ref: PluginRef, kind: str) -> None:
-    """A column of the same name is replaced in its place."""
+    """A column with the output's name is replaced in its position."""
     out: Any = MapBatches(ref, "echo", column="id", into="id", returns=float)(kinds()[kind])
     assert list(out.schema.names if hasattr(out, "schema") else out) == ["id", "text"]
     assert list(out["id"].to_pylist() if hasattr(out, "schema") else out["id"]) == [1.0, 2.0, 3.0]
@@ -361,7 +362,7 @@ def test_column_replaced_in_place(ref: PluginRef, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", kinds())
 def test_empty_batch(kind: str) -> None:
-    """A batch without rows gives the columns with their types and needs no plugin."""
+    """A batch without rows has the output columns with their types and needs no plugin."""
     gone = PluginRef({"wasm": [{"path": "/nowhere.wasm", "hash": "0" * 64}]})
     given: Any = kinds()[kind]
     empty = {name: column[:0] for name, column in given.items()} if kind == "arrays" else given[:0]
@@ -372,7 +373,7 @@ def test_empty_batch(kind: str) -> None:
 
 
 def test_missing_column_is_error(ref: PluginRef) -> None:
-    """A batch without the column is an error that names those there are."""
+    """The error for a missing column names those there are."""
     for kind, rows in kinds().items():
         with pytest.raises(
             BatchError, match="there is no column `txt` in the batch; it has `id`, `text`"
@@ -398,7 +399,7 @@ def test_what_is_no_batch_is_refused(ref: PluginRef, given: Any) -> None:
 
 
 def test_invalid_column_is_refused(ref: PluginRef) -> None:
-    """A column that is none for Arrow is refused."""
+    """A column that Arrow cannot hold is refused."""
     for array in (np.zeros((2, 2)), np.array([object(), 1], dtype=object)):
         with pytest.raises(BatchError, match="cannot be read as Arrow"):
             MapBatches(ref, "echo", column="a")({"a": array})
@@ -434,7 +435,7 @@ def test_invalid_column_is_refused(ref: PluginRef) -> None:
     ],
 )
 def test_invalid_setting_is_refused(ref: PluginRef, settings: Any, message: str) -> None:
-    """A setting that is wrong is refused at once."""
+    """An invalid setting is refused at once."""
     with pytest.raises(plugwasm.OptionError, match=message):
         MapBatches(ref, "echo", **settings)
     with pytest.raises(plugwasm.OptionError, match="expected a PluginRef, got str"):
@@ -445,7 +446,7 @@ def test_invalid_setting_is_refused(ref: PluginRef, settings: Any, message: str)
 
 
 def test_map_arrow_maps_record_batches(ref: PluginRef) -> None:
-    """`map_arrow` takes and gives one record batch after the other."""
+    """`map_arrow` takes and yields one record batch after the other."""
     taken = []
 
     def source() -> Any:
@@ -473,7 +474,7 @@ def test_map_arrow_pickle_and_signature(ref: PluginRef) -> None:
 
 
 def test_pickle_equality_and_repr(ref: PluginRef) -> None:
-    """`MapBatches` can be pickled, compared and shown."""
+    """`MapBatches` can be pickled and compared and has a `repr`."""
     for mapped in (
         MapBatches(ref, "echo", column="a", returns=pa.int8()),
         MapBatches(ref, "echo", column=["a", "b"]),
@@ -514,7 +515,7 @@ def in_a_process(program: str) -> str:
 
 
 def test_missing_pyarrow() -> None:
-    """A missing PyArrow is an error that names the extra."""
+    """Without PyArrow, the error names the extra."""
     said = in_a_process(
         "sys.modules['pyarrow'] = None\nfrom plugwasm import MapBatches\nfrom plugwasm import PluginRef\n"
         "try: MapBatches(PluginRef(b'\\0asm\\1\\0\\0\\0'), 'f', column='a')\nexcept ImportError as error: print(error)"
@@ -523,7 +524,7 @@ def test_missing_pyarrow() -> None:
 
 
 def test_lazy_imports() -> None:
-    """Nothing optional is imported before it is used."""
+    """Optional packages are not imported before they are used."""
     said = in_a_process(
         "import plugwasm._distributed.ref, plugwasm._distributed.map_batches\nprint(*{'pyarrow', 'pandas', 'numpy', 'ray', 'dask', 'msgspec'} & set(sys.modules))"
     )
@@ -535,7 +536,7 @@ def test_lazy_imports() -> None:
 LISTS = pa.list_(pa.list_(pa.int64()))
 
 
-def limited(values: int) -> PluginRef:
+def limited_ref(values: int) -> PluginRef:
     return PluginRef(
         guest(export("echo", "(call $echo)")).encode(),
         limits=plugwasm.Limits(decoded_values=values),
@@ -544,38 +545,40 @@ def limited(values: int) -> PluginRef:
 
 @pytest.mark.parametrize("at_once", [1, 50, 2**20])
 def test_chunked_output_keeps_row_numbers(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs go into Arrow piece by piece and rows keep their numbers."""
+    """Outputs are written to Arrow in chunks, and row numbers stay right."""
     monkeypatch.setattr("plugwasm._distributed.map_batches._CHUNK_BYTES", at_once)
     texts = [None, *(f"[[{row}]]" for row in range(20)), '"no list"', "[[1],[2,3]]", "[", "[]"]
     batch = pa.RecordBatch.from_pydict({"text": texts})
     good = [None, *([[row]] for row in range(20)), None, [[1], [2, 3]], None, []]
-    made = MapBatches(limited(100), "echo", column="text", returns=LISTS, error_column="error")(
+    made = MapBatches(limited_ref(100), "echo", column="text", returns=LISTS, error_column="error")(
         batch
     )
     assert made.column("result").to_pylist() == good
     assert [row for row, error in enumerate(made.column("error").to_pylist()) if error] == [21, 23]
     with pytest.raises(RowError) as caught:
-        MapBatches(limited(100), "echo", column="text", returns=LISTS)(batch.slice(0, 22))
+        MapBatches(limited_ref(100), "echo", column="text", returns=LISTS)(batch.slice(0, 22))
     assert caught.value.row == 21
     assert (
-        MapBatches(limited(100), "echo", column="text", returns=LISTS)(batch.slice(0, 0)).num_rows
+        MapBatches(limited_ref(100), "echo", column="text", returns=LISTS)(
+            batch.slice(0, 0)
+        ).num_rows
         == 0
     )
 
 
 def test_row_output_limits_and_time() -> None:
-    """The output for a row has the limits of its plugin and its time."""
+    """The output for a row has the limits and the deadline of its plugin."""
     many = "[" + "[]," * 1000 + "[]]"
     with pytest.raises(RowError, match="decoded_values"):
-        MapBatches(limited(1000), "echo", column="text", returns=LISTS)(
+        MapBatches(limited_ref(1000), "echo", column="text", returns=LISTS)(
             pa.RecordBatch.from_pydict({"text": [many]})
         )
 
 
 def test_python_values_counted_over_batch() -> None:
-    """Values that become Python objects are counted over the batch."""
+    """Values that become Python objects are counted over the rows of a batch."""
     texts = ["[" + "[1]," * 300 + "[]]"] * 10
-    count = MapBatches(limited(1000), "echo", column="text", returns=LISTS)
+    count = MapBatches(limited_ref(1000), "echo", column="text", returns=LISTS)
     assert count(pa.RecordBatch.from_pydict({"text": texts})).num_rows == 10
     with pytest.raises(
         plugwasm.BatchError, match=r"more than 1000 values .*`Limits.decoded_values`"
@@ -585,9 +588,9 @@ def test_python_values_counted_over_batch() -> None:
 
 
 def test_python_values_of_whole_batch() -> None:
-    """Values that become Python objects are counted over a batch as a whole."""
+    """Values that become Python objects are counted over a batch that is sent as a whole."""
     rows = pa.RecordBatch.from_pydict({"a": pa.array([[[1]] * 600, None], LISTS)})
-    whole = MapBatches(limited(1000), "echo", returns=rows.schema)
+    whole = MapBatches(limited_ref(1000), "echo", returns=rows.schema)
     assert whole(rows).num_rows == 2
     frame = {"a": np.empty(2, dtype=object)}
     frame["a"][:] = [[[1]] * 600, [[2]]]

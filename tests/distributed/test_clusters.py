@@ -1,6 +1,7 @@
-"""`MapBatches` on real clusters of two workers on this machine: Ray Data, and Dask.
+"""`MapBatches` on real clusters of two workers on this machine: Ray Data and Dask.
 
-They are installed for one version of Python (extra `test`), and must be there then. Slow, because clusters take seconds to start.
+They are installed for one version of Python (extra `test`), where they must not be missing. Slow,
+because clusters take seconds to start.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ COUNT_VOWELS = ROOT / "examples" / "count_vowels.wasm"
 ROWS = 40_000
 VOWELS = pa.struct([("count", pa.int64())])
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.clusters,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 PICKY = guest(
     """(func (export "picky")
@@ -52,7 +58,7 @@ def expected() -> list[tuple[str, int]]:
 
 
 def test_ray_tasks_and_actors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray data maps with tasks and with actors over both workers."""
+    """Ray Data maps with tasks and with actors on both workers."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("CLUSTER_SECRET", raising=False)
     import ray
@@ -131,7 +137,7 @@ def test_ray_tasks_and_actors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_dask_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dask maps the partitions of a frame over both workers."""
+    """Dask maps the partitions of a frame on both workers."""
     import dask
     import dask.dataframe as dd
     from dask.base import tokenize

@@ -1,4 +1,5 @@
-"""A `PluginRef` is a small value: it travels to another process and runs there what was pinned here, with what that process has."""
+"""A `PluginRef` is a small value: sent to another process, it runs the plugin that was pinned
+here with that process's secrets and functions."""
 
 from __future__ import annotations
 
@@ -46,14 +47,15 @@ def sha256(content: bytes | str) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
-def sent(ref: PluginRef) -> PluginRef:
-    """The ref as another process gets it."""
+def send_ref(ref: PluginRef) -> PluginRef:
+    """Return the ref as another process receives it."""
     return pickle.loads(pickle.dumps(ref))  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Calls an export of a ref in a process that shares nothing with this one but the files: its status, and what it printed."""
+def call_elsewhere(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Call an export of a ref in a process that shares only files with this one. Return its
+    status and output."""
     program = (
         "import pickle, sys\n"
         "try:\n"
@@ -84,7 +86,7 @@ def elsewhere(tmp_path: Path) -> Callable[..., tuple[int, str]]:
 
 @pytest.fixture
 def host_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A module that other processes can import too."""
+    """Write a module that other processes can import too."""
     name = f"hosts_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(
         "import plugwasm\n"
@@ -115,7 +117,7 @@ def test_sent_ref_is_equal() -> None:
     ref = PluginRef(
         ECHO, config={"a": "b"}, limits=plugwasm.Limits(timeout=2.0), fuel_limit=10_000, name="echo"
     )
-    copy = sent(ref)
+    copy = send_ref(ref)
     assert copy == ref
     assert hash(copy) == hash(ref)
     assert {ref: 1}[copy] == 1
@@ -151,12 +153,12 @@ def test_refs_differ_by_setting(changed: dict[str, Any]) -> None:
 
 
 def test_equal_egress_makes_equal_refs() -> None:
-    """Equal policies for egress make equal refs."""
+    """Refs with equal egress policies are equal."""
     one, other = (
         PluginRef(ECHO, egress=plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=1))
         for _ in range(2)
     )
-    assert one == sent(other)
+    assert one == send_ref(other)
 
 
 def test_a_ref_cannot_be_changed() -> None:
@@ -167,7 +169,7 @@ def test_a_ref_cannot_be_changed() -> None:
 
 
 def test_pickle_size(tmp_path: Path) -> None:
-    """A ref to a large module is small and one that embeds it is not."""
+    """A ref to a large module is small, and one that embeds it is not."""
     path = tmp_path / "large.wat"
     path.write_text(ECHO + ";;" + "x" * 500_000)
     assert len(pickle.dumps(PluginRef(path))) < 1000
@@ -175,7 +177,7 @@ def test_pickle_size(tmp_path: Path) -> None:
 
 
 def test_repr_hides_config() -> None:
-    """`repr` names the plugin and its digest but no value of its config."""
+    """`repr` shows the plugin and its digest but no config value."""
     ref = PluginRef(ECHO, name="echo", config={"token": SECRET})
     assert repr(ref) == f"<PluginRef 'echo' sha256={sha256(ECHO)[:12]}, config keys=['token']>"
 
@@ -196,14 +198,14 @@ def test_repr_hides_config() -> None:
     ],
 )
 def test_invalid_setting_is_refused(settings: dict[str, Any], message: str) -> None:
-    """A setting that is wrong is refused where the ref is made."""
+    """An invalid setting is refused where the ref is created."""
     with pytest.raises(plugwasm.OptionError) as caught:
         PluginRef(ECHO, **settings)
     assert message in str(caught.value)
 
 
 def test_unpicklable_setting_is_refused() -> None:
-    """What cannot be sent is refused where the ref is made."""
+    """A setting that cannot be pickled is refused where the ref is created."""
 
     class Local(plugwasm.Clock):
         pass
@@ -216,7 +218,7 @@ def test_unpicklable_setting_is_refused() -> None:
 
 
 def test_compiled_plugin_is_refused() -> None:
-    """A compiled plugin is no source of a ref."""
+    """A compiled plugin cannot be the source of a ref."""
     with pytest.raises(plugwasm.OptionError, match="made of what a CompiledPlugin was made of"):
         PluginRef(plugwasm.CompiledPlugin(ECHO))  # type: ignore[arg-type]
 
@@ -226,7 +228,7 @@ def test_compiled_plugin_is_refused() -> None:
 
 @pytest.mark.parametrize("form", ["path", "text", "bytes", "mapping", "manifest", "file", "toml"])
 def test_source_forms(form: str, tmp_path: Path) -> None:
-    """A ref can be made of whatever a plugin can be made of."""
+    """A ref can be created from every other source of a plugin."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     (tmp_path / "plugin.json").write_text(
@@ -244,23 +246,23 @@ def test_source_forms(form: str, tmp_path: Path) -> None:
     ref = PluginRef(plugin)
     assert ref.digests == (sha256(ECHO),)
     assert ref.name == ("plugin" if form in ("text", "bytes") else "echo")
-    with sent(ref).plugin() as running:
+    with send_ref(ref).plugin() as running:
         assert running.call("echo", form) == form.encode()
     if form == "file":
         assert running.compiled_plugin.limits.timeout == 1.234
 
 
 def test_runs_in_other_directory(
-    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call_elsewhere: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ref runs in another process with another current directory."""
+    """A ref runs in a process with another current directory."""
     (tmp_path / "echo.wat").write_text(ECHO)
     monkeypatch.chdir(tmp_path)
-    assert elsewhere(PluginRef("echo.wat"), "echo", "there") == (0, "there")
+    assert call_elsewhere(PluginRef("echo.wat"), "echo", "there") == (0, "there")
 
 
 def test_grants_in_other_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Granted directories are the same ones in another current directory."""
+    """Granted directories are the same ones in a process with another current directory."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_text("content")
     monkeypatch.chdir(tmp_path)
@@ -275,14 +277,14 @@ def test_grants_in_other_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_changed_module_is_not_run(
-    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+    call_elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
-    """A module that changed after the ref was made is not run."""
+    """A module that changed after the ref was created is not run."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path)
     path.write_text(ECHO + " ")
-    status, said = elsewhere(ref, "echo", "x")
+    status, said = call_elsewhere(ref, "echo", "x")
     assert status == 1
     assert said.startswith(
         f"HashMismatchError: manifest field `wasm[0].hash`: expected {sha256(ECHO)}"
@@ -290,20 +292,20 @@ def test_changed_module_is_not_run(
 
 
 def test_missing_module_names_path(
-    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+    call_elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
-    """A module that is not there is an error that names the path."""
+    """The error for a missing module names the path."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     ref = PluginRef(path)
     path.unlink()
-    status, said = elsewhere(ref, "echo", "x")
+    status, said = call_elsewhere(ref, "echo", "x")
     assert status == 1
     assert said.startswith(f"SourceError: manifest field `wasm[0]`: no such file: {path}")
 
 
 def test_embedded_module_needs_no_file(
-    elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
+    call_elsewhere: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     """An embedded module needs no file."""
     path = tmp_path / "echo.wat"
@@ -311,11 +313,11 @@ def test_embedded_module_needs_no_file(
     ref = PluginRef(path, embed=True)
     path.unlink()
     assert ref.name == "echo"
-    assert elsewhere(ref, "echo", "there") == (0, "there")
+    assert call_elsewhere(ref, "echo", "there") == (0, "there")
 
 
 def test_pinned_module_is_not_read_early(tmp_path: Path) -> None:
-    """A module whose hash the manifest has is not read before it runs."""
+    """A module with a hash in the manifest is not read before it runs."""
     path = tmp_path / "later.wat"
     ref = PluginRef({"wasm": [{"path": str(path), "hash": sha256(ECHO)}]})
     path.write_text(ECHO)
@@ -324,7 +326,7 @@ def test_pinned_module_is_not_read_early(tmp_path: Path) -> None:
 
 
 def test_embedding_checks_pinned_hash(tmp_path: Path) -> None:
-    """A module is not embedded when it is not the one that the manifest pins."""
+    """A module whose hash differs from the manifest's is not embedded."""
     path = tmp_path / "echo.wat"
     path.write_text(ECHO)
     with pytest.raises(plugwasm.HashMismatchError, match="it is not the module that was pinned"):
@@ -334,7 +336,7 @@ def test_embedding_checks_pinned_hash(tmp_path: Path) -> None:
 
 
 def test_url_module_is_pinned_at_creation() -> None:
-    """A module from a URL is pinned by what the URL gave first."""
+    """A module from a URL is pinned to what the URL returned first."""
     contents = [ECHO.encode(), ECHO.encode(), COUNT.encode()]
 
     def module(request: Request, connection: Connection) -> None:
@@ -353,7 +355,7 @@ def test_url_module_is_pinned_at_creation() -> None:
 
 
 def test_several_modules_are_pinned(tmp_path: Path) -> None:
-    """Several modules are pinned each."""
+    """Each of several modules is pinned."""
     library = '(module (func (export "seven") (result i64) (i64.const 7)))'
     main = guest(
         '(import "library" "seven" (func $seven (result i64)))'
@@ -376,9 +378,9 @@ def test_several_modules_are_pinned(tmp_path: Path) -> None:
 
 
 def test_secret_is_looked_up_where_it_runs(
-    elsewhere: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    call_elsewhere: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A secret is looked up where it runs and is nowhere in what travels."""
+    """A secret is looked up where the plugin runs and is nowhere in the pickled ref."""
     monkeypatch.setenv("REF_SECRET", SECRET)
     for ref in (
         PluginRef(CONFIG, config={"secret": FromEnvironment("REF_SECRET")}),
@@ -386,11 +388,11 @@ def test_secret_is_looked_up_where_it_runs(
     ):
         assert SECRET.encode() not in pickle.dumps(ref)
         assert SECRET not in repr(ref)
-        assert elsewhere(ref, "secret", REF_SECRET="another one") == (0, "another one")
+        assert call_elsewhere(ref, "secret", REF_SECRET="another one") == (0, "another one")
 
 
 def test_missing_secret_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret that is not there is an error that names the setting and the variable."""
+    """The error for a missing secret names the setting and the variable."""
     monkeypatch.delenv("REF_SECRET", raising=False)
     ref = PluginRef(CONFIG, config={"secret": FromEnvironment("REF_SECRET")})
     with pytest.raises(
@@ -405,7 +407,7 @@ def test_missing_secret_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secret_url_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret header of a URL is sent by the process that runs it."""
+    """A secret header of a URL is sent by the process that runs the plugin."""
     monkeypatch.setenv("REF_SECRET", SECRET)
     with Server({"/echo.wat": reply(ECHO.encode())}) as server:
         source = {
@@ -415,7 +417,7 @@ def test_secret_url_header(monkeypatch: pytest.MonkeyPatch) -> None:
         ref = PluginRef({"wasm": [source]})
         assert SECRET.encode() not in pickle.dumps(ref)
         monkeypatch.setenv("REF_SECRET", "another one")
-        with sent(ref).plugin() as running:
+        with send_ref(ref).plugin() as running:
             assert running.call("echo", "x") == b"x"
         assert [(r.headers["authorization"], r.headers["x-plain"]) for r in server.requests] == [
             (SECRET, "plain"),
@@ -429,7 +431,7 @@ def test_secret_url_header(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_config_over_manifest_config() -> None:
-    """Config goes on top of the manifest's, and `None` removes a key."""
+    """Config overrides the manifest's, and `None` removes a key."""
     plugin = manifest(CONFIG, config={"secret": "of the manifest", "gone": "x"})
     with PluginRef(plugin, config={"gone": None}).plugin() as running:
         assert running.config == {"secret": "of the manifest"}
@@ -439,13 +441,13 @@ def test_config_over_manifest_config() -> None:
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", 5])
 def test_invalid_variable_name_is_refused(name: Any) -> None:
-    """What cannot be a variable is refused."""
+    """An invalid variable name is refused."""
     with pytest.raises(plugwasm.OptionError, match="expected the name of a variable"):
         FromEnvironment(name)
 
 
 def test_equal_secrets() -> None:
-    """Sources of secrets with the same name are equal."""
+    """Secrets with equal names are equal."""
     assert FromEnvironment("A") == pickle.loads(pickle.dumps(FromEnvironment("A")))
     assert len({FromEnvironment("A"), FromEnvironment("A"), FromEnvironment("B")}) == 2
     assert repr(FromEnvironment("A")) == "FromEnvironment('A')"
@@ -458,7 +460,7 @@ def test_equal_secrets() -> None:
     "given", ["function", "decorated", "name", "name of the decorated", "in a class"]
 )
 def test_host_functions_by_name(
-    given: str, host_module: Any, elsewhere: Callable[..., tuple[int, str]]
+    given: str, host_module: Any, call_elsewhere: Callable[..., tuple[int, str]]
 ) -> None:
     """Host functions are found by their module and name."""
     function: Any = {
@@ -471,7 +473,7 @@ def test_host_functions_by_name(
     ref = PluginRef(HOST, functions=[function])
     with ref.plugin() as running:
         assert number(running.call("run")) == 42
-    assert elsewhere(ref, "run") == (0, "*" + "\0" * 7)
+    assert call_elsewhere(ref, "run") == (0, "*" + "\0" * 7)
 
 
 def test_no_unnamed_host_functions(host_module: Any) -> None:
@@ -482,7 +484,7 @@ def test_no_unnamed_host_functions(host_module: Any) -> None:
 
 
 def test_unreachable_function_is_refused(host_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Functions that the other side could not find are refused."""
+    """Functions that another process could not import are refused."""
 
     def twice(a: int) -> int:
         return 2 * a
@@ -493,9 +495,7 @@ def test_unreachable_function_is_refused(host_module: Any, monkeypatch: pytest.M
         ):
             PluginRef(HOST, functions=[function])
     monkeypatch.setattr(host_module.twice, "__module__", "__main__")
-    with pytest.raises(
-        plugwasm.OptionError, match="`twice` belongs to the program that was started"
-    ):
+    with pytest.raises(plugwasm.OptionError, match="`twice` is defined in `__main__`"):
         PluginRef(HOST, functions=[host_module.twice])
 
 
@@ -508,7 +508,7 @@ def test_unreachable_function_is_refused(host_module: Any, monkeypatch: pytest.M
     ],
 )
 def test_unknown_name_is_error_where_it_runs(name: str, message: str) -> None:
-    """A name that leads nowhere is an error where it runs."""
+    """A name that cannot be imported is an error where the plugin runs."""
     with pytest.raises(plugwasm.OptionError, match=message):
         PluginRef(HOST, functions=[name]).compiled()
 
@@ -517,7 +517,7 @@ def test_egress_and_wasi_can_be_named(host_module: Any) -> None:
     ref = PluginRef(
         ECHO, egress=f"{host_module.__name__}:policy", wasi=f"{host_module.__name__}:options"
     )
-    compiled = sent(ref).compiled()
+    compiled = send_ref(ref).compiled()
     assert compiled.egress is host_module.policy
     assert compiled.wasi is host_module.options
     with pytest.raises(plugwasm.OptionError, match="egress: expected an Egress, got int"):
@@ -526,7 +526,7 @@ def test_egress_and_wasi_can_be_named(host_module: Any) -> None:
 
 def test_egress_and_wasi_can_travel() -> None:
     egress = plugwasm.Egress(allowed_hosts=["example.com"], max_redirects=3)
-    compiled = sent(
+    compiled = send_ref(
         PluginRef(ECHO, egress=egress, wasi=plugwasm.WasiOptions(clock=plugwasm.FrozenClock(5)))
     ).compiled()
     assert compiled.egress is not None
@@ -536,14 +536,14 @@ def test_egress_and_wasi_can_travel() -> None:
 
 
 def test_limits_and_fuel_hold() -> None:
-    """Limits and fuel hold where it runs."""
+    """Limits and fuel apply where the plugin runs."""
     with (
-        sent(PluginRef(LOOP, limits=plugwasm.Limits(timeout=0.05))).plugin() as running,
+        send_ref(PluginRef(LOOP, limits=plugwasm.Limits(timeout=0.05))).plugin() as running,
         pytest.raises(plugwasm.TimeoutError),
     ):
         running.call("loop")
     with (
-        sent(PluginRef(LOOP, fuel_limit=1000)).plugin() as running,
+        send_ref(PluginRef(LOOP, fuel_limit=1000)).plugin() as running,
         pytest.raises(plugwasm.OutOfFuelError),
     ):
         running.call("loop")
@@ -553,16 +553,16 @@ def test_limits_and_fuel_hold() -> None:
 
 
 def test_equal_refs_share_compiled_plugin() -> None:
-    """Equal refs share one compiled plugin and each plugin is its own."""
+    """Equal refs share one compiled plugin, and each plugin is separate."""
     ref = PluginRef(COUNT)
-    assert sent(ref).compiled() is ref.compiled()
+    assert send_ref(ref).compiled() is ref.compiled()
     assert PluginRef(COUNT).compiled() is ref.compiled()
     with ref.plugin() as one, ref.plugin() as other:
         assert [number(plugin.call("count")) for plugin in (one, one, other)] == [1, 2, 1]
 
 
 def test_threads_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that need it at once make it once."""
+    """Threads that use a ref at once compile it once."""
     ref = PluginRef(COUNT, name="for many threads")
     made = []
     compile = PluginRef._compile
@@ -571,7 +571,7 @@ def test_threads_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run() -> plugwasm.CompiledPlugin:
         barrier.wait(10)
-        return sent(ref).compiled()
+        return send_ref(ref).compiled()
 
     threads = [InThread(run) for _ in range(8)]
     assert len({id(thread.result()) for thread in threads}) == 1
@@ -579,7 +579,7 @@ def test_threads_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_failed_compile_is_retried(tmp_path: Path) -> None:
-    """One that could not be made is tried again."""
+    """A failed compilation is tried again."""
     path = tmp_path / "echo.wat"
     ref = PluginRef({"wasm": [{"path": str(path), "hash": sha256(ECHO)}]})
     with pytest.raises(plugwasm.SourceError):
@@ -595,7 +595,7 @@ def test_a_process_keeps_only_so_many() -> None:
 
 
 def test_forked_child_uses_parent_compile() -> None:
-    """A forked child uses what its parent compiled, also when a thread was about to."""
+    """A forked child uses what its parent compiled, also if a thread was about to compile."""
     ref = PluginRef(COUNT, name="before the fork")
     kept = ref.compiled()
     busy = PluginRef(COUNT, name="busy in another thread")
@@ -633,8 +633,8 @@ def test_forked_child_uses_parent_compile() -> None:
 
 
 def test_isolated_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ref makes isolated plugins and compiles nothing here."""
-    ref = sent(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
+    """A ref creates isolated plugins and compiles nothing in this process."""
+    ref = send_ref(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
     monkeypatch.setenv("SECRET_OF_TEST", SECRET)
     monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)
     with ref.plugin(isolated=plugwasm.ProcessLimits(memory_bytes=2**29)) as plugin:

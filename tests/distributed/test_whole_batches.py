@@ -1,4 +1,5 @@
-"""`MapBatches` over batches as a whole: streams of Arrow that guests give are checked before anybody looks at them."""
+"""`MapBatches` over whole batches: Arrow streams from guests are validated before anything uses
+them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from plugwasm.errors import BatchError
 from tests.support.batches import NUMBERS, batch
 from tests.support.guests import export, guest
 
-# Adds 1 to the lowest byte of each of the eight numbers that end a stream: they stand in front of its end mark.
+# Adds 1 to the lowest byte of each of the eight numbers that end a stream: they stand in front of
+# its end mark.
 EIGHT_MORE = guest(
     export(
         "eight_more",
@@ -39,7 +41,7 @@ EIGHT_MORE = guest(
 
 
 def test_stream_in_and_out() -> None:
-    """A guest gets a stream and gives one."""
+    """A guest receives a stream and returns one."""
     mapped = MapBatches(PluginRef(EIGHT_MORE), "eight_more", returns=NUMBERS)
     numbers = list(range(8))
     for rows in (
@@ -59,7 +61,7 @@ def test_stream_in_and_out() -> None:
 
 
 def test_types_round_trip(ref: PluginRef) -> None:
-    """A batch of many types comes back as it was."""
+    """A batch of many types comes back unchanged."""
     rows = batch(
         a=[1, None],
         b=["x", None],
@@ -74,13 +76,13 @@ def test_types_round_trip(ref: PluginRef) -> None:
 
 
 def test_metadata_is_kept_from_batch(ref: PluginRef) -> None:
-    """Metadata is the application's, not the guest's."""
+    """Metadata comes from the application's batch, not the guest's."""
     rows = batch(n=[1]).replace_schema_metadata({"of": "the guest"})
     assert MapBatches(ref, "echo", returns=NUMBERS)(rows).schema.metadata is None
 
 
 def test_other_result_schema_is_error(ref: PluginRef) -> None:
-    """A result of another schema is an error that shows both."""
+    """The error for a result of another schema shows both."""
     with pytest.raises(BatchError) as caught:
         MapBatches(ref, "echo", returns=NUMBERS)(batch(n=["text"]))
     assert caught.value.message == (
@@ -90,7 +92,7 @@ def test_other_result_schema_is_error(ref: PluginRef) -> None:
 
 @pytest.mark.parametrize("function", ["nothing", "length"])
 def test_output_not_a_stream_is_error(ref: PluginRef, function: str) -> None:
-    """An output that is no stream is an error."""
+    """An output that is not a stream is an error."""
     with pytest.raises(
         BatchError, match=f"`{function}` of plugin `rows` gave what is no stream of record batches"
     ):
@@ -150,7 +152,7 @@ def test_extension_types_are_refused() -> None:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_number_of_free_rows_is_limited(nested: bool) -> None:
-    """Rows that cost nothing are not taken in any number."""
+    """The number of rows that take no bytes is limited."""
     type = pa.struct([("b", pa.null())]) if nested else pa.null()
     schema = pa.schema([("a", type)])
     few = stream(pa.RecordBatch.from_arrays([pa.array([None] * 77, type)], schema=schema))
@@ -169,7 +171,7 @@ def test_number_of_free_rows_is_limited(nested: bool) -> None:
 
 
 def test_invalid_offsets_are_refused() -> None:
-    """Offsets that lead outside are refused."""
+    """Offsets outside the buffer are refused."""
     rows = batch(a=["abcdefgh", "ijklmnop"])
     good = stream(rows)
     offsets = b"\0\0\0\0\x08\0\0\0\x10\0\0\0"
@@ -200,7 +202,7 @@ MANY_TYPES = batch(
     st.integers(0, 40) | st.none(),
 )
 def test_mutated_streams(changes: list[tuple[int, int]], cut: int | None) -> None:
-    """Whatever becomes of a stream it is taken or refused."""
+    """A mutated stream is accepted or refused, without a crash."""
     changed = bytearray(write_stream(MANY_TYPES))
     for place, byte in changes:
         changed[place] = byte

@@ -1,4 +1,4 @@
-"""The engine layer on its own: values that pass, host functions, and what these raise."""
+"""The engine layer by itself: values that pass, host functions, and their exceptions."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from plugwasm._engine import (
     caller_context,
     wat_to_wasm,
 )
-from tests.support.engine import CALLS_HOST, ENGINE, FUEL_ENGINE, World, host
+from tests.support.engine import CALLS_HOST, ENGINE, FUEL_ENGINE, World, host_function
 from tests.support.paths import ROOT
 
 MASK = 2**64 - 1
 
 
-# ---- values ---------------------------------------------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------
 
 THROUGH_HOST = """(module
   (import "h" "i32" (func $i32 (param i32) (result i32)))
@@ -50,7 +50,9 @@ def echo() -> World:
     def same(environment: Any, caller: int, values: Any) -> None:
         values[0] = values[0]
 
-    return World(THROUGH_HOST, *(host(kind, kind, same) for kind in ("i32", "i64", "f32", "f64")))
+    return World(
+        THROUGH_HOST, *(host_function(kind, kind, same) for kind in ("i32", "i64", "f32", "f64"))
+    )
 
 
 @given(
@@ -60,7 +62,7 @@ def echo() -> World:
 )
 @settings(max_examples=100, deadline=None)
 def test_integers_round_trip(echo: World, bits: int) -> None:
-    """Integers go to the host and back whole."""
+    """Integers pass to the host and back unchanged."""
     assert echo.call("i64", bits) == bits
     assert echo.call("i32", bits) & 0xFFFFFFFF == bits & 0xFFFFFFFF
     assert echo.call("i32_seen_as_i64", bits) == bits & 0xFFFFFFFF
@@ -102,7 +104,7 @@ def test_f32_keeps_its_bits(echo: World, bits: int) -> None:
 
 
 def test_i32_ignores_upper_bits() -> None:
-    """What stands above an `i32` does not count."""
+    """Bits above an `i32` are ignored."""
     seen = []
 
     def garbage(environment: Any, caller: int, values: Any) -> None:
@@ -113,7 +115,7 @@ def test_i32_ignores_upper_bits() -> None:
         """(module (import "h" "g" (func $g (param i32) (result i32)))
           (func (export "f") (param i32) (result i64) (i64.extend_i32_u (call $g (local.get 0))))
           (func (export "zero") (param i32) (result i32) (i32.eqz (local.get 0))))""",
-        host("i32", "i32", garbage),
+        host_function("i32", "i32", garbage),
     )
     assert world.call("f", 0xFFFFFFFF_00000005) == 7
     assert seen == [5]
@@ -121,7 +123,7 @@ def test_i32_ignores_upper_bits() -> None:
 
 
 def test_many_parameters_and_results() -> None:
-    """Parameters and results of all kinds keep their places."""
+    """Many parameters and results of all types keep their order."""
 
     def swap(environment: Any, caller: int, values: Any) -> None:
         a, b, c, d = (values[2 * i] for i in range(4))
@@ -131,7 +133,7 @@ def test_many_parameters_and_results() -> None:
         """(module (import "h" "swap" (func $swap (param i32 i64 f32 f64) (result f64 f32 i64 i32)))
           (func (export "f") (param i32 i64 f32 f64) (result f64 f32 i64 i32)
             (call $swap (local.get 0) (local.get 1) (local.get 2) (local.get 3))))""",
-        host("i32 i64 f32 f64", "f64 f32 i64 i32", swap),
+        host_function("i32 i64 f32 f64", "f64 f32 i64 i32", swap),
     )
     f32 = struct.unpack("<I", struct.pack("<f", 1.5))[0]
     f64 = struct.unpack("<Q", struct.pack("<d", math.pi))[0]
@@ -139,11 +141,11 @@ def test_many_parameters_and_results() -> None:
     assert (a, b & 0xFFFFFFFF, c, d & 0xFFFFFFFF) == (f64, f32, 2**63, 0xFFFFFFFF)
 
 
-# ---- host functions -------------------------------------------------------------------------------------------------------------------
+# ---- host functions ------------------------------------------------------------------------------
 
 
 def test_host_exception_reaches_caller() -> None:
-    """What a host function raises comes back whole."""
+    """A host function's exception reaches the caller as the same object."""
 
     def deep_inside() -> None:
         raise LookupError("nothing there")
@@ -151,7 +153,7 @@ def test_host_exception_reaches_caller() -> None:
     def body(environment: Any, caller: int, values: Any) -> None:
         deep_inside()
 
-    world = World(CALLS_HOST, host("i64", "i64", body))
+    world = World(CALLS_HOST, host_function("i64", "i64", body))
     with pytest.raises(HostRaised) as caught:
         world.call("f", 1)
     exception = caught.value.exception
@@ -175,12 +177,12 @@ def test_host_exception_reaches_caller() -> None:
     ],
 )
 def test_any_exception_ends_guest(kind: type[BaseException]) -> None:
-    """Whatever is raised ends the guest and is kept."""
+    """Any exception ends the guest and is raised."""
 
     def body(environment: Any, caller: int, values: Any) -> None:
         raise kind("why")
 
-    world = World(CALLS_HOST, host("i64", "i64", body))
+    world = World(CALLS_HOST, host_function("i64", "i64", body))
     for _ in range(2):
         with pytest.raises(HostRaised) as caught:
             world.call("f", 1)
@@ -188,7 +190,7 @@ def test_any_exception_ends_guest(kind: type[BaseException]) -> None:
 
 
 def test_exceptions_of_several_threads() -> None:
-    """Exceptions of different threads each reach their own caller."""
+    """Exceptions in several threads each reach their own caller."""
     barrier = threading.Barrier(2, timeout=10)
 
     def body(environment: Any, caller: int, values: Any) -> None:
@@ -198,7 +200,7 @@ def test_exceptions_of_several_threads() -> None:
         finally:
             barrier.wait()
 
-    function = host("i64", "i64", body)
+    function = host_function("i64", "i64", body)
     module = ENGINE.compile(wat_to_wasm(CALLS_HOST.encode()))
     wrong: list[Any] = []
 
@@ -222,21 +224,23 @@ def test_exceptions_of_several_threads() -> None:
 
 
 def test_host_function_in_several_engines() -> None:
-    """A host function serves stores of several engines."""
-    function = host("i64", "i64", lambda environment, caller, values: values.__setitem__(0, 11))
+    """A host function can serve stores of several engines."""
+    function = host_function(
+        "i64", "i64", lambda environment, caller, values: values.__setitem__(0, 11)
+    )
     for engine in (ENGINE, FUEL_ENGINE, Engine(), ENGINE):
         assert World(CALLS_HOST, function, engine=engine).call("f", 0) == 11
 
 
 def test_host_function_calls_its_guest() -> None:
-    """A host function calls the guest that called it."""
+    """A host function can call the guest that called it."""
     depth = []
 
     def body(environment: Any, caller: int, values: Any) -> None:
         depth.append(values[0])
         values[0] = world.call("f", values[0] - 1) + 1 if values[0] else 100
 
-    world = World(CALLS_HOST, host("i64", "i64", body))
+    world = World(CALLS_HOST, host_function("i64", "i64", body))
     assert world.call("f", 20) == 120
     assert depth == list(range(20, -1, -1))
 
@@ -249,7 +253,7 @@ def test_exception_through_nested_calls() -> None:
             world.call("f", values[0] - 1)
         raise LookupError(values[0])
 
-    world = World(CALLS_HOST, host("i64", "i64", body))
+    world = World(CALLS_HOST, host_function("i64", "i64", body))
     with pytest.raises(HostRaised) as caught:
         world.call("f", 3)
     failure: Any = caught.value
@@ -261,12 +265,12 @@ def test_exception_through_nested_calls() -> None:
 
 
 def test_unbounded_recursion_is_error() -> None:
-    """Unbounded recursion between guest and host ends in an error."""
+    """Unbounded recursion between guest and host is an error."""
 
     def body(environment: Any, caller: int, values: Any) -> None:
         world.call("f", 0)
 
-    world = World(CALLS_HOST, host("i64", "i64", body))
+    world = World(CALLS_HOST, host_function("i64", "i64", body))
     with pytest.raises((HostRaised, Trap, RecursionError)):
         world.call("f", 0)
     assert world.call("quiet") == 5
@@ -316,9 +320,9 @@ print(len(lost), plugin.call("add"))
 
 
 def test_call_with_little_python_stack() -> None:
-    """A call with hardly any stack left for Python fails or works, but loses nothing.
+    """A call with almost no Python stack left fails or works, and no pointer is lost.
 
-    In a process of its own, for what is lost there is a pointer that the engine follows.
+    It runs in a separate process, since the engine follows the pointer that could be lost.
     """
     done = subprocess.run(
         [sys.executable, "-c", NEAR_THE_END], capture_output=True, text=True, cwd=ROOT
@@ -338,7 +342,7 @@ def test_host_function_sees_caller_memory() -> None:
         assert found == finder.find(caller)
         got.append(None if found is None else bytes(finder.found(stores[0]).view()[:3]))
 
-    function = host("", "", body)
+    function = host_function("", "", body)
     finder = CallerMemory()
     stores: list[Store] = []
     for export, expected in (

@@ -1,4 +1,4 @@
-"""The engine layer on its own: the library's version, and modules from bytes and from artifacts."""
+"""The engine layer by itself: the library's version, and modules from bytes and from artifacts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from plugwasm.errors import EngineError
 from tests.support.engine import ENGINE, FUEL_ENGINE, World
 from tests.support.paths import ROOT
 
-# ---- the library's version ------------------------------------------------------------------------------------------------------------
+# ---- the library's version -----------------------------------------------------------------------
 
 
 def test_tested_range_bounds() -> None:
-    """The tested range begins and ends where it says."""
+    """The tested range includes exactly its documented bounds."""
     first, end = TESTED_VERSIONS
     check_version(first)
     check_version((*first[:2], first[2] + 1))
@@ -54,7 +54,7 @@ def test_installed_version_is_in_range() -> None:
 
 
 def test_version_from_metadata_folder(tmp_path: Path) -> None:
-    """The version is read off the metadata folder."""
+    """The version is read from the name of the metadata folder."""
     (tmp_path / "wasmtime").mkdir()
     (tmp_path / "wasmtime-51.2.3.dist-info").mkdir()
     (tmp_path / "wasmtime_tools-1.0.dist-info").mkdir()
@@ -66,7 +66,7 @@ def test_version_from_metadata_folder(tmp_path: Path) -> None:
 
 
 def test_missing_library_is_error(tmp_path: Path) -> None:
-    """A missing library is an error that says what to install."""
+    """The error for a missing library says what to install."""
     script = (
         "import sys\n"
         "class Hidden:\n"
@@ -90,7 +90,7 @@ def test_missing_library_is_error(tmp_path: Path) -> None:
     assert "pip install wasmtime" in done.stdout
 
 
-# ---- modules --------------------------------------------------------------------------------------------------------------------------
+# ---- modules -------------------------------------------------------------------------------------
 
 RICH = wat_to_wasm(
     b"""(module $rich
@@ -107,7 +107,7 @@ RICH = wat_to_wasm(
 
 
 def test_imports_and_exports() -> None:
-    """Imports and exports are told with their types and in their order."""
+    """Imports and exports are listed in order with their types."""
     module = ENGINE.compile(RICH)
     assert [(item.module, item.name, item.kind, str(item.type)) for item in module.imports] == [
         ("a", "f", "function", "(i32, i64) -> (f32)"),
@@ -130,7 +130,7 @@ def test_imports_and_exports() -> None:
 
 
 def test_function_type_equality() -> None:
-    """Function types are equal by what they are."""
+    """Function types are equal if their parameters and results are."""
     assert FunctionType(("i32",), ()) == FunctionType(("i32",), ())
     assert (
         len({FunctionType(("i32",), ()), FunctionType(("i32",), ()), FunctionType((), ("i32",))})
@@ -154,7 +154,7 @@ def test_function_type_equality() -> None:
     ],
 )
 def test_defined_memories(wat: str, memories: tuple[int, int]) -> None:
-    """A module knows the memories that it defines."""
+    """A module lists the memories that it defines."""
     assert ENGINE.compile(wat_to_wasm(wat.encode())).defined_memories[:2] == memories
 
 
@@ -193,7 +193,7 @@ def test_invalid_bytes_are_refused(wasm: bytes) -> None:
 )
 @settings(max_examples=300, deadline=None)
 def test_damaged_module(at: int, bit: int, cut: int, insert: bytes, do: str) -> None:
-    """A damaged module is refused or compiled, but nothing else."""
+    """A damaged module is refused or compiled, without a crash."""
     if do == "f":
         wasm = RICH[:at] + bytes([RICH[at] ^ 1 << bit]) + RICH[at + 1 :]
     else:
@@ -218,7 +218,7 @@ def test_damaged_module(at: int, bit: int, cut: int, insert: bytes, do: str) -> 
     ],
 )
 def test_text_error_shows_position(text: bytes) -> None:
-    """Bad text is refused and the message shows where."""
+    """The error for invalid text shows the position."""
     with pytest.raises(EngineFailure) as caught:
         ENGINE.compile(wat_to_wasm(text))
     assert caught.value.message.strip()
@@ -227,7 +227,7 @@ def test_text_error_shows_position(text: bytes) -> None:
 
 
 def test_serialize_and_load() -> None:
-    """A compiled module can be kept and loaded."""
+    """A compiled module can be serialised and loaded."""
     artifact = ENGINE.compile(RICH).serialize()
     loaded = ENGINE.load(artifact)
     again = Engine().load(artifact)
@@ -244,7 +244,7 @@ def test_serialize_and_load() -> None:
 
 
 def test_foreign_artifact_is_not_loaded() -> None:
-    """What is no artifact of this engine is not loaded."""
+    """An artifact that is not this engine's is not loaded."""
     artifact = ENGINE.compile(RICH).serialize()
     for wrong in (
         b"",

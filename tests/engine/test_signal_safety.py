@@ -1,4 +1,5 @@
-"""What a signal handler raises just as a callback is entered must not get lost, on whatever Python runs this."""
+"""An exception that a signal handler raises just as a callback is entered is not lost, on any
+supported Python."""
 
 from __future__ import annotations
 
@@ -45,11 +46,12 @@ CALLS_OFTEN = b"""(module
 
 
 class Alarm(BaseException):
-    """What the signal handlers of these tests raise."""
+    """The exception that the signal handlers of these tests raise."""
 
 
-def interrupted(call: Any, environment: Environment, seconds: float) -> bool:
-    """Runs a call while a signal handler raises `Alarm` after so much computing. False when that was outside of the call."""
+def run_interrupted(call: Any, environment: Environment, seconds: float) -> bool:
+    """Run a call while a signal handler raises `Alarm` after so much computing. Return False if
+    that was outside the call."""
     rung: list[int] = []
 
     def handler(number: int, frame: Any) -> None:
@@ -74,7 +76,7 @@ def interrupted(call: Any, environment: Environment, seconds: float) -> bool:
 
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What ctypes prints and drops, for want of somebody to raise it to."""
+    """Collect the exceptions that ctypes prints and drops because no caller can get them."""
     found: list[Any] = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda unraisable: found.append(unraisable.exc_value)
@@ -86,7 +88,7 @@ class Spinning(Environment):
     __slots__ = ()
 
 
-def prepared(
+def prepare_call(
     engine: Engine, body: Callable[[Any, int, Any], None], name: str
 ) -> tuple[Any, Environment, Any]:
     environment = Spinning()
@@ -105,18 +107,18 @@ def prepared(
 def test_exception_at_host_callback_entry(dropped: list[Any]) -> None:
     """An exception at the entry of a host callback ends the guest.
 
-    Nearly all of the time passes outside of Python, so nearly all signals are noticed where a
-    callback begins.
+    Nearly all of the time passes outside Python, so nearly all signals are noticed where a callback
+    begins.
     """
 
     def body(environment: Any, caller: int, values: Any) -> None:
         pass
 
-    call, environment, _function = prepared(Engine(), body, "often")
+    call, environment, _function = prepare_call(Engine(), body, "often")
     hits = 0
     for n in range(40):
         call.values[0] = 2**40
-        hits += interrupted(call, environment, 0.002 + n * 0.00007)
+        hits += run_interrupted(call, environment, 0.002 + n * 0.00007)
     assert hits > 20
     assert dropped == []
 
@@ -126,7 +128,7 @@ def test_exception_at_host_callback_entry(dropped: list[Any]) -> None:
 def test_exception_at_epoch_callback_entry(dropped: list[Any]) -> None:
     """An exception at the entry of the epoch callback ends the guest."""
     engine = Engine()
-    call, environment, _function = prepared(engine, print, "spin")
+    call, environment, _function = prepare_call(engine, print, "spin")
     over = threading.Event()
 
     def tick() -> None:
@@ -136,7 +138,7 @@ def test_exception_at_epoch_callback_entry(dropped: list[Any]) -> None:
     ticking = threading.Thread(target=tick)
     ticking.start()
     try:
-        hits = sum(interrupted(call, environment, 0.003 + n * 0.0001) for n in range(20))
+        hits = sum(run_interrupted(call, environment, 0.003 + n * 0.0001) for n in range(20))
     finally:
         over.set()
         ticking.join()
@@ -215,10 +217,10 @@ WATCHERS = [
 @posix
 @pytest.mark.parametrize("watcher", WATCHERS)
 def test_ctrl_c_ends_every_call(watcher: str) -> None:
-    """Ctrl-C ends every call as a keyboard interrupt and the plugin can be used again.
+    """Ctrl-C ends every call with a KeyboardInterrupt, and the plugin stays usable.
 
-    Also where a debugger or a profiler, whose functions are the first in which a signal handler
-    runs, looks on.
+    This holds also under a debugger or a profiler, whose functions are the first in which a signal
+    handler runs.
     """
     done = subprocess.run(
         [sys.executable, "-c", CTRL_C, watcher],
@@ -277,7 +279,7 @@ except HostRaised as raised:
 def test_signal_while_guest_computes(callback: str, printed: str) -> None:
     """A signal that comes while the guest computes is lost only without the shield.
 
-    In a process of its own, for without the shield it may crash as well.
+    It runs in a separate process, since it may crash without the shield.
     """
     done = subprocess.run(
         [sys.executable, "-u", "-c", LATE, callback],
@@ -345,7 +347,7 @@ print("rung" if rung > 500 else rung, len(lost), environment.pending.exception)
 def test_signals_while_callback_raises() -> None:
     """Signals that come while an exception leaves a callback do not crash the process.
 
-    It hammers for two seconds: the moment to be hit is a microsecond long.
+    The signals are sent for two seconds, since the critical moment is a microsecond long.
     """
     done = subprocess.run(
         [sys.executable, "-c", HAMMER], capture_output=True, text=True, cwd=ROOT, timeout=30
@@ -355,7 +357,7 @@ def test_signals_while_callback_raises() -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 63, 64, 4095, 4096, 262143, 262144])
 def test_exception_table_round_trip(value: int) -> None:
-    """Numbers of exception tables are written as they are read."""
+    """Numbers of exception tables are encoded as they are decoded."""
     for first in (True, False):
         encoded = _write_number(value, first)
         assert _read_number(encoded, 0) == (value, len(encoded))
@@ -365,7 +367,7 @@ def test_exception_table_round_trip(value: int) -> None:
 
 @given(st.lists(st.integers(0, 2**30), min_size=1, max_size=20))
 def test_exception_table_round_trip_random(values: list[int]) -> None:
-    """Any numbers of exception tables are written as they are read."""
+    """Random numbers of exception tables are encoded as they are decoded."""
     table, at = b"".join(_write_number(value, False) for value in values), 0
     for value in values:
         found, at = _read_number(table, at)
@@ -374,7 +376,7 @@ def test_exception_table_round_trip_random(values: list[int]) -> None:
 
 
 def test_shield_changes_first_range_only() -> None:
-    """Only the start of the first range changes."""
+    """The shield changes only the start of the first range."""
 
     def function(x: int) -> str:
         try:
@@ -492,7 +494,7 @@ def _without_try() -> Any:
     "make", [_closure, _cell, _generator, _coroutine, _asynchronous_generator, _without_try]
 )
 def test_unshieldable_code_is_refused(make: Callable[[], Any]) -> None:
-    """What cannot be shielded is refused."""
+    """Code that cannot be shielded is refused."""
     function = make()
     code = function.__code__
     with pytest.raises(TypeError, match="cannot be shielded"):

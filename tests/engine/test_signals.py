@@ -1,4 +1,4 @@
-"""Traps do not depend on who handles signals."""
+"""Traps do not depend on the process's signal handlers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ for name in ("bounds", "divide", "deep"):
     ids=["faulthandler", "default handlers"],
 )
 def test_trap_after_handlers_were_replaced(handler: str) -> None:
-    """A trap is an error also when the signal handlers were replaced after the first call."""
+    """A trap is an error also if the signal handlers were replaced after the first call."""
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(handler=handler)],
         cwd=ROOT,

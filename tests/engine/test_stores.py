@@ -1,4 +1,4 @@
-"""The engine layer on its own: exports and imports of a store, and what is freed when."""
+"""The engine layer by itself: exports and imports of a store, and when it is freed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from plugwasm._engine import (
     Trap,
     wat_to_wasm,
 )
-from tests.support.engine import CALLS_HOST, ENGINE, World, host
+from tests.support.engine import CALLS_HOST, ENGINE, World, host_function
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-# ---- exports --------------------------------------------------------------------------------------------------------------------------
+# ---- exports -------------------------------------------------------------------------------------
 
 
 def test_missing_export_is_named() -> None:
-    """An export that is missing or of another kind is an error that names it."""
+    """The error for an export that is missing or of another kind names it."""
     instance = World('(module (func (export "f")) (memory (export "m") 1))').instance
     with pytest.raises(EngineFailure, match="no export `g`"):
         instance.function(ExportName("g"), 0)
@@ -43,17 +43,17 @@ def test_missing_export_is_named() -> None:
 
 
 def test_mismatched_imports_are_refused() -> None:
-    """Imports that do not fit are refused instead of crashing."""
+    """Imports that do not match are refused instead of crashing."""
     wat = '(module (import "h" "f" (func (param i64) (result i64))))'
     with pytest.raises(EngineFailure):
         World(wat)
     with pytest.raises(EngineFailure):
-        World(wat, host("i32", "i64", print))
+        World(wat, host_function("i32", "i64", print))
     with pytest.raises(EngineFailure):
-        World("(module)", host("i32", "i64", print))
+        World("(module)", host_function("i32", "i64", print))
 
 
-# ---- what is freed, and what is kept --------------------------------------------------------------------------------------------------
+# ---- what is freed, and what is kept -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def freed(world: World) -> Callable[[], bool]:
 @pytest.mark.usefixtures("without_collector")
 def test_store_freed_with_last_reference() -> None:
     """A store is freed at once with the last reference."""
-    world = World(CALLS_HOST, host("i64", "i64", lambda environment, caller, values: None))
+    world = World(CALLS_HOST, host_function("i64", "i64", lambda environment, caller, values: None))
     is_freed = freed(world)
     world.call("f", 1)
     assert not is_freed()
@@ -87,7 +87,7 @@ def test_store_freed_after_host_exception() -> None:
     def body(environment: Any, caller: int, values: Any) -> None:
         raise LookupError
 
-    world = World(CALLS_HOST, host("i64", "i64", body))
+    world = World(CALLS_HOST, host_function("i64", "i64", body))
     is_freed = freed(world)
     try:
         world.call("f", 1)
@@ -99,7 +99,7 @@ def test_store_freed_after_host_exception() -> None:
 
 @pytest.mark.usefixtures("without_collector")
 def test_view_keeps_memory() -> None:
-    """A view and what is made of it keep the memory when all else is gone."""
+    """A view and objects made from it keep the memory when everything else is gone."""
     world = World('(module (memory (export "memory") 1) (data (i32.const 100) "hello"))')
     is_freed = freed(world)
     view = world.instance.memory(ExportName("memory")).view()
@@ -125,7 +125,7 @@ def test_view_keeps_memory() -> None:
 @pytest.mark.usefixtures("without_collector")
 @pytest.mark.parametrize("what", ["instance", "function", "memory"])
 def test_references_keep_store(what: str) -> None:
-    """Whatever could reach into a store keeps it."""
+    """Every object that refers into a store keeps it alive."""
     world = World(
         '(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.const 6)))'
     )
@@ -156,7 +156,7 @@ def test_many_stores_leave_no_memory() -> None:
     module = ENGINE.compile(
         wat_to_wasm(CALLS_HOST.encode()[:-1] + b'(memory (export "memory") 1))')
     )
-    function = host("i64", "i64", lambda environment, caller, values: None)
+    function = host_function("i64", "i64", lambda environment, caller, values: None)
 
     def churn(count: int) -> int:
         for _ in range(count):
@@ -182,7 +182,7 @@ def test_modules_dropped_before_instances() -> None:
 
 @pytest.mark.parametrize("threads", [4])
 def test_threads_compile_and_run(threads: int) -> None:
-    """Threads compile and run at once."""
+    """Threads can compile and run at once."""
     results: list[int] = []
 
     def work(number: int) -> None:

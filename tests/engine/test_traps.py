@@ -1,4 +1,4 @@
-"""The engine layer on its own: traps, and the backtraces that they come with."""
+"""The engine layer by itself: traps and their backtraces."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TRAPPING = {
 
 @pytest.mark.parametrize("kind", TRAPPING)
 def test_trap_names_and_frames(kind: str) -> None:
-    """Each trap is named and says where."""
+    """Each kind of trap has its name and its frames."""
     world = World(
         f"""(module $guest (type $t (func)) (table 2 funcref) (elem (i32.const 0) $other) (memory 1)
           (func $other (param i32))
@@ -52,12 +52,12 @@ def test_trap_names_and_frames(kind: str) -> None:
 
 
 def test_special_trap_names() -> None:
-    """The names of special traps are those of the table."""
+    """The special traps have the names in the table."""
     assert (OUT_OF_FUEL, STACK_OVERFLOW) == ("out of fuel", "stack overflow")
 
 
 def test_instance_usable_after_trap() -> None:
-    """An instance goes on after a trap."""
+    """An instance is usable after a trap."""
     world = World(
         '(module (func (export "bad") unreachable) (func (export "good") (result i32) (i32.const 3)))'
     )
@@ -75,7 +75,7 @@ def test_trap_in_start_function() -> None:
 
 
 def trace_of(*names: str, module: str = "$m") -> tuple[str, ...]:
-    """The trace of functions of these names, the last of which traps."""
+    """Return the trace of functions with these names, the last of which traps."""
     functions = "".join(
         f'(func $f{i} (@name "{name}") (call $f{i + 1}))' for i, name in enumerate(names[:-1])
     )
@@ -101,17 +101,17 @@ def trace_of(*names: str, module: str = "$m") -> tuple[str, ...]:
     ],
 )
 def test_rust_and_cpp_names(name: str, shown: str) -> None:
-    """Names of Rust and C++ are shown as their authors wrote them."""
+    """Rust and C++ names are demangled."""
     assert trace_of("outer", name, "inner") == ("m!inner", f"m!{shown}", "m!outer")
 
 
 def test_kernel_frames_are_left_out() -> None:
-    """Frames of the kernel are left out, but not those of a guest that happens to be called so."""
+    """Frames of the kernel are left out, but not those of a guest with the same function names."""
     assert trace_of("a", "b", module="$kernel") == ("kernel!b", "kernel!a")
 
 
 def test_guest_names_are_short_and_on_one_line() -> None:
-    """Names that a guest chose stay on their line and short."""
+    """Names chosen by a guest are short and on one line."""
     (frame,) = trace_of(r"evil\0a  0: \1b[31mred\c2\85")
     assert frame.isprintable()
     assert "red" in frame
@@ -120,7 +120,7 @@ def test_guest_names_are_short_and_on_one_line() -> None:
 
 
 def test_deep_stack_gives_short_trace() -> None:
-    """A deep stack makes a short trace in a short time."""
+    """The trace of a deep stack is short and quick to make."""
     world = World(
         f'(module (func $f (export "f") (@name "{"n" * 10_000}") (call $f)))'.replace(
             '$f (export "f") (@name', "$f (@name", 1

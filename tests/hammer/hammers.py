@@ -1,9 +1,11 @@
-"""Hammers: threads that do everything to plugins at once, at random, for a bounded time. Each is a program, for it may crash or hang.
+"""Hammers: threads that do random operations on plugins at once for a limited time. Each is a
+program, since it may crash or hang.
 
     python tests/hammer/hammers.py NAME [SEED]          PLUGWASM_HAMMER_SECONDS says how long (2)
 
-Whatever happens must be explained: an outcome is the right answer for the input that was passed, or an error for which there was a reason
-(`tool.py`). In the end nothing may be left: no thread, no descriptor, no call in the ticker, no instance. Prints what it did as JSON.
+Every outcome must be explained: the right output for the input, or an error for which there was a
+reason (`tool.py`). At the end nothing may be left: no thread, no descriptor, no call in the ticker,
+no instance. Prints what it did as JSON.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ PATIENCE = 60
 
 
 class Hammer:
-    """Threads, what they do, and what they share."""
+    """Threads, their operations, and the objects that they share."""
 
     deeds: Sequence[str] = MIXED
     errands: Sequence[str] = ERRANDS
@@ -102,24 +104,24 @@ class Hammer:
         return done
 
     def meanwhile(self) -> Counter[str]:
-        """What the main thread does."""
+        """Do the main thread's part."""
         return Counter()
 
 
 class Calls(Hammer):
-    """Everything, as threads usually take turns."""
+    """All operations, with the usual switching of threads."""
 
     interval = None
 
 
 class Turns(Hammer):
-    """Everything, with threads that take turns all the time."""
+    """All operations, with threads that switch all the time."""
 
     threads = 8
 
 
 class Pool(Hammer):
-    """More instances than the pool holds, made and dropped by threads at once."""
+    """More instances than the pool holds, created and dropped by threads at once."""
 
     deeds = ("burst",) * 6 + ("hand_over", "collect", "trap", "compile", "echo", "command")
     burst = 250
@@ -149,9 +151,10 @@ class Forks(Hammer):
 
 
 class Signals(Hammer):
-    """A handler that raises, at any moment of what the main thread does, while others work.
+    """A signal handler that raises at any moment of the main thread, while others work.
 
-    It does not log: until Python 3.12 an exception at the wrong moment of `logging.getLogger` leaves the lock of `logging` held for ever.
+    It does not log: until Python 3.12, an exception at the wrong moment of `logging.getLogger`
+    leaves the lock of `logging` held forever.
     """
 
     threads = 1
@@ -240,7 +243,7 @@ class Signals(Hammer):
 
 
 class Shutdown(Hammer):
-    """Interpreters that end while daemon threads are in the middle of everything."""
+    """Interpreters that end while daemon threads are working."""
 
     threads = 0
 
@@ -265,7 +268,7 @@ class Shutdown(Hammer):
 
 
 class Daemons(Hammer):
-    """The program of `shutdown`: it ends in the middle of its work."""
+    """The program of `shutdown`, which ends during its work."""
 
     deeds = tuple(deed for deed in MIXED if deed != "spin")
 
@@ -282,7 +285,8 @@ class Daemons(Hammer):
 
 
 class Guarded(Hammer):
-    """The collector, and handlers of signals, in the middle of whatever threads do to a pool, a recorder and a set of plugins."""
+    """The garbage collector and signal handlers during any operation of threads on a pool, a
+    recorder and a plugin set."""
 
     threads = 3
     size = 3
@@ -330,7 +334,7 @@ class Guarded(Hammer):
         self.plugins.all("hook")
 
     def first(self) -> None:
-        """Threads that use first what is shared, and made when it is used first."""
+        """Let threads use shared objects first, which are created at their first use."""
         fresh, start = compiled(), threading.Barrier(2)
 
         def use() -> None:
@@ -349,7 +353,7 @@ class Guarded(Hammer):
             yield plugin.call("echo", b"x")
 
     def in_circles(self) -> None:
-        """Leases, maps and plugins that only the collector can find."""
+        """Make leases, maps and plugins that only the garbage collector can free."""
         for iterator in (self.leased(), iter(self.pool.map("echo", [b"1"] * 9, wait=0))):
             circle: list[Any] = [iterator, Plugin(self.plain)]
             circle.append(circle)
@@ -401,7 +405,7 @@ class Guarded(Hammer):
 
 
 class Collector(Guarded):
-    """The collector × whatever may be under way: it comes all the time, in each of the threads."""
+    """The garbage collector × any operation: it runs all the time, in each of the threads."""
 
     also = ("in_circles", "first")
 
@@ -417,7 +421,7 @@ class Collector(Guarded):
 
 
 class Handlers(Guarded):
-    """Signals × whatever may be under way: a handler does what it interrupts."""
+    """Signals × any operation: a handler does the operation that it interrupts."""
 
     threads = 1
     interval = None
@@ -460,11 +464,12 @@ HAMMERS: dict[str, type[Hammer]] = {
 }
 
 
-# ---- what may be left afterwards ------------------------------------------------------------------------------------------------------
+# ---- what may be left afterwards -----------------------------------------------------------------
 
 
 def descriptors() -> Counter[str]:
-    """What is open, but for compiled code from the cache: the process keeps modules that it has seen, and they their file."""
+    """Return the open descriptors, except compiled code from the cache: the process keeps
+    modules that it has seen, and they keep their file."""
     found: Counter[str] = Counter()
     for descriptor in os.listdir("/proc/self/fd"):
         try:
@@ -481,7 +486,8 @@ def descriptors() -> Counter[str]:
 
 
 def is_kept(thread: str) -> bool:
-    """Whether it may be there afterwards: the ticker for a while, and those that worked for a `map`."""
+    """Return whether the thread may still exist afterwards: the ticker's for a while, and the
+    workers of a `map`."""
     return thread == "MainThread" or thread.startswith("plugwasm")
 
 

@@ -1,4 +1,5 @@
-"""Each hammer for a short while; `PLUGWASM_HAMMER_SECONDS=300 pytest tests/hammer` for a long one."""
+"""Run each hammer for a short while; `PLUGWASM_HAMMER_SECONDS=300 pytest tests/hammer` for a
+long one."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ SECONDS = float(os.environ.get("PLUGWASM_HAMMER_SECONDS", "1"))
     ],
 )
 def test_hammered_plugins_leave_nothing(name: str) -> None:
-    """Whatever threads do to plugins at once, every outcome is explained and nothing is left."""
+    """After any concurrent operations, every outcome is explained and nothing is left."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"to do the same again, as far as threads allow: python {HAMMERS} {name} {seed}")
     environment = os.environ | {"PLUGWASM_HAMMER_SECONDS": str(SECONDS)}

@@ -1,4 +1,5 @@
-"""What is hammered: a plugin that can do everything, with a record of what was done to it, which must explain every outcome."""
+"""A plugin with every kind of export, and a record of what was done to it, which must explain
+every outcome."""
 
 from __future__ import annotations
 
@@ -62,15 +63,15 @@ COMMAND = """(module (memory (export "memory") 1) (func (export "_start"))
 
 
 class Unexplained(AssertionError):
-    """Something happened for which there was no reason."""
+    """An outcome for which there was no reason."""
 
 
 class Alarm(BaseException):
-    """What a signal handler raises."""
+    """The exception that a signal handler raises."""
 
 
 class Errand:
-    """What the host function `ask` is to do for one call, which passes it as its host context."""
+    """The task of the host function `ask` in one call, which passes it as its host context."""
 
     def __init__(self, do: Callable[[plugwasm.CurrentPlugin, bytes], bytes]) -> None:
         self.do = do
@@ -102,7 +103,7 @@ def compiled(timeout_ms: int | None = None, **options: Any) -> CompiledPlugin:
 
 
 class Tool:
-    """A plugin, and what was done to it, so that its outcomes can be explained."""
+    """A plugin and a record of what was done to it, which explains its outcomes."""
 
     def __init__(
         self,
@@ -139,7 +140,8 @@ class Tool:
     def use(
         self, function: str, data: bytes, wanted: Any, errand: Errand | None, **options: Any
     ) -> tuple[Any, plugwasm.Error | None]:
-        """A call: its output, or the error that it ended with. `wanted` is the right output, or says whether an error is the right one."""
+        """Make a call and return its output or its error. `wanted` is the right output, or tells
+        whether an error is the right one."""
         unsettled = self.cancels_begun != self.cancels_ended
         cancels = self.cancels_begun
         began = time.monotonic()
@@ -170,7 +172,7 @@ class Tool:
         return output, None
 
     def _explains(self, error: plugwasm.Error, cancelled: bool, took: float) -> bool:
-        """Whether what was done to the plugin, or what it is, explains the error."""
+        """Return whether the plugin, or what was done to it, explains the error."""
         if isinstance(error, plugwasm.TimeoutError):
             self.late = took - (self.timeout or 0)
             return self.timeout is not None and self.late >= 0

@@ -1,4 +1,5 @@
-"""What threads do to plugins. A `Worker` is one thread's; its methods are deeds, of which a hammer picks at random."""
+"""The operations of threads on plugins. A `Worker` belongs to one thread. Its methods are
+operations, of which a hammer picks at random."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ ERRANDS = "nothing collect sleep call_another call_itself close cancel drop keep
 
 
 class Worker:
-    """One thread's work: picks something to do until the time is over."""
+    """One thread: it picks random operations until the time is over."""
 
     def __init__(self, hammer: Hammer, number: int) -> None:
         self.hammer = hammer
@@ -60,7 +61,7 @@ class Worker:
         self.deeds[name]()
 
     def tool(self) -> Tool:
-        """A plugin of this thread, seldom a new one, or one that is shared."""
+        """Return a plugin: this thread's, sometimes a new one, or a shared one."""
         chance = self.random.random()
         if chance < 0.25 and self.hammer.shared:
             return self.random.choice(self.hammer.shared)
@@ -74,7 +75,7 @@ class Worker:
         size = self.random.choice((1, 1, 7, 100, 3000, 70_000, 200_000))
         return bytes([self.random.randrange(1, 128)]) * size
 
-    # ---- calls ------------------------------------------------------------------------------------------------------------------------
+    # ---- calls -----------------------------------------------------------------------------------
 
     def use(
         self,
@@ -113,7 +114,8 @@ class Worker:
         self.use(self.tool(), "shout", b"some text", b"SOME TEXT")
 
     def count(self) -> None:
-        """An instance is kept after calls that went well, and is never used again after one that was unwound."""
+        """Check that an instance is kept after a successful call and never used again after an
+        unwound one."""
         tool = self.tool()
         if tool.shared or tool.count is None:
             return
@@ -124,7 +126,7 @@ class Worker:
             tool.count = expected
 
     def view(self) -> None:
-        """Views, and what was made of them, can be kept as long as one likes."""
+        """Check that views and objects made from them can be kept any length of time."""
         tool, data = self.tool(), self.data()
         if tool.shared:
             return
@@ -189,7 +191,7 @@ class Worker:
             tool.count = 0
 
     def spin(self) -> None:
-        """An endless loop or a long sleep, which something must end."""
+        """Run an endless loop or a long sleep, which something must end."""
         tool = self.tool()
         timer = None
         if tool.timeout is None and not tool.fuel:
@@ -206,7 +208,8 @@ class Worker:
             timer.join()
 
     def _insist(self, tool: Tool) -> None:
-        """Cancels until the call has ended: the first may have come before it began."""
+        """Cancel until the call has ended, since the first cancellation may have come before it
+        began."""
         finished = threading.current_thread().finished  # type: ignore[attr-defined]
         while True:
             tool.cancel()
@@ -224,10 +227,10 @@ class Worker:
         tool.plugin.update_config({"k": value})
         self.use(tool, "config", b"", value.encode())
 
-    # ---- host functions ---------------------------------------------------------------------------------------------------------------
+    # ---- host functions --------------------------------------------------------------------------
 
     def raises(self) -> None:
-        """Each caller gets what its own host function raised: that very object."""
+        """Check that each caller gets the exception object of its own host function."""
         kind = self.random.choice(
             (
                 ValueError,
@@ -266,7 +269,7 @@ class Worker:
             tool.count = 0 if tool.count is not None else None
 
     def asks(self) -> None:
-        """A host function that does something and answers."""
+        """Call a host function that performs a task and returns a result."""
         data = self.data()[:5000]
         errand = getattr(self, f"_and_{self.random.choice(self.hammer.errands)}")
         tool = self.tool()
@@ -290,7 +293,7 @@ class Worker:
         time.sleep(self.random.choice((0, 0.001, 0.005)))
 
     def _and_call_another(self, tool: Tool, current: plugwasm.CurrentPlugin) -> None:
-        """Sometimes one that nobody else refers to."""
+        """Call another plugin, sometimes one that nothing else refers to."""
         other = self.hammer.new(self.random) if self.random.random() < 0.5 else self.tool()
         if other is not tool:
             data = self.data()
@@ -314,7 +317,7 @@ class Worker:
             tool.cancel()
 
     def _and_drop(self, tool: Tool, current: plugwasm.CurrentPlugin) -> None:
-        """Nothing refers to plugins that are dropped here, some of them in the middle of nothing, and some in cycles."""
+        """Drop plugins that nothing else refers to, some of them unfinished, and some in cycles."""
         dropped = [Tool(self.hammer.plain) for _ in range(3)]
         for other in dropped:
             other.plugin.call("count")
@@ -322,7 +325,7 @@ class Worker:
         cycle.append(cycle)
 
     def _and_keep(self, tool: Tool, current: plugwasm.CurrentPlugin) -> None:
-        """What is kept of a call is refused later, and reading it does no harm."""
+        """Check that objects kept after a call are refused later and harmless to read."""
         memory = current.alloc(1000)
         self.kept += [current.memory(memory), current.memory(memory)[10:20]]
         current.free(memory)
@@ -349,7 +352,7 @@ class Worker:
             current.free(block)
 
     def _and_another_thread(self, tool: Tool, current: plugwasm.CurrentPlugin) -> None:
-        """While the host function waits, another thread may use what it was given."""
+        """Let another thread use the host function's arguments while it waits."""
         got: list[Any] = []
         block = current.alloc(77)
 
@@ -370,10 +373,10 @@ class Worker:
     def _and_fork(self, tool: Tool, current: plugwasm.CurrentPlugin) -> None:
         self.fork()
 
-    # ---- life and death ---------------------------------------------------------------------------------------------------------------
+    # ---- life and death --------------------------------------------------------------------------
 
     def compile(self) -> None:
-        """A module that nobody has seen, compiled, called and dropped; its compiled plugin goes before it does."""
+        """Compile a new module, call it and drop it, its compiled plugin first."""
         secret = f"{self.random.randrange(10**6)}"
         module = CompiledPlugin(guest(export("f", f"(call $give <<{secret}>>)")))
         plugins = [Plugin(module) for _ in range(self.random.randrange(1, 6))]
@@ -395,7 +398,7 @@ class Worker:
             raise Unexplained("a broken module was taken")
 
     def burst(self) -> None:
-        """Many at once, so that the pool is used up; then all are gone."""
+        """Create many plugins at once, so that the pool is used up, then drop them all."""
         tools = [
             Tool(self.hammer.plain) for _ in range(self.random.randrange(1, self.hammer.burst))
         ]
@@ -418,7 +421,7 @@ class Worker:
                 raise
 
     def close_shared(self) -> None:
-        """Closes one that others use, perhaps in the middle of a call."""
+        """Close a plugin that others use, perhaps during a call."""
         if self.random.random() < 0.2:
             self.hammer.replace(self.random)
 
@@ -427,7 +430,7 @@ class Worker:
         tool.cancel()
 
     def hand_over(self) -> None:
-        """The last reference to a plugin goes in another thread than the one that used it."""
+        """Drop the last reference to a plugin in another thread than the one that used it."""
         tool = Tool(self.hammer.plain)
         tool.plugin.call("count")
         seen = weakref.ref(tool.plugin, lambda _: self.done.update(["collected"]))
@@ -443,7 +446,8 @@ class Worker:
         gc.collect(self.random.randrange(3))
 
     def fork(self) -> None:
-        """The child calls, times out and cancels with a plugin of its parent's and with one of its own."""
+        """Fork: the child calls, times out and cancels with a plugin of its parent's and with
+        one of its own."""
         tool = Tool(self.hammer.plain)
         tool.plugin.call("count")
         pid = os.fork()

@@ -1,4 +1,5 @@
-"""Host functions that `host_fn` registered are offered to all plugins that are made without `functions`, and that is logged."""
+"""Host functions registered by `host_fn` are offered to all plugins created without `functions`,
+and using one is logged."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ LINKED = {
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers, and what was logged, is taken back."""
+    """Undo what a test registers and what was logged."""
     monkeypatch.setattr(registry, "registered", [])
     monkeypatch.setattr("plugwasm._host.functions.registered", registry.registered)
     monkeypatch.setattr(registry, "_warned", set())
@@ -61,7 +62,7 @@ def register(**options: Any) -> Any:
     return host_fn("secret", **options)(secret)
 
 
-def of_a_set(source: Any, name: str, **options: Any) -> PluginSet:
+def make_set(source: Any, name: str, **options: Any) -> PluginSet:
     return PluginSet({name: source}, **options)
 
 
@@ -72,8 +73,8 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "Plugin": lambda source, name, **options: Plugin(source, name=name, **options),
     "IsolatedPlugin": lambda source, name, **options: IsolatedPlugin(source, name=name, **options),
     "PluginPool": lambda source, name, **options: PluginPool(source, name=name, **options),
-    "PluginSet": of_a_set,
-    "PluginSet, isolated": lambda source, name, **options: of_a_set(
+    "PluginSet": make_set,
+    "PluginSet, isolated": lambda source, name, **options: make_set(
         source, name, isolated=True, **options
     ),
 }
@@ -81,7 +82,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_ambient_import_is_logged_once(maker: str, warnings: Callable[[], list[str]]) -> None:
-    """A plugin that imports what nobody passed to it is logged once."""
+    """A plugin that imports a function that nobody passed to it is logged once."""
     register()
     for _ in range(2):
         MAKERS[maker](ASKS, "stranger").close()
@@ -98,7 +99,7 @@ def test_ambient_import_is_logged_once(maker: str, warnings: Callable[[], list[s
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_passed_function_is_not_logged(maker: str, warnings: Callable[[], list[str]]) -> None:
-    """What was passed or is not imported is not logged."""
+    """Functions that were passed, or are not imported, are not logged."""
     function = register()
     MAKERS[maker](ASKS, "given", functions=[function]).close()
     MAKERS[maker](ASKS_NOTHING, "modest").close()
@@ -106,14 +107,14 @@ def test_passed_function_is_not_logged(maker: str, warnings: Callable[[], list[s
 
 
 def test_import_of_linked_module_is_logged(warnings: Callable[[], list[str]]) -> None:
-    """What another module of the manifest imports is logged too."""
+    """An import of another module of the manifest is logged too."""
     register()
     Plugin(LINKED, name="two").close()
     assert len(warnings()) == 1
 
 
 def test_module_in_its_place_is_not_logged(warnings: Callable[[], list[str]]) -> None:
-    """A module of the manifest that takes its place is no reason to log."""
+    """An import that a module of the manifest satisfies is not logged."""
     register()
     own = {
         "name": "extism:host/user",
@@ -124,7 +125,7 @@ def test_module_in_its_place_is_not_logged(warnings: Callable[[], list[str]]) ->
 
 
 def test_compiled_plugin_logs_once(warnings: Callable[[], list[str]]) -> None:
-    """The plugins of one that is compiled do not log again."""
+    """Plugins of one compiled plugin do not log again."""
     register()
     compiled = CompiledPlugin(ASKS)
     for make in (Plugin, IsolatedPlugin, PluginPool, lambda plugin: PluginSet([plugin])):
@@ -135,7 +136,7 @@ def test_compiled_plugin_logs_once(warnings: Callable[[], list[str]]) -> None:
 def test_log_record_and_no_warning(
     recwarn: pytest.WarningsRecorder, warnings: Callable[[], list[str]]
 ) -> None:
-    """The message is a log record and no warning of Python."""
+    """The message is a log record, not a Python warning."""
     register()
     Plugin(ASKS).close()
     assert len(warnings()) == 1
@@ -145,7 +146,7 @@ def test_log_record_and_no_warning(
 def test_remembered_names_are_bounded(
     monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
-    """What is remembered of it is bounded."""
+    """The number of names remembered for this is bounded."""
     monkeypatch.setattr(registry, "MOST_WARNINGS", 3)
     register()
     for i in range(5):
@@ -158,7 +159,7 @@ def test_remembered_names_are_bounded(
     ["host_fn(name, register=False)", "host_fn(f, register=False)", "Function", "host_namespace"],
 )
 def test_unregistered_function_is_private(form: str, warnings: Callable[[], list[str]]) -> None:
-    """A function that is not registered is only for those that it is given."""
+    """A function that is not registered is available only to plugins that it is passed to."""
 
     class Desk:
         def secret(self) -> int:
@@ -187,7 +188,7 @@ def test_unregistered_function_is_private(form: str, warnings: Callable[[], list
 
 
 def test_ref_and_harness_have_no_ambient(warnings: Callable[[], list[str]]) -> None:
-    """A ref and a harness have no functions but those that are given."""
+    """A PluginRef and a harness offer only functions that were passed."""
     register()
     with pytest.raises(MissingImportError):
         PluginRef(ASKS).plugin()

@@ -1,4 +1,4 @@
-"""Typed calls: what travels as what, what comes back as which type, and errors that say where the output is wrong."""
+"""Typed calls: how values are encoded and decoded, and errors that say where an output is wrong."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def plugin() -> Iterator[Plugin]:
         yield plugin
 
 
-def wrong(plugin: Plugin, output: str | bytes, returns: Any, **options: Any) -> OutputError:
-    """The error for an output that is none of that type."""
+def output_error(plugin: Plugin, output: str | bytes, returns: Any, **options: Any) -> OutputError:
+    """Return the error for an output that is not of that type."""
     with pytest.raises(OutputError) as caught:
         plugin.call(
             "echo",
@@ -107,12 +107,12 @@ SENT = [
 
 @pytest.mark.parametrize(("value", "sent"), SENT, ids=lambda value: type(value).__name__)
 def test_input_encoding(plugin: Plugin, value: Any, sent: bytes) -> None:
-    """Text is sent as UTF-8, bytes as they are, and all else as JSON."""
+    """Text is sent as UTF-8, bytes unchanged, and everything else as JSON."""
     assert plugin.call("echo", value) == sent
 
 
 def test_input_without_json_form(plugin: Plugin) -> None:
-    """What has no form as JSON is a type error and the plugin stays usable."""
+    """An input without a JSON form is a type error, and the plugin stays usable."""
     with pytest.raises(TypeError, match=r"type object cannot be sent.*`codec`"):
         plugin.call("echo", object())
     with pytest.raises(TypeError, match="type list cannot be sent"):
@@ -183,7 +183,7 @@ RETURNED: list[tuple[str | bytes, Any, Any]] = [
 def test_output_type_conversion(
     plugin: Plugin, output: str | bytes, returns: Any, value: Any
 ) -> None:
-    """The output becomes the type that is asked for."""
+    """The output is converted to the requested type."""
     result: Any = plugin.call(
         "echo", output.encode() if isinstance(output, str) else output, returns=returns
     )
@@ -218,13 +218,13 @@ def test_no_output_is_none(plugin: Plugin) -> None:
     ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
 )
 def test_codec_round_trip(plugin: Plugin, codec: TypedCodec, value: Any, returns: Any) -> None:
-    """A codec takes every type there and back."""
+    """A codec encodes and decodes every type."""
     assert plugin.call("echo", value, codec=codec) == codec.encode(value)
     assert plugin.call("echo", value, returns=returns, codec=codec) == value
 
 
 def test_codec_encodes_text_input(plugin: Plugin) -> None:
-    """With a codec, text is no longer sent as it is, but empty bytes are no input."""
+    """With a codec, text is encoded by it, and empty bytes are still no input."""
     assert plugin.call("echo", "a", codec=JSON) == b'"a"'
     assert plugin.call("echo", "a", codec=MSGPACK) == b"\xa1a"
     assert plugin.call("echo", "a", codec=RAW) == b"a"
@@ -243,7 +243,7 @@ def test_raw_is_for_text_and_bytes_only(plugin: Plugin) -> None:
 
 
 class Reversed:
-    """A codec of an application's own."""
+    """An application's own codec."""
 
     def encode(self, value: Any) -> bytes:
         return str(value)[::-1].encode()
@@ -257,7 +257,7 @@ class Reversed:
 def test_a_codec_of_ones_own_makes_both(plugin: Plugin) -> None:
     assert plugin.call("echo", 123, codec=Reversed()) == b"321"
     assert plugin.call("echo", 123, returns=int, codec=Reversed()) == 123
-    error = wrong(plugin, "x", int, codec=Reversed())
+    error = output_error(plugin, "x", int, codec=Reversed())
     assert "ValueError: invalid literal for int()" in error.message
     assert isinstance(error.__cause__, ValueError)
     with pytest.raises(OutputError) as caught:
@@ -282,7 +282,7 @@ COUNTING = guest(
     ids=["a class", "in a list", "in a dict", "text", "a number", "a function", "type"],
 )
 def test_unsupported_type_is_refused(returns: Any) -> None:
-    """A type that nothing can be converted to is refused before the plugin runs."""
+    """A type that no output can be converted to is refused before the plugin runs."""
     with Plugin(COUNTING, functions=[]) as plugin:
         with pytest.raises(TypeError):
             plugin.call("count", returns=returns)
@@ -290,7 +290,7 @@ def test_unsupported_type_is_refused(returns: Any) -> None:
 
 
 def test_unsupported_type_error_suggests(plugin: Plugin) -> None:
-    """The error for such a type says what to use."""
+    """The error for such a type suggests what to use."""
     with pytest.raises(
         TypeError,
         match=r"`Opaque` \(in `list\[.*Opaque\]`\): use .* a dataclass.*`codec` of your own",
@@ -308,10 +308,10 @@ class Holding(pydantic.BaseModel):
 
 
 def test_pydantic_dataclass_is_validated(plugin: Plugin) -> None:
-    """A dataclass of Pydantic is never left unchecked."""
+    """A Pydantic dataclass is always validated."""
     assert plugin.call("echo", '{"n": 5}', returns=Checked) == Checked(5)
-    assert wrong(plugin, '{"n": -5}', Checked).path == "$.n"
-    assert wrong(plugin, '{"checked": [{"n": -5}]}', Holding).path == "$.checked[0].n"
+    assert output_error(plugin, '{"n": -5}', Checked).path == "$.n"
+    assert output_error(plugin, '{"checked": [{"n": -5}]}', Holding).path == "$.checked[0].n"
     with pytest.raises(
         TypeError, match=r"`Checked` \(in .*\) is a dataclass of pydantic.*make it a model"
     ):
@@ -320,7 +320,7 @@ def test_pydantic_dataclass_is_validated(plugin: Plugin) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="`type X = …` is new in Python 3.12")
 def test_type_alias(plugin: Plugin) -> None:
-    """An alias travels as what it stands for."""
+    """A type alias is handled like its type."""
     names: dict[str, Any] = {}
     exec("type Text = str\ntype Numbers = list[int]", names)
     assert plugin.call("echo", "a", returns=names["Text"]) == "a"
@@ -328,7 +328,7 @@ def test_type_alias(plugin: Plugin) -> None:
 
 
 def test_parse_and_returns_are_exclusive(plugin: Plugin) -> None:
-    """Parse and returns together are refused."""
+    """`parse` and `returns` cannot be combined."""
     with pytest.raises(TypeError, match="either `parse` or `returns`"):
         plugin.call("echo", parse=len, returns=int)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="either `parse` or `returns`"):
@@ -336,7 +336,7 @@ def test_parse_and_returns_are_exclusive(plugin: Plugin) -> None:
 
 
 def test_parse_with_input_codec(plugin: Plugin) -> None:
-    """Parse goes with a codec for the input."""
+    """`parse` can be combined with a codec for the input."""
     assert plugin.call("echo", {"a": 1}, parse=msgspec.msgpack.decode, codec=MSGPACK) == {"a": 1}
 
 
@@ -395,8 +395,8 @@ WRONG: list[tuple[str | bytes, Any, str, str]] = [
 def test_invalid_output_error(
     plugin: Plugin, output: str | bytes, returns: Any, reason: str, path: str
 ) -> None:
-    """Wrong output is an error that says where and the plugin stays usable."""
-    error = wrong(plugin, output, returns)
+    """The error of an invalid output says where, and the plugin stays usable."""
+    error = output_error(plugin, output, returns)
     assert reason in error.message
     assert error.path == path
     assert path == "$" or f"at `{path}`" in error.message
@@ -408,24 +408,24 @@ def test_invalid_output_error(
 
 
 def test_invalid_output_message(plugin: Plugin) -> None:
-    """The message reads as a sentence."""
-    assert wrong(plugin, '{"items": [{"name": 3}]}', Order).message == (
+    """The error message is a readable sentence."""
+    assert output_error(plugin, '{"items": [{"name": 3}]}', Order).message == (
         '`echo` of plugin `echo`: the output is no `Order`: expected `str`, got `int` at `$.items[0].name`; it is b\'{"items": [{"name": 3}]}\''
     )
-    assert wrong(plugin, "", int).message.endswith("it is empty")
-    assert wrong(plugin, "x" * 1000, int).message.endswith(f"it begins with {b'x' * 60!r}")
+    assert output_error(plugin, "", int).message.endswith("it is empty")
+    assert output_error(plugin, "x" * 1000, int).message.endswith(f"it begins with {b'x' * 60!r}")
 
 
 def test_invalid_output_is_shortened(plugin: Plugin) -> None:
     """The error keeps only the first bytes of a long output."""
-    error = wrong(plugin, b"x" * 1_000_000, int)
+    error = output_error(plugin, b"x" * 1_000_000, int)
     assert error.output == b"x" * 256
     assert len(error.message) < 400
 
 
 def test_invalid_output_error_pickles(plugin: Plugin) -> None:
-    """The error survives a journey to another process."""
-    error = wrong(plugin, "[1]", list[str])
+    """The error can be pickled."""
+    error = output_error(plugin, "[1]", list[str])
     arrived = pickle.loads(pickle.dumps(error))
     assert (str(arrived), arrived.path, arrived.output) == (str(error), "$[0]", b"[1]")
     assert (arrived.__cause__.reason, arrived.__cause__.path) == (
@@ -435,18 +435,18 @@ def test_invalid_output_error_pickles(plugin: Plugin) -> None:
 
 
 def test_invalid_output_message_is_escaped(plugin: Plugin) -> None:
-    """What the guest wrote cannot forge lines of a message."""
+    """The guest's output cannot forge lines of an error message."""
 
     class Closed(msgspec.Struct, forbid_unknown_fields=True):
         pass
 
-    error = wrong(plugin, b'{"\\nERROR: forged \\u001b[31m": 1}', Closed)
+    error = output_error(plugin, b'{"\\nERROR: forged \\u001b[31m": 1}', Closed)
     assert error.message.isprintable()
-    assert len(wrong(plugin, b'{"%s": 1}' % (b"x" * 100_000), Closed).message) < 600
+    assert len(output_error(plugin, b'{"%s": 1}' % (b"x" * 100_000), Closed).message) < 600
 
 
 def test_type_constructor_error_is_cause(plugin: Plugin) -> None:
-    """What a class of the application raises at the output is the cause."""
+    """An exception of an application's class that is constructed from the output is the cause."""
 
     @dataclasses.dataclass
     class Even:
@@ -461,9 +461,9 @@ def test_type_constructor_error_is_cause(plugin: Plugin) -> None:
     globals()["Even"] = Even
     try:
         assert plugin.call("echo", '{"n": 0}', returns=Even) == Even(0)
-        assert "odd" in wrong(plugin, '[{"n": 0}, {"n": 1}]', list[Even]).message
-        assert wrong(plugin, '[{"n": 0}, {"n": 1}]', list[Even]).path == "$[1]"
-        assert "LookupError: not zero" in wrong(plugin, '{"n": 2}', Even).message
+        assert "odd" in output_error(plugin, '[{"n": 0}, {"n": 1}]', list[Even]).message
+        assert output_error(plugin, '[{"n": 0}, {"n": 1}]', list[Even]).path == "$[1]"
+        assert "LookupError: not zero" in output_error(plugin, '{"n": 2}', Even).message
     finally:
         del globals()["Even"]
 
@@ -477,9 +477,9 @@ def test_type_constructor_error_is_cause(plugin: Plugin) -> None:
     ids=lambda value: getattr(value, "__name__", "Any"),
 )
 def test_json_depth_limit(plugin: Plugin, returns: Any) -> None:
-    """JSON that is nested too deep is refused."""
+    """JSON nested too deep is refused."""
     for opening in ("[", '{"items":[', '{"a":'):
-        error = wrong(plugin, opening * 400_000, returns)
+        error = output_error(plugin, opening * 400_000, returns)
         assert "nested more than 256 levels deep" in error.message
 
 
@@ -487,7 +487,7 @@ def test_json_depth_limit(plugin: Plugin, returns: Any) -> None:
     "returns", [Any, User, Order], ids=lambda value: getattr(value, "__name__", "Any")
 )
 def test_messagepack_depth_limit(plugin: Plugin, returns: Any) -> None:
-    """MessagePack that is nested too deep is refused."""
+    """MessagePack nested too deep is refused."""
     for opening in (
         b"\x91",
         b"\x81\x01",
@@ -497,11 +497,11 @@ def test_messagepack_depth_limit(plugin: Plugin, returns: Any) -> None:
         b"\xdf\x00\x00\x00\x01\xc0",
     ):
         with pytest.raises(OutputError, match="nested more than 256 levels deep"):
-            MSGPACK_ECHO(plugin, opening * 400_000, returns)
+            echo_msgpack(plugin, opening * 400_000, returns)
 
 
-def MSGPACK_ECHO(plugin: Plugin, output: bytes, returns: Any) -> Any:
-    """Has the plugin give these bytes, to be read as MessagePack."""
+def echo_msgpack(plugin: Plugin, output: bytes, returns: Any) -> Any:
+    """Make the plugin return these bytes, to be decoded as MessagePack."""
 
     class Given:
         def encode(self, value: Any) -> bytes:
@@ -514,7 +514,7 @@ def MSGPACK_ECHO(plugin: Plugin, output: bytes, returns: Any) -> Any:
 
 
 def test_depth_limit_is_same_for_both() -> None:
-    """The limit of depth is the same for both."""
+    """JSON and MessagePack have the same depth limit."""
     for opening, closing in ((b"[", b"]"), (b"\x91", b"")):
         codec, core = (JSON, b"1") if closing else (MSGPACK, b"\x01")
         assert codec.decode(opening * MAX_LEVELS + core + closing * MAX_LEVELS, Any)
@@ -529,7 +529,7 @@ def depth(value: Any) -> int:
 
 
 def nested(seed: int, levels: int) -> Any:
-    """A value of that depth, with siblings of all kinds before and after."""
+    """Return a value of that depth, with siblings of all kinds before and after."""
     pick = random.Random(seed)
     scalars = [
         None,
@@ -560,14 +560,14 @@ def nested(seed: int, levels: int) -> Any:
 
 @given(seed=st.integers(0, 10_000), levels=st.sampled_from([1, 50, 254, 255, 256, 257, 258, 300]))
 def test_messagepack_depth_is_exact(seed: int, levels: int) -> None:
-    """How deep MessagePack is nested is counted exactly."""
+    """The depth of MessagePack is measured exactly."""
     value = nested(seed, levels)
     assert is_msgpack_too_deep(msgspec.msgpack.encode(value)) is (depth(value) > MAX_LEVELS)
 
 
 @given(data=st.binary(max_size=400).map(lambda data: b"\x91\x92\xdc\xde\xc7\xd9" * 60 + data))
 def test_random_bytes_as_messagepack(data: bytes) -> None:
-    """Bytes that are no MessagePack are an error and nothing else."""
+    """Bytes that are not MessagePack raise only our error."""
     for returns in (Any, Order, User):
         try:
             MSGPACK.decode(data, returns)
@@ -577,7 +577,7 @@ def test_random_bytes_as_messagepack(data: bytes) -> None:
 
 @given(data=st.binary(max_size=200))
 def test_random_bytes_as_json(data: bytes) -> None:
-    """Bytes that are no JSON are an error and nothing else."""
+    """Bytes that are not JSON raise only our error."""
     for returns in (Any, Order, User, str, int, Mode, type(None)):
         try:
             codecs.make_reader(returns)(data)
@@ -592,14 +592,14 @@ def test_random_bytes_as_json(data: bytes) -> None:
 
 
 def test_decoder_is_cached_per_type() -> None:
-    """A reader is made once for a type."""
+    """A decoder is created once per type."""
     assert codecs.make_reader(list[Item]) is codecs.make_reader(list[Item])
     unhashable = Annotated[int, msgspec.Meta(extra={"a": 1}), ["a list"]]
     assert codecs.make_reader(unhashable)(b"5") == 5
 
 
 def test_decoder_made_by_threads_at_once() -> None:
-    """Threads that meet a type first at once do not crash the process."""
+    """Threads can use a type for the first time at once."""
     program = """
 import dataclasses, sys, threading
 from plugwasm import codecs
@@ -624,7 +624,7 @@ for n in range(60):
 
 
 def test_types_in_many_threads() -> None:
-    """Plugins in many threads return their own types."""
+    """Plugins in many threads each return their own types."""
     results: list[Any] = []
 
     def work(returns: Any, value: Any) -> None:
@@ -655,7 +655,7 @@ def loaded_after(program: str) -> set[str]:
 
 
 def test_lazy_imports() -> None:
-    """Pydantic is never imported and msgspec only for types that need it."""
+    """Pydantic is never imported, and msgspec only for types that need it."""
     assert not {"msgspec", "plugwasm._host.codecs"} & loaded_after("plugin.call('echo', 'x')")
     assert "msgspec" not in loaded_after("assert plugin.call('echo', 'x', returns=str) == 'x'")
     modules = loaded_after(
@@ -669,18 +669,18 @@ def test_lazy_imports() -> None:
 
 
 def test_isolated_plugin() -> None:
-    """An isolated plugin takes and gives the same."""
+    """An isolated plugin accepts and returns the same types."""
     with IsolatedPlugin(ECHO, functions=[], name="echo") as plugin:
         assert plugin.call("echo", Order([Item("pen")]), returns=Order) == Order([Item("pen")])
         assert plugin.call("echo", {"a": 1}, returns=dict[str, int], codec=MSGPACK) == {"a": 1}
         assert plugin.call("echo", {"a": 1}) == b'{"a":1}'
-        assert wrong(plugin, "[1]", list[str]).path == "$[0]"
+        assert output_error(plugin, "[1]", list[str]).path == "$[0]"
         with pytest.raises(TypeError, match="either `parse` or `returns`"):
             plugin.call("echo", parse=None, returns=int)  # type: ignore[call-overload]
 
 
 def test_codecs_are_documented() -> None:
-    """The codecs are documented where they are listed."""
+    """The documented list of codecs is complete."""
     for name in codecs.__all__:
         assert hasattr(codecs, name)
         assert name in Path(codecs.__file__).read_text()
@@ -696,6 +696,6 @@ def test_codecs_are_documented() -> None:
     [("dict", "got 'dict'"), (json.loads, "did you mean `parse`"), (lambda data: data, "`parse`")],
 )
 def test_returns_and_parse_told_apart(plugin: Plugin, returns: Any, hint: str) -> None:
-    """What is no type to return is told apart from what parses."""
+    """A parser passed as `returns` is distinguished from other invalid types."""
     with pytest.raises(TypeError, match=hint):
         plugin.call("echo", "x", returns=returns)

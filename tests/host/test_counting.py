@@ -1,4 +1,5 @@
-"""How many values JSON and MessagePack have, and how much of them goes into sets and dicts, before anything is built of them."""
+"""The number of values in JSON and MessagePack, and how many of them go into sets and dicts,
+counted before any is built."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def count(value: Any) -> int:
 @settings(deadline=None)
 @given(VALUES, st.sampled_from([None, 1, "\t"]), st.booleans(), st.integers(1, 20))
 def test_json_values(value: Any, indent: Any, ascii: bool, chunk: int) -> None:
-    """The values of JSON are counted exactly."""
+    """The values in JSON are counted exactly."""
     before, value_count._CHUNK = value_count._CHUNK, chunk
     try:
         text = json.dumps(value, indent=indent, ensure_ascii=ascii).encode("utf-8", "surrogatepass")
@@ -61,7 +62,7 @@ def test_json_values(value: Any, indent: Any, ascii: bool, chunk: int) -> None:
 @settings(deadline=None)
 @given(VALUES)
 def test_messagepack_values(value: Any) -> None:
-    """The values of MessagePack are counted exactly."""
+    """The values in MessagePack are counted exactly."""
     data = msgspec.msgpack.encode(value)
     assert not msgpack_exceeds(data, count(value))
     assert msgpack_exceeds(data, count(value) - 1)
@@ -70,7 +71,7 @@ def test_messagepack_values(value: Any) -> None:
 @settings(deadline=None)
 @given(VALUES.filter(lambda value: count(value) > 4), st.data())
 def test_values_before_fault(value: Any, data: Any) -> None:
-    """What stands before a fault is counted."""
+    """Values before an encoding error are counted."""
     text = json.dumps([value, value]).encode()
     cut = data.draw(st.sampled_from([b"\\", b'\\"', b"\x00", b"]", b'"', b"x"]))
     assert json_exceeds(text[:-1] + cut + b"," * 5, 2 * count(value))
@@ -79,7 +80,7 @@ def test_values_before_fault(value: Any, data: Any) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_random_bytes(data: bytes, most: int) -> None:
-    """Bytes that mean nothing can be counted."""
+    """Counting arbitrary bytes is harmless."""
     hashed = HashedParts(frozenset(range(9)), frozenset(range(9)), True)
     for look in (json_exceeds, msgpack_exceeds):
         assert look(data, most) in (True, False)
@@ -125,7 +126,7 @@ def of(kind: Any, is_json: bool = True) -> HashedParts:
     ids=str,
 )
 def test_text_types_need_no_json_count(kind: Any) -> None:
-    """Types of text alone need no count in JSON."""
+    """Types that hold only text need no count in JSON."""
     assert not of(kind).any
 
 
@@ -145,12 +146,12 @@ def test_text_types_need_no_json_count(kind: Any) -> None:
     ids=str,
 )
 def test_types_with_sets_and_dicts(kind: Any, sets: set[int], dicts: set[int], weight: int) -> None:
-    """Where sets and dicts may be is known."""
+    """The types that may contain sets and dicts are known."""
     assert of(kind) == HashedParts(frozenset(sets), frozenset(dicts), False, weight)
 
 
 def test_recursive_type_may_hold_sets() -> None:
-    """In a type that is in itself, sets may be anywhere."""
+    """A recursive type may contain sets anywhere."""
     assert len(of(Tree).sets) == len(of(list[Model]).sets) == len(of(Keyed | None).dicts) == 256
     assert find_hashed_parts_of_model(Keyed.__pydantic_core_schema__, True).weight == SLOW
     assert find_hashed_parts_of_model(object(), True).any
@@ -158,7 +159,7 @@ def test_recursive_type_may_hold_sets() -> None:
 
 @pytest.mark.parametrize("kind", [Any, dict, list[dict[Any, int]], Box[Any], set])
 def test_messagepack_dict_keys(kind: Any) -> None:
-    """MessagePack has dicts with keys of any kind."""
+    """MessagePack may contain dicts with keys of any kind."""
     assert of(kind, is_json=False).untyped
 
 
@@ -179,7 +180,7 @@ def test_messagepack_dict_keys(kind: Any) -> None:
     ids=str,
 )
 def test_hashed_sizes_are_squared(kind: Any, value: Any, size: int) -> None:
-    """The squares of what goes into sets and dicts are added up."""
+    """The squared sizes of sets and dicts are added up."""
     slack = 3 if size == 300 else 1  # for containers in sets, and empty ones, it is an upper bound
     for text, hashes, is_json in (
         (json.dumps(value).encode(), json_exceeds_keys, True),
@@ -193,7 +194,7 @@ def test_hashed_sizes_are_squared(kind: Any, value: Any, size: int) -> None:
 
 
 def test_messagepack_keys_that_are_not_text() -> None:
-    """Of MessagePack without a type, the keys count that are no text."""
+    """In MessagePack without a type, keys that are not text count."""
     hashed = of(Any, is_json=False)
     words = msgspec.msgpack.encode([{str(i): i for i in range(1000)}, list(range(1000))])
     assert not msgpack_exceeds_keys(words, hashed, 1)

@@ -1,4 +1,5 @@
-"""What a host function can do with the plugin that called it, and that it can do it only then."""
+"""Operations of a host function on the plugin that called it, which are possible only during its
+call."""
 
 from __future__ import annotations
 
@@ -75,7 +76,7 @@ def cause(
 
 
 def test_input_as_bytes_text_and_view() -> None:
-    """The input can be read as bytes, as text and in place."""
+    """The input can be read as bytes, as text and as a view."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         assert plugin.input_bytes(value) == b"from the guest"
@@ -92,7 +93,7 @@ def test_input_as_bytes_text_and_view() -> None:
 
 
 def test_write_into_block_reaches_guest() -> None:
-    """What is written into a block reaches the guest."""
+    """Data written into a block reaches the guest."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         plugin.input_buffer(value)[:4] = b"FROM"
@@ -105,7 +106,7 @@ def test_write_into_block_reaches_guest() -> None:
 
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 100_000, 3_000_000])
 def test_allocate_fill_and_return_block(size: int) -> None:
-    """A block can be allocated, filled and given."""
+    """A block can be allocated, filled and returned."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         memory = plugin.alloc(size)
@@ -127,7 +128,7 @@ def test_bytes_and_text_can_be_returned() -> None:
 
 
 def test_allocate_zero_is_null_handle() -> None:
-    """Allocating nothing is the null handle."""
+    """Allocating zero bytes returns the null handle."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         memory = plugin.alloc(0)
@@ -150,7 +151,7 @@ def test_the_null_handle_is_empty() -> None:
 
 @pytest.mark.parametrize("export", ["bad", "inside", "freed"])
 def test_invalid_handle_is_error(export: str) -> None:
-    """A handle that is none is an error that names it."""
+    """The error for an invalid handle names it."""
     error = cause(lambda plugin, value, result: plugin.input_bytes(value), export)
     assert isinstance(error, BadHandleError)
     assert "no memory that the plugin has allocated" in str(error)
@@ -176,13 +177,13 @@ def test_invalid_handle_is_error(export: str) -> None:
     ids=repr,
 )
 def test_memory_not_of_plugin_is_refused(memory: Memory) -> None:
-    """Memory that the plugin does not have is refused."""
+    """Memory that does not belong to the plugin is refused."""
     error = cause(lambda plugin, value, result: plugin.memory(memory))
     assert isinstance(error, (BadHandleError, ValueError))
 
 
 def test_block_length_is_checked() -> None:
-    """A block is not longer than it is."""
+    """A block longer than its allocation is refused."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         memory = plugin.memory_at_offset(value)
@@ -193,7 +194,7 @@ def test_block_length_is_checked() -> None:
 
 
 def test_free_and_reuse_block() -> None:
-    """A block can be freed and used again."""
+    """A block can be freed and its memory used again."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         seen = set()
@@ -213,7 +214,7 @@ def test_free_and_reuse_block() -> None:
 
 
 def test_invalid_size_is_refused() -> None:
-    """A size that makes no sense is refused."""
+    """An invalid size is refused."""
     assert isinstance(cause(lambda plugin, value, result: plugin.alloc(-1)), ValueError)
     for size in (2**32, 2**40, 2**63, 2**64 - 1):
         assert isinstance(
@@ -222,7 +223,7 @@ def test_invalid_size_is_refused() -> None:
 
 
 def test_allocation_over_limit() -> None:
-    """More than the limit is refused and the host function can go on."""
+    """An allocation over the limit is refused, and the host function can continue."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         with pytest.raises(OutOfMemoryError):
@@ -235,7 +236,7 @@ def test_allocation_over_limit() -> None:
 
 
 def test_repr_of_vals_and_memories() -> None:
-    """Vals and memories show themselves."""
+    """Vals and memories have a readable `repr`."""
     assert repr(Val(ValType.I64, 5)) == "Val(ValType.I64, 5)"
     assert repr(Memory(512, 4)) == "Memory(offset=512, length=4)"
 
@@ -253,7 +254,7 @@ def test_config_is_a_copy() -> None:
 
 
 def test_vars_shared_with_guest() -> None:
-    """Vars are those that the guest sees."""
+    """The vars are the ones that the guest sees."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         seen.append(plugin.var("k"))
@@ -273,7 +274,7 @@ def test_vars_shared_with_guest() -> None:
 
 
 def test_var_over_limit_is_refused() -> None:
-    """A var beyond the limit is refused and nothing is lost."""
+    """A var over the limit is refused, and the others are kept."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         plugin.set_var("key", b"1234567")
@@ -290,7 +291,7 @@ def test_var_over_limit_is_refused() -> None:
 
 
 def test_set_error() -> None:
-    """An error can be set for the guest."""
+    """A host function can set the guest's error."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         plugin.set_error("the host says no: ä")
@@ -321,7 +322,7 @@ def test_the_time_that_remains_is_told() -> None:
 
 
 def test_time_remaining_after_cancel() -> None:
-    """The time that remains raises when the call was cancelled."""
+    """`time_remaining` raises if the call was cancelled."""
 
     def f(current: CurrentPlugin, value: Val, result: Val) -> None:
         assert plugin.cancel_handle().cancel()
@@ -355,13 +356,13 @@ USES: dict[str, Callable[[CurrentPlugin], Any]] = {
 
 
 def test_members_are_in_table_of_uses() -> None:
-    """Every public member is in the table of uses."""
+    """The table of uses lists every public member."""
     assert sorted(USES) == sorted(name for name in vars(CurrentPlugin) if not name.startswith("_"))
 
 
 @pytest.mark.parametrize("use", USES)
 def test_kept_current_plugin_is_refused(use: str) -> None:
-    """A current plugin that was kept is refused."""
+    """A current plugin that is kept after its call is refused."""
     kept: list[CurrentPlugin] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -380,7 +381,7 @@ def test_kept_current_plugin_is_refused(use: str) -> None:
 
 
 def test_kept_after_exception_is_refused() -> None:
-    """A current plugin is refused also when its host function raised."""
+    """It is refused also if its host function raised."""
     kept: list[CurrentPlugin] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -393,7 +394,7 @@ def test_kept_after_exception_is_refused() -> None:
 
 
 def test_kept_views_are_released() -> None:
-    """Views that were kept are released."""
+    """Views kept after the call are released."""
     views: list[memoryview] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -408,7 +409,7 @@ def test_kept_views_are_released() -> None:
 
 
 def test_copies_of_view_stay_valid() -> None:
-    """What was made of a view stays safe."""
+    """Objects made from a view stay valid."""
     kept: list[Any] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -423,7 +424,7 @@ def test_copies_of_view_stay_valid() -> None:
 
 
 def test_use_from_another_thread() -> None:
-    """Another thread can use it while the host function waits and not longer."""
+    """Another thread can use it while the host function waits, and not longer."""
     seen: list[Any] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -439,7 +440,7 @@ def test_use_from_another_thread() -> None:
 
 
 def test_host_blocks_end_with_call() -> None:
-    """Blocks of the host are gone with the call."""
+    """Blocks that the host allocated are freed with the call."""
     offsets: list[int] = []
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
@@ -454,7 +455,7 @@ def test_host_blocks_end_with_call() -> None:
 
 
 def test_guest_sees_host_block_length() -> None:
-    """The guest sees the length of a block of the host."""
+    """The guest sees the length of a block that the host allocated."""
 
     def f(plugin: CurrentPlugin, value: Val, result: Val) -> None:
         result.value = plugin.alloc(4321).offset

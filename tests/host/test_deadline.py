@@ -1,4 +1,5 @@
-"""The ticker: calls end in time, whatever else happens at that moment, and there is no thread when there is nothing to watch."""
+"""The ticker: calls end in time whatever else happens at that moment, and without running calls
+there is no thread."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def manifest(timeout_ms: int | None, wasm: bytes = SPINNING) -> dict[str, Any]:
 
 
 class Epochs:
-    """Stands for an engine: notes when it was ticked."""
+    """An engine's stand-in that records when it was ticked."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -56,7 +57,7 @@ def short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own() -> Iterator[tuple[Ticker, Epochs]]:
-    """A ticker of the test's own, with one engine."""
+    """Make a ticker for the test, with one engine."""
     own, epochs = Ticker(), Epochs()
     own.engines = [epochs]  # type: ignore[list-item]
     yield own, epochs
@@ -68,7 +69,7 @@ def own() -> Iterator[tuple[Ticker, Epochs]]:
 
 
 def enter(own: Ticker, call: object, seconds: float) -> float:
-    """What a call does. Gives when it should end."""
+    """Begin a call as plugins do, and return its deadline."""
     until = time.monotonic() + seconds if seconds != NEVER else NEVER
     own.running[call] = until
     if own.next_check > until or own.next_check is NEVER:
@@ -91,11 +92,11 @@ def wait_for(condition: Callable[[], object], seconds: float = 3.0) -> bool:
     return bool(condition())
 
 
-# ---- the ticker by itself -----------------------------------------------------------------------------------------------------------------
+# ---- the ticker by itself ------------------------------------------------------------------------
 
 
 def test_overdue_call_is_ticked_until_end(own: tuple[Ticker, Epochs]) -> None:
-    """An overdue call is ticked in time and until it ends."""
+    """An overdue call is ticked in time and repeatedly until it ends."""
     watch, epochs = own
     until = enter(watch, "call", 0.03)
     assert wait_for(lambda: len(since(until, epochs)) >= 4)
@@ -109,7 +110,7 @@ def test_overdue_call_is_ticked_until_end(own: tuple[Ticker, Epochs]) -> None:
 
 
 def test_heartbeat_of_long_call(own: tuple[Ticker, Epochs]) -> None:
-    """A short call is not ticked and a long one at each heartbeat."""
+    """A short call is not ticked, and a long one is ticked at each heartbeat."""
     watch, epochs = own
     enter(watch, "first", NEVER)
     del watch.running["first"]
@@ -127,7 +128,7 @@ def test_heartbeat_of_long_call(own: tuple[Ticker, Epochs]) -> None:
 
 
 def test_nearer_deadline_wakes_thread(own: tuple[Ticker, Epochs]) -> None:
-    """A nearer deadline brings the next look forward."""
+    """An earlier deadline wakes the thread earlier."""
     watch, epochs = own
     enter(watch, "far", 30.0)
     assert wait_for(lambda: watch.next_check is not NEVER)
@@ -138,9 +139,9 @@ def test_nearer_deadline_wakes_thread(own: tuple[Ticker, Epochs]) -> None:
 
 
 def test_call_started_while_thread_decides(own: tuple[Ticker, Epochs]) -> None:
-    """A call that starts while the thread makes up its mind is seen in time.
+    """A call that starts just before the thread sleeps is noticed in time.
 
-    The thread has looked at the calls under way, and has not said yet when it will look again.
+    The thread has looked at the running calls and has not announced yet when it will look again.
     """
     watch, epochs = own
     until: list[float] = []
@@ -162,7 +163,7 @@ def test_call_started_while_thread_decides(own: tuple[Ticker, Epochs]) -> None:
 
 @pytest.mark.usefixtures("short_idle")
 def test_thread_ends_when_idle(own: tuple[Ticker, Epochs]) -> None:
-    """The thread ends when idle and comes back."""
+    """The thread ends when idle and starts again when needed."""
     watch, _ = own
     for _ in range(3):
         assert watch._thread is None
@@ -181,7 +182,7 @@ def test_thread_ends_when_idle(own: tuple[Ticker, Epochs]) -> None:
 def test_calls_started_as_thread_ends(
     own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing gets lost when calls start just as the thread ends."""
+    """Calls that start just as the thread ends are not missed."""
     watch, epochs = own
     monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.0004)
     monkeypatch.setattr(deadline, "HEARTBEAT", 0.0005)
@@ -199,7 +200,7 @@ def test_calls_started_as_thread_ends(
 
 
 def test_no_thread_guests_tick_themselves(own: tuple[Ticker, Epochs]) -> None:
-    """Where no thread can be started, guests are told to tick themselves until one can."""
+    """While no thread can be started, guests tick themselves."""
     watch, epochs = own
     before = threading.stack_size(2**46)
     try:
@@ -220,7 +221,7 @@ def test_no_thread_guests_tick_themselves(own: tuple[Ticker, Epochs]) -> None:
 def test_fork_just_after_thread_ended(
     own: tuple[Ticker, Epochs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fork just after the thread has ended leaves a ticker that works."""
+    """After a fork just after the thread has ended, the ticker works."""
     watch, epochs = own
     monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.001)
     for _ in range(60):
@@ -237,7 +238,7 @@ def test_fork_just_after_thread_ended(
 
 
 def test_thread_ended_while_fork_stops_it(own: tuple[Ticker, Epochs]) -> None:
-    """A thread that ended while a fork wanted to end it leaves nothing behind."""
+    """A thread that ends by itself while a fork stops it leaves nothing behind."""
     watch, epochs = own
     finished = threading.Thread(target=int)
     finished.start()
@@ -249,7 +250,7 @@ def test_thread_ended_while_fork_stops_it(own: tuple[Ticker, Epochs]) -> None:
     assert wait_for(lambda: len(epochs.times) >= 3)
 
 
-# ---- with plugins -------------------------------------------------------------------------------------------------------------------------
+# ---- with plugins --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", ["spin", "spin_in_the_kernel"])
@@ -272,7 +273,7 @@ def test_call_ends_soon_after_deadline(function: str, timeout_ms: int) -> None:
 
 
 def test_timeout_spares_other_plugin() -> None:
-    """A plugin that times out does no harm to another of the same code."""
+    """A timeout of one plugin does not affect another with the same code."""
     compiled = CompiledPlugin(manifest(60_000))
     patient = Plugin(compiled)
     hurried = Plugin(manifest(30))
@@ -289,7 +290,7 @@ def test_timeout_spares_other_plugin() -> None:
 
 
 def test_random_calls_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls that come and go at random all end in time."""
+    """Calls that start and end at random all end in time."""
     monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.003)
     compiled = CompiledPlugin(manifest(8))
     late: list[float] = []
@@ -314,7 +315,7 @@ def test_random_calls_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ticker_is_empty_after_call() -> None:
-    """A call leaves nothing in the ticker however it ends."""
+    """A call leaves no entry in the ticker, however it ends."""
 
     def raises(plugin: Any, inputs: Any, outputs: Any) -> None:
         raise LookupError
@@ -341,7 +342,7 @@ def test_ticker_is_empty_after_call() -> None:
 
 @pytest.mark.parametrize("result", [str, bytes])
 def test_timeout_in_host_function(result: type) -> None:
-    """A host function that outlives the deadline ends in a timeout also when it returns memory."""
+    """A host function that outlives the deadline ends in a timeout, also if it returns memory."""
 
     def slow() -> Any:
         time.sleep(0.08)
@@ -361,7 +362,7 @@ def test_timeout_in_host_function(result: type) -> None:
 
 
 def test_cancel_in_host_function() -> None:
-    """A host function that allocates after a cancel ends in a cancellation."""
+    """A host function that allocates after a cancellation ends in a cancellation."""
 
     def slow(current: Any, inputs: Any, outputs: Any) -> None:
         handle.cancel()
@@ -381,7 +382,7 @@ def test_cancel_in_host_function() -> None:
             plugin.call("f")
 
 
-# ---- the process as a whole ---------------------------------------------------------------------------------------------------------------
+# ---- the process as a whole ----------------------------------------------------------------------
 
 BEGIN = """
 import os, signal, sys, threading, time
@@ -437,7 +438,7 @@ def all_well(p):
 """
 
 
-def in_process(script: str) -> list[str]:
+def run_program(script: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", BEGIN + script],
         capture_output=True,
@@ -451,7 +452,7 @@ def in_process(script: str) -> list[str]:
 
 
 def test_no_thread_while_no_calls() -> None:
-    """There is no thread before the first call and none when calls are over."""
+    """There is no thread before the first call and after the last."""
     script = """
 deadline.IDLE_SECONDS = 0.2
 p = plugin(60)
@@ -462,7 +463,7 @@ time.sleep(deadline.IDLE_SECONDS + 0.4)
 print(threading.active_count(), len(ticker.running))
 print(outcome(lambda: p.call("spin")), threading.active_count())
 """
-    assert in_process(script) == ["1", "2", "1", "0", "TimeoutError", "2"]
+    assert run_program(script) == ["1", "2", "1", "0", "TimeoutError", "2"]
 
 
 @posix
@@ -484,7 +485,7 @@ print(outcome(lambda: p.call("spin")), threading.active_count())
     ],
 )
 def test_fork_with_calls(before: str) -> None:
-    """After a fork, both processes run, time out and cancel.
+    """After a fork, calls in both processes run, time out and can be cancelled.
 
     `-W error`: from Python 3.12 on a fork warns when there are threads, and the ticker must not be
     one.
@@ -496,12 +497,12 @@ while threading.active_count() > 1 and any(t.name != "plugwasm-ticker" for t in 
     time.sleep(0.001)
 print(in_child(lambda: all_well(p)), all_well(p), in_child(lambda: in_child(lambda: all_well(p)) == 0 and all_well(p)))
 """
-    assert in_process(script) == ["0", "True", "0"]
+    assert run_program(script) == ["0", "True", "0"]
 
 
 @posix
 def test_fork_while_threads_call() -> None:
-    """A fork while other threads run calls disturbs neither them nor the child."""
+    """A fork while other threads run calls does not affect them or the child."""
     script = """
 import warnings
 warnings.simplefilter("ignore")
@@ -516,12 +517,12 @@ for thread in threads:
     thread.join()
 print(*outcomes, len(ticker.running))
 """
-    assert in_process(script) == ["0"] * 3 + ["TimeoutError"] * 3 + ["0"]
+    assert run_program(script) == ["0"] * 3 + ["TimeoutError"] * 3 + ["0"]
 
 
 @posix
 def test_fork_in_host_function() -> None:
-    """A host function may fork and its call goes on in the parent."""
+    """A host function may fork, and its call continues in the parent."""
     script = """
 statuses = []
 p = plugin(60_000, lambda *_: statuses.append(in_child(lambda: all_well(plugin(300)))))
@@ -529,12 +530,12 @@ p.call("host")
 p._timeout = 0.3
 print(*statuses, outcome(lambda: p.call("spin")))
 """
-    assert in_process(script) == ["0", "TimeoutError"]
+    assert run_program(script) == ["0", "TimeoutError"]
 
 
 @posix
 def test_forks_lose_no_deadline() -> None:
-    """Forks and calls in a hurry lose no deadline."""
+    """No deadline is lost when forks and short calls alternate."""
     script = """
 import random, warnings
 warnings.simplefilter("ignore")
@@ -559,13 +560,13 @@ for thread in threads:
     thread.join(30)
 print(set(statuses), set(outcomes), len(outcomes) > 30)
 """
-    assert in_process(script) == ["{0}", "{'TimeoutError'}", "True"]
+    assert run_program(script) == ["{0}", "{'TimeoutError'}", "True"]
 
 
 @posix
 @pytest.mark.parametrize("when", [0.02, 0.15])
 def test_ctrl_c_ends_endless_guest(when: float) -> None:
-    """Ctrl-C ends an endless guest that has no deadline."""
+    """Ctrl-C ends an endless guest without a deadline."""
     script = f"""
 p = plugin()
 signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -575,7 +576,7 @@ for _ in range(2):
     print(outcome(lambda: p.call("spin")), time.monotonic() - began < {when} + 10)
     print(outcome(lambda: p.call("quick")))
 """
-    assert in_process(script) == ["KeyboardInterrupt", "True", "ok"] * 2
+    assert run_program(script) == ["KeyboardInterrupt", "True", "ok"] * 2
 
 
 @posix
@@ -601,18 +602,18 @@ def test_ctrl_c_ends_process() -> None:
 
 
 def test_process_exit_while_thread_lives() -> None:
-    """A process ends while the thread lives and while a daemon thread is in a call."""
+    """A process can exit while the ticker's thread lives and a daemon thread is in a call."""
     script = """
 threading.Thread(target=plugin().call, args=("spin",), daemon=True).start()
 plugin(5000).call("quick")
 time.sleep(0.05)
 print("end")
 """
-    assert in_process(script) == ["end"]
+    assert run_program(script) == ["end"]
 
 
 def test_calls_at_interpreter_shutdown() -> None:
-    """Calls work while the interpreter shuts down."""
+    """Calls work during interpreter shutdown."""
     script = """
 import atexit
 deadline.IDLE_SECONDS = 0.1
@@ -622,11 +623,11 @@ time.sleep(deadline.IDLE_SECONDS + 0.4)
 assert threading.active_count() == 1
 atexit.register(lambda: print(outcome(lambda: p.call("quick"))))
 """
-    assert in_process(script) == ["ok"]
+    assert run_program(script) == ["ok"]
 
 
 def test_one_ticker_per_process() -> None:
-    """The process has one ticker for all its engines."""
+    """A process has one ticker for all engines."""
     Plugin(manifest(1000)).call("quick")
     Plugin(manifest(1000), fuel_limit=10_000).call("quick")
     assert set(ticker.engines) >= set(modules._engines.values())

@@ -1,4 +1,5 @@
-"""The host half of `extism:host/env`: config, vars, logs, the refusal of HTTP, and what becomes of the handles."""
+"""The host's side of `extism:host/env`: config, vars, logs, HTTP when it is not allowed, and
+freed handles."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from tests.support.guests import export, guest, manifest, number
 
 @pytest.fixture(autouse=True)
 def _own_loggers() -> Iterator[None]:
-    """Handlers and levels that a test sets are taken back."""
+    """Restore log handlers and levels after each test."""
     logger = logging.getLogger("plugwasm")
     handlers, level = list(logger.handlers), logger.level
     yield
@@ -44,7 +45,7 @@ CONFIG = guest(
 
 
 def test_config_of_plugin_over_manifest() -> None:
-    """Config comes from the manifest and the plugin with the plugin first."""
+    """Config comes from the plugin and the manifest, and the plugin's wins."""
     with Plugin(
         manifest(CONFIG, config={"a": "manifest", "b": "manifest"}),
         config={"b": "plugin", "c": "plugin"},
@@ -72,7 +73,7 @@ def test_an_empty_value_reads_as_unset() -> None:
 
 
 def test_config_changed_between_calls() -> None:
-    """Config can be changed between calls for one plugin only."""
+    """The config of one plugin can be changed between calls."""
     compiled = plugwasm.CompiledPlugin(manifest(CONFIG, config={"a": "1", "b": "2"}))
     with Plugin(compiled, config={"c": "3"}) as one, Plugin(compiled) as two:
         one.call("get", "a")
@@ -86,7 +87,7 @@ def test_config_changed_between_calls() -> None:
 
 
 def test_config_changed_during_call() -> None:
-    """Config can be changed during a call."""
+    """The config can be changed during a call."""
     source = guest(
         export(
             "run",
@@ -100,7 +101,7 @@ def test_config_changed_during_call() -> None:
 
 
 def test_config_argument_is_copied() -> None:
-    """What the application passed is copied."""
+    """The application's config argument is copied."""
     config = {"a": "1"}
     with Plugin(CONFIG, config=config) as plugin:
         config["a"] = "changed"
@@ -110,7 +111,7 @@ def test_config_argument_is_copied() -> None:
 
 @pytest.mark.parametrize("config", [{"a": 1}, {1: "a"}, {"a": ["b"]}, {"a": b"b"}], ids=repr)
 def test_config_not_text_is_refused(config: dict[Any, Any]) -> None:
-    """Config that is no text is refused without showing the value."""
+    """A config value that is not text is refused and not shown."""
     with pytest.raises(OptionError, match="config"):
         Plugin(CONFIG, config=config)
     with Plugin(CONFIG, config={"kept": "yes"}) as plugin:
@@ -120,7 +121,7 @@ def test_config_not_text_is_refused(config: dict[Any, Any]) -> None:
 
 
 def test_config_secrets_are_not_shown() -> None:
-    """No secret of the config is in a `repr` or an error."""
+    """No `repr` and no error shows a config value."""
     with Plugin(
         manifest(CONFIG, config={"token": "s3cret-1"}), config={"other": "s3cret-2"}
     ) as plugin:
@@ -164,7 +165,7 @@ def test_a_var_is_kept_across_calls() -> None:
 
 
 def test_var_set_to_nothing_is_deleted() -> None:
-    """Setting a var to nothing deletes it."""
+    """Setting a var to the null handle deletes it."""
     with Plugin(VARS) as plugin:
         plugin.call("set_k", b"value")
         plugin.call("set_k", b"")
@@ -181,7 +182,7 @@ def test_vars_belong_to_one_plugin() -> None:
 
 
 def test_vars_outlive_instance() -> None:
-    """Vars outlive an instance and are gone after a reset."""
+    """Vars outlive an instance and are removed by a reset."""
     with Plugin(VARS) as plugin:
         plugin.call("set_k", b"value")
         with pytest.raises(plugwasm.TrapError):
@@ -198,7 +199,7 @@ LIMIT = 100
     ("size", "fits"), [(LIMIT - 2, True), (LIMIT - 1, True), (LIMIT, False), (LIMIT + 1, False)]
 )
 def test_var_limit_counts_key_and_value(size: int, fits: bool) -> None:
-    """The limit counts key and value to the byte."""
+    """The limit counts keys and values to the byte."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": LIMIT})) as plugin:
         if fits:
             plugin.call("set_k", bytes(size))
@@ -209,7 +210,7 @@ def test_var_limit_counts_key_and_value(size: int, fits: bool) -> None:
 
 
 def test_var_overwrite_replaces_size() -> None:
-    """An overwrite replaces the old size."""
+    """Overwriting a var replaces its size in the count."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": LIMIT})) as plugin:
         for size in (LIMIT - 1, LIMIT - 1, 1, LIMIT - 1, 50, LIMIT - 1):
             plugin.call("set_k", bytes(size))
@@ -313,7 +314,7 @@ OWNERSHIP = guest(
 
 @pytest.mark.parametrize("name", [*(name for name in OWNED if name != "http_request"), "var_key"])
 def test_host_frees_arguments(name: str) -> None:
-    """The host frees what it is given."""
+    """The host frees the handles that it is passed."""
     with Plugin(OWNERSHIP) as plugin:
         assert number(plugin.call(name)) == 0
 
@@ -321,7 +322,7 @@ def test_host_frees_arguments(name: str) -> None:
 @pytest.mark.parametrize("name", OWNED)
 @pytest.mark.parametrize("kind", ["bad", "inner"])
 def test_bad_handle_is_error(name: str, kind: str) -> None:
-    """A bad handle is an error that names it and the function."""
+    """The error for a bad handle names it and the function."""
     with Plugin(OWNERSHIP) as plugin:
         with pytest.raises(BadHandleError) as caught:
             plugin.call(f"{name}_{kind}")
@@ -380,7 +381,7 @@ def test_control_characters_are_escaped(logged: pytest.LogCaptureFixture) -> Non
 
 
 def test_log_message_not_text(logged: pytest.LogCaptureFixture) -> None:
-    """A message that is not text is shown as well as can be."""
+    """A message that is not text is logged with replacement characters."""
     with Plugin(LOGS) as plugin:
         plugin.call("info", b"a\xffb")
     assert logged.records[0].getMessage() == "a\ufffdb"
@@ -388,7 +389,7 @@ def test_log_message_not_text(logged: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("length", [MAX_MESSAGE, MAX_MESSAGE + 1, 3 * MAX_MESSAGE])
 def test_long_log_message_is_cut(logged: pytest.LogCaptureFixture, length: int) -> None:
-    """A long message is cut and says so."""
+    """A long message is truncated, and the record says so."""
     with Plugin(LOGS) as plugin:
         plugin.call("info", "x" * length)
     message = logged.records[0].getMessage()
@@ -414,7 +415,7 @@ def test_long_log_message_is_cut(logged: pytest.LogCaptureFixture, length: int) 
     ],
 )
 def test_log_level_told_to_guest(level: int, answer: int) -> None:
-    """The guest is told the lowest level that is kept."""
+    """The guest can ask for the lowest level that is logged."""
     logger = logging.getLogger("plugwasm.plugin.told")
     logger.setLevel(level)
     with Plugin(LOGS, name="told") as plugin:
@@ -433,7 +434,7 @@ def test_the_level_of_a_parent_counts() -> None:
 
 
 def test_log_level_below_makes_no_record(caplog: pytest.LogCaptureFixture) -> None:
-    """A level that is not kept makes no record."""
+    """A level that is not logged makes no record."""
     caplog.set_level(logging.WARNING, "plugwasm")
     with Plugin(LOGS) as plugin:
         for level in LEVELS:
@@ -442,7 +443,7 @@ def test_log_level_below_makes_no_record(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_log_handler_exception_ends_call() -> None:
-    """What a log handler raises ends the call and is not lost."""
+    """An exception of a log handler ends the call and is not lost."""
 
     class Fails(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
@@ -465,7 +466,7 @@ def test_log_handler_exception_ends_call() -> None:
     ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"],
 )
 def test_deadline_in_log_handler(ending: str) -> None:
-    """A deadline that passes in a log handler leaves an error of ours."""
+    """A deadline that passes in a log handler raises one of our errors."""
 
     class Slow(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -490,7 +491,7 @@ def test_deadline_in_log_handler(ending: str) -> None:
     ["(call $error_set <<said>>)", "unreachable", "(call $output_set (i64.const 7) (i64.const 7))"],
 )
 def test_fuel_almost_out(ending: str) -> None:
-    """Fuel that nearly ends leaves an error of ours."""
+    """Fuel that is almost used up raises one of our errors."""
     compiled = plugwasm.CompiledPlugin(guest(export("run", ending)), fuel_limit=1_000_000)
     with Plugin(compiled) as plugin:
         with pytest.raises(plugwasm.CallError) as whole:
@@ -556,7 +557,7 @@ def test_logs_can_be_written_to_a_file(tmp_path: Path, level: Any) -> None:
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_logs_to_standard_streams(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs can be written to the streams of the process."""
+    """Logs can be written to the standard streams."""
     target = io.StringIO()
     monkeypatch.setattr(f"sys.{stream}", target)
     plugwasm.set_log_file(stream, "info")
@@ -584,7 +585,7 @@ HTTP = guest(
 
 @pytest.mark.parametrize("hosts", [None, []], ids=repr)
 def test_no_host_by_default(hosts: list[str] | None) -> None:
-    """No host is granted unless it is named."""
+    """No host is allowed unless it is named."""
     with (
         Plugin(manifest(HTTP, allowed_hosts=hosts)) as plugin,
         pytest.raises(plugwasm.EgressDeniedError, match="allowed_hosts"),
@@ -614,7 +615,7 @@ def http(address: str) -> Iterator[Plugin]:
 
 
 def test_http_response(http: Plugin, address: str) -> None:
-    """A response has a body a status and headers with lower case names."""
+    """A response has a body, a status and headers with lower-case names."""
     assert http.call("get", json.dumps({"url": f"http://{address}/hello"})) == b"hello"
     assert number(http.call("status")) == 200
     assert number(http.call("headers")) != 0
@@ -624,7 +625,7 @@ def test_http_response(http: Plugin, address: str) -> None:
 
 
 def test_http_headers_hidden_by_default(address: str) -> None:
-    """Headers are hidden unless they are asked for."""
+    """Response headers are hidden unless enabled."""
     with Plugin(manifest(HTTP, allowed_hosts=["127.0.0.1"])) as plugin:
         assert plugin.call("get", json.dumps({"url": f"http://{address}/hello"})) == b"hello"
         assert number(plugin.call("headers")) == 0
@@ -632,7 +633,7 @@ def test_http_headers_hidden_by_default(address: str) -> None:
 
 @pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/broken", 500), ("/empty", 200)])
 def test_http_status_is_no_error(http: Plugin, address: str, path: str, status: int) -> None:
-    """A status is an answer and not an error."""
+    """A response with any status is no error."""
     body = http.call(
         "get",
         json.dumps({"url": f"http://{address}{path}", "method": "GET", "headers": {"x-a": "b"}}),
@@ -642,7 +643,7 @@ def test_http_status_is_no_error(http: Plugin, address: str, path: str, status: 
 
 
 def test_http_failure_clears_status(address: str) -> None:
-    """A request that failed leaves no status of an earlier one."""
+    """A failed request leaves no status of an earlier one."""
     source = manifest(HTTP, allowed_hosts=["127.0.0.1"])
     with Plugin(source) as plugin:
         plugin.call("get", json.dumps({"url": f"http://{address}/hello"}))
@@ -666,7 +667,7 @@ def test_http_failure_clears_status(address: str) -> None:
     ],
 )
 def test_http_invalid_request_names_field(http: Plugin, document: str, part: str) -> None:
-    """A request document that is not valid is an error that names the field."""
+    """The error for an invalid request document names the field."""
     with pytest.raises(plugwasm.EgressError, match=part) as caught:
         http.call("get", document)
     assert (caught.value.plugin, caught.value.function) == ("plugin", "get")

@@ -1,4 +1,4 @@
-"""Host functions whose signatures are given: values of every type pass as they are."""
+"""Host functions with explicit signatures: values of every type pass unchanged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plugwasm import (
     ValType,
 )
 from tests.support.guests import export, guest
-from tests.support.host_calls import call, importing
+from tests.support.host_calls import call, import_of
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -34,7 +34,7 @@ ALL = guest(
         (call $output_set (local.get $out) (i64.const 32))""",
         "(local $i i32) (local $l i64) (local $f f32) (local $d f64) (local $out i64)",
     ),
-    importing("f", "(param i32 i64 f32 f64) (result i32 i64 f32 f64)"),
+    import_of("f", "(param i32 i64 f32 f64) (result i32 i64 f32 f64)"),
 )
 ALL_TYPES = [ValType.I32, ValType.I64, ValType.F32, ValType.F64]
 
@@ -74,7 +74,7 @@ def test_not_a_number_passes_as_such() -> None:
 
 
 def test_unsigned_results_by_bits() -> None:
-    """Unsigned results are taken by their bits."""
+    """Unsigned results are accepted by their bits."""
     i, j, _, _ = struct.unpack("<qqf4xd", gives_all(2**32 - 1, 2**64 - 1, 0.0, 0.0))
     assert (i, j) == (-1, -1)
 
@@ -109,7 +109,7 @@ def test_unset_results_are_zero() -> None:
 
 
 def test_result_val_can_be_replaced() -> None:
-    """A result can be replaced by another val."""
+    """A result can be replaced by another Val."""
 
     def f(plugin: CurrentPlugin, params: list[Val], results: list[Val]) -> None:
         results[1] = Val(ValType.I64, 9)
@@ -123,7 +123,7 @@ def test_result_val_can_be_replaced() -> None:
     "change", [lambda r: r.append(Val(ValType.I64, 1)), lambda r: r.clear()], ids=["more", "fewer"]
 )
 def test_number_of_results_is_checked(change: Any) -> None:
-    """Another number of results is an error."""
+    """A wrong number of results is an error."""
     with pytest.raises(HostFunctionError):
         call(
             Function(
@@ -135,7 +135,7 @@ def test_number_of_results_is_checked(change: Any) -> None:
 
 @pytest.mark.parametrize("type", [ValType.V128, ValType.FUNC_REF, ValType.EXTERN_REF])
 def test_unsupported_types_are_refused(type: ValType) -> None:
-    """Types that cannot be passed are refused by name."""
+    """The error for a type that cannot be passed names it."""
     for args, returns in (([type], []), ([], [type])):
         with pytest.raises(TypeError, match=rf"`f`.*{type.name}"):
             Function(None, "f", args, returns, print)
@@ -143,7 +143,7 @@ def test_unsupported_types_are_refused(type: ValType) -> None:
 
 @pytest.mark.parametrize("type", ["i32", 5, None, int], ids=repr)
 def test_invalid_type_is_refused(type: Any) -> None:
-    """What is no type is refused as well."""
+    """An object that is no type is refused as well."""
     with pytest.raises(TypeError, match="`f`"):
         Function(None, "f", [type], [], print)
 

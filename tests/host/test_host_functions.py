@@ -1,4 +1,4 @@
-"""Host functions: signatures, given or inferred, and the values that pass."""
+"""Host functions: signatures, explicit or inferred, and the values that pass."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from plugwasm import (
 )
 from plugwasm._host.registry import registered
 from tests.support.guests import export, guest, manifest, number
-from tests.support.host_calls import BYTES_TO_BYTES, call, importing
+from tests.support.host_calls import BYTES_TO_BYTES, call, import_of
 from tests.support.threads import InThread
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -80,7 +80,7 @@ def test_bytes_come_and_go_as_bytes(data: bytes) -> None:
     ids=["bytearray", "memoryview", "strided"],
 )
 def test_buffer_returned_for_bytes(result: Any) -> None:
-    """Any buffer can be returned for bytes."""
+    """Any buffer can be returned as bytes."""
 
     def f(value: bytes) -> bytes:
         return result  # type: ignore[no-any-return]
@@ -118,7 +118,7 @@ def test_text_not_utf8_is_error() -> None:
     ids=["str", "bytes", "Json", "Codec"],
 )
 def test_invalid_handle_is_error(kind: Any) -> None:
-    """A handle that is none is an error that names it."""
+    """The error for an invalid handle names it."""
 
     def f(value: Any) -> str:
         raise AssertionError("it should not be called")
@@ -157,7 +157,7 @@ def test_result_type_is_checked(annotation: type, result: Any) -> None:
     if annotation is float:
         source = guest(
             export("run", "(drop (call $f (i64.const 0)))"),
-            importing("f", "(param i64) (result f64)"),
+            import_of("f", "(param i64) (result f64)"),
         )
     assert isinstance(cause(f, source=source), (TypeError, struct.error))
 
@@ -178,21 +178,21 @@ ADD = guest(
         "run",
         "(call $answer (call $f (call $input_load_u64 (i64.const 0)) (call $input_load_u64 (i64.const 8))))",
     ),
-    importing("f", "(param i64 i64) (result i64)"),
+    import_of("f", "(param i64 i64) (result i64)"),
 )
 HALF = guest(
     export(
         "run",
         "(call $answer (i64.reinterpret_f64 (call $f (f64.reinterpret_i64 (call $input_load_u64 (i64.const 0))))))",
     ),
-    importing("f", "(param f64) (result f64)"),
+    import_of("f", "(param f64) (result f64)"),
 )
 NOT = guest(
     export(
         "run",
         "(call $answer (i64.extend_i32_s (call $f (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))",
     ),
-    importing("f", "(param i32) (result i32)"),
+    import_of("f", "(param i32) (result i32)"),
 )
 
 
@@ -214,7 +214,7 @@ def test_integers_are_signed_64_bit(a: int, b: int) -> None:
     [(2**63, True), (2**64 - 1, True), (2**64, False), (-(2**63) - 1, False), (10**30, False)],
 )
 def test_integer_result_range(result: int, fits: bool) -> None:
-    """An integer result must fit into 64 bits of either sign."""
+    """An integer result must fit into 64 bits, signed or unsigned."""
 
     def f(a: int, b: int) -> int:
         return result
@@ -239,7 +239,7 @@ def test_floats_are_64_bit(value: float) -> None:
 
 
 def test_integer_returned_for_float() -> None:
-    """An integer may be returned for a float."""
+    """An integer may be returned as a float."""
 
     def f(x: float) -> float:
         return 3
@@ -257,7 +257,7 @@ def test_truth_is_32_bit(given: int, seen: bool) -> None:
 
 
 def test_truth_is_returned_as_1() -> None:
-    """What counts as true is returned as 1."""
+    """A true result is returned as 1."""
 
     def f(x: bool) -> bool:
         return ["anything"]  # type: ignore[return-value]
@@ -278,7 +278,7 @@ def test_json_travels_both_ways(marker: Any) -> None:
 
 
 def test_invalid_json_is_error() -> None:
-    """JSON that is none is an error on both ways."""
+    """Invalid JSON is an error in both directions."""
 
     def takes(value: Annotated[Any, Json]) -> str:
         return ""
@@ -304,7 +304,7 @@ def test_a_pickle_can_be_returned() -> None:
 
 
 def test_pickle_parameter_is_refused() -> None:
-    """A pickle cannot be a parameter and the error says what to use."""
+    """A pickle cannot be a parameter, and the error says what to use."""
 
     def f(value: Annotated[Point, Pickle]) -> str:
         return ""
@@ -319,7 +319,7 @@ class Evil:
 
 
 def test_unsafe_pickle_reads_pickle(capsys: pytest.CaptureFixture[str]) -> None:
-    """Only unsafe pickle reads what a guest pickled."""
+    """Only `UnsafePickle` reads a guest's pickle."""
 
     def f(value: Annotated[Any, UnsafePickle]) -> Annotated[Any, UnsafePickle]:
         return value.x if isinstance(value, Point) else "not a point"
@@ -339,7 +339,7 @@ def test_unsafe_pickle_reads_pickle(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_codec_for_parameter_and_result() -> None:
-    """A codec makes the parameter and the bytes of the result."""
+    """A codec decodes the parameter and encodes the result."""
 
     def f(
         value: Annotated[str, Codec(lambda data: data.decode("shift_jis"))],
@@ -350,17 +350,17 @@ def test_codec_for_parameter_and_result() -> None:
     assert call(f, "あ".encode("shift_jis")) == b"\0\1\2"
 
 
-def fails(data: Any) -> Any:
+def fail_codec(data: Any) -> Any:
     raise LookupError("unknown")
 
 
 def test_codec_error_is_cause() -> None:
-    """What a codec raises is the cause."""
+    """An exception of a codec is the cause of the error."""
 
-    def takes(value: Annotated[Any, Codec(fails)]) -> str:
+    def takes(value: Annotated[Any, Codec(fail_codec)]) -> str:
         return ""
 
-    def gives(value: str) -> Annotated[Any, Codec(fails)]:
+    def gives(value: str) -> Annotated[Any, Codec(fail_codec)]:
         return 1
 
     def gives_no_bytes(value: str) -> Annotated[Any, Codec(str)]:
@@ -375,7 +375,7 @@ def test_codec_error_is_cause() -> None:
 
 
 def test_signature_from_annotations() -> None:
-    """Signatures follow from annotations."""
+    """Signatures are inferred from annotations."""
     I32, I64, F64 = ValType.I32, ValType.I64, ValType.F64
 
     def nothing() -> None: ...
@@ -419,7 +419,7 @@ def test_annotations_may_be_strings() -> None:
     ids=repr,
 )
 def test_unmappable_type_is_refused(annotation: Any) -> None:
-    """A type that tells no Wasm type is refused with what does."""
+    """A type without a Wasm type is refused, and the error lists types that have one."""
 
     def takes(value: Any) -> None: ...
 
@@ -436,7 +436,7 @@ def test_unmappable_type_is_refused(annotation: Any) -> None:
 
 
 def test_missing_annotation_is_refused() -> None:
-    """A parameter without an annotation is refused by name."""
+    """The error for a parameter without an annotation names it."""
 
     def f(a: str, b): ...  # type: ignore[no-untyped-def]
 
@@ -453,7 +453,7 @@ def test_a_tuple_gives_several_results() -> None:
               (i64.add (i64.trunc_f64_s (local.get $d)) (i64.extend_i32_s (local.get $b))))))""",
             "(local $i i64) (local $s i64) (local $d f64) (local $b i32)",
         ),
-        importing("f", "(result i64 i64 f64 i32)"),
+        import_of("f", "(result i64 i64 f64 i32)"),
     )
 
     def f() -> tuple[int, str, float, bool]:
@@ -464,8 +464,8 @@ def test_a_tuple_gives_several_results() -> None:
 
 @pytest.mark.parametrize("result", [(1,), (1, 2, 3), 5, None], ids=repr)
 def test_tuple_length_is_checked(result: Any) -> None:
-    """A tuple of another length is an error."""
-    source = guest(export("run", "(call $f) drop drop"), importing("f", "(result i64 i64)"))
+    """A tuple of the wrong length is an error."""
+    source = guest(export("run", "(call $f) drop drop"), import_of("f", "(result i64 i64)"))
 
     def f() -> tuple[int, int]:
         return result  # type: ignore[no-any-return]
@@ -474,7 +474,7 @@ def test_tuple_length_is_checked(result: Any) -> None:
 
 
 def test_current_plugin_parameter() -> None:
-    """The first parameter can be the plugin."""
+    """The first parameter can be the current plugin."""
 
     def f(plugin: CurrentPlugin, value: str) -> str:
         plugin.set_var("seen", value.encode())
@@ -497,7 +497,7 @@ def test_memory_view_can_be_returned() -> None:
 
 
 def test_decorated_function_is_callable() -> None:
-    """The decorator gives a function that can still be called in Python."""
+    """A decorated function can still be called in Python."""
 
     @host_fn()
     def double(x: int) -> int:
@@ -512,7 +512,7 @@ def test_decorated_function_is_callable() -> None:
 
 
 def test_name_and_namespace() -> None:
-    """Name and namespace can be given."""
+    """Name and namespace can be set."""
 
     @host_fn(name="f", namespace="my space")
     def something(x: str) -> str:
@@ -524,7 +524,7 @@ def test_name_and_namespace() -> None:
 
 
 def test_decorator_positional_arguments() -> None:
-    """The arguments of the decorator can be given by position."""
+    """The decorator's arguments can be positional."""
 
     @host_fn("f", None, ([ValType.I64], [ValType.I64]), "extra")
     def something(plugin: CurrentPlugin, params: list[Val], results: list[Val], extra: str) -> None:
@@ -591,7 +591,7 @@ def test_user_data_comes_after_the_rest(user_data: Any, seen: tuple[Any, ...]) -
 
 
 def test_user_data_with_own_parameters() -> None:
-    """User data can have parameters of its own."""
+    """Functions with user data can have other parameters."""
 
     def f(plugin: CurrentPlugin, value: str, first, second) -> str:  # type: ignore[no-untyped-def]
         return f"{value}{first}{second}"
@@ -600,7 +600,7 @@ def test_user_data_with_own_parameters() -> None:
 
 
 def test_user_data_of_function_object() -> None:
-    """User data of a function object comes after the rest."""
+    """The user data of a Function comes after the other arguments."""
     seen: list[Any] = []
     function = Function(
         None,
@@ -620,7 +620,7 @@ def test_user_data_of_function_object() -> None:
 
 
 def test_exceptions_of_several_threads() -> None:
-    """Each thread gets what its own host function raised."""
+    """Each thread gets the exception of its own host function."""
     barrier = threading.Barrier(4)
 
     def f(value: str) -> str:
@@ -664,7 +664,7 @@ def test_function_outlives_deadline() -> None:
 
 @pytest.mark.parametrize("way", ["alloc", "time_remaining", "give"])
 def test_plugin_used_after_deadline(way: str) -> None:
-    """What a host function does with the plugin after the deadline is a timeout."""
+    """A host function that uses the plugin after the deadline gets a timeout."""
     import time
 
     def f(plugin: CurrentPlugin, value: str) -> str:
@@ -684,7 +684,7 @@ def test_plugin_used_after_deadline(way: str) -> None:
 
 
 def test_fuel_ends_in_host_function() -> None:
-    """Fuel that ends while a host function works is told as such."""
+    """Fuel that runs out during a host function is reported as such."""
 
     def f(plugin: CurrentPlugin, value: str) -> str:
         while True:
@@ -710,7 +710,7 @@ def test_many_calls_keep_memory_flat() -> None:
             (call $answer (call $memory_bytes))""",
             "(local $i i32) (local $block i64)",
         ),
-        importing("f", "(param i64) (result i64)"),
+        import_of("f", "(param i64) (result i64)"),
     )
 
     def f(value: str) -> bytes:
@@ -720,7 +720,7 @@ def test_many_calls_keep_memory_flat() -> None:
 
 
 def test_decorator_without_parentheses() -> None:
-    """The decorator can do without parentheses."""
+    """The decorator works without parentheses."""
 
     @plugwasm.host_fn
     def double(n: int) -> int:
@@ -733,7 +733,7 @@ def test_decorator_without_parentheses() -> None:
 
 
 def test_unresolvable_annotation() -> None:
-    """An annotation that cannot be resolved is explained."""
+    """The error for an annotation that cannot be resolved explains it."""
     with pytest.raises(
         TypeError, match=r"host function `find`: an annotation cannot be resolved.*'Nowhere'"
     ):
@@ -745,7 +745,7 @@ def test_unresolvable_annotation() -> None:
 
 @pytest.mark.parametrize("functions", [[print], print, [lambda: None]])
 def test_plain_function_is_refused(functions: Any) -> None:
-    """A function that is no host function is refused with what to do."""
+    """The error for a plain function says how to make it a host function."""
     with pytest.raises(
         TypeError, match=r"is no host function: decorate it with `@plugwasm.host_fn\(\)`"
     ):

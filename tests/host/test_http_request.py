@@ -1,4 +1,4 @@
-"""The guest's request document."""
+"""The guest's request document: its fields, their defaults and errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def no_deadline() -> None:
 
 
 def test_full_document() -> None:
-    """A whole document becomes the request it describes."""
+    """A document with all fields becomes the request it describes."""
     with Server(reply(b"made", status=201, headers=[("X-One", "1")])) as server:
         document = json.dumps(
             {"url": server.url + "/a?b=c", "method": "POST", "headers": {"X-Guest": "yes"}}
@@ -44,7 +44,7 @@ def test_full_document() -> None:
 
 @pytest.mark.parametrize("rest", [{}, {"method": None, "headers": None}, {"headers": {}}])
 def test_defaults(rest: dict[str, object]) -> None:
-    """The method is GET and there are no headers unless given."""
+    """By default, the method is GET and there are no headers."""
     with Server(reply(b"x")) as server:
         assert (
             perform(json.dumps({"url": server.url, **rest}).encode(), None, LOCAL, no_deadline).body
@@ -60,7 +60,7 @@ def test_defaults(rest: dict[str, object]) -> None:
 
 
 def test_header_spelling() -> None:
-    """Headers may be spelt header as other hosts allow."""
+    """Headers may be spelt `header`, as other hosts allow."""
     with Server(reply()) as server:
         perform(
             json.dumps({"url": server.url, "header": {"X-Guest": "yes"}}).encode(),
@@ -105,7 +105,7 @@ URL = '"url": "http://127.0.0.1:9/"'
     ],
 )
 def test_invalid_document_names_field(document: str | bytes, says: str) -> None:
-    """A document that is not right is refused by naming the field."""
+    """The error for an invalid document names the field."""
     with pytest.raises(EgressError) as caught:
         perform(
             document.encode() if isinstance(document, str) else document, None, LOCAL, no_deadline
@@ -126,7 +126,7 @@ def test_document_size_is_bounded(kind: type[Plugin]) -> None:
 
 
 def test_denied_target() -> None:
-    """A target that is not granted is denied."""
+    """A target that is not allowed is denied."""
     with pytest.raises(EgressDeniedError, match=r"the host elsewhere\.test is not granted"):
         perform(b'{"url": "http://elsewhere.test/"}', None, LOCAL, no_deadline)
 
@@ -145,13 +145,13 @@ json_values = st.recursive(
 
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 def test_random_documents(document: bytes) -> None:
-    """Any document is an error of ours when nothing is granted."""
+    """With no host allowed, any document is one of our errors."""
     with pytest.raises(EgressError):
         perform(document, None, client_for(Egress()), no_deadline)
 
 
 def test_lazy_imports() -> None:
-    """Importing it loads nothing that only a request needs."""
+    """Importing the module loads nothing that only a request needs."""
     code = (
         "import sys; before = set(sys.modules); import plugwasm._host.http_request; new = set(sys.modules) - before;"
         "print(sorted(new & {'urllib3', 'http.client', 'msgspec', 'json', 'logging', 'ipaddress', 'socket', 'ssl', 're'}))"

@@ -1,4 +1,4 @@
-"""The kernel against a plain model of what it should do, and its books against the rules that they must keep."""
+"""The kernel compared with a simple model, and its bookkeeping checked against its rules."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class KernelAndModel(RuleBasedStateMachine):
             assert len(self.rig.owner.asked) == asked
 
     def some_are_released(self, at_least: int) -> None:
-        """Those that were taken first may have been, if there was no room."""
+        """The oldest taken blocks may have been released, if there was no room."""
         count = self.rig.taken()
         assert count == len(self.taken) or count in (0, at_least)
         self.taken = self.taken[len(self.taken) - count :]
@@ -271,7 +271,7 @@ class TestKernelAgreesWithTheModel(KernelAndModel.TestCase):  # type: ignore[nam
     pass
 
 
-# ---- loads and stores -----------------------------------------------------------------------------------------------------------------
+# ---- loads and stores ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pages", [2, 3])
@@ -309,7 +309,7 @@ def test_store_across_end_writes_nothing() -> None:
 
 
 def test_input_is_read_to_its_end() -> None:
-    """The input is read up to its end and not beyond."""
+    """The input can be read up to its end and not beyond."""
     rig = Rig()
     for length in (0, 1, 7, 8, 9, 16):
         data = bytes(range(1, length + 1))
@@ -323,7 +323,7 @@ def test_input_is_read_to_its_end() -> None:
 
 
 def test_stores_do_not_change_records() -> None:
-    """Whatever is stored the books do not change."""
+    """Stores do not change the kernel's records, whatever they write."""
     rig = Rig()
     live = {offset: size for size in (1, 40, 4000, 32, 90_000) if (offset := rig.alloc(size))}
     victims = [offset for offset, size in live.items() if size in (40, 32)]
@@ -346,7 +346,7 @@ def test_stores_do_not_change_records() -> None:
 
 
 def test_kernel_leaves_guest_memory_alone() -> None:
-    """The kernel itself writes nothing into the memory of guests."""
+    """The kernel itself writes nothing into the guest's blocks."""
     rig = Rig()
     rig.run("scribble", 0, rig.memory_bytes(), 0xA5A5A5A5A5A5A5A5)
     blocks = [rig.alloc(size) for size in (1, 33, 500, 7000, 20_000)]
@@ -359,7 +359,7 @@ def test_kernel_leaves_guest_memory_alone() -> None:
     assert set(bytes(rig.kernel.view(0, rig.memory_bytes()))) == {0xA5}
 
 
-# ---- input, output, error -------------------------------------------------------------------------------------------------------------
+# ---- input, output, error ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_output_freed_after_set() -> None:
 
 
 def test_bad_input_range_keeps_input() -> None:
-    """A bad input range leaves the input as it was."""
+    """A bad input range leaves the input unchanged."""
     rig = Rig()
     rig.call("ok", b"abc")
     rig.input_set(INPUT_OFFSET, 4)
@@ -435,7 +435,7 @@ def test_bad_input_range_keeps_input() -> None:
 
 
 def test_last_error_counts() -> None:
-    """The error is the text of a block and the last one counts."""
+    """The error is the text of a block, and the last one counts."""
     rig = Rig()
     good = rig.kernel.new_block(b"went wrong")
     rig.error_set(good + 1)
@@ -449,11 +449,11 @@ def test_last_error_counts() -> None:
     assert rig.kernel.read_failure()[:3] == (0, 0, b"")
 
 
-# ---- calls ----------------------------------------------------------------------------------------------------------------------------
+# ---- calls ---------------------------------------------------------------------------------------
 
 
 def test_status_code_and_fault() -> None:
-    """A status tells code and fault apart."""
+    """The status distinguishes a code from a fault."""
     rig = Rig()
     assert rig.call("ok")[0] == 0
     assert rig.call("seven")[0] == 7
@@ -507,7 +507,7 @@ def test_input_may_fill_memory(over: int) -> None:
 
 
 def test_input_space_up_to_limit() -> None:
-    """Room for an input is made up to the limit."""
+    """Space for an input grows up to the limit."""
     rig = Rig(5)
     assert not rig.kernel.reserve(5 * PAGE - INPUT_OFFSET + 1)
     assert rig.memory_bytes() == 2 * PAGE
@@ -521,7 +521,7 @@ def test_input_space_up_to_limit() -> None:
     assert rig.kernel.block(INPUT_OFFSET) == data
 
 
-# ---- work grows with what is done ------------------------------------------------------------------------------------------------------
+# ---- work grows with what is done ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("work", "count"), [("rounds", 8000), ("churn", 8000)])
@@ -532,7 +532,7 @@ def test_steps_are_linear(work: str, count: int) -> None:
 
 
 def test_length_takes_constant_steps() -> None:
-    """The length of the last of many blocks takes no more steps than of the first."""
+    """The length of the last of many blocks takes no more steps than that of the first."""
     rig = Rig(100, fuel=True)
     for _ in range(10_000):
         rig.alloc(1)
@@ -545,13 +545,13 @@ def test_length_takes_constant_steps() -> None:
     assert steps(INPUT_OFFSET) == steps(INPUT_OFFSET + 9999 * GRANULE)
 
 
-# ---- the host's view ------------------------------------------------------------------------------------------------------------------
+# ---- the host's view -----------------------------------------------------------------------------
 
 
 @given(offset=st.one_of(anywhere, st.integers(0, 2**80)), pages=st.integers(2, 9))
 @settings(max_examples=80, deadline=None)
 def test_host_finds_length_at_block_start(offset: int, pages: int) -> None:
-    """The host finds a length only where a block starts."""
+    """The host finds a length only at the start of a block."""
     rig = Rig(pages)
     live = {}
     while block := rig.alloc(9000):
@@ -568,7 +568,7 @@ def test_host_finds_length_at_block_start(offset: int, pages: int) -> None:
 
 
 def test_bin_heads_are_not_blocks() -> None:
-    """The heads of the bins are not taken for blocks."""
+    """The heads of the bins are not blocks."""
     rig = Rig()
     block, _ = rig.alloc(40), rig.alloc(1)
     rig.free(block)
@@ -577,7 +577,7 @@ def test_bin_heads_are_not_blocks() -> None:
 
 
 def test_views_survive_growth() -> None:
-    """Views stay good while the memory grows."""
+    """Views stay valid while the memory grows."""
     rig = Rig(1000)
     first = rig.kernel.new_block(b"first")
     view, heap = rig.kernel.block(first), rig.kernel.heap
@@ -596,7 +596,7 @@ def test_views_survive_growth() -> None:
 
 
 def test_host_sees_blocks_after_growth() -> None:
-    """The host sees blocks that the guest made by growing."""
+    """The host sees blocks that the guest created by growing."""
     rig = Rig(1000)
     assert rig.kernel.length(rig.alloc(10)) == 10
     for _ in range(30):
@@ -606,7 +606,7 @@ def test_host_sees_blocks_after_growth() -> None:
 
 
 def test_host_put_grows_memory() -> None:
-    """What the host puts is there also where the memory must grow."""
+    """A block that the host puts is there also if the memory must grow."""
     rig = Rig(1000)
     data = bytes(range(256)) * 2000
     offsets = [rig.kernel.new_block(data) for _ in range(5)]
@@ -616,7 +616,7 @@ def test_host_put_grows_memory() -> None:
 
 
 def test_exception_while_growing() -> None:
-    """An exception while growing reaches whoever asked and the books stay right."""
+    """An exception while growing reaches the caller, and the bookkeeping stays right."""
     rig = Rig(1000)
     block = rig.alloc(100)
     rig.owner.raises = LookupError("from the owner")
@@ -630,7 +630,7 @@ def test_exception_while_growing() -> None:
 
 
 def test_importable_functions() -> None:
-    """Plugins can import what the contract names and nothing else."""
+    """Plugins can import the functions of the contract and nothing else."""
     _, kernel, _ = modules(False)
     assert set(kernel.exports) >= _kernel.KERNEL_FUNCTIONS
     hidden = (

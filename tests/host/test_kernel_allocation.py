@@ -1,4 +1,4 @@
-"""The kernel's allocator: which memory it gives, takes back, and grows by."""
+"""The kernel's allocator: which memory it allocates, frees and grows by."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.kernel_rig import (
 )
 @settings(max_examples=60, deadline=None)
 def test_freed_blocks_merge_to_one(around: list[tuple[int, int]], order: Any) -> None:
-    """After everything was freed in any order, the memory is one piece again."""
+    """After all blocks were freed in any order, the memory is one free block."""
     rig = Rig(1024)
     blocks = {
         offset: size
@@ -73,7 +73,7 @@ def test_sizes_around_powers_of_two() -> None:
     "granules", [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 2047, 2048, 3071, 3072, 3073]
 )
 def test_freed_block_is_reused(granules: int) -> None:
-    """A freed block is the next of its size."""
+    """A freed block is the next one of its size."""
     rig = Rig(64)
     size = granules * GRANULE
     block = rig.alloc(size)
@@ -89,7 +89,7 @@ def test_freed_block_is_reused(granules: int) -> None:
 
 
 def test_larger_block_is_split_and_merged() -> None:
-    """A larger free block is cut and grows together again."""
+    """A larger free block is split, and its parts are merged again."""
     rig = Rig()
     large = rig.alloc(10_000)
     fence = rig.alloc(1)
@@ -106,7 +106,7 @@ def test_larger_block_is_split_and_merged() -> None:
 
 @pytest.mark.parametrize("size", [100, 70_000, 400_000])
 def test_alloc_free_loop_does_not_grow(size: int) -> None:
-    """A loop of alloc and free does not grow."""
+    """A loop of alloc and free does not grow the memory."""
     rig = Rig(100)
     keep = rig.alloc(1)
     first = rig.alloc(size)
@@ -122,7 +122,7 @@ def test_alloc_free_loop_does_not_grow(size: int) -> None:
 
 
 def test_too_small_block_of_bin_is_skipped() -> None:
-    """A free block of the right bin that is too small is left alone."""
+    """A free block in the right bin that is too small is skipped."""
     rig = Rig()
     fitting, fence, small, last = (rig.alloc(granules * GRANULE) for granules in (5, 1, 4, 1))
     assert bin_of(5) == bin_of(4)
@@ -138,7 +138,7 @@ def test_too_small_block_of_bin_is_skipped() -> None:
 
 @pytest.mark.parametrize("granules", [1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 15, 16, 23, 24, 2047, 2048])
 def test_next_bin_before_new_space(granules: int) -> None:
-    """A free block of the next bin is used before new space."""
+    """A free block in the next bin is used before new space."""
     rig = Rig(64)
     larger = next(
         size for size in range(granules, 2 * granules + 2) if bin_of(size) > bin_of(granules)
@@ -150,7 +150,7 @@ def test_next_bin_before_new_space(granules: int) -> None:
 
 
 def test_two_sizes_of_one_bin() -> None:
-    """Two sizes of one bin in turn do not grow without end."""
+    """Alternating two sizes of one bin does not grow the memory without end."""
     rig = Rig(1000)
     fences: dict[int, int] = {}
     for _ in range(300):
@@ -167,7 +167,7 @@ def test_two_sizes_of_one_bin() -> None:
 
 
 def test_alloc_zero_is_null_handle() -> None:
-    """Alloc of nothing is the null handle."""
+    """`alloc` of zero bytes returns the null handle."""
     rig = Rig()
     assert rig.alloc(0) == 0
     assert rig.length(0) == 0
@@ -179,7 +179,7 @@ def test_alloc_zero_is_null_handle() -> None:
     "size", [LARGEST + 1, 2**32 - 1, 2**32, 2**32 + 1, 2**37, 2**40, 2**63, MASK - 31, MASK]
 )
 def test_impossible_alloc_is_refused(size: int) -> None:
-    """Alloc of more than there can be is refused without asking."""
+    """An impossible size is refused without asking the host."""
     rig = Rig(2**32)
     assert rig.alloc(size) == 0
     assert rig.reserve(size) == 0
@@ -189,7 +189,7 @@ def test_impossible_alloc_is_refused(size: int) -> None:
 
 
 def test_alloc_over_limit_is_refused() -> None:
-    """Alloc beyond the limit is refused and takes no memory."""
+    """`alloc` beyond the limit is refused and takes no memory."""
     rig = Rig(3)
     assert rig.alloc(2**31) == 0
     assert rig.memory_bytes() == INITIAL_PAGES * PAGE
@@ -204,7 +204,7 @@ def test_alloc_over_limit_is_refused() -> None:
 
 
 def test_growth_without_spare_quarter() -> None:
-    """Growing by what is needed still works where a spare quarter is not granted."""
+    """Growth by the needed pages still works if the spare quarter is refused."""
     rig = Rig(101)
     assert rig.alloc(100 * PAGE - INPUT_OFFSET) == INPUT_OFFSET
     rig.owner.asked.clear()
@@ -215,7 +215,7 @@ def test_growth_without_spare_quarter() -> None:
 
 @pytest.mark.parametrize("pages", range(2, 12))
 def test_every_granule_has_a_record(pages: int) -> None:
-    """Every granule of every size of heap has a record."""
+    """For every size of the heap, each granule has a record."""
     rig = Rig(pages)
     blocks = {}
     while offset := rig.alloc(GRANULE):
@@ -230,7 +230,7 @@ def test_every_granule_has_a_record(pages: int) -> None:
 
 
 def test_four_gib_to_last_byte() -> None:
-    """Four GiB can be used to the last byte."""
+    """Four GiB can be used up to the last byte."""
     rig = Rig(65536)
     block = rig.alloc(LARGEST)
     if not block:

@@ -1,4 +1,4 @@
-"""What functions are imported from: module names that are empty, and those of the contract before Extism 1.0."""
+"""Import namespaces: empty module names, and those of the contract before Extism 1.0."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_empty_name_is_a_namespace(maker: str, kind: Any) -> None:
 
 
 def test_one_name_in_two_namespaces() -> None:
-    """Functions of one name in both namespaces are two."""
+    """Functions with one name in two namespaces are different functions."""
     both = guest(
         export("run", "(call $give (call $f (call $g (call $copy))))"),
         '(import "" "hello" (func $f (param i64) (result i64))) (import "extism:host/user" "hello" (func $g (param i64) (result i64)))',
@@ -99,7 +99,7 @@ def lambda_of(word: str) -> Any:
 
 
 def test_function_with_empty_name() -> None:
-    """A function may have the empty name too."""
+    """A function's name may be empty too."""
     nameless = guest(
         export("run", "(call $give (call $f (call $copy)))"),
         '(import "env" "" (func $f (param i64) (result i64)))',
@@ -117,7 +117,7 @@ def test_function_with_empty_name() -> None:
 
 
 def test_harness_fakes_empty_namespace() -> None:
-    """A harness fakes what is imported from the empty namespace."""
+    """A harness fakes imports from the empty namespace."""
     harness = Harness(NAMELESS)
     fake = harness.host("hello", str, returns="faked", namespace="")
     with harness.plugin() as plugin:
@@ -134,7 +134,7 @@ def test_harness_runs_real_function() -> None:
 
 
 def test_recording_of_empty_namespace(tmp_path: Any) -> None:
-    """Calls of the empty namespace are recorded and replayed."""
+    """Calls of functions in the empty namespace are recorded and replayed."""
     recorder = recording.Recorder()
     with Plugin(NAMELESS, functions=[host_fn("hello", "")(hello)], observe=recorder) as plugin:
         plugin.call("run", "Ada")
@@ -147,7 +147,7 @@ def test_recording_of_empty_namespace(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 def test_plugin_before_1_0_is_detected(kind: Any) -> None:
-    """A plugin from before 1.0 is told apart from one with functions missing."""
+    """A plugin from before 1.0 is distinguished from one with missing functions."""
     with pytest.raises(
         MissingImportError,
         match=r"env\.extism_alloc.*before Extism 1\.0.*build it again with a current kit",
@@ -156,14 +156,14 @@ def test_plugin_before_1_0_is_detected(kind: Any) -> None:
 
 
 def test_application_provides_old_functions() -> None:
-    """An application may provide the functions of before 1.0 itself."""
+    """An application may provide the functions from before 1.0 itself."""
     function = Function("env", "extism_alloc", [ValType.I64], [ValType.I64], lambda p, i, o: None)
     with Plugin(OLD, functions=[function]) as plugin:
         assert plugin.call("run") == b""
 
 
 def test_other_import_from_env() -> None:
-    """Another import from env is an application's."""
+    """Another import from `env` is the application's to provide."""
     other = '(module (import "env" "greet" (func)))'
     with pytest.raises(MissingImportError, match="pass a host function"):
         Plugin(other)

@@ -1,4 +1,4 @@
-"""Which host functions a plugin gets: those it is given, or all that were registered."""
+"""The host functions that a plugin gets: those passed to it, or all registered ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def test_default_is_all_registered() -> None:
-    """Without functions, a plugin gets all that were registered."""
+    """Without `functions`, a plugin gets all registered functions."""
 
     @host_fn()
     def f(value: str) -> str:
@@ -45,7 +45,7 @@ def test_registry_is_read_at_compile() -> None:
 
 @pytest.mark.parametrize("functions", [[], None, ()], ids=repr)
 def test_empty_list_means_none(functions: Any) -> None:
-    """An empty list means no functions whatever is registered."""
+    """An empty list means no functions, whatever is registered."""
 
     @host_fn()
     def f(value: str) -> str:
@@ -58,7 +58,7 @@ def test_empty_list_means_none(functions: Any) -> None:
 
 
 def test_any_iterable_replaces_registry() -> None:
-    """Functions can be any iterable and replace the registered."""
+    """Functions can be any iterable and replace the registered ones."""
 
     @host_fn()
     def f(value: str) -> str:
@@ -87,7 +87,7 @@ def test_compiled_plugin_functions() -> None:
 
 
 def test_unimported_functions_are_ignored() -> None:
-    """Functions that no plugin imports do no harm."""
+    """Functions that no plugin imports are harmless."""
 
     def f(value: str) -> str:
         return "used"

@@ -1,4 +1,5 @@
-"""What reaches whom of a log: nothing the process's stderr where nobody asked for it, and lines as lines where somebody did."""
+"""Where plugins' log lines go: nothing to stderr without logging set up, and one record per
+message with it."""
 
 from __future__ import annotations
 
@@ -64,19 +65,19 @@ def run(tmp_path: Path, kind: type[Plugin], **environment: str) -> tuple[str, st
 
 @KINDS
 def test_no_logging_set_up(tmp_path: Path, kind: type[Plugin]) -> None:
-    """Where no logging is set up, nothing reaches stderr and the level is off."""
+    """Without logging set up, nothing is written to stderr, and the level is off."""
     assert run(tmp_path, kind) == (f"{LEVEL_OFF}\n", "")
 
 
 @KINDS
 def test_logging_set_up(tmp_path: Path, kind: type[Plugin]) -> None:
-    """Where it is set up, all of it does, and the level is that of the application."""
+    """With logging set up, everything is written, and the level is the application's."""
     assert run(tmp_path, kind, SET_UP="WARNING") == ("3\n", "hello\none\ntwo\n")
     assert run(tmp_path, kind, SET_UP="ERROR") == ("4\n", "hello\n")
 
 
 def test_other_loggers_are_quiet(tmp_path: Path) -> None:
-    """Nothing else of plugwasm reaches stderr either."""
+    """Other loggers of plugwasm write nothing to stderr either."""
     code = """
 import plugwasm
 class Bad(plugwasm.observing.Observer):
@@ -99,12 +100,13 @@ def test_import_does_not_import_logging() -> None:
     assert done.stdout == "False\n"
 
 
-# ---- levels --------------------------------------------------------------------------------------------------------------------------------
+# ---- levels --------------------------------------------------------------------------------------
 
 
 @contextmanager
 def only_handler() -> Iterator[logging.Handler]:
-    """The only handler there is, for plugwasm alone. No fixture: between those and the test, pytest adds its own handlers."""
+    """Install the only handler, for plugwasm alone. It is no fixture: pytest adds its own
+    handlers between those and the test."""
     top = logging.getLogger("plugwasm")
     before, propagate = top.level, top.propagate
     kept = logging.Handler()
@@ -119,7 +121,7 @@ def only_handler() -> Iterator[logging.Handler]:
 
 
 def test_level_of_handler_counts() -> None:
-    """A level that only a handler has counts."""
+    """The level of a handler counts as well as the logger's."""
     with only_handler() as handler, Plugin(SAYS, wasi=True) as plugin:
         logging.getLogger("plugwasm").setLevel(5)
         assert number(plugin.call("level")) == 0
@@ -130,7 +132,7 @@ def test_level_of_handler_counts() -> None:
 
 
 def test_removed_handler_turns_level_off() -> None:
-    """Where the only handler was taken away, the level is off."""
+    """Removing the only handler turns the level off."""
     top = logging.getLogger("plugwasm")
     with only_handler() as handler, Plugin(SAYS, wasi=True) as plugin:
         assert number(plugin.call("level")) == 3
@@ -139,7 +141,7 @@ def test_removed_handler_turns_level_off() -> None:
         top.addHandler(handler)
 
 
-# ---- lines ---------------------------------------------------------------------------------------------------------------------------------
+# ---- lines ---------------------------------------------------------------------------------------
 
 FORGED = "one\r\n2026-01-01 CRITICAL root: forged\n\n    indented\x1b[31m\rx\u2028y\n"
 
@@ -173,7 +175,7 @@ def test_several_lines_are_one_record(kind: type[Plugin], caplog: pytest.LogCapt
 def test_drained_lines_are_unchanged(
     kind: type[Plugin], drained: tuple[CustomLogger, list[str]]
 ) -> None:
-    """What is drained has the lines as the plugin said them."""
+    """Drained messages have the lines as the plugin wrote them."""
     with kind(SAYS, wasi=True) as plugin:
         plugin.call("say", FORGED)
         plugin.call("say", "a\nb")
@@ -187,7 +189,7 @@ def test_drained_lines_are_unchanged(
 
 
 def test_harness_lines_are_unchanged() -> None:
-    """A harness shows them as the plugin said them."""
+    """A harness shows lines as the plugin wrote them."""
     with Harness(SAYS, wasi=True) as harness:
         plugin = harness.plugin()
         plugin.call("say", "a\nb")
@@ -196,7 +198,7 @@ def test_harness_lines_are_unchanged() -> None:
 
 
 def test_each_line_counts_towards_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """Each line counts towards the limit."""
+    """Each line counts towards the rate limit."""
     with Plugin(SAYS, wasi=True, limits=Limits(log_lines_per_second=1)) as plugin:
         plugin.call("say", "line\n" * 500)
         for _ in range(5):

@@ -1,4 +1,5 @@
-"""Handles that the host takes: the answer is made before they are freed, and a guest may free them again."""
+"""Handles passed to the host: the result is created before they are freed, and the guest may
+free them again."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ ANSWERS = guest(
 
 @KINDS
 def test_config_key_freed_again(kind: type[Plugin]) -> None:
-    """A key that is freed again does not hit the setting."""
+    """Freeing a key again does not free the value."""
     with kind(ANSWERS, config={"greeting": VALUE}) as plugin:
         assert number(plugin.call("length_of_a_setting")) == len(VALUE)
         assert plugin.call("setting", returns=str) == VALUE
@@ -52,7 +53,7 @@ def test_config_key_freed_again(kind: type[Plugin]) -> None:
 
 @KINDS
 def test_var_key_freed_again(kind: type[Plugin]) -> None:
-    """A key that is freed again does not hit the var."""
+    """Freeing a key again does not free the var."""
     with kind(ANSWERS) as plugin:
         plugin.call("set", "short")
         assert plugin.call("var") == b"short"
@@ -68,14 +69,14 @@ def test_one_block_may_be_given_twice(kind: type[Plugin]) -> None:
 
 @KINDS
 def test_log_line_freed_again(kind: type[Plugin]) -> None:
-    """A line that is freed again does not hit what was allocated since."""
+    """Freeing a line again does not free a block allocated since."""
     with kind(ANSWERS) as plugin:
         assert number(plugin.call("log")) != 0, "two live blocks are at two places"
 
 
 @KINDS
 def test_taken_handle_is_no_block(kind: type[Plugin]) -> None:
-    """A handle that was taken is no block any more."""
+    """A handle passed to the host is no block any more."""
     with kind(ANSWERS) as plugin:
         assert number(plugin.call("length_afterwards")) == 0
         with pytest.raises(plugwasm.BadHandleError, match="config_get"):
@@ -102,7 +103,7 @@ HTTP = guest(
 
 @KINDS
 def test_http_blocks_freed_again(kind: type[Plugin]) -> None:
-    """A request and a body that are freed again do not hit the answer."""
+    """Freeing a request and a body again does not free the response."""
     policy = Egress(schemes=["http"], ports=None, private_addresses=["127.0.0.0/8"])
     with (
         Server(reply(b"an answer")) as server,
@@ -123,7 +124,7 @@ ASKS = guest(
 
 @KINDS
 def test_custom_function_block_freed_again(kind: type[Plugin]) -> None:
-    """What a function of the application frees may be freed again as well."""
+    """Blocks freed by the application's functions may be freed again as well."""
 
     def ask(plugin: CurrentPlugin, args: list[Any], results: list[Any]) -> None:
         asked = plugin.memory_at_offset(args[0])
@@ -136,11 +137,11 @@ def test_custom_function_block_freed_again(kind: type[Plugin]) -> None:
         assert plugin.call("ask", "what?") == b"WHAT?"
 
 
-# ---- what is kept of it takes next to nothing -------------------------------------------------------------------------------------------
+# ---- what is kept of it takes next to nothing ----------------------------------------------------
 
 
 def test_kept_starts_are_bounded() -> None:
-    """Of what was taken, only the start is kept and a thousand of these."""
+    """Of taken blocks, only the starts are kept, and at most a thousand."""
     rig = Rig(4)
     for _ in range(100_000):
         rig.kernel.free(rig.alloc(40_000))
@@ -149,7 +150,7 @@ def test_kept_starts_are_bounded() -> None:
 
 
 def test_logging_loop_keeps_memory_flat(caplog: pytest.LogCaptureFixture) -> None:
-    """A logging loop does not take more and more memory."""
+    """A loop of log calls does not grow the memory."""
     caplog.set_level(logging.CRITICAL)
     source = guest(
         export("log", """
@@ -162,7 +163,7 @@ def test_logging_loop_keeps_memory_flat(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_growth_frees_older_blocks() -> None:
-    """Before the memory grows, all but the last few are freed."""
+    """Before the memory grows, all but the last few taken blocks are freed."""
     rig = Rig(1000)
     first = rig.alloc(1)
     for _ in range(3000):  # each leaves a hole that is a granule too small for the next
@@ -174,7 +175,7 @@ def test_growth_frees_older_blocks() -> None:
 
 
 def test_refused_growth_frees_all() -> None:
-    """Where the limits refuse more, all are freed."""
+    """If growth is refused, all taken blocks are freed."""
     rig = Rig(2)
     room = 2 * PAGE - INPUT_OFFSET
     for _ in range(3):

@@ -30,8 +30,8 @@ def _own_registry() -> Iterator[None]:
     registered[:] = before
 
 
-def served(kind: Any, f: Any = lambda value: value, returns: Any = None) -> Plugin:
-    """A plugin whose host function takes and gives values of that type."""
+def make_plugin(kind: Any, f: Any = lambda value: value, returns: Any = None) -> Plugin:
+    """Return a plugin whose host function takes and returns values of that type."""
 
     def function(value: Any) -> Any:
         return f(value)
@@ -62,10 +62,10 @@ def served(kind: Any, f: Any = lambda value: value, returns: Any = None) -> Plug
     ids=str,
 )
 def test_records_round_trip(kind: Any, value: Any) -> None:
-    """Records travel to host functions and back."""
+    """Records can be arguments and results of host functions."""
     seen = []
     codec = MSGPACK if MSGPACK in getattr(kind, "__metadata__", ()) else JSON
-    with served(kind, lambda value: seen.append(value) or value) as plugin:
+    with make_plugin(kind, lambda value: seen.append(value) or value) as plugin:
         assert plugin.call("run", codec.encode(value)) == codec.encode(value)
     assert seen == [value]
     assert type(seen[0]) is type(value)
@@ -93,12 +93,12 @@ def test_records_round_trip(kind: Any, value: Any) -> None:
     ids=str,
 )
 def test_invalid_data_is_error(kind: Any, data: bytes, message: str) -> None:
-    """Wrong data for a host function is an error that says where."""
+    """The error for invalid data for a host function says where it is."""
 
     def never(value: Any) -> Any:
         raise AssertionError("it should not be called")
 
-    with served(kind, never) as plugin, pytest.raises(HostFunctionError) as caught:
+    with make_plugin(kind, never) as plugin, pytest.raises(HostFunctionError) as caught:
         plugin.call("run", data)
     assert "the guest passed for `value` what is" in caught.value.message
     assert message in caught.value.message
@@ -109,7 +109,7 @@ def test_invalid_data_is_error(kind: Any, data: bytes, message: str) -> None:
 def test_result_of_other_class_is_error() -> None:
     """A result of another class is an error."""
     with (
-        served(str, lambda _: {"name": "pen"}, Item) as plugin,
+        make_plugin(str, lambda _: {"name": "pen"}, Item) as plugin,
         pytest.raises(HostFunctionError) as caught,
     ):
         plugin.call("run")
@@ -133,16 +133,16 @@ def test_result_of_other_class_is_error() -> None:
     ids=str,
 )
 def test_unsupported_types_are_refused(kind: Any) -> None:
-    """Other types are refused when the function is made."""
+    """Unsupported types are refused when the function is created."""
     with pytest.raises(TypeError, match=r"cannot infer|nothing can be converted"):
-        served(kind)
+        make_plugin(kind)
 
 
 @pytest.mark.usefixtures("_own_registry")
 def test_official_marker_gives_plain_json() -> None:
-    """The marker of the official SDK still gives plain JSON."""
+    """The marker of the official SDK still means plain JSON."""
     seen = []
-    with served(
+    with make_plugin(
         Annotated[Item, plugwasm.Json], lambda value: seen.append(value) or value
     ) as plugin:
         plugin.call("run", '{"name": 5}')

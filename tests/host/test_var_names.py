@@ -1,4 +1,5 @@
-"""Names of vars are bytes, and keys of settings are text: no two names that a guest can pass are one, unless all their bytes are."""
+"""Names of vars are bytes, and config keys are text: two names are equal only if all their bytes
+are."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ kinds = pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 
 @kinds
 def test_names_not_utf8_are_distinct(kind: type[Plugin]) -> None:
-    """Names that are not UTF-8 are names of their own."""
+    """Names that are not UTF-8 are distinct names."""
     with kind(NAMES) as plugin:
         for name in ODD:
             plugin.call("put", name)
@@ -68,7 +69,7 @@ def test_names_not_utf8_are_distinct(kind: type[Plugin]) -> None:
 
 @kinds
 def test_initial_vars_by_text_or_bytes(kind: type[Plugin]) -> None:
-    """Vars can be given and passed on by text or by bytes."""
+    """Vars can be set and passed on by text or by bytes."""
     with kind(NAMES, vars={name: bytes([i]) for i, name in enumerate(ODD)}) as plugin:
         assert [plugin.call("get", name) for name in ODD] == [bytes([i]) for i in range(len(ODD))]
         kept = plugin.vars
@@ -78,14 +79,14 @@ def test_initial_vars_by_text_or_bytes(kind: type[Plugin]) -> None:
 
 
 def test_name_round_trip() -> None:
-    """What stands for a name gives it back."""
+    """The text form of a name gives back its bytes."""
     for name in ODD:
         assert encode_name(decode_name(name)) == name == encode_name(name)
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\udfffb", 1, None])
 def test_invalid_name_is_refused(name: Any) -> None:
-    """What is no name is refused with a reason."""
+    """An invalid name is refused with a reason."""
     with pytest.raises(OptionError, match="vars"):
         Plugin(NAMES, vars={name: b""})
     if isinstance(name, str):
@@ -94,7 +95,7 @@ def test_invalid_name_is_refused(name: Any) -> None:
 
 
 def test_duplicate_name_is_refused() -> None:
-    """Two ways to say one name are refused."""
+    """Two spellings of one name are refused."""
     with pytest.raises(OptionError, match="there already"):
         Plugin(NAMES, vars={"é": b"1", b"\xc3\xa9": b"2"})  # type: ignore[arg-type]
 
@@ -110,7 +111,7 @@ def test_limit_counts_name_bytes() -> None:
 
 
 def test_long_name_is_not_its_prefix() -> None:
-    """A name that is too long is not the one that it begins with."""
+    """A name that is too long is not the var named by its prefix."""
     with Plugin(NAMES, limits=Limits(var_bytes=20)) as plugin:
         plugin.call("put", b"\xff" * 15)
         assert plugin.call("get", b"\xff" * 16) == b""
@@ -122,7 +123,7 @@ def test_long_name_is_not_its_prefix() -> None:
 
 @kinds
 def test_host_function_uses_either_form(kind: type[Plugin]) -> None:
-    """A host function names them either way."""
+    """A host function can use either form of a name."""
     wasm = guest(
         export("ask", "(call $give (call $of (call $input_offset)))")
         + export("put", "(call $var_set (call $copy) <<value>>)"),
@@ -144,7 +145,7 @@ def test_host_function_uses_either_form(kind: type[Plugin]) -> None:
 
 
 def test_host_function_invalid_name() -> None:
-    """A host function is told of a name that is none."""
+    """A host function gets an error for an invalid name."""
     wasm = guest(export("ask", "(call $do)"), '(import "extism:host/user" "do" (func $do))')
 
     def do(plugin: CurrentPlugin) -> None:
@@ -157,12 +158,12 @@ def test_host_function_invalid_name() -> None:
         plugin.call("ask")
 
 
-# ---- settings ----------------------------------------------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 
 
 @kinds
 def test_config_key_not_utf8_is_unset(kind: type[Plugin]) -> None:
-    """A key that is not UTF-8 is not set."""
+    """A config key that is not UTF-8 is not set."""
     with kind(NAMES, config={"\ufffd": "secret", "é": "yes", "?": "no", "": "empty"}) as plugin:
         for key in (b"\xff", b"\xfe", b"\xed\xa0\x80", b"\xc3", b"\xc3\xa9\xff", b"\xff\xc3\xa9"):
             assert plugin.call("setting", key) == b""
@@ -172,18 +173,18 @@ def test_config_key_not_utf8_is_unset(kind: type[Plugin]) -> None:
 
 
 def test_long_config_key_is_not_its_prefix() -> None:
-    """A key that is too long to be looked at is not the one that it begins with."""
+    """A config key that is too long is not the one named by its prefix."""
     key = "k" * 2**22
     with Plugin(NAMES, config={key: "found"}, limits=Limits(memory_bytes=2**28)) as plugin:
         assert plugin.call("setting", key) == b"found"
         assert plugin.call("setting", key + "k") == b""
 
 
-# ---- recordings, observers, the harness --------------------------------------------------------------------------------------------------
+# ---- recordings, observers, the harness ----------------------------------------------------------
 
 
 def test_recording_and_replay(tmp_path: Path) -> None:
-    """A recording has them and replays."""
+    """Names that are not UTF-8 are recorded and replayed."""
 
     def build(value: str) -> str:
         return guest(
@@ -225,9 +226,9 @@ def test_recording_and_replay(tmp_path: Path) -> None:
 
 
 def test_older_recording_replays(tmp_path: Path) -> None:
-    """A recording from before still replays.
+    """A recording in version 1 still replays.
 
-    Version 1 of the format, as it was written when names of vars were text.
+    It was written when names of vars were text.
     """
     from hashlib import sha256
 
@@ -290,7 +291,7 @@ def test_observers_see_bytes() -> None:
 
 
 def test_harness() -> None:
-    """A harness has them as a plugin does."""
+    """A harness handles names as a plugin does."""
     with Harness(NAMES, vars={b"\xff": b"1"}) as harness:
         assert harness.vars == {"\udcff": b"1"}
         plugin = harness.plugin()

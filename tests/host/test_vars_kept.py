@@ -1,4 +1,4 @@
-"""Vars are the plugin's: they outlive its instance, and end with `reset` and `close`."""
+"""Vars belong to the plugin: they outlive its instance, and end with `reset` and `close`."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ SOURCE = guest(
 )
 
 
-def fail() -> None:
+def fail_call() -> None:
     raise LookupError("no")
 
 
-def made(kind: Callable[..., Any], **options: Any) -> Any:
-    function = plugwasm._host.functions.infer_function(None, "fail", fail)
+def make_plugin(kind: Callable[..., Any], **options: Any) -> Any:
+    function = plugwasm._host.functions.infer_function(None, "fail", fail_call)
     fields = {"timeout_ms": 150, "memory": {"max_var_bytes": 1000}}
     return kind(manifest(SOURCE, **fields), wasi=True, functions=[function], **options)
 
@@ -65,7 +65,7 @@ def made(kind: Callable[..., Any], **options: Any) -> Any:
 @pytest.mark.parametrize("end", [*ENDS, "_start"])
 def test_vars_outlive_instance(kind: type[Plugin], end: str) -> None:
     """Vars outlive an instance, however it ends."""
-    with made(kind) as plugin:
+    with make_plugin(kind) as plugin:
         plugin.call("set", "old")
         try:
             plugin.call(end)
@@ -79,8 +79,8 @@ def test_vars_outlive_instance(kind: type[Plugin], end: str) -> None:
 
 @KINDS
 def test_vars_reset(kind: type[Plugin]) -> None:
-    """Vars are as at first after a reset."""
-    with made(kind, vars={"k": b"first"}) as plugin:
+    """A reset restores the initial vars."""
+    with make_plugin(kind, vars={"k": b"first"}) as plugin:
         for _ in range(2):
             assert plugin.call("get") == b"first"
             with pytest.raises(plugwasm.TrapError):
@@ -92,16 +92,16 @@ def test_vars_reset(kind: type[Plugin]) -> None:
 
 @KINDS
 def test_vars_released_on_close(kind: type[Plugin]) -> None:
-    """Vars are gone when the plugin is closed, and no longer held."""
-    plugin = made(kind)
+    """Closing the plugin releases its vars."""
+    plugin = make_plugin(kind)
     plugin.call("set", b"x" * 100)
     plugin.close()
     assert plugin.vars == {}
 
 
 def test_vars_outlive_killed_process() -> None:
-    """Vars outlive a process that was killed."""
-    with made(IsolatedPlugin) as plugin:
+    """Vars outlive a killed worker process."""
+    with make_plugin(IsolatedPlugin) as plugin:
         plugin.call("set", "kept")
         os.kill(plugin._worker.pid, signal.SIGKILL)
         with pytest.raises(plugwasm.WorkerError):
@@ -110,16 +110,16 @@ def test_vars_outlive_killed_process() -> None:
 
 
 def test_vars_are_per_plugin() -> None:
-    """Two plugins of one compiled plugin have their own."""
-    compiled = made(CompiledPlugin)
+    """Two plugins of one compiled plugin each have their own vars."""
+    compiled = make_plugin(CompiledPlugin)
     with Plugin(compiled, vars={"k": b"first"}) as one, Plugin(compiled) as two:
         one.call("set", "of one")
         assert (one.call("get"), two.call("get")) == (b"of one", b"")
 
 
 def test_limit_counts_over_instances() -> None:
-    """The limit counts over instances."""
-    with made(Plugin) as plugin:
+    """The limit holds across instances."""
+    with make_plugin(Plugin) as plugin:
         plugin.call("set", b"x" * 900)
         with pytest.raises(plugwasm.TrapError):
             plugin.call("a trap")
@@ -137,8 +137,8 @@ def test_limit_counts_over_instances() -> None:
     ],
 )
 def test_fresh_pool_leaves_no_vars(make: Callable[[CompiledPlugin], PluginPool]) -> None:
-    """A fresh pool leaves none for the next caller."""
-    with make(made(CompiledPlugin)) as pool:
+    """A fresh pool leaves no vars to the next caller."""
+    with make(make_plugin(CompiledPlugin)) as pool:
         pool.call("set", "secret")
         with pytest.raises(plugwasm.TrapError):
             pool.call("a trap")
@@ -146,14 +146,14 @@ def test_fresh_pool_leaves_no_vars(make: Callable[[CompiledPlugin], PluginPool])
 
 
 def test_batches_with_instance_per_row() -> None:
-    """In batches, each row has none where it has an instance of its own."""
+    """In batches with an instance per row, each row begins without vars."""
     pa = pytest.importorskip("pyarrow")
     source = guest(
         export("swap", "(call $give (call $var_get <<k>>)) (call $var_set <<k>> (call $copy))")
     )
     ref = PluginRef(source.encode())
-    made = MapBatches(ref, "swap", column="column", returns=bytes, instance_per="row")
-    assert made(pa.table({"column": [b"a", b"b"]})).column("result").to_pylist() == [b"", b""]
+    mapped = MapBatches(ref, "swap", column="column", returns=bytes, instance_per="row")
+    assert mapped(pa.table({"column": [b"a", b"b"]})).column("result").to_pylist() == [b"", b""]
 
 
 def test_observers_see_same_vars() -> None:
@@ -180,7 +180,7 @@ def test_observers_see_same_vars() -> None:
 
 
 def test_recording_begins_with_vars(tmp_path: Path) -> None:
-    """The recording of the next instance begins with them and can be replayed."""
+    """A recording of the next instance begins with the vars and can be replayed."""
     source = guest(
         export("set", "(call $var_set <<k>> (call $copy))")
         + export("get", "(call $give (call $var_get <<k>>))")
@@ -207,7 +207,7 @@ def test_a_harness_has_them_as_well() -> None:
 
 
 def test_failing_calls_stay_within_limit() -> None:
-    """A plugin that never ends its calls well keeps no more than its limit."""
+    """A plugin whose calls all fail keeps no more vars than its limit."""
     body = "(call $var_set (call $copy) <<value>>) unreachable"
     with Plugin(guest(export("more", body)), limits=Limits(vars=10)) as plugin:
         for i in range(20):

@@ -20,7 +20,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 @pytest.fixture
 def authority() -> ssl.SSLContext:
-    """Trusts the test authority only, which vouches for plugin.test. Made with openssl; valid for a hundred years."""
+    """A client context that trusts only the test authority, whose certificate is for
+    plugin.test. Made with openssl; valid for a hundred years."""
     return ssl.create_default_context(cafile=str(DATA / "tls-ca.pem"))
 
 

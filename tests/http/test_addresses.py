@@ -1,4 +1,5 @@
-"""Which addresses may be connected to, and that these are the ones that were judged."""
+"""Which addresses may be connected to, and that connections go to the addresses that were
+checked."""
 
 from __future__ import annotations
 
@@ -97,7 +98,7 @@ IS_PUBLIC = [
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_private_address_needs_literal_grant(address: str) -> None:
-    """An address that is not public needs a literal grant."""
+    """A non-public address needs a literal grant."""
     with pytest.raises(EgressDeniedError, match="refused: its address"):
         policy("*")._policy.check_url(in_url(address))
     with pytest.raises(EgressDeniedError, match="refused: its address"):
@@ -115,19 +116,19 @@ def test_a_public_address_needs_none(address: str) -> None:
 
 
 def test_one_bad_address_refuses_name() -> None:
-    """One bad address among good ones is enough to refuse the name."""
+    """One forbidden address among good ones is enough to refuse the name."""
     with pytest.raises(EgressDeniedError, match=r"its address 10\.0\.0\.1 is private"):
         policy("*")._policy.check_addresses("plugin.test", [PUBLIC, "10.0.0.1"])
 
 
 def test_name_does_not_grant_private() -> None:
-    """A name that is granted literally does not grant private addresses."""
+    """A literal grant of a name does not grant private addresses."""
     with pytest.raises(EgressDeniedError, match="name the address itself"):
         policy("plugin.test")._policy.check_addresses("plugin.test", ["10.0.0.1"])
 
 
 def test_localhost_grants_loopback() -> None:
-    """Localhost grants loopback and only to itself."""
+    """A grant of `localhost` grants loopback, for that name only."""
     rules = policy("localhost", "*")
     assert rules._policy.check_addresses("localhost", ["127.0.0.1", "127.9.9.9", "::1"]) == (
         "127.0.0.1",
@@ -148,14 +149,14 @@ def test_localhost_grants_loopback() -> None:
 
 @pytest.mark.parametrize("text", ["", "junk", "fe80::1%eth0", "2606:4700::1111%eth0", "127.1"])
 def test_resolver_result_is_validated(text: str) -> None:
-    """What a resolver says must be an address."""
+    """A resolver's results must be addresses."""
     with pytest.raises(EgressDeniedError):
         policy("*")._policy.check_addresses("plugin.test", [text])
 
 
 @given(st.ip_addresses())
 def test_private_refused_under_wildcard(address: object) -> None:
-    """Any address that is private or loopback is refused under a wildcard."""
+    """Private and loopback addresses are refused under a wildcard."""
     why = addresses.why_not_public(address)  # type: ignore[arg-type]
     if address.is_private or address.is_loopback or address.is_multicast or not address.is_global:  # type: ignore[attr-defined]
         assert why is not None
@@ -178,7 +179,7 @@ def test_refused_target_is_not_connected(names: Names) -> None:
 
 
 def test_resolved_once_then_connected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name is resolved once and the vetted address is connected to."""
+    """The name is resolved once, and the checked address is connected to."""
     answers = [["127.0.0.1"], ["10.255.255.1"]]
     monkeypatch.setattr(wire, "look_up", lambda host, port: answers.pop(0))
     with Server(reply(b"pinned")) as server:
@@ -191,7 +192,7 @@ def test_resolved_once_then_connected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_next_address_is_tried(names: Names) -> None:
-    """The next vetted address is tried when one does not answer."""
+    """If one address does not answer, the next checked address is tried."""
     names.answers["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
     with Server(reply(b"second")) as server:
         assert (
@@ -204,7 +205,7 @@ def test_next_address_is_tried(names: Names) -> None:
 
 
 def test_refused_connection_is_error(names: Names) -> None:
-    """An address that refuses connections is an error that says so."""
+    """The error for a refused connection says so."""
     with Server(reply()) as server:
         pass
     with pytest.raises(
@@ -214,7 +215,7 @@ def test_refused_connection_is_error(names: Names) -> None:
 
 
 def test_unresolvable_name_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that does not resolve is an error that says so."""
+    """The error for a name that does not resolve says so."""
 
     def fail(host: str, port: int) -> list[str]:
         raise socket.gaierror(-2, "Name or service not known")
@@ -229,13 +230,13 @@ def test_unresolvable_name_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_system_resolver_knows_localhost() -> None:
-    """The system resolver knows localhost."""
+    """The system resolver resolves `localhost`."""
     with Server(reply(b"home")) as server:
         assert get(f"http://localhost:{server.port}/", policy("localhost")).body == b"home"
 
 
 def test_ipv6_host_header() -> None:
-    """IPv6 goes out with brackets in the host header."""
+    """An IPv6 address has brackets in the Host header."""
     try:
         server = Server(reply(b"six"), host="::1")
     except OSError:
@@ -246,7 +247,7 @@ def test_ipv6_host_header() -> None:
 
 
 def test_proxy_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxy variables are not looked at."""
+    """Proxy environment variables are ignored."""
     with Server(reply(b"proxy")) as proxy, Server(reply(b"direct")) as server:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)

@@ -62,7 +62,7 @@ def deaf(connection: Connection) -> None:
 
 @pytest.mark.parametrize("served", HANGS.values(), ids=HANGS)
 def test_deadline_ends_wait_for_server(served: Route) -> None:
-    """The deadline ends the wait for a server, whatever that does."""
+    """The deadline ends the wait for a server, whatever the server does."""
     with Server(served) as server:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)) as caught:
@@ -95,7 +95,8 @@ def test_deadline_ends_tls_handshake(authority: ssl.SSLContext, names: Names) ->
 
 @contextmanager
 def black_hole(host: str, port: int = 0) -> Iterator[int]:
-    """A full backlog: the kernel drops what comes next, so that a connect neither succeeds nor fails."""
+    """Listen with a full backlog: the kernel drops further connections, so connecting neither
+    succeeds nor fails."""
     with ExitStack() as stack:
         full = stack.enter_context(socket.create_server((host, port), backlog=0))
         for _ in range(4):
@@ -107,7 +108,7 @@ def black_hole(host: str, port: int = 0) -> Iterator[int]:
 
 
 def test_deadline_ends_connecting() -> None:
-    """The deadline ends a connection that nobody accepts."""
+    """The deadline ends a connection attempt that nobody accepts."""
     with black_hole("127.0.0.1") as port:
         started = time.monotonic()
         with pytest.raises((TimeoutError, EgressError)):
@@ -125,7 +126,7 @@ def test_hanging_address_leaves_time(names: Names) -> None:
 
 
 def test_deadline_ends_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The deadline ends a lookup that does not end by itself."""
+    """The deadline ends a name lookup that does not end by itself."""
     release = threading.Event()
 
     def hang(host: str, port: int) -> list[str]:
@@ -141,7 +142,7 @@ def test_deadline_ends_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_passed_deadline_sends_nothing() -> None:
-    """A deadline that has passed sends nothing."""
+    """After the deadline, nothing is sent."""
     with Server(reply()) as server, pytest.raises(TimeoutError):
         send(policy(), "GET", server.url, {}, None, deadline(-1))
     assert server.connections == 0
@@ -149,7 +150,7 @@ def test_passed_deadline_sends_nothing() -> None:
 
 @pytest.mark.parametrize("served", [silence, HANGS["drips the body"]])
 def test_cancel_while_waiting(served: Route) -> None:
-    """A cancel is seen while waiting and reaches the caller as itself."""
+    """A cancellation ends the wait and reaches the caller unchanged."""
     cancelled = threading.Event()
 
     def remaining() -> None:
@@ -168,14 +169,14 @@ def test_cancel_while_waiting(served: Route) -> None:
 
 @pytest.mark.parametrize("served", [silence, HANGS["stops in the body"]])
 def test_default_timeout_of_server(served: Route, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a deadline, a server that says nothing is given up."""
+    """Without a deadline, the wait for a silent server has a default timeout."""
     monkeypatch.setattr(wire, "_IDLE", 0.2)
     with Server(served) as server, pytest.raises(EgressError, match="nothing came in time"):
         get(server.url)
 
 
 def test_hanging_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lookups that hang do not add up without bound."""
+    """The number of hanging lookups is bounded."""
     release = threading.Event()
     asked: list[str] = []
 
@@ -196,7 +197,7 @@ def test_hanging_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_default_timeout_of_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a deadline, a lookup is given up."""
+    """Without a deadline, a lookup has a default timeout."""
     release = threading.Event()
     monkeypatch.setattr(wire, "_CONNECT", 0.2)
     monkeypatch.setattr(wire, "look_up", lambda host, port: [str(release.wait(30))])

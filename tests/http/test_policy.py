@@ -1,4 +1,5 @@
-"""What a policy grants: hosts, schemes, ports, methods, headers, private addresses; the application's say and the manifest's."""
+"""What a policy allows: hosts, schemes, ports, methods, headers, private addresses; of the
+application and of the manifest."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def test_nothing_is_granted_by_default() -> None:
     ],
 )
 def test_entry_grants_matching_hosts(entry: str, host: str) -> None:
-    """An entry grants the hosts that fit it."""
+    """An entry allows the hosts that it matches."""
     policy(entry)._policy.check_url(f"http://{host}/")
 
 
@@ -102,13 +103,13 @@ def test_an_entry_grants_no_other_host(entry: str, host: str) -> None:
     ],
 )
 def test_entry_not_a_host_is_error(entry: str) -> None:
-    """An entry that is no host is an error rather than a grant of nothing."""
+    """An entry that cannot be a host is an error."""
     with pytest.raises(OptionError, match="allowed_hosts"):
         policy(entry)
 
 
 def test_reason_of_an_error() -> None:
-    """The reason of an `OptionError` stands without the setting."""
+    """The reason of an `OptionError` does not repeat the name of the option."""
     with pytest.raises(OptionError) as caught:
         Egress(allowed_hosts=["host:8080"])
     assert caught.value.message == f"allowed_hosts: {caught.value.reason}"
@@ -118,7 +119,7 @@ def test_reason_of_an_error() -> None:
 
 
 def test_single_string_is_refused() -> None:
-    """One string is not a list of hosts."""
+    """A single string is not a list of hosts."""
     with pytest.raises(OptionError, match="got one string"):
         Egress(allowed_hosts="*")
 
@@ -130,7 +131,7 @@ def test_a_limit_below_zero_is_refused(limit: str) -> None:
 
 
 def test_unicode_names() -> None:
-    """Unicode names are granted and judged in their ASCII form or refused with the reason."""
+    """Unicode names are matched in their ASCII form or refused with the reason."""
     try:
         importlib.import_module("idna")
     except ImportError:
@@ -147,7 +148,7 @@ def test_unicode_names() -> None:
 
 
 def test_policy_is_frozen_and_pickles() -> None:
-    """A policy cannot be changed and survives pickling."""
+    """A policy is immutable and can be pickled."""
     rules = policy("*.Example.com", "::1", max_response_bytes=5, max_redirects=3)
     with pytest.raises(AttributeError, match="cannot be changed"):
         rules.allowed_hosts = ("*",)
@@ -162,7 +163,7 @@ def test_policy_is_frozen_and_pickles() -> None:
 
 
 def test_repr_hides_secrets() -> None:
-    """`repr` shows what was set and no secrets."""
+    """`repr` shows the settings and no secrets."""
     rules = Egress(
         allowed_hosts=["*"],
         ports=[443],
@@ -178,7 +179,7 @@ def test_repr_hides_secrets() -> None:
 
 
 def test_replace_keeps_other_settings() -> None:
-    """Replacing settings gives another policy with the rest as it was."""
+    """`replace` returns a policy with the other settings unchanged."""
     rules = policy("*.test", ports=[80, range(8000, 8080)], private_addresses=["10.0.0.0/8"])
     other = rules.replace(ports=None)
     assert (rules.ports, other.ports, other.allowed_hosts) == (
@@ -192,7 +193,7 @@ def test_replace_keeps_other_settings() -> None:
 
 
 def test_ssl_context_is_not_lost_by_pickle() -> None:
-    """A policy with its own SSL context does not lose it by pickling."""
+    """Pickling a policy with its own SSL context is refused rather than losing the context."""
     with pytest.raises(TypeError, match="SSLContext"):
         pickle.dumps(Egress(allowed_hosts=["*"], ssl_context=ssl.create_default_context()))
 
@@ -228,7 +229,7 @@ def granted(rules: RequestPolicy, host: str) -> bool:
 def test_application_and_manifest_both_grant(
     application: list[str] | None, manifest: list[str], hosts: set[str]
 ) -> None:
-    """A host is reached when the application and the manifest grant it."""
+    """A host is reached if both the application and the manifest allow it."""
     rules = Egress(allowed_hosts=application)._policy.for_manifest(manifest)
     assert {
         host for host in ("a.test", "b.test", "c.example", "127.0.0.1") if granted(rules, host)
@@ -236,7 +237,7 @@ def test_application_and_manifest_both_grant(
 
 
 def test_message_names_the_list() -> None:
-    """The message says whose list it is."""
+    """The message says which list lacks the host."""
     rules = policy("a.test")._policy.for_manifest(["b.test", "a.test"])
     with pytest.raises(
         EgressDeniedError, match="no entry of the application's allowed_hosts matches it"
@@ -262,7 +263,7 @@ def test_message_names_the_list() -> None:
 def test_manifest_lowers_response_size(
     application: int | None, manifest: int | None, limit: int
 ) -> None:
-    """The manifest can lower the size of an answer and not raise it."""
+    """The manifest can lower the maximum size of a response and not raise it."""
     assert (
         Egress(max_response_bytes=application)
         ._policy.for_manifest(["*"], manifest)
@@ -272,7 +273,7 @@ def test_manifest_lowers_response_size(
 
 
 def test_manifest_invalid_entry_is_refused() -> None:
-    """A manifest with an entry that is none is refused by naming it."""
+    """The error for an invalid entry in a manifest names it."""
     with pytest.raises(ManifestError, match="allowed_hosts: 'a:80' has a port"):
         Egress()._policy.for_manifest(["a:80"])
 
@@ -391,13 +392,13 @@ def test_scheme_and_port_not_allowed(
     ids=lambda settings: ascii(settings)[:60],
 )
 def test_invalid_setting_is_refused(settings: dict[str, object]) -> None:
-    """A setting that is not valid is refused by naming it."""
+    """The error for an invalid setting names it."""
     with pytest.raises(OptionError, match=f"^({'|'.join(settings)})"):
         Egress(**settings)  # type: ignore[arg-type]
 
 
 def test_allowed_methods() -> None:
-    """Methods are those that the application names."""
+    """Only the methods that the application names are allowed."""
     rules = policy(methods=["GET", "PROPFIND"])
     with Server(reply()) as server:
         send(rules, "propfind", server.url, {}, None, no_deadline)
@@ -409,7 +410,7 @@ def test_allowed_methods() -> None:
 
 
 def test_redirect_to_get_not_allowed() -> None:
-    """A redirect that makes a GET of a POST is refused where no GET is allowed."""
+    """A redirect that turns a POST into a GET is refused if GET is not allowed."""
     rules = policy(methods=["POST"])
     with (
         Server({"/": redirect("/next", status=303)}) as server,
@@ -436,7 +437,7 @@ def test_redirect_to_port_not_allowed() -> None:
 
 
 def test_added_headers_stay_with_origin(names: Names) -> None:
-    """Added headers are sent to their origin only and win."""
+    """Headers added by the application are sent to their origin only and win over the guest's."""
     with Server(reply()) as other, Server(reply()) as server:
         added = {
             f"http://*.test:{server.port}": {
@@ -466,7 +467,7 @@ def test_added_headers_stay_with_origin(names: Names) -> None:
 
 
 def test_added_headers_dropped_on_redirect(names: Names) -> None:
-    """Added headers are not sent any more once a redirect led away."""
+    """Added headers are not sent any more after a redirect to another origin."""
     with Server({"/end": reply()}) as server:
         here, there = f"http://plugin.test:{server.port}", f"http://other.test:{server.port}"
         server.routes |= {
@@ -487,7 +488,7 @@ def test_added_headers_dropped_on_redirect(names: Names) -> None:
 
 
 def test_guest_header_names() -> None:
-    """The names that a guest may set are for the application to say."""
+    """The application decides which header names a guest may set."""
     with Server(reply()) as server:
         only = policy().replace(allowed_headers=["X-Guest", "accept"])
         get(server.url, only, {"x-guest": "1", "Accept": "2"})
@@ -570,7 +571,7 @@ def test_hidden_headers_are_not_shown() -> None:
     ],
 )
 def test_network_grants_its_addresses(network: str, yes: list[str], no: list[str]) -> None:
-    """A network grants the addresses in it but for those of metadata services."""
+    """A network allows the addresses in it except those of metadata services."""
     rules = policy("*", private_addresses=[network])._policy.for_manifest(["plugin.test", "*"])
     for address in yes:
         assert len(rules.check_addresses("plugin.test", [address])) == 1
@@ -581,7 +582,7 @@ def test_network_grants_its_addresses(network: str, yes: list[str], no: list[str
 
 
 def test_network_grants_inner_address() -> None:
-    """An inner address is granted by a network around it."""
+    """An IPv4 address inside an IPv6 address needs a network of its own."""
     rules = policy("*", private_addresses=["64:ff9b::/96", "10.0.0.0/8"])
     assert rules._policy.check_addresses("plugin.test", ["64:ff9b::a00:1"])
     with pytest.raises(EgressDeniedError):

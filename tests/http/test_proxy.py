@@ -1,4 +1,5 @@
-"""Requests by way of an HTTP proxy: what the proxy is told, what is vetted before, and what is not said to anybody else."""
+"""Requests through an HTTP proxy: what the proxy receives, what is checked before, and what
+nobody else receives."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 
 def test_https_through_tunnel(names: dict[str, list[str]], server_tls: ssl.SSLContext) -> None:
-    """HTTPS goes through a tunnel to the vetted address and the certificate is that of the name."""
+    """HTTPS goes through a tunnel to the checked address, and the certificate is checked against
+    the name."""
     asked_for: list[str | None] = []
     server_tls.sni_callback = lambda sock, name, context: asked_for.append(name)
     with Server(tunnel) as proxy, Server(reply(b"secret"), tls=server_tls) as server:
@@ -79,7 +81,7 @@ def test_https_through_tunnel(names: dict[str, list[str]], server_tls: ssl.SSLCo
 def test_proxy_cannot_pass_for_server(
     names: dict[str, list[str]], server_tls: ssl.SSLContext
 ) -> None:
-    """The proxy cannot pass for the server."""
+    """The proxy cannot impersonate the server."""
     with (
         Server(tunnel) as proxy,
         Server(reply(b"secret"), tls=server_tls) as server,
@@ -90,7 +92,7 @@ def test_proxy_cannot_pass_for_server(
 
 
 def test_http_through_tunnel(names: dict[str, list[str]]) -> None:
-    """HTTP goes through a tunnel too, so that the vetted address is the one connected to."""
+    """HTTP goes through a tunnel too, so the checked address is the one connected to."""
     with Server(tunnel) as proxy, Server(reply(b"plain")) as server:
         assert get(f"http://plugin.test:{server.port}/", policy(proxy.url)).body == b"plain"
     assert (proxy.requests[0].method, proxy.requests[0].target) == (
@@ -101,7 +103,7 @@ def test_http_through_tunnel(names: dict[str, list[str]]) -> None:
 
 
 def test_proxy_that_resolves_gets_name(names: dict[str, list[str]]) -> None:
-    """A proxy that resolves is told the name and nobody else is asked."""
+    """A proxy that resolves names receives the name, and no other resolver is asked."""
     with Server(
         lambda request, connection: reply(request.method.encode())(request, connection)
     ) as proxy:
@@ -134,14 +136,14 @@ def test_proxy_that_resolves_gets_name(names: dict[str, list[str]]) -> None:
     ],
 )
 def test_denied_host_never_reaches_proxy(url: str, resolve: bool) -> None:
-    """What is not granted never reaches the proxy."""
+    """A request to a denied host never reaches the proxy."""
     with Server(reply(b"proxy")) as proxy, pytest.raises(EgressDeniedError):
         get(url, policy(proxy.url, "plugin.test", "10.*", ports=[80, 443], resolve=resolve))
     assert proxy.connections == 0
 
 
 def test_private_name_never_reaches_proxy(names: dict[str, list[str]]) -> None:
-    """A name with a private address never reaches the proxy."""
+    """A request to a name with a private address never reaches the proxy."""
     names["plugin.test"] = ["10.0.0.7"]
     with Server(tunnel) as proxy, pytest.raises(EgressDeniedError, match="private"):
         get("http://plugin.test/", policy(proxy.url))
@@ -149,7 +151,7 @@ def test_private_name_never_reaches_proxy(names: dict[str, list[str]]) -> None:
 
 
 def test_redirects_are_checked() -> None:
-    """Redirects are judged behind a proxy too."""
+    """Redirects are checked behind a proxy too."""
     with (
         Server(redirect("http://169.254.169.254/")) as proxy,
         pytest.raises(EgressDeniedError, match="link-local"),
@@ -160,7 +162,7 @@ def test_redirects_are_checked() -> None:
 
 @pytest.mark.parametrize("resolve", [True, False])
 def test_password_goes_to_proxy_only(names: dict[str, list[str]], resolve: bool) -> None:
-    """Only the proxy is told its password."""
+    """The proxy's password is sent to the proxy only."""
     with Server({"*": tunnel if resolve else reply()}) as proxy, Server(reply()) as server:
         url = f"http://user:hunter%402@127.0.0.1:{proxy.port}"
         response = get(f"http://plugin.test:{server.port}/", policy(url, resolve=resolve))
@@ -176,7 +178,7 @@ def test_password_goes_to_proxy_only(names: dict[str, list[str]], resolve: bool)
 
 
 def test_proxy_itself_needs_no_grant(names: dict[str, list[str]]) -> None:
-    """The proxy itself may be a name and need not be granted."""
+    """The proxy itself may be a name and need not be allowed."""
     with Server(tunnel) as proxy, Server(reply(b"far")) as server:
         assert (
             get(
@@ -187,7 +189,7 @@ def test_proxy_itself_needs_no_grant(names: dict[str, list[str]]) -> None:
 
 
 def test_proxy_refusal_is_error(names: dict[str, list[str]]) -> None:
-    """A refusal by the proxy is an error that names it."""
+    """The error for a refusal by the proxy names the proxy."""
     names["plugin.test"] = ["127.0.0.1", "127.0.0.2"]
     with (
         Server(reply(b"no", status=403)) as proxy,
@@ -203,7 +205,7 @@ def test_proxy_refusal_is_error(names: dict[str, list[str]]) -> None:
 
 
 def test_next_address_is_tried(names: dict[str, list[str]]) -> None:
-    """When the proxy does not reach one address, the next one is tried."""
+    """If the proxy does not reach one address, the next one is tried."""
     names["plugin.test"] = ["127.0.0.2", "127.0.0.1"]
 
     def route(request: Request, connection: Connection) -> None:
@@ -217,7 +219,7 @@ def test_next_address_is_tried(names: dict[str, list[str]]) -> None:
 
 
 def test_proxy_authentication_is_error() -> None:
-    """A proxy that asks for credentials asks the application and not the guest."""
+    """A proxy's demand for credentials is an error and is not shown to the guest as a response."""
     with Server(reply(b"", status=407, headers=[("Proxy-Authenticate", "Basic")])) as proxy:
         for url in ("http://plugin.test/", "https://plugin.test/"):
             with pytest.raises(EgressError, match=r"407|asks for credentials"):
@@ -237,7 +239,7 @@ def test_proxy_authentication_is_error() -> None:
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_invalid_proxy_answer_is_error(served: object, scheme: str) -> None:
-    """A proxy that answers nonsense is an error of ours."""
+    """An invalid answer of the proxy is one of our errors."""
     with Server(served) as proxy, pytest.raises(EgressError):  # type: ignore[arg-type]
         get(f"{scheme}://127.0.0.1/", policy(proxy.url))
 
@@ -246,7 +248,7 @@ def test_invalid_proxy_answer_is_error(served: object, scheme: str) -> None:
     "served", [silence, drip(b"HTTP/1.1 200 OK\r\n" * 50, every=0.05)], ids=["silence", "drip"]
 )
 def test_deadline_covers_proxy(served: object) -> None:
-    """The deadline covers the conversation with the proxy."""
+    """The deadline covers the exchange with the proxy."""
     with Server(served) as proxy:  # type: ignore[arg-type]
         started = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -257,7 +259,7 @@ def test_deadline_covers_proxy(served: object) -> None:
 def test_environment_proxy_when_asked(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment is looked at when that is asked for."""
+    """Proxy environment variables are used on request."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -283,7 +285,7 @@ def test_environment_proxy_when_asked(
 
 
 def test_name_without_proxy_is_vetted(names: dict[str, list[str]]) -> None:
-    """Without a proxy for it, a name is vetted, whatever resolve says."""
+    """A name for which there is no proxy is checked, whatever the `resolve` option says."""
     names["plugin.test"] = ["10.0.0.7"]
     with pytest.raises(EgressDeniedError, match="private"):
         get("http://plugin.test/", Egress(allowed_hosts=["plugin.test"], resolve=False))
@@ -305,6 +307,6 @@ def test_name_without_proxy_is_vetted(names: dict[str, list[str]]) -> None:
     ],
 )
 def test_invalid_proxy_is_refused(url: str) -> None:
-    """A proxy that is none is refused without repeating it."""
+    """An invalid proxy is refused, and the error does not repeat it."""
     with pytest.raises(OptionError, match=r"proxy: expected 'http://host:port' or 'environment'"):
         policy(url)

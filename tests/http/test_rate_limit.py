@@ -1,4 +1,5 @@
-"""How many requests may be under way, and start in a second, over all plugins that share an `Egress`."""
+"""How many requests may run at once and start per second, over all plugins that share an
+`Egress`."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from tests.support.waiting import soon
 
 
 class Held:
-    """A transport whose requests are under way until they are let go."""
+    """A transport whose requests wait until the test releases them."""
 
     def __init__(self, status: int = 200, location: str = "") -> None:
         self.go = threading.Event()
@@ -65,7 +66,7 @@ def egress(transport: Held, **settings: int) -> Egress:
 
 
 def test_concurrency_limit() -> None:
-    """No more are under way than the limit and all come to their turn."""
+    """No more requests than the limit run at once, and all get their turn."""
     held = Held()
     shared = egress(held, max_concurrent=3)
     mine, yours = client_for(shared, "plugin.test"), client_for(shared, "*")
@@ -79,7 +80,7 @@ def test_concurrency_limit() -> None:
 
 
 def test_wait_ends_at_deadline() -> None:
-    """Who waits for a place waits no longer than its deadline."""
+    """A request waits for its turn no longer than its deadline."""
     held = Held()
     shared = egress(held, max_concurrent=1)
     first = InThread(get, shared)
@@ -98,7 +99,7 @@ def test_wait_ends_at_deadline() -> None:
 
 
 def test_wait_ends_without_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a deadline, the wait ends all the same."""
+    """Without a deadline, the wait has a default timeout."""
     monkeypatch.setattr(rate_limit, "_QUEUE_SECONDS", 0.1)
     held = Held()
     shared = egress(held, max_concurrent=1)
@@ -113,7 +114,7 @@ def test_wait_ends_without_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_failed_request_frees_place() -> None:
-    """A request that fails gives its place back."""
+    """A request that fails frees its place."""
     held = Held()
     held.go.set()
     shared = egress(held, max_concurrent=1)
@@ -124,7 +125,7 @@ def test_failed_request_frees_place() -> None:
 
 
 def test_interrupt_frees_place() -> None:
-    """An interrupt gives its place back."""
+    """A KeyboardInterrupt frees the request's place."""
 
     class Interrupted(Held):
         def send(self, request: EgressRequest) -> EgressResponse:
@@ -160,7 +161,7 @@ def test_first_come_first_served() -> None:
 
 
 def test_requests_per_second_limit() -> None:
-    """No more start in any second than the limit and redirects count."""
+    """No more requests than the limit start in any second, and redirects count."""
     held = Held(302, "http://plugin.test/again")
     held.go.set()
     shared = egress(held, max_per_second=4, max_redirects=5)
@@ -174,7 +175,7 @@ def test_requests_per_second_limit() -> None:
 
 
 def test_wait_for_turn_ends_at_deadline() -> None:
-    """Who would wait too long for its turn ends at its deadline."""
+    """A request that would wait too long for its turn ends at its deadline."""
     held = Held()
     held.go.set()
     shared = egress(held, max_per_second=1)
@@ -189,7 +190,7 @@ def test_wait_for_turn_ends_at_deadline() -> None:
 
 
 def test_pickled_policies_share_limits() -> None:
-    """What was pickled together shares its limits again."""
+    """Policies that were pickled together share their limits again."""
     shared = Egress(allowed_hosts=["*"], max_concurrent=1)
     one, two = pickle.loads(pickle.dumps([shared, shared]))
     assert shared_limiter(one) is shared_limiter(two)
@@ -205,8 +206,7 @@ def test_pickled_policies_share_limits() -> None:
 def test_limiter_lives_with_egress() -> None:
     """A limiter lives as long as its egress.
 
-    Plugins made one after the other share it; another `Egress` with equal settings has its
-    own.
+    Plugins created one after the other share it. Another `Egress` with equal settings has its own.
     """
     shared = Egress(allowed_hosts=["*"], max_concurrent=1)
     first = shared_limiter(shared)
@@ -221,7 +221,7 @@ def test_limiter_lives_with_egress() -> None:
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "1", True])
 @pytest.mark.parametrize("name", ["max_concurrent", "max_per_second"])
 def test_invalid_limit_is_refused(name: str, limit: object) -> None:
-    """A limit that is none is refused."""
+    """An invalid limit is refused."""
     with pytest.raises(OptionError, match=f"{name}: expected a number of at least 1"):
         Egress(**{name: limit})  # type: ignore[arg-type]
 
@@ -249,6 +249,6 @@ assert get(shared, deadline(30)) == 200
 
 
 def test_forked_child_has_own_places() -> None:
-    """A forked child has places of its own."""
+    """A forked child has its own places."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{FORK}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""What a guest may send, and where redirects may lead."""
+"""Which requests a guest may send, and where redirects may lead."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.http_server import (
 
 
 def test_request_bytes() -> None:
-    """The request is exactly what was asked for."""
+    """The bytes of the request are exactly as expected."""
     with Server(reply()) as server:
         headers = {"X-Guest": "  é ✓\t", "Content-Type": "text/x"}
         send(policy(), "post", server.url + "/a?b#c", headers, b"\x00body", no_deadline)
@@ -45,7 +45,7 @@ def test_request_bytes() -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("body", [None, b"", b"text"])
 def test_ordinary_methods(method: str, body: bytes | None) -> None:
-    """Every ordinary method is sent with and without a body."""
+    """Every ordinary method is sent, with and without a body."""
     with Server(reply(b"answer")) as server:
         response = send(policy(), method, server.url, {}, body, no_deadline)
     assert (server.requests[0].method, server.requests[0].body) == (method, body or b"")
@@ -138,7 +138,7 @@ def test_forbidden_headers_are_refused(headers: dict[str, str]) -> None:
 
 
 def test_header_count_up_to_limit() -> None:
-    """As many headers as are allowed are sent."""
+    """The maximum number of headers can be sent."""
     with Server(reply()) as server:
         get(server.url, headers={f"X-{index}": "v" * 600 for index in range(100)})
     assert sum(name.startswith("x-") for name in server.requests[0].headers) == 100
@@ -146,7 +146,7 @@ def test_header_count_up_to_limit() -> None:
 
 @given(st.dictionaries(st.text(), st.text(), max_size=3))
 def test_headers_cannot_inject_lines(headers: dict[str, str]) -> None:
-    """Headers that pass cannot make another line."""
+    """Headers that are accepted cannot inject another line."""
     try:
         checked = Egress()._policy.check_headers(headers)
     except EgressError:
@@ -158,7 +158,7 @@ def test_headers_cannot_inject_lines(headers: dict[str, str]) -> None:
 
 
 def test_request_body_limit() -> None:
-    """A request body may be as large as the limit and no larger."""
+    """A request body may be exactly as large as the limit."""
     rules = policy(max_request_bytes=1000)
     with Server(reply()) as server:
         send(rules, "POST", server.url, {}, bytes(1000), no_deadline)
@@ -197,7 +197,7 @@ def test_a_large_body_arrives_whole() -> None:
     ],
 )
 def test_redirect_method(status: int, method: str, then: str) -> None:
-    """A redirect is followed with the method its status asks for."""
+    """A redirect is followed with the method that its status requires."""
     with Server({"/": redirect("/there", status=status), "/there": reply(b"found")}) as server:
         headers = {"Content-Type": "text/x", "Authorization": "secret"}
         response = send(policy(), method, server.url, headers, b"body", no_deadline)
@@ -213,7 +213,7 @@ def test_redirect_method(status: int, method: str, then: str) -> None:
 
 
 def test_credentials_stay_with_origin(names: Names) -> None:
-    """Credentials stay with their origin."""
+    """Credentials are sent to their origin only."""
     rules = policy("plugin.test", "other.test", "127.0.0.1")
     headers = {"AUTHORIZATION": "secret", "Cookie": "secret", "X-Kept": "yes"}
     with Server(reply()) as there, Server({"/name": reply()}) as server:
@@ -247,7 +247,7 @@ def test_credentials_stay_with_origin(names: Names) -> None:
     ],
 )
 def test_redirect_to_denied_host(location: str) -> None:
-    """A redirect to what is not granted is denied."""
+    """A redirect to a host that is not allowed is denied."""
     with (
         Server({"/": redirect("/next"), "/next": redirect(location)}) as server,
         pytest.raises(EgressDeniedError, match="redirects to"),
@@ -257,7 +257,7 @@ def test_redirect_to_denied_host(location: str) -> None:
 
 
 def test_redirect_name_is_vetted(names: Names) -> None:
-    """The name of a redirect is resolved and vetted too."""
+    """The host name of a redirect is resolved and checked too."""
     names.answers["other.test"] = ["169.254.169.254"]
     with (
         Server(redirect("http://other.test/latest/meta-data")) as server,
@@ -267,7 +267,7 @@ def test_redirect_name_is_vetted(names: Names) -> None:
 
 
 def test_redirect_limit() -> None:
-    """Ten redirects are followed and the eleventh is not."""
+    """Ten redirects are followed, and the eleventh is not."""
 
     def count_down(request: Request, connection: Connection) -> None:
         left = int(request.target[1:])
@@ -287,7 +287,7 @@ def test_a_loop_of_redirects_ends() -> None:
 
 
 def test_redirect_not_followed() -> None:
-    """Where no redirects are followed, a redirect is given as it is."""
+    """If redirects are not followed, the redirect is the response."""
     with Server(redirect("http://evil.test/")) as server:
         response = get(server.url, policy(max_redirects=0))
     assert (response.status, response.headers["location"], response.body) == (
@@ -299,7 +299,7 @@ def test_redirect_not_followed() -> None:
 
 
 def test_location_in_utf8() -> None:
-    """A location in UTF-8 is read as such."""
+    """A Location header in UTF-8 is decoded as such."""
     with Server({"/": redirect("/caf\u00c3\u00a9"), "/caf%C3%A9": reply(b"coffee")}) as server:
         assert get(server.url).body == b"coffee"
 

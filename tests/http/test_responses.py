@@ -1,4 +1,4 @@
-"""Answers of servers: their form, their size, and bytes that are none."""
+"""Responses of servers: their form, their size, and invalid bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.http_server import (
 
 
 def test_response_headers() -> None:
-    """Response headers have lower case names and repeated ones are joined."""
+    """Response headers have lower-case names, and repeated ones are joined."""
     head = b"HTTP/1.1 200 OK\r\nX-One: a\r\nx-one: b\r\nX-Folded: a\r\n  b\r\nX-Latin: \xe9\r\nContent-Length: 0\r\n\r\n"
     with Server(raw(head)) as server:
         headers = get(server.url).headers
@@ -53,7 +53,7 @@ def test_a_chunked_body_is_put_together() -> None:
 
 
 def test_interim_100_is_skipped() -> None:
-    """Interim 100 answers are skipped."""
+    """Interim responses with status 100 are skipped."""
     with Server(
         raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     ) as server:
@@ -65,7 +65,7 @@ def test_interim_100_is_skipped() -> None:
 )
 @pytest.mark.parametrize("is_chunked", [False, True])
 def test_gzip_and_deflate(encoding: str, is_chunked: bool) -> None:
-    """gzip and deflate are decoded and the headers say so."""
+    """gzip and deflate are decoded, and the headers are adjusted."""
     text = b"decoded " * 20_000
     body = text
     for word in encoding.lower().split(","):
@@ -84,7 +84,7 @@ def test_gzip_and_deflate(encoding: str, is_chunked: bool) -> None:
 
 
 def test_other_encoding_is_left_to_guest() -> None:
-    """An encoding that cannot be bounded is left to the guest."""
+    """An encoding whose output cannot be bounded is left to the guest."""
     with Server(reply(b"\x0b\x02\x80abc\x03", headers=[("Content-Encoding", "br")])) as server:
         response = get(server.url, headers={"Accept-Encoding": "br"})
     assert (response.body, response.headers["content-encoding"]) == (b"\x0b\x02\x80abc\x03", "br")
@@ -108,7 +108,7 @@ LIMIT = 100_000
     ids=["length", "chunked", "until close", "gzip", "gzip chunked", "deflate"],
 )
 def test_body_size_limit(served: Callable[[bytes], Route], size: int) -> None:
-    """A body may be as large as the limit and no larger."""
+    """A body may be exactly as large as the limit."""
     with Server(served(bytes(size))) as server:
         if size == LIMIT:
             assert len(get(server.url, policy(max_response_bytes=LIMIT)).body) == LIMIT
@@ -154,7 +154,7 @@ def test_bombs_take_little_memory(served: Route) -> None:
 
 
 def test_negative_chunk_size() -> None:
-    """A chunk of a negative size is not read until the end."""
+    """A negative chunk size does not read until the end."""
     import tracemalloc
 
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
@@ -194,7 +194,7 @@ GZIP_HEAD = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
     ],
 )
 def test_endless_streams_end(served: Route) -> None:
-    """Streams that never come to the point end without a deadline."""
+    """Endless responses end without a deadline."""
     with Server(served) as server, pytest.raises(EgressError):
         get(server.url, policy(max_response_bytes=10_000))
 
@@ -221,7 +221,7 @@ def test_endless_streams_end(served: Route) -> None:
     ],
 )
 def test_broken_response_is_error(served: Route) -> None:
-    """An answer that is broken is an error of ours."""
+    """An invalid response is one of our errors."""
     with (
         Server(served) as server,
         pytest.raises(EgressError, match=r"GET http://127\.0\.0\.1:\d+/ failed: ") as caught,
@@ -231,13 +231,13 @@ def test_broken_response_is_error(served: Route) -> None:
 
 
 def test_body_beyond_length_is_not_read() -> None:
-    """More than the claimed length is not read."""
+    """No more than the claimed length is read."""
     with Server(claim_length(3, b"abcdef")) as server:
         assert get(server.url).body == b"abc"
 
 
 def test_early_response_is_read() -> None:
-    """An answer that comes before the request was read is still read."""
+    """A response that comes before the request was read is still read."""
 
     def impatient(connection: Connection) -> None:
         connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
@@ -256,7 +256,7 @@ def test_early_response_is_read() -> None:
     ),
 )
 def test_random_bytes(data: bytes, head: bytes) -> None:
-    """Any bytes from a server are an answer or an error of ours."""
+    """Any bytes from a server are a response or one of our errors."""
     ANY.routes["*"] = raw(head + data)
     try:
         get(ANY.url)

@@ -1,4 +1,5 @@
-"""What plugins share when they use HTTP: threads that look up names, places in the queue of an `Egress`. None can take what all need."""
+"""Shares of plugins in what they share for HTTP: threads that look up names, and places in the
+queue of an `Egress`. No plugin can take them all."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def send(plugin: Plugin, url: str) -> bytes:
 
 
 class Resolver:
-    """Names that end with `.hang` are never told, others are the test server's."""
+    """A resolver for which names that end with `.hang` never resolve, and others are the test
+    server's."""
 
     def __init__(self) -> None:
         self.released = threading.Event()
@@ -125,7 +127,7 @@ def test_denial_reads_no_modules(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("module", [CLIENT, OTHER_CLIENT], ids=["the same code", "other code"])
 def test_lookups_use_share_of_plugin(server: Server, names: Resolver, module: str) -> None:
-    """Names that never resolve use up the share of the plugin that asks for them."""
+    """Names that never resolve use up only the share of the plugin that looks them up."""
     everywhere = Egress(allowed_hosts=["*", "127.0.0.1"])
     with (
         client("*", timeout_ms=30) as hostile,
@@ -138,7 +140,7 @@ def test_lookups_use_share_of_plugin(server: Server, names: Resolver, module: st
 
 @pytest.mark.slow
 def test_recreated_plugin_keeps_its_share(server: Server, names: Resolver) -> None:
-    """A plugin that is made anew for each call has no share for each."""
+    """A plugin that is created anew for each call does not get a new share each time."""
     for index in range(connection._MAX_LOOKUPS + 10):
         with client("*", timeout_ms=20) as hostile, pytest.raises(TimeoutError):
             send(hostile, f"http://{index}.hang/")
@@ -149,7 +151,7 @@ def test_recreated_plugin_keeps_its_share(server: Server, names: Resolver) -> No
 
 @pytest.mark.slow
 def test_many_plugins_leave_room(server: Server, names: Resolver) -> None:
-    """Many plugins that mean harm leave something to others."""
+    """Many hostile plugins leave some lookups to others."""
 
     def client_of(index: int, **fields: Any) -> Plugin:
         return client("*", "127.0.0.1", module=f"{CLIENT} ;; {index}", **fields)
@@ -188,7 +190,7 @@ def test_lookup_counts_until_thread_ends(server: Server, names: Resolver) -> Non
 
 
 def test_waiting_lookup_gets_free_room(server: Server, names: Resolver) -> None:
-    """Who waits for a lookup gets one when there is room again."""
+    """A plugin that waits for a lookup gets one when there is room again."""
     compiled = plugwasm.CompiledPlugin(
         manifest(CLIENT, allowed_hosts=["*", "127.0.0.1"], timeout_ms=30)
     )
@@ -217,7 +219,7 @@ def test_waiting_lookup_gets_free_room(server: Server, names: Resolver) -> None:
 
 @pytest.mark.slow
 def test_total_lookups_are_limited(names: Resolver) -> None:
-    """There is an end to lookups also of owners without number."""
+    """The total number of lookups is limited, however many owners there are."""
     for index in range(connection._MAX_LOOKUPS + 20):
         policy = Policy(allowed_hosts=["*"])
         with pytest.raises(TimeoutError):
@@ -228,7 +230,7 @@ def test_total_lookups_are_limited(names: Resolver) -> None:
 def test_failed_thread_start_is_not_counted(
     names: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that cannot be started counts no more."""
+    """A lookup whose thread cannot be started does not count."""
 
     def no_thread(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -249,7 +251,7 @@ def test_failed_thread_start_is_not_counted(
 
 
 def test_interrupted_wait_is_not_counted(names: Resolver) -> None:
-    """An interrupt while waiting for a lookup counts no more."""
+    """A wait for a lookup that is interrupted does not count."""
     calls = iter([None, None, None, None])
 
     def remaining() -> float:
@@ -265,9 +267,9 @@ def test_interrupted_wait_is_not_counted(names: Resolver) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked_child_has_own_lookups() -> None:
-    """A forked child has lookups of its own.
+    """A forked child has its own lookups.
 
-    Run in a process of its own, which has no other threads but those of the test.
+    It runs in a separate process, whose only other threads are the test's.
     """
     program = """
 import os, sys, threading
@@ -303,7 +305,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 def test_module_downloads_leave_few_threads(
     server: Server, names: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Modules from names that never resolve leave few threads and stop no plugin."""
+    """Downloads from names that never resolve leave few threads and do not stop other plugins."""
     monkeypatch.setattr("plugwasm._manifest.download.DOWNLOAD_SECONDS", 0.05)
     for _ in range(40):
         with pytest.raises(SourceError, match="longer than"):
@@ -314,9 +316,9 @@ def test_module_downloads_leave_few_threads(
 
 
 def test_failed_connections_leave_nothing(names: Resolver) -> None:
-    """Connections that never come about leave nothing behind.
+    """Failed connection attempts leave nothing behind.
 
-    A listener whose queue is full takes no connection, and refuses none.
+    A listener whose queue is full accepts no connection and refuses none.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -342,7 +344,7 @@ def test_failed_connections_leave_nothing(names: Resolver) -> None:
 
 
 class Held:
-    """A transport whose requests to `/slow` are under way until their deadline."""
+    """A transport whose requests to `/slow` wait until their deadline."""
 
     def __init__(self) -> None:
         self.slow = 0
@@ -377,7 +379,7 @@ def hog(stop: threading.Event, plugin_of: Any) -> None:
 @pytest.mark.parametrize("module", [CLIENT, OTHER_CLIENT], ids=["the same code", "other code"])
 @pytest.mark.parametrize("places", [1, 2, 4])
 def test_slow_requests_do_not_block_others(places: int, module: str) -> None:
-    """A plugin with slow requests without number does not keep another from its turn."""
+    """A plugin with any number of slow requests does not block another's turn."""
     held = Held()
     shared = Egress(
         allowed_hosts=["plugin.test"], transport=held, resolve=False, max_concurrent=places
@@ -407,7 +409,7 @@ def test_slow_requests_do_not_block_others(places: int, module: str) -> None:
 
 
 def test_single_plugin_has_all_places() -> None:
-    """A plugin that is alone has all places."""
+    """A single plugin can use all places."""
     held = Held()
     shared = Egress(allowed_hosts=["plugin.test"], transport=held, resolve=False, max_concurrent=3)
     compiled = plugwasm.CompiledPlugin(
@@ -424,7 +426,7 @@ def test_single_plugin_has_all_places() -> None:
 
 @pytest.mark.slow
 def test_plugins_take_turns_by_rate() -> None:
-    """Plugins take turns also where only the rate is limited."""
+    """Plugins take turns also if only the rate is limited."""
     held = Held()
     shared = Egress(allowed_hosts=["plugin.test"], transport=held, resolve=False, max_per_second=5)
     mine, yours = client_for(shared, "*"), client_for(shared, "*")

@@ -1,4 +1,4 @@
-"""Requests over TLS."""
+"""Requests over TLS: certificates, deadlines, and responses that come early."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.http_server import (
 def test_certificate_of_vetted_address(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names
 ) -> None:
-    """HTTPS checks the certificate against the name and connects to the vetted address."""
+    """HTTPS checks the certificate against the name and connects to the checked address."""
     asked_for: list[str | None] = []
     server_tls.sni_callback = lambda sock, name, context: asked_for.append(name)
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
@@ -60,7 +60,7 @@ def test_certificate_for_other_name(
 
 
 def test_untrusted_certificate(server_tls: ssl.SSLContext, names: Names) -> None:
-    """A certificate that no authority of the system vouches for is refused."""
+    """A certificate that no authority of the system has signed is refused."""
     with (
         Server(reply(), tls=server_tls) as server,
         pytest.raises(EgressError, match="certificate is not accepted"),
@@ -98,7 +98,7 @@ def test_redirect_to_http_is_refused(
 def test_deadline_of_dripping_server(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, every: float
 ) -> None:
-    """The deadline holds for a drip over TLS."""
+    """The deadline applies to a server that sends slowly over TLS."""
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     with Server(drip(b"HTTP/1.1 200 OK\r\n" * 10, every=every), tls=server_tls) as server:
         started = time.monotonic()
@@ -111,7 +111,7 @@ def test_deadline_of_dripping_server(
 def test_endless_tickets_are_given_up(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names, seconds: float | None
 ) -> None:
-    """A server that sends tickets without end is given up."""
+    """A server that sends endless session tickets is an error."""
     server_tls.num_tickets = 30_000  # about 7 MB
     rules = Egress(allowed_hosts=["plugin.test", "127.0.0.1"], ssl_context=authority)
     remaining = no_deadline if seconds is None else deadline(seconds)
@@ -127,7 +127,7 @@ def test_endless_tickets_are_given_up(
 def test_early_response_is_read(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext, names: Names
 ) -> None:
-    """An answer over TLS that comes before the request was read is still read."""
+    """A response over TLS that comes before the request was read is still read."""
 
     def impatient(connection: Connection) -> None:
         sock = server_tls.wrap_socket(connection.sock, server_side=True)
@@ -147,7 +147,7 @@ def test_early_response_is_read(
 def test_request_end_sent_while_waiting(
     authority: ssl.SSLContext, server_tls: ssl.SSLContext
 ) -> None:
-    """The end of a request over TLS is sent while the answer is waited for."""
+    """The end of a request over TLS is sent while the response is awaited."""
     size = 1 << 18
     near, far = socket.socketpair()
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that a portion does not fit

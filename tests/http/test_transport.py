@@ -1,4 +1,5 @@
-"""Transports of an application's own: what they are asked, what they may answer, and what stays judged, counted and timed by us."""
+"""An application's own transports: what they receive and may return, and that requests are still
+checked, counted and timed."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from tests.support.http_server import Server, gzip_bomb, redirect, reply, silenc
 
 
 class Mock:
-    """Answers from a function, and keeps what it was asked."""
+    """A transport that answers from a function and keeps its requests."""
 
     def __init__(self, answer: Callable[[EgressRequest], Any]) -> None:
         self.answer = answer
@@ -40,7 +41,7 @@ class Mock:
 
 
 class Recorder:
-    """Lets another transport do the work, and keeps what came."""
+    """A transport that passes requests to another and keeps the responses."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -54,7 +55,8 @@ class Recorder:
 
 
 class Pool:
-    """The application's own urllib3 client, which connects to the address that was vetted."""
+    """A transport with the application's own urllib3 client, which connects to the checked
+    address."""
 
     def __init__(self) -> None:
         self.pools = urllib3.PoolManager(retries=False)
@@ -108,7 +110,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 
 def test_mock_answers_without_network() -> None:
-    """A mock answers without any network."""
+    """A mock answers without a network."""
     mock = Mock(lambda request: EgressResponse(201, {"X-One": "1"}, b"made up"))
     response = send(
         policy(mock),
@@ -146,7 +148,7 @@ def test_mock_answers_without_network() -> None:
 
 
 def test_names_are_vetted_before(names: dict[str, list[str]]) -> None:
-    """Names are resolved and vetted before a transport is asked."""
+    """Names are resolved and checked before a transport is called."""
     mock = Mock(lambda request: EgressResponse(200))
     get(policy(mock, "plugin.test", "127.0.0.1", resolve=True))
     assert mock.requests[0].addresses == ("127.0.0.1",)
@@ -157,7 +159,7 @@ def test_names_are_vetted_before(names: dict[str, list[str]]) -> None:
 
 
 def test_transport_gets_vetted_addresses(names: dict[str, list[str]]) -> None:
-    """A transport that asks for addresses itself is given vetted ones."""
+    """A transport that asks for addresses receives checked ones."""
     mock = Mock(lambda request: EgressResponse(200, body=repr(request.resolve()).encode()))
     assert get(policy(mock, "plugin.test", "127.0.0.1")).body == b"('127.0.0.1',)"
     with pytest.raises(EgressDeniedError, match="loopback"):
@@ -174,7 +176,7 @@ def test_transport_gets_vetted_addresses(names: dict[str, list[str]]) -> None:
     ],
 )
 def test_denied_host_never_reaches_transport(url: str) -> None:
-    """What is not granted never reaches a transport."""
+    """A request to a denied host never reaches a transport."""
     mock = Mock(lambda request: EgressResponse(200))
     with pytest.raises(EgressDeniedError):
         get(policy(mock, "plugin.test", "10.*"), url)
@@ -182,7 +184,7 @@ def test_denied_host_never_reaches_transport(url: str) -> None:
 
 
 def test_each_redirect_is_checked() -> None:
-    """Each hop of a redirect is judged and is a request of its own."""
+    """Each hop of a redirect is checked and is a separate request."""
     mock = Mock(
         lambda request: EgressResponse(
             302, [("LOCATION", "/end" if request.path == "/" else "http://other.test/")]
@@ -200,7 +202,7 @@ def test_each_redirect_is_checked() -> None:
 
 
 def test_recorder_wraps_default_transport(names: dict[str, list[str]]) -> None:
-    """A recorder wraps the usual transport and its tape can be replayed."""
+    """A recorder can wrap the default transport, and its recording can be replayed."""
     body = gzip.compress(b"text")  # once, for it has the time in it
     with Server(
         {"/": redirect("/end"), "/end": reply(body, headers=[("Content-Encoding", "gzip")])}
@@ -221,7 +223,7 @@ def test_recorder_wraps_default_transport(names: dict[str, list[str]]) -> None:
 
 
 def test_urllib3_connects_to_vetted_address(names: dict[str, list[str]]) -> None:
-    """A urllib3 client connects to the vetted address and is otherwise itself."""
+    """A urllib3 client connects to the checked address and otherwise works as usual."""
     routes = {
         "/": redirect("/end"),
         "/end": reply(gzip.compress(b"text"), headers=[("Content-Encoding", "gzip")]),
@@ -237,7 +239,7 @@ def test_urllib3_connects_to_vetted_address(names: dict[str, list[str]]) -> None
 
 
 def test_urllib3_bomb_stops_at_limit() -> None:
-    """A bomb that a urllib3 client fetches is stopped at the limit."""
+    """A decompression bomb fetched by a urllib3 client is stopped at the limit."""
     with (
         Server(gzip_bomb(20 << 20)) as server,
         pytest.raises(EgressError, match="larger than the 100000 bytes allowed"),
@@ -246,7 +248,7 @@ def test_urllib3_bomb_stops_at_limit() -> None:
 
 
 def test_urllib3_deadline() -> None:
-    """The time that is left ends the wait of a urllib3 client."""
+    """The remaining time ends the wait of a urllib3 client."""
     with Server(silence) as server:
         started = time.monotonic()
         with pytest.raises(TimeoutError, match="the call did not end"):
@@ -255,7 +257,7 @@ def test_urllib3_deadline() -> None:
 
 
 def test_urllib3_connection_error() -> None:
-    """A urllib3 client that cannot connect is an error of ours with its own as the cause."""
+    """A failed connection of a urllib3 client is one of our errors with its error as the cause."""
     with Server(reply()) as server:
         pass
     with pytest.raises(EgressError, match=r"GET http://127\.0\.0\.1:\d+/ failed: ") as caught:
@@ -268,7 +270,7 @@ def test_urllib3_connection_error() -> None:
 
 
 class File:
-    """A body that is read, and tells how much was."""
+    """A body that can be read and counts the bytes read."""
 
     def __init__(self, size: int) -> None:
         self.left = size
@@ -296,7 +298,7 @@ BODIES: dict[str, Callable[[int], Any]] = {
 @pytest.mark.parametrize("make", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("size", [0, 999, 1000, 1001])
 def test_body_is_counted_in_any_form(make: Callable[[int], Any], size: int) -> None:
-    """A body is counted however it is given."""
+    """A body is counted in whatever form it is returned."""
     egress = policy(
         Mock(lambda request: EgressResponse(200, body=make(size))), max_response_bytes=1000
     )
@@ -308,7 +310,7 @@ def test_body_is_counted_in_any_form(make: Callable[[int], Any], size: int) -> N
 
 
 def test_endless_body_stops_at_limit() -> None:
-    """A body without end is read no further than the limit."""
+    """An endless body is read no further than the limit."""
     taken = itertools.count()
 
     def body() -> Iterator[bytes]:
@@ -326,7 +328,7 @@ def test_endless_body_stops_at_limit() -> None:
 
 
 def test_endless_compressed_body_ends() -> None:
-    """A compressed body that says nothing for ever ends."""
+    """A compressed body that never produces output ends."""
     body = itertools.repeat(gzip.compress(b""))
     answer = EgressResponse(200, {"content-encoding": "gzip"}, body)
     with pytest.raises(EgressError, match="more bytes than a response within the limits can have"):
@@ -334,7 +336,7 @@ def test_endless_compressed_body_ends() -> None:
 
 
 def test_deadline_between_body_parts() -> None:
-    """The deadline is looked at between the parts of a body."""
+    """The deadline is checked between the parts of a body."""
 
     def body() -> Iterator[bytes]:
         for _ in range(100):
@@ -349,7 +351,7 @@ def test_deadline_between_body_parts() -> None:
 
 @pytest.mark.parametrize("status", [200, 204])
 def test_response_after_deadline(status: int) -> None:
-    """An answer that comes after the deadline is none."""
+    """A response that comes after the deadline is not used."""
 
     def late(request: EgressRequest) -> EgressResponse:
         time.sleep(0.2)
@@ -361,7 +363,7 @@ def test_response_after_deadline(status: int) -> None:
 
 @pytest.mark.parametrize("status", [200, 204, 302])
 def test_body_is_always_closed(status: int) -> None:
-    """A body is closed whether it is wanted or not."""
+    """A body is closed whether it is used or not."""
     files: list[File] = []
 
     def answer(request: EgressRequest) -> EgressResponse:
@@ -401,14 +403,14 @@ def test_body_is_always_closed(status: int) -> None:
     ],
 )
 def test_invalid_response_is_error(answer: Any, says: str) -> None:
-    """An answer that is none is an error that says what is wrong."""
+    """The error for an invalid response says what is wrong."""
     with pytest.raises(EgressError, match=r"GET http://plugin\.test/ failed: ") as caught:
         get(policy(Mock(lambda request: answer)))
     assert says in str(caught.value)
 
 
 def test_exception_is_cause_without_text() -> None:
-    """What a transport raises is the cause of an error that does not repeat its text."""
+    """A transport's exception is the cause of an error that does not repeat its text."""
 
     def fail(request: EgressRequest) -> EgressResponse:
         raise LookupError("hunter2")
@@ -429,7 +431,7 @@ def test_exception_is_cause_without_text() -> None:
     ],
 )
 def test_interrupts_and_own_errors_pass(error: BaseException) -> None:
-    """Interrupts and our own errors pass as they are."""
+    """KeyboardInterrupt and our own errors pass unchanged."""
 
     def fail(request: EgressRequest) -> EgressResponse:
         raise error
@@ -443,14 +445,14 @@ def test_interrupts_and_own_errors_pass(error: BaseException) -> None:
 
 
 class Plain:
-    """Can be pickled."""
+    """A transport that can be pickled."""
 
     def send(self, request: EgressRequest) -> EgressResponse:
         return EgressResponse(200)
 
 
 def test_policy_pickles_with_transport() -> None:
-    """A policy with a transport can be pickled when that can."""
+    """A policy can be pickled if its transport can."""
     import pickle
 
     again = pickle.loads(pickle.dumps(policy(Plain())))
@@ -463,7 +465,7 @@ def test_policy_pickles_with_transport() -> None:
     "setting", [{"proxy": "http://proxy:1"}, {"ca_file": "x"}, {"client_certificate": "x"}]
 )
 def test_default_settings_are_refused(setting: dict[str, Any]) -> None:
-    """Settings of the transport that was replaced are refused."""
+    """Settings of the default transport are refused together with another transport."""
     with pytest.raises(
         OptionError, match=f"{next(iter(setting))}: it is for the default transport only"
     ):
@@ -471,7 +473,7 @@ def test_default_settings_are_refused(setting: dict[str, Any]) -> None:
 
 
 def test_invalid_transport_is_refused() -> None:
-    """An object that cannot send is no transport."""
+    """An object without `send` is no transport."""
     with pytest.raises(
         OptionError, match="transport: expected an object with a method `send`, got int"
     ):

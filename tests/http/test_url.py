@@ -1,4 +1,4 @@
-"""URLs have one canonical form, or are refused."""
+"""URLs have one canonical form or are refused."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ NASTY = [
 
 @pytest.mark.parametrize("url", NASTY)
 def test_ambiguous_url_is_refused(url: str) -> None:
-    """A URL that can be read in two ways is refused even where every host is granted."""
+    """A URL that parsers could read in two ways is refused even if every host is allowed."""
     with pytest.raises(EgressDeniedError, match="the URL is refused"):
         policy("*", "127.0.0.1", "localhost")._policy.check_url(url)
 
@@ -172,7 +172,7 @@ urls = st.one_of(
 @example("http://a.b:80/c")
 @example("http://[::FFFF]:8/")
 def test_second_parser_agrees(url: str) -> None:
-    """A second parser sees the same host and port or the URL is refused."""
+    """A second parser finds the same host and port, or the URL is refused."""
     rules = policy("*", "127.0.0.1", "::1")
     try:
         target = rules._policy.check_url(url)
@@ -196,13 +196,13 @@ def test_second_parser_agrees(url: str) -> None:
 
 
 def test_host_too_long_is_refused() -> None:
-    """A host that is too long is refused before anything is made of it."""
+    """A host that is too long is refused before it is processed."""
     with pytest.raises(EgressDeniedError, match="its host is longer than 1000 characters"):
         policy("*")._policy.check_url("http://" + "é" * 1001 + "/")
 
 
 def test_refusals_hide_secrets() -> None:
-    """Refusals do not repeat what may be secret."""
+    """Error messages do not repeat parts of a URL that may be secret."""
     with Server(raw(b"nonsense")) as server, pytest.raises(EgressError) as failed:
         get(server.url + "/path?token=hunter2", headers={"Authorization": "Bearer hunter3"})
     with pytest.raises(EgressDeniedError) as denied:

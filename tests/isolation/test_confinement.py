@@ -1,4 +1,4 @@
-"""What a worker's process can still do when it is confined."""
+"""What a confined worker process can still do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINUX = sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64")
 
 
 def test_worker_inherits_only_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker gets nothing of the application but its sockets."""
+    """A worker inherits nothing from the application but its sockets."""
     monkeypatch.setenv("SECRET", "x")
     kept = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(kept, True)
@@ -33,7 +33,8 @@ found = [str(len(descriptors)), os.environ.get("SECRET", "none"), os.getcwd(), s
 say(m.Confined(found), m.Loaded([], [], 0)); forever()"""
     try:
         with worker_runs(monkeypatch, report), IsolatedPlugin(SIMPLE) as plugin:
-            # Three standard streams, two sockets, and the one with which the descriptors were listed.
+            # Three standard streams, two sockets, and the one with which the descriptors were
+            # listed.
             assert plugin.confinement == ("6", "none", "/", "True", "0o77")
     finally:
         os.close(kept)
@@ -195,7 +196,7 @@ def test_confined_process_capabilities(tmp_path: Path) -> None:
 @pytest.mark.skipif(not LINUX, reason="system calls are filtered there only")
 @pytest.mark.parametrize("read_only", [True, False])
 def test_confined_with_directories(read_only: bool, tmp_path: Path) -> None:
-    """With directories granted, it can reach those."""
+    """With directories granted, it can reach only those."""
     measures, found = attempts(tmp_path, [(str(tmp_path / "inside"), read_only)])
     reached = {name for name, result in found.items() if result == "ok"} - STILL
     if any(measure.startswith("Landlock") for measure in measures):
@@ -205,7 +206,7 @@ def test_confined_with_directories(read_only: bool, tmp_path: Path) -> None:
 
 
 def test_real_worker_is_confined() -> None:
-    """A real worker is confined and says so."""
+    """A real worker is confined, and the plugin reports it."""
     with IsolatedPlugin(SIMPLE) as plugin:
         assert {"own session", "empty environment", "RLIMIT_CORE 0"} <= set(plugin.confinement)
         if LINUX:
@@ -227,7 +228,7 @@ def test_real_worker_is_confined() -> None:
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else"
 )
 def test_privileged_application_names_user(tmp_path: Path) -> None:
-    """A privileged application can name the user."""
+    """A privileged application can choose the worker's user."""
     with IsolatedPlugin(SIMPLE, process=ProcessLimits(user=(65534, 65534))) as plugin:
         assert plugin.call("f", b"on") == b"on"
         assert "user 65534, group 65534" in plugin.confinement

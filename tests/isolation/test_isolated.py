@@ -1,4 +1,5 @@
-"""Plugins in a process of their own: they do what plugins do, whatever becomes of the process."""
+"""Plugins in their own processes: they behave like other plugins, whatever happens to the
+process."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ WASI = """
 
 
 def test_public_members() -> None:
-    """What is public is what a plugin has and a word on its confinement."""
+    """The public members are those of a plugin and one about its confinement."""
 
     def public(kind: type) -> dict[str, object]:
         return {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
@@ -89,7 +90,7 @@ ERRORS = guest(
 
 
 def test_call_outcomes() -> None:
-    """Calls end as they do in the application."""
+    """Calls have the same results and errors as in the application."""
     made = [
         kind(ERRORS, config={"key": "value"}, name="errors") for kind in (Plugin, IsolatedPlugin)
     ]
@@ -125,7 +126,7 @@ def test_call_outcomes() -> None:
 
 @pytest.mark.parametrize("size", [2**20, 2**22])
 def test_input_too_large_is_same_error(size: int) -> None:
-    """An input that has no room is the same error."""
+    """An input that does not fit is the same error."""
     made = [
         kind(guest(export("echo", "(call $echo)")), name="p", limits=Limits(memory_bytes=2**19))
         for kind in (Plugin, IsolatedPlugin)
@@ -150,7 +151,7 @@ def test_input_too_large_is_same_error(size: int) -> None:
     ],
 )
 def test_invalid_plugin_is_same_error(source: str | bytes) -> None:
-    """What cannot be a plugin is the same error."""
+    """A source that cannot be a plugin is the same error."""
     limits = Limits(memory_bytes=2**28)
     plain = outcome(lambda: Plugin(source, name="p", limits=limits))
     assert isinstance(plain, tuple)
@@ -158,7 +159,7 @@ def test_invalid_plugin_is_same_error(source: str | bytes) -> None:
 
 
 def test_compiled_plugin_is_accepted() -> None:
-    """A compiled plugin gives its modules and settings."""
+    """A compiled plugin's modules and settings are used."""
     compiled = plugwasm.CompiledPlugin(
         guest(export("echo", "(call $echo)")), functions=[], name="given", fuel_limit=10_000
     )
@@ -171,9 +172,9 @@ def test_compiled_plugin_is_accepted() -> None:
 
 
 def test_isolated_plugin_is_a_plugin() -> None:
-    """An isolated plugin is a plugin without its implementation.
+    """An isolated plugin is an instance of Plugin without its implementation.
 
-    Users may test with `isinstance` and annotate with `Plugin`; nothing of how it runs calls is
+    Users may test with `isinstance` and annotate with `Plugin`, and no code that runs calls is
     inherited.
     """
     assert issubclass(IsolatedPlugin, Plugin)
@@ -222,7 +223,7 @@ child.main(int(sys.argv[1]), int(sys.argv[2]))
 def test_sealed_worker_imports_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A sealed worker imports nothing new.
 
-    Later there are no files to be read: what calls need is imported before, by `PRELOADED`.
+    It cannot read files any more, so `PRELOADED` imports what calls need.
     """
     (tmp_path / "a.txt").write_text("content")
     monkeypatch.setattr(process, "_PROGRAM", SEALED)
@@ -338,7 +339,7 @@ CALLS = (
 
 
 def test_host_functions_run_in_application() -> None:
-    """Host functions run in the application and get what they always get."""
+    """Host functions run in the application with the usual arguments."""
     outcomes = []
     for kind in (Plugin, IsolatedPlugin):
         seen: list[Any] = [os.getpid()]
@@ -374,7 +375,7 @@ def test_host_functions_run_in_application() -> None:
 
 @pytest.mark.parametrize("size", [65_536, 65_537])
 def test_blocks_reach_host_function_whole(size: int) -> None:
-    """Blocks reach a host function whole at the size where they no longer travel with the call."""
+    """A block reaches a host function whole, also at the size from which it is sent separately."""
     with IsolatedPlugin(guest(CALLS[1], CALLS[0]), functions=host_functions([])) as plugin:
         assert plugin.call("upper", b"a" * size) == b"A" * size
 
@@ -391,7 +392,7 @@ def test_blocks_reach_host_function_whole(size: int) -> None:
     ],
 )
 def test_host_exception_reaches_caller(kind: Any, error: BaseException) -> None:
-    """What a host function raises reaches the caller itself."""
+    """A host function's exception reaches the caller as the same object."""
 
     @host_fn()
     def fail(text: str) -> str:
@@ -418,7 +419,7 @@ def test_host_exception_reaches_caller(kind: Any, error: BaseException) -> None:
 
 @BOTH
 def test_host_result_too_large(kind: Any) -> None:
-    """A result that has no room is the host function's own error."""
+    """A result that does not fit is an error inside the host function's call."""
 
     @host_fn()
     def flood(text: str) -> str:
@@ -440,7 +441,7 @@ def test_host_result_too_large(kind: Any) -> None:
 
 @BOTH
 def test_reentry_is_refused(kind: Any) -> None:
-    """A plugin cannot be entered a second time."""
+    """A plugin cannot be called again from its host function."""
 
     def again(plugin: CurrentPlugin, params: list[Any], results: list[Any]) -> None:
         made.call("f")
@@ -459,7 +460,7 @@ def test_reentry_is_refused(kind: Any) -> None:
 
 
 def test_logs_and_output(caplog: pytest.LogCaptureFixture) -> None:
-    """Logs and output are records of the application's logging."""
+    """Logs and output become records of the application's logging."""
     source = guest(
         export("log", "(call $log_info <<from the log>>)")
         + export(
@@ -484,8 +485,9 @@ def test_logs_and_output(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def opens(name: str, flags: int, rights: int) -> str:
-    """Opens a path of the first granted directory and answers with the error number."""
+def opening_plugin(name: str, flags: int, rights: int) -> str:
+    """Return a plugin that opens a path in the first granted directory and outputs the error
+    number."""
     data = "".join(
         f"(i32.store8 (i32.const {2048 + i}) (i32.const {byte}))"
         for i, byte in enumerate(name.encode())
@@ -495,9 +497,9 @@ def opens(name: str, flags: int, rights: int) -> str:
 
 
 FILES = guest(
-    export("read", opens("there", 0, 2))
-    + export("create", opens("new", 1, 64))
-    + export("out", opens("../secret", 0, 2)),
+    export("read", opening_plugin("there", 0, 2))
+    + export("create", opening_plugin("new", 1, 64))
+    + export("out", opening_plugin("../secret", 0, 2)),
     WASI,
     memory='(memory (export "memory") 1)',
 )
@@ -508,7 +510,7 @@ FILES = guest(
 def test_granted_files(
     kind: Any, read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files are those that were granted."""
+    """Exactly the granted files can be reached."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "there").write_text("x")
     (tmp_path / "secret").write_text("x")
@@ -524,7 +526,7 @@ def test_granted_files(
 
 @BOTH
 def test_clock_and_random_of_application(kind: Any) -> None:
-    """Clock and chance are the application's."""
+    """The clock and random bytes are the application's."""
     source = guest(
         export(
             "time",
@@ -570,7 +572,7 @@ def test_requests_use_application_policy(kind: Any) -> None:
 
 @BOTH
 def test_deadline_ends_call(kind: Any) -> None:
-    """A deadline ends a call and the plugin goes on."""
+    """A deadline ends a call, and the plugin stays usable."""
     with kind(manifest(ENDLESS, timeout_ms=100), name="p") as plugin:
         plugin.call("keeps")
         with pytest.raises(
@@ -610,7 +612,7 @@ def test_cancel_keeps_worker() -> None:
 
 
 def test_close_ends_call_and_worker() -> None:
-    """Closing ends a call and the worker."""
+    """Closing the plugin ends a call and the worker."""
     plugin = IsolatedPlugin(ENDLESS)
     pid = plugin._worker.pid
     call = InThread(plugin.call, "loop")
@@ -626,7 +628,7 @@ def test_close_ends_call_and_worker() -> None:
     sys.platform != "linux", reason="the system does not tell the processor time of other processes"
 )
 def test_processor_time_ends_worker() -> None:
-    """A call that takes too much processor time ends with its worker."""
+    """A call that takes too much CPU time ends with its worker."""
     with IsolatedPlugin(
         ENDLESS, limits=Limits(timeout=None), process=ProcessLimits(cpu_seconds=0.2)
     ) as plugin:
@@ -650,7 +652,7 @@ except KeyboardInterrupt:
 
 
 def test_interrupt_ends_call() -> None:
-    """An interrupt ends a call at once and the plugin goes on."""
+    """An interrupt ends a call at once, and the plugin stays usable."""
     paths = os.pathsep.join(sys.path)
     run = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, paths, ENDLESS],

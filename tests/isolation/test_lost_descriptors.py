@@ -1,4 +1,4 @@
-"""Workers of applications that close all their descriptors, and then open their own by the same numbers, as daemons do."""
+"""Workers of applications that close all their descriptors and reuse the numbers, as daemons do."""
 
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ USES = {
 )
 @pytest.mark.parametrize("use", USES)
 def test_reused_numbers_are_not_touched(use: str, theirs: str) -> None:
-    """What has a worker's numbers now is not touched, whatever is done to the worker."""
+    """A file that now has the number of a worker's descriptor is not touched, whatever is done
+    to the worker."""
     options = "process=plugwasm.ProcessLimits(cpu_seconds=60)"
     program = (
         PROGRAM.replace("{theirs}", theirs)
@@ -137,12 +138,13 @@ def test_exit_without_traceback(theirs: str) -> None:
     assert not Path(f"/proc/{done.stdout.split()[0]}").exists()
 
 
-# ---- children --------------------------------------------------------------------------------------------------------------------------
+# ---- children ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[True, False], ids=["inodes of their own", "one inode for all"])
 def inodes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Descriptors of processes have inodes of their own since Linux 6.9; before, one was the same for all."""
+    """Give process descriptors inodes of their own, as since Linux 6.9, or one inode for all, as
+    before."""
     if not request.param:
         fstat = os.fstat
 
@@ -195,17 +197,17 @@ def test_child_found_by_its_number(child: ChildProcess, other: subprocess.Popen[
 
 
 def test_child_with_closed_descriptor_killed(child: ChildProcess) -> None:
-    """A child whose descriptor was closed is killed all the same."""
+    """A child whose descriptor was closed can still be killed."""
     os.close(number(child))
     child.kill()
     assert child.wait() == -signal.SIGKILL
 
 
 def test_lost_child_is_not_confused(child: ChildProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lost child that is over is not taken for another of that number.
+    """A lost child that has ended is not confused with another process of that number.
 
-    The number is used again by the application: as a stand-in for that, the process began at
-    another time.
+    The application uses the number again: as a stand-in for that, the process began at another
+    time.
     """
     os.close(number(child))
     began = child_processes._read_start_time
@@ -222,7 +224,7 @@ def test_lost_child_is_not_confused(child: ChildProcess, monkeypatch: pytest.Mon
 def test_forget_closes_nothing_of_others(
     child: ChildProcess, other: subprocess.Popen[bytes]
 ) -> None:
-    """Forgetting closes nothing of others."""
+    """`forget` closes no descriptor of others."""
     lost = number(child)
     others = os.pidfd_open(other.pid)
     os.dup2(others, lost)
@@ -234,11 +236,11 @@ def test_forget_closes_nothing_of_others(
     os.waitpid(child.pid, 0)
 
 
-# ---- descriptors -----------------------------------------------------------------------------------------------------------------------
+# ---- descriptors ---------------------------------------------------------------------------------
 
 
 def test_reused_number_is_not_closed() -> None:
-    """A number that is another file's is none and is not closed."""
+    """A number that refers to another file is not used and not closed."""
     pipes = os.pipe(), os.pipe()
     (one, _), (other, _) = pipes
     descriptor = Descriptor(one)
@@ -264,7 +266,7 @@ def test_a_descriptor_is_closed_once() -> None:
 
 
 def test_socket_releases_reused_number() -> None:
-    """A socket lets go of a number that is another's."""
+    """A socket releases a number that refers to another file."""
     (sock, peer), (one, other) = socket.socketpair(), os.pipe()
     kept = sock.fileno()
     descriptor = SocketDescriptor(sock)

@@ -1,4 +1,4 @@
-"""Processes of isolated plugins: how they start and how they end, and what becomes of their plugins then."""
+"""Processes of isolated plugins: how they start and end, and the state of their plugins then."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.waiting import soon
 
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGSEGV", "SIGABRT"])
 def test_worker_death_in_call(end: str) -> None:
-    """A worker that dies in a call is an error that says how and is replaced."""
+    """The error for a worker that dies in a call says how it died, and the worker is replaced."""
     with IsolatedPlugin(ENDLESS, name="p") as plugin:
         plugin.call("keeps")
         pid = plugin._worker.pid
@@ -50,7 +50,7 @@ def test_worker_death_in_call(end: str) -> None:
 
 
 def test_worker_death_between_calls() -> None:
-    """A worker that died between two calls is an error once."""
+    """A worker that died between two calls raises one error."""
     with IsolatedPlugin(ENDLESS) as plugin:
         os.kill(plugin._worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerError, match="SIGKILL"):
@@ -60,7 +60,7 @@ def test_worker_death_between_calls() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is memory limited")
 def test_memory_limit_spares_application() -> None:
-    """Memory is limited and what ends is not the application."""
+    """A memory limit ends the worker and not the application."""
     grow = export(
         "grow", "(call $answer (i64.extend_i32_s (memory.grow (i32.const 8000))))"
     ) + export("fine", "(call $echo)")
@@ -82,7 +82,7 @@ def test_memory_limit_spares_application() -> None:
 
 
 def test_closed_plugins_leave_nothing() -> None:
-    """Nothing is left of plugins that are closed or dropped."""
+    """Closed and dropped plugins leave no process or descriptor."""
 
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
@@ -113,7 +113,7 @@ plugin.call("loop")
 
 
 def test_worker_ends_with_application() -> None:
-    """A worker ends with its application even in the middle of a call."""
+    """A worker ends with its application, even during a call."""
     command = [sys.executable, "-c", ORPHAN, os.pathsep.join(sys.path), ENDLESS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as application:
         assert application.stdout is not None
@@ -124,7 +124,7 @@ def test_worker_ends_with_application() -> None:
 
 
 def test_forked_child_has_own_worker() -> None:
-    """A forked child has a worker of its own and leaves that of its parent alone."""
+    """A forked child has its own worker and does not affect its parent's."""
     with IsolatedPlugin(ENDLESS) as plugin:
         plugin.call("keeps")
         pid = plugin._worker.pid
@@ -157,7 +157,7 @@ def test_interpreter_start_failure(python: str) -> None:
 
 
 def test_descriptor_exhaustion() -> None:
-    """That there are no more descriptors is an error and takes none."""
+    """Running out of descriptors is an error, and none is leaked."""
     with IsolatedPlugin(SIMPLE) as plugin:
         plugin.call("f")
         taken: list[int] = []
@@ -215,7 +215,7 @@ def test_limits_are_values() -> None:
 
 
 def test_plugin_per_thread() -> None:
-    """Many threads have a plugin each."""
+    """Many threads can each have a plugin."""
 
     def work(i: int) -> None:
         with IsolatedPlugin(SIMPLE) as plugin:

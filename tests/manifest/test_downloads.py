@@ -1,5 +1,6 @@
-"""What a manifest makes the host do before anything runs: fetch modules, and read files. The application's `Egress` is a ceiling for it too,
-and no error tells the manifest's author what the host read."""
+"""What a manifest makes the host do before anything runs: fetch modules and read files. The
+application's `Egress` limits that too, and no error shows the manifest's author what the host
+read."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """What names resolve to; the test server's address unless it is set."""
+    """Resolve every name to the test server, unless a test sets another address."""
     known: dict[str, list[str]] = {}
     monkeypatch.setattr(wire, "look_up", lambda host, port: known.get(host, ["127.0.0.1"]))
     return known
@@ -83,7 +84,7 @@ def named_egress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_egress_limits_downloads(
     made: Callable[[Any, Egress], object], form: str, server: Server, named_egress: None
 ) -> None:
-    """Nothing is fetched past the egress, whatever the plugin is made of."""
+    """Nothing is fetched that the egress does not allow, whatever the plugin is created from."""
     url = server.url + "/run.wat"
     plugin: Any = {
         "a manifest": {"wasm": [{"url": url, "method": "POST", "headers": {"X-Key": "k"}}]},
@@ -99,7 +100,7 @@ def test_egress_limits_downloads(
 
 
 def test_egress_limits_downloads_of_ref(server: Server) -> None:
-    """A ref that was made elsewhere fetches nothing past its egress."""
+    """A ref created elsewhere fetches nothing that its egress does not allow."""
     digest = hashlib.sha256(ECHO.encode()).hexdigest()
     ref = pickle.loads(
         pickle.dumps(
@@ -116,7 +117,7 @@ def test_egress_limits_downloads_of_ref(server: Server) -> None:
 
 
 def test_egress_limits_downloads_of_set(server: Server) -> None:
-    """A set fetches nothing past its egress."""
+    """A set fetches nothing that its egress does not allow."""
     manifest = {"wasm": [{"url": server.url + "/run.wat"}]}
     with PluginSet([manifest, server.url + "/run.wat"], egress=EXAMPLE_ONLY) as plugins:
         assert all("is not granted" in str(description.error) for description in plugins.describe())
@@ -128,7 +129,7 @@ def test_egress_limits_downloads_of_set(server: Server) -> None:
 
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH"])
 def test_downloads_by_get_or_post_only(server: Server, method: str) -> None:
-    """No manifest makes the host change anything."""
+    """A manifest can use only the methods GET and POST."""
     for egress in (None, EXAMPLE_ONLY, Egress(allowed_hosts=["127.0.0.1"])):
         with pytest.raises(ManifestError, match=r"expected GET or POST"):
             CompiledPlugin(
@@ -138,7 +139,7 @@ def test_downloads_by_get_or_post_only(server: Server, method: str) -> None:
 
 
 def test_egress_grants_download(server: Server, names: dict[str, list[str]]) -> None:
-    """What an egress grants is fetched by its rules."""
+    """A download that an egress allows follows its rules."""
     source = {"url": by_name(server, "modules.test"), "headers": {"X-Key": "k"}}
     origin = by_name(server, "modules.test", "")
     egress = Egress(
@@ -169,7 +170,7 @@ def test_egress_grants_download(server: Server, names: dict[str, list[str]]) -> 
 
 
 def test_egress_checks_redirect(server: Server, names: dict[str, list[str]]) -> None:
-    """A redirect is judged by the egress."""
+    """A redirect is checked by the egress."""
     with Server(
         {"/": redirect(server.url + "/m.wasm"), "/name": redirect(by_name(server, "other.test"))}
     ) as first:
@@ -184,7 +185,7 @@ def test_egress_checks_redirect(server: Server, names: dict[str, list[str]]) -> 
 
 
 def test_egress_without_hosts(server: Server, names: dict[str, list[str]]) -> None:
-    """An egress without hosts of its own leaves public hosts to the manifest."""
+    """An egress without hosts leaves public hosts to the manifest."""
     with pytest.raises(SourceError, match=r"its address 127.0.0.1 is a loopback address"):
         download_module(by_name(server, "modules.test"), limit=1000, egress=Egress())
     assert server.connections == 0
@@ -219,7 +220,7 @@ def test_egress_queue_includes_downloads(server: Server) -> None:
 def test_private_address_is_refused(
     server: Server, names: dict[str, list[str]], address: str
 ) -> None:
-    """No name leads to an address that is not public."""
+    """No name can lead to a non-public address."""
     names["modules.example.org"] = ["93.184.216.34", address]
     with pytest.raises(SourceError, match=r"its address \S+ is .*pass an `egress` that grants it"):
         download_module(by_name(server, "modules.example.org"), limit=1000)
@@ -227,10 +228,10 @@ def test_private_address_is_refused(
 
 
 def test_redirect_to_private_is_refused(server: Server, names: dict[str, list[str]]) -> None:
-    """No redirect leads to an address that is not public.
+    """No redirect can lead to a non-public address.
 
-    The first server has the address that its URL names; what it redirects to has another, or has it
-    by another name.
+    The first server has the address that its URL names. The redirect goes to another address, or to
+    the same by another name.
     """
     targets = [
         "http://127.0.0.2/",
@@ -258,7 +259,7 @@ def test_what_the_url_names_is_reached(server: Server, names: dict[str, list[str
 
 
 def test_url_credentials_go_to_their_host(server: Server) -> None:
-    """User and password in a URL are sent to its host only."""
+    """The user and password in a URL are sent to its host only."""
     with Server({"/": redirect(server.url + "/m.wasm")}) as first:
         assert download_module(first.url.replace("//", "//user:p%40ss@"), limit=1000) == WASM
         assert first.requests[0].headers["authorization"] == "Basic dXNlcjpwQHNz"
@@ -266,7 +267,7 @@ def test_url_credentials_go_to_their_host(server: Server) -> None:
 
 
 def test_redirect_drops_manifest_headers(server: Server) -> None:
-    """A redirect takes no header of the manifest to another origin."""
+    """Headers of the manifest are not sent to another origin after a redirect."""
     with Server({"/": redirect(server.url + "/m.wasm")}) as first:
         headers = {
             "Authorization": SECRET,
@@ -280,7 +281,7 @@ def test_redirect_drops_manifest_headers(server: Server) -> None:
 
 
 def test_downloads_have_total_limit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All downloads of a manifest have an end."""
+    """All downloads of a manifest have a total limit."""
 
     def slow(request: Request, connection: Connection) -> None:
         connection.pause(0.3)
@@ -303,8 +304,8 @@ CONTENTS = {
 }
 
 
-def told(error: BaseException | None) -> str:
-    """All that an application could show of an error, but for its cause."""
+def error_text(error: BaseException | None) -> str:
+    """Return everything that an application could show of an error, except its cause."""
     assert error is not None
     return f"{error} {error!r} {error.__dict__}"
 
@@ -315,20 +316,20 @@ def told(error: BaseException | None) -> str:
 def test_hash_mismatch_hides_actual_hash(
     made: Any, egress: Egress | None, content: bytes, tmp_path: Path
 ) -> None:
-    """A hash that does not match does not tell that of the file."""
+    """The error for a wrong hash does not show the file's hash."""
     path = tmp_path / "secret"
     path.write_bytes(content)
     options = {"embed": True} if made is PluginRef else {}
     with pytest.raises(Error) as caught:
         made({"wasm": [{"path": str(path), "hash": "0" * 64}]}, egress=egress, **options)
-    everything = told(caught.value) + told(caught.value.__cause__ or caught.value)
+    everything = error_text(caught.value) + error_text(caught.value.__cause__ or caught.value)
     digest = hashlib.sha256(content).hexdigest()
     assert digest not in everything
     assert digest[:12] not in everything
 
 
 def test_hash_mismatch_message(tmp_path: Path) -> None:
-    """A hash that does not match says what was wanted and what to do."""
+    """The error for a wrong hash shows the expected hash and says what to do."""
     path = tmp_path / "m.wasm"
     path.write_bytes(WASM)
     for egress in (None, EXAMPLE_ONLY):
@@ -354,10 +355,9 @@ def test_what_is_no_module_is_not_shown(content: bytes, tmp_path: Path, server: 
 
 
 def test_foreign_manifest_learns_no_paths(tmp_path: Path) -> None:
-    """A stranger's manifest learns nothing of the paths that it names.
+    """A stranger's manifest learns nothing about the paths that it names.
 
-    Whether there is such a file, what kind of file it is, how large, and what is in it: all is one
-    error.
+    Whether there is a file, its kind, size and content: every case is the same error.
     """
     for name, content in {
         "empty": b"",
@@ -389,7 +389,7 @@ def test_foreign_manifest_learns_no_paths(tmp_path: Path) -> None:
 
 
 def test_foreign_manifest_may_have_text(tmp_path: Path) -> None:
-    """A stranger's manifest may have text where the name says so."""
+    """A stranger's manifest may name a text module if the file's name says that it is one."""
     path = tmp_path / "m.WAT"
     path.write_text("(module)")
     assert (
@@ -398,7 +398,7 @@ def test_foreign_manifest_may_have_text(tmp_path: Path) -> None:
 
 
 def test_own_manifest_path_errors(tmp_path: Path) -> None:
-    """The application's own manifest is told what is wrong with a path."""
+    """For the application's own manifest, errors say what is wrong with a path."""
     (tmp_path / "empty").write_bytes(b"")
     for name, message in (
         ("none", "no such file"),
@@ -410,7 +410,7 @@ def test_own_manifest_path_errors(tmp_path: Path) -> None:
 
 
 def test_own_content_is_shown() -> None:
-    """What the application names itself is shown."""
+    """Errors show the content of files that the application names itself."""
     with pytest.raises(ModuleError, match=r"it begins with the bytes 7f 45 4c 46"):
         resolve(b"\x7fELF\x01\x01")
     with pytest.raises(ModuleError, match=r"it begins with the bytes 7f 45 4c 46"):

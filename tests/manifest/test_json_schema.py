@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from plugwasm.manifest import json_schema, parse
-from tests.support.manifests import FULL, WRONG_TYPES, refusal, with_value
+from tests.support.manifests import FULL, WRONG_TYPES, parse_error, with_value
 
 
-def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
-    """The part of JSON Schema that the manifest's schema uses."""
+def is_valid(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
+    """Validate by the part of JSON Schema that the manifest's schema uses."""
     known = {
         "$ref",
         "$defs",
@@ -41,13 +41,13 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
     }
     assert set(schema) <= known, "this check does not know all that the schema uses"
     types = {"object": dict, "array": list, "string": str, "integer": int, "null": type(None)}
-    if "$ref" in schema and not holds(
+    if "$ref" in schema and not is_valid(
         root["$defs"][schema["$ref"].rpartition("/")[2]], value, root
     ):
         return False
-    if "anyOf" in schema and not any(holds(part, value, root) for part in schema["anyOf"]):
+    if "anyOf" in schema and not any(is_valid(part, value, root) for part in schema["anyOf"]):
         return False
-    if "oneOf" in schema and sum(holds(part, value, root) for part in schema["oneOf"]) != 1:
+    if "oneOf" in schema and sum(is_valid(part, value, root) for part in schema["oneOf"]) != 1:
         return False
     if "type" in schema and (
         not isinstance(value, types[schema["type"]]) or isinstance(value, bool)
@@ -60,7 +60,7 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
         ):
             return False
         return len(value) <= schema.get("maxProperties", len(value)) and all(
-            holds(
+            is_valid(
                 properties[key] if key in properties else extra if isinstance(extra, dict) else {},
                 item,
                 root,
@@ -69,7 +69,7 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
         )
     if isinstance(value, list):
         fits = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
-        return fits and all(holds(schema.get("items", {}), item, root) for item in value)
+        return fits and all(is_valid(schema.get("items", {}), item, root) for item in value)
     if isinstance(value, int):
         return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
     return (
@@ -78,7 +78,7 @@ def holds(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
 
 
 def test_schema_accepts_what_parse_accepts() -> None:
-    """The JSON schema accepts what parse accepts."""
+    """The JSON schema accepts what `parse` accepts."""
     schema = json_schema()
     json.dumps(schema)
     nulls = {"path": "m", "data": None, "url": None, "headers": None, "name": None}
@@ -88,7 +88,7 @@ def test_schema_accepts_what_parse_accepts() -> None:
         {"wasm": [{"data": ""}]},
     ):
         parse(document)
-        assert holds(schema, document, schema)
+        assert is_valid(schema, document, schema)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_schema_accepts_what_parse_accepts() -> None:
     ],
 )
 def test_schema_refuses_what_parse_refuses(document: dict[str, Any]) -> None:
-    """The JSON schema refuses what parse refuses."""
-    refusal(document)
+    """The JSON schema refuses what `parse` refuses."""
+    parse_error(document)
     schema = json_schema()
-    assert not holds(schema, document, schema)
+    assert not is_valid(schema, document, schema)
 
 
 def test_schema_describes_every_field() -> None:

@@ -1,4 +1,5 @@
-"""Manifests in every form: what is accepted, what is refused and in which words, and that no secret shows."""
+"""Manifests in every form: what is accepted, what is refused with which message, and that no
+secret is shown."""
 
 from __future__ import annotations
 
@@ -17,13 +18,14 @@ from hypothesis import strategies as st
 from plugwasm._manifest import parsing
 from plugwasm.errors import ManifestError, SourceError
 from plugwasm.manifest import Manifest, MemoryOptions, WasmSource, load, parse
-from tests.support.manifests import FULL, HASH, WRONG_TYPES, refusal, with_value
+from tests.support.manifests import FULL, HASH, WRONG_TYPES, parse_error, with_value
 
 SECRET = "canary-5f0c"
 
 
 def as_toml(value: Any) -> str:
-    """``value`` as an inline TOML value; JSON's strings are TOML's, but for the escape of DEL."""
+    """Return ``value`` as an inline TOML value. JSON's strings are valid TOML, except for the
+    escape of DEL."""
     if isinstance(value, dict):
         return (
             "{"
@@ -61,7 +63,7 @@ def test_full_manifest() -> None:
 
 
 def test_minimal_manifest() -> None:
-    """The least manifest has the defaults."""
+    """A minimal manifest has the defaults."""
     parsed = parse({"wasm": [{"path": "m.wasm"}]})
     assert parsed == Manifest(wasm=[WasmSource(path="m.wasm")])
     assert (
@@ -93,10 +95,10 @@ def test_null_for_optional_field() -> None:
 
 @pytest.mark.parametrize(("field", "value", "expected", "got"), WRONG_TYPES)
 def test_field_type_error(field: str, value: object, expected: str, got: str) -> None:
-    """A field of the wrong type is named with what was expected and got."""
+    """The error for a field of the wrong type names it, the expected type and the actual one."""
     document = with_value(field, value)
     for form in (document, json.dumps(document)):
-        error = refusal(form)
+        error = parse_error(form)
         said, _, hint = str(error).partition("; ")
         assert said == f"manifest field `{field}`: expected {expected}, got {got}"
         assert hint.startswith("write ") == (
@@ -116,22 +118,22 @@ def test_field_type_error(field: str, value: object, expected: str, got: str) ->
     ],
 )
 def test_value_type_error_names_key(field: str, value: object, named: str, got: str) -> None:
-    """A value of the wrong type under a key is named by the key."""
-    error = refusal(with_value(field, value))
+    """The error for a value of the wrong type names its key."""
+    error = parse_error(with_value(field, value))
     assert str(error) == f"manifest field `{named}`: expected a string, got {got}"
 
 
 @pytest.mark.parametrize("field", ["config", "allowed_paths", "wasm[2].headers"])
 def test_key_not_string_is_refused(field: str) -> None:
-    """A key that is no string is refused."""
-    error = refusal(with_value(field, {1: "x"}))
+    """A key that is not a string is refused."""
+    error = parse_error(with_value(field, {1: "x"}))
     assert error.field == field
     assert "expected keys that are strings, got an integer" in str(error)
 
 
 def test_field_name_not_string_is_refused() -> None:
-    """A field name that is no string is refused."""
-    error = refusal({"wasm": [{"path": "m.wasm"}], 1: 2})
+    """A field name that is not a string is refused."""
+    error = parse_error({"wasm": [{"path": "m.wasm"}], 1: 2})
     assert "expected names of fields that are strings" in str(error)
 
 
@@ -161,18 +163,18 @@ def test_field_name_not_string_is_refused() -> None:
     ],
 )
 def test_unknown_field_is_refused(document: dict[str, Any], field: str, hint: str) -> None:
-    """An unknown field is refused at every level with a suggestion."""
+    """An unknown field at any level is refused with a suggestion."""
     for form in (document, json.dumps(document)):
-        error = refusal(form)
+        error = parse_error(form)
         assert str(error) == f"manifest field `{field}`: unknown field; {hint}"
         assert error.field == field
 
 
 def test_no_modules_is_refused() -> None:
     """A manifest without modules is refused."""
-    assert str(refusal({})) == "manifest field `wasm`: it is missing, and says what to run"
+    assert str(parse_error({})) == "manifest field `wasm`: it is missing, and says what to run"
     assert (
-        str(refusal({"wasm": []}))
+        str(parse_error({"wasm": []}))
         == "manifest field `wasm`: expected at least one module, got an empty list"
     )
 
@@ -187,8 +189,8 @@ def test_no_modules_is_refused() -> None:
     ],
 )
 def test_module_needs_one_source(source: dict[str, Any], got: str) -> None:
-    """A module has exactly one of path data and URL."""
-    error = refusal({"wasm": [{"path": "first"}, source]})
+    """A module has exactly one of path, data and URL."""
+    error = parse_error({"wasm": [{"path": "first"}, source]})
     assert (
         str(error)
         == f"manifest field `wasm[1]`: expected exactly one of `path`, `data` and `url`, got {got}"
@@ -197,8 +199,8 @@ def test_module_needs_one_source(source: dict[str, Any], got: str) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("headers", {"a": "b"}), ("method", "POST")])
 def test_headers_and_method_need_url(field: str, value: object) -> None:
-    """Headers and method go only with a URL."""
-    error = refusal({"wasm": [{"path": "m", field: value}]})
+    """Headers and a method are allowed only with a URL."""
+    error = parse_error({"wasm": [{"path": "m", field: value}]})
     assert (
         str(error)
         == f"manifest field `wasm[0].{field}`: expected only together with `url`, got it with `path`"
@@ -210,21 +212,23 @@ def test_headers_and_method_need_url(field: str, value: object) -> None:
 )
 def test_url_not_http_is_refused(url: str) -> None:
     """A URL that is not HTTP is refused."""
-    error = refusal({"wasm": [{"url": url}]})
+    error = parse_error({"wasm": [{"url": url}]})
     assert error.field == "wasm[0].url"
     assert "expected an http:// or https:// URL" in str(error)
 
 
 @pytest.mark.parametrize("method", ["", "GET /x HTTP/1.1", "GE\r\nT", "GÉT"])
 def test_invalid_method_is_refused(method: str) -> None:
-    """A method that is no token is refused."""
-    assert refusal({"wasm": [{"url": "http://h/m", "method": method}]}).field == "wasm[0].method"
+    """A method that is not an HTTP token is refused."""
+    assert (
+        parse_error({"wasm": [{"url": "http://h/m", "method": method}]}).field == "wasm[0].method"
+    )
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "ü"])
 def test_invalid_header_name_is_refused(name: str) -> None:
-    """A header name that is no token is refused."""
-    error = refusal({"wasm": [{"url": "http://h/m", "headers": {name: SECRET}}]})
+    """A header name that is not an HTTP token is refused."""
+    error = parse_error({"wasm": [{"url": "http://h/m", "headers": {name: SECRET}}]})
     assert str(error.field).startswith("wasm[0].headers[")
     assert SECRET not in str(error)
 
@@ -232,7 +236,7 @@ def test_invalid_header_name_is_refused(name: str) -> None:
 @pytest.mark.parametrize("value", ["\r\nX: y", "\n", "\0", "\x7f", "\u20ac"])
 def test_invalid_header_value_is_refused(value: str) -> None:
     """A header value that cannot be sent is refused and not shown."""
-    error = refusal({"wasm": [{"url": "http://h/m", "headers": {"X-Key": SECRET + value}}]})
+    error = parse_error({"wasm": [{"url": "http://h/m", "headers": {"X-Key": SECRET + value}}]})
     assert error.field == 'wasm[0].headers["X-Key"]'
     assert SECRET not in str(error)
 
@@ -255,7 +259,7 @@ def test_a_hash_is_taken_in_either_case() -> None:
 )
 def test_invalid_hash_is_refused(text: str, got: str) -> None:
     """A hash that is not 64 hexadecimal digits is refused."""
-    error = refusal(with_value("wasm[0].hash", text))
+    error = parse_error(with_value("wasm[0].hash", text))
     assert str(error) == f"manifest field `wasm[0].hash`: expected 64 hexadecimal digits, got {got}"
 
 
@@ -264,13 +268,13 @@ def test_invalid_hash_is_refused(text: str, got: str) -> None:
 )
 def test_invalid_base64_is_refused(text: str) -> None:
     """Data that is not base64 is refused."""
-    error = refusal({"wasm": [{"data": text}]})
+    error = parse_error({"wasm": [{"data": text}]})
     assert error.field == "wasm[0].data"
     assert "expected base64 text" in str(error)
 
 
 def test_base64_with_line_breaks() -> None:
-    """Base64 may be broken into lines."""
+    """Base64 may have line breaks."""
     parsed = parse('[[wasm]]\ndata = """\nAGFz\n  bQEAAAA=\n"""\n')
     assert parsed.wasm[0].data == b"\0asm\1\0\0\0"
 
@@ -285,20 +289,20 @@ def test_base64_with_line_breaks() -> None:
     ],
 )
 def test_number_ranges(field: str, maximum: int) -> None:
-    """A number is refused just outside its range and accepted at its ends."""
+    """A number is accepted at the ends of its range and refused just outside."""
     for value in (0, maximum):
         parse(with_value(field, value))
     for value in (-1, maximum + 1):
-        error = refusal(with_value(field, value))
+        error = parse_error(with_value(field, value))
         assert (
             str(error)
             == f"manifest field `{field}`: expected an integer from 0 to {maximum}, got {value}"
         )
-    assert refusal(with_value(field, 10**5000)).field == field
+    assert parse_error(with_value(field, 10**5000)).field == field
 
 
 def test_a_name_given_twice_is_refused() -> None:
-    error = refusal(
+    error = parse_error(
         {"wasm": [{"path": "a", "name": "x"}, {"path": "b"}, {"path": "c", "name": "x"}]}
     )
     assert (
@@ -309,23 +313,23 @@ def test_a_name_given_twice_is_refused() -> None:
 
 
 def test_an_empty_name_is_refused() -> None:
-    assert refusal({"wasm": [{"path": "a", "name": ""}]}).field == "wasm[0].name"
+    assert parse_error({"wasm": [{"path": "a", "name": ""}]}).field == "wasm[0].name"
 
 
 @pytest.mark.parametrize("document", [{"config": {"k": "\ud800"}}, {"config": {"\ud800": "v"}}])
 def test_unencodable_config_is_refused(document: dict[str, Any]) -> None:
     """Config that cannot be encoded is refused."""
-    assert str(refusal({"wasm": [{"path": "m"}], **document}).field).startswith("config[")
+    assert str(parse_error({"wasm": [{"path": "m"}], **document}).field).startswith("config[")
 
 
 @pytest.mark.parametrize("value", [None, 5, 1.5, True, ["m.wasm"], object(), {"m.wasm"}])
 def test_invalid_value_is_refused(value: object) -> None:
     """A value that cannot be a manifest is refused."""
-    assert "expected a manifest" in str(refusal(value))
+    assert "expected a manifest" in str(parse_error(value))
 
 
 def test_mapping_with_bytes_and_paths() -> None:
-    """A mapping may hold bytes, paths and other mappings."""
+    """A mapping may contain bytes, paths and other mappings."""
     for data in (b"(module)", bytearray(b"(module)"), memoryview(b"(module)")):
         assert parse({"wasm": [{"data": data}]}).wasm[0].data == b"(module)"
     parsed = parse(
@@ -347,7 +351,7 @@ def test_mapping_with_bytes_and_paths() -> None:
 
 
 def test_parse_copies_its_input() -> None:
-    """Parsing does not change or share what it was given."""
+    """Parsing does not change its input or share it."""
     document = json.loads(json.dumps(FULL)) | {"allowed_paths": None}
     before = json.dumps(document)
     parsed = parse(document)
@@ -356,7 +360,7 @@ def test_parse_copies_its_input() -> None:
 
 
 def test_object_rules_checked_at_once() -> None:
-    """An object built in code has its rules checked at once."""
+    """An object built in code is checked against the rules at once."""
     with pytest.raises(ManifestError, match="exactly one of"):
         WasmSource()
     with pytest.raises(ManifestError, match="65536, got 65537"):
@@ -366,18 +370,18 @@ def test_object_rules_checked_at_once() -> None:
 
 
 def test_object_types_checked_on_use() -> None:
-    """An object built in code has its types checked when it is used."""
+    """The types of an object built in code are checked when it is used."""
     wrong = Manifest(wasm=[WasmSource(path=3)], config={"k": 5})  # type: ignore[arg-type,dict-item]
-    assert refusal(wrong).field == 'config["k"]'
+    assert parse_error(wrong).field == 'config["k"]'
     wrong = Manifest(wasm=[WasmSource(path="m"), WasmSource(url=5)])  # type: ignore[arg-type]
-    assert refusal(wrong).field == "wasm[1].url"
+    assert parse_error(wrong).field == "wasm[1].url"
     wrong = Manifest(wasm=5)  # type: ignore[arg-type]
-    assert refusal(wrong).field == "wasm"
+    assert parse_error(wrong).field == "wasm"
     assert "Manifest(" in repr(wrong)
 
 
 def test_json_round_trip() -> None:
-    """A manifest goes to JSON and back."""
+    """A manifest can be converted to JSON and back."""
     parsed = parse(FULL)
     assert parse(parsed) == parsed
     assert parse(parsed.to_dict()) == parsed
@@ -388,7 +392,7 @@ def test_json_round_trip() -> None:
 
 
 def test_json_omits_defaults() -> None:
-    """What is at its default is left out of JSON."""
+    """Fields with default values are omitted in JSON."""
     assert (
         parse({"wasm": [{"path": "m"}], "config": {}, "memory": {}}).to_json()
         == '{"wasm":[{"path":"m"}]}'
@@ -396,7 +400,7 @@ def test_json_omits_defaults() -> None:
 
 
 def test_path_not_utf8_cannot_go_to_json() -> None:
-    """A path that has no UTF-8 form cannot go to JSON."""
+    """A path that is not UTF-8 cannot be converted to JSON."""
     with pytest.raises(ManifestError, match="surrogates"):
         parse({"wasm": [{"path": "\udcff.wasm"}]}).to_json()
 
@@ -443,7 +447,7 @@ documents = st.fixed_dictionaries(
 
 @given(documents)
 def test_mapping_json_and_toml_are_equal(document: dict[str, Any]) -> None:
-    """A mapping JSON and TOML of the same content are the same manifest."""
+    """A mapping, JSON and TOML with the same content give equal manifests."""
     parsed = parse(document)
     assert parse(json.dumps(document)) == parsed
     assert parse(json.dumps(document, ensure_ascii=False).encode()) == parsed
@@ -539,8 +543,8 @@ def test_no_secret_shows_in_an_error(data: st.DataObject) -> None:
     "url", [f"https:/user:{SECRET}@h", f"user:{SECRET}@h", f"http//user:{SECRET}@h/m"]
 )
 def test_malformed_url_is_not_shown_whole(url: str) -> None:
-    """A malformed URL is not shown whole."""
-    assert SECRET not in str(refusal({"wasm": [{"url": url}]}))
+    """The error for a malformed URL does not show all of it."""
+    assert SECRET not in str(parse_error({"wasm": [{"url": url}]}))
 
 
 @pytest.mark.parametrize(
@@ -572,23 +576,23 @@ def test_malformed_url_is_not_shown_whole(url: str) -> None:
 )
 @pytest.mark.timeout(20)
 def test_deep_nesting_and_junk_are_refused(content: str | bytes) -> None:
-    """Deep nesting and megabytes of junk are refused in good time."""
-    assert len(str(refusal(content))) < 1000
+    """Deep nesting and megabytes of junk are refused quickly."""
+    assert len(str(parse_error(content))) < 1000
 
 
 def test_circular_mapping_is_refused() -> None:
-    """A nested mapping is refused however deep or circular."""
+    """A deeply nested or circular mapping is refused."""
     circle: dict[str, Any] = {}
     circle["wasm"] = [circle]
-    assert refusal(circle).field is not None
+    assert parse_error(circle).field is not None
     deep: Any = "x"
     for _ in range(100_000):
         deep = [deep]
-    assert refusal({"wasm": deep}).field == "wasm[0]"
+    assert parse_error({"wasm": deep}).field == "wasm[0]"
 
 
 def test_many_dots_are_no_dotted_key() -> None:
-    """Text with many dots is no dotted key."""
+    """Text with many dots is not a dotted key."""
     config = {
         "hosts": "a.example.com, " * 50,
         "dots": "." * 500,
@@ -599,15 +603,15 @@ def test_many_dots_are_no_dotted_key() -> None:
 
 
 def test_text_over_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Text over the limit is refused before it is read."""
+    """Text over the size limit is refused before it is parsed."""
     monkeypatch.setattr(parsing, "MAX_TEXT_BYTES", 40)
     document = '{"wasm":[{"path":"m"}]}'
     assert parse(document.ljust(40)).wasm
-    assert "limit of 40 bytes" in str(refusal(document.ljust(41)))
+    assert "limit of 40 bytes" in str(parse_error(document.ljust(41)))
 
 
 def test_byte_order_mark_and_blanks() -> None:
-    """A byte order mark and leading blanks are no matter."""
+    """A byte order mark and leading blanks are ignored."""
     expected = parse({"wasm": [{"path": "m"}]})
     assert parse(b'\xef\xbb\xbf \n{"wasm":[{"path":"m"}]}') == expected
     assert parse('\ufeff# a comment\nwasm = [{path = "m"}]') == expected
@@ -627,7 +631,7 @@ def test_load_reads_json_and_toml_files(tmp_path: Path, name: str, content: str)
 
 
 def test_file_paths_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All relative paths of a file are relative to its directory."""
+    """All relative paths in a file are relative to its directory."""
     folder = tmp_path / "plugins"
     folder.mkdir()
     (folder / "p.json").write_text(
@@ -651,7 +655,7 @@ def test_file_paths_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_file_error_names_file(tmp_path: Path) -> None:
-    """An error in a file names the file."""
+    """The error for a file names the file."""
     path = tmp_path / "p.json"
     path.write_text('{"wasm":[{"path":5}]}')
     with pytest.raises(ManifestError) as caught:

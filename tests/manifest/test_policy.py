@@ -1,4 +1,5 @@
-"""What a stranger's manifest gets under the application's policy: nothing that this does not grant, whatever it asks for and however."""
+"""A stranger's manifest under the application's policy gets only what the policy allows,
+whatever it asks for."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def _server() -> Iterator[Server]:
         yield server
 
 
-def refused(policy: ManifestPolicy, field: str, said: str, **fields: Any) -> ManifestError:
+def check_refused(policy: ManifestPolicy, field: str, said: str, **fields: Any) -> ManifestError:
     document = {"wasm": [{"data": DATA}], **fields}
     for form in (
         document,
@@ -64,35 +65,35 @@ def refused(policy: ManifestPolicy, field: str, said: str, **fields: Any) -> Man
 
 
 def test_nothing_granted_by_default(tmp_path: Path, server: Server) -> None:
-    """Nothing is granted if nothing is said."""
+    """By default, a policy allows nothing."""
     policy = ManifestPolicy()
     (tmp_path / "m.wasm").write_bytes(WAT)
-    refused(
+    check_refused(
         policy,
         "wasm[0].path",
         "which is in no directory that the application grants",
         wasm=[{"path": str(tmp_path / "m.wasm")}],
     )
-    refused(
+    check_refused(
         policy,
         "wasm[0].path",
         "which is in no directory that the application grants",
         wasm=[{"path": "/etc/passwd"}],
     )
-    refused(policy, "wasm[0].url", "it asks for a download", wasm=[{"url": server.url}])
-    refused(
+    check_refused(policy, "wasm[0].url", "it asks for a download", wasm=[{"url": server.url}])
+    check_refused(
         policy,
         "wasm",
         "it has 2 modules, more than the 1 that it may",
         wasm=[{"data": DATA}, {"data": DATA, "name": "x"}],
     )
-    refused(
+    check_refused(
         policy,
         "allowed_paths",
         "which the application grants to no plugin",
         allowed_paths={"/etc": "/etc"},
     )
-    refused(
+    check_refused(
         policy, 'config["key"]', "the application lets no manifest set it", config={"key": SECRET}
     )
     assert server.requests == []
@@ -110,14 +111,14 @@ def test_nothing_granted_by_default(tmp_path: Path, server: Server) -> None:
 
 
 def test_refusal_hides_files_and_config(tmp_path: Path) -> None:
-    """A refusal tells nothing of files nor of config."""
+    """A refusal reveals nothing about files or config."""
     policy = ManifestPolicy(module_paths=[tmp_path / "modules"])
     (tmp_path / "modules").mkdir()
     (tmp_path / "there").write_text(SECRET)
     messages = {
-        str(refused(policy, "wasm[0].path", "", wasm=[{"path": str(tmp_path / name)}])).replace(
-            name, "…"
-        )
+        str(
+            check_refused(policy, "wasm[0].path", "", wasm=[{"path": str(tmp_path / name)}])
+        ).replace(name, "…")
         for name in ("there", "not_there")
     }
     assert len(messages) == 1
@@ -129,11 +130,11 @@ def test_refusal_hides_files_and_config(tmp_path: Path) -> None:
         assert SECRET not in str(caught.value)
         masked.add(str(caught.value).replace(name, "…"))
     assert len(masked) == 1
-    assert SECRET not in str(refused(policy, 'config["key"]', "", config={"key": SECRET}))
+    assert SECRET not in str(check_refused(policy, 'config["key"]', "", config={"key": SECRET}))
 
 
 def test_modules_from_granted_directories(tmp_path: Path) -> None:
-    """Modules come from the granted directories whatever the path looks like."""
+    """Modules come from the allowed directories, whatever the path looks like."""
     modules = tmp_path / "modules"
     (modules / "sub").mkdir(parents=True)
     (tmp_path / "modules-not").mkdir()
@@ -171,7 +172,7 @@ def test_modules_from_granted_directories(tmp_path: Path) -> None:
 
 
 def test_downloads_by_own_egress(server: Server) -> None:
-    """Downloads are what their own egress grants."""
+    """Downloads are limited by the policy's egress for downloads."""
     granting = ManifestPolicy(downloads=Egress(allowed_hosts=["127.0.0.1"]))
     Plugin(granting.admit({"wasm": [{"url": server.url}]})).close()
     seen = len(server.requests)
@@ -207,7 +208,7 @@ RUNNERS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_limits_hosts_and_directories_hold(runner: str, tmp_path: Path, server: Server) -> None:
-    """Limits, hosts and directories hold wherever it runs."""
+    """Limits, hosts and directories apply wherever the manifest runs."""
     run = RUNNERS[runner]
     policy = ManifestPolicy(limits=Limits(timeout=0.3))
     with (
@@ -255,7 +256,7 @@ def test_limits_hosts_and_directories_hold(runner: str, tmp_path: Path, server: 
 
 
 def test_directory_is_same_by_any_path(tmp_path: Path) -> None:
-    """A directory is the same by whatever path it is asked for."""
+    """A directory is recognised by whatever path it is requested."""
     (tmp_path / "data" / "inner").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "data")
     policy = ManifestPolicy(allowed_paths=[tmp_path / "data"])
@@ -274,13 +275,13 @@ def test_directory_is_same_by_any_path(tmp_path: Path) -> None:
 
 
 def test_config_keys() -> None:
-    """Config is what the policy lets it set."""
+    """A manifest can set only the config keys that the policy allows."""
     document = {"wasm": [{"data": DATA}], "config": {"tone": "warm"}}
     with Plugin(ManifestPolicy(config=["tone"]).admit(document)) as plugin:
         assert plugin.config == {"tone": "warm"}
     with Plugin(ManifestPolicy(config=None).admit(document), config={"tone": "cold"}) as plugin:
         assert plugin.config == {"tone": "cold"}
-    refused(
+    check_refused(
         ManifestPolicy(config=["other"]),
         'config["tone"]',
         "lets no manifest set it",
@@ -289,7 +290,7 @@ def test_config_keys() -> None:
 
 
 def test_manifest_within_policy_is_admitted() -> None:
-    """A manifest within a policy is what the policy admits."""
+    """`Manifest.within` returns what the policy admits."""
     admitted = Manifest.parse({"wasm": [{"data": DATA}], "timeout_ms": 5}).within(ManifestPolicy())
     with Plugin(admitted) as plugin:
         assert plugin.compiled_plugin.limits.timeout == 0.005
@@ -299,7 +300,7 @@ def test_manifest_within_policy_is_admitted() -> None:
 
 @pytest.mark.parametrize("option", [{"limits": Limits()}, {"egress": Egress()}])
 def test_limits_and_egress_given_once(option: dict[str, Any]) -> None:
-    """Limits and egress are said once."""
+    """Limits and egress can be given only once."""
     admitted = ManifestPolicy().admit({"wasm": [{"data": DATA}]})
     for make in (Plugin, CompiledPlugin, IsolatedPlugin, PluginPool, PluginRef, Harness):
         with pytest.raises(OptionError, match="ManifestPolicy has admitted has its own"):
@@ -307,7 +308,7 @@ def test_limits_and_egress_given_once(option: dict[str, Any]) -> None:
 
 
 def test_set_runs_admitted_manifest(server: Server) -> None:
-    """A set runs what was admitted under that policy."""
+    """A set runs what its policy admitted."""
     spinning = {"wasm": [{"data": base64.b64encode(SPIN.encode()).decode()}]}
     fetching = {
         "wasm": [{"data": base64.b64encode(FETCH.encode()).decode()}],
@@ -331,7 +332,7 @@ def test_set_runs_admitted_manifest(server: Server) -> None:
 
 
 def test_harness_takes_admitted_manifest() -> None:
-    """A harness takes what was admitted."""
+    """A harness accepts an admitted manifest."""
     with (
         Harness(
             ManifestPolicy(limits=Limits(timeout=0.2)).admit(
@@ -367,14 +368,14 @@ def test_harness_takes_admitted_manifest() -> None:
     ],
 )
 def test_invalid_option_is_named(option: dict[str, Any], said: str) -> None:
-    """An option that is not valid is named."""
+    """The error for an invalid option names it."""
     with pytest.raises(OptionError) as caught:
         ManifestPolicy(**option)
     assert said in str(caught.value)
 
 
 def test_policy_is_frozen_and_pickles() -> None:
-    """A policy cannot be changed and travels."""
+    """A policy is immutable and can be pickled."""
     policy = ManifestPolicy(
         modules=3, config=["a"], allowed_paths=["ro:/srv"], limits=Limits(timeout=1)
     )

@@ -1,4 +1,4 @@
-"""What a user may pass as a plugin, and what comes of it: files, bytes, text and URLs, with real files and a real server."""
+"""Sources of a plugin: files, bytes, text and URLs, with real files and a real server."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_bytes_of_any_kind_are_a_module(kind: Callable[[bytes], object]) -> None
 
 
 def test_module_text_as_str_or_bytes() -> None:
-    """Module text may be given as str or bytes."""
+    """A module's text may be str or bytes."""
     for plugin in ("(module)", b"(module)", b"\xef\xbb\xbf(module)"):
         assert only_module(resolve(plugin))[1] == b"(module)"
     assert only_module(resolve(";; only a comment\n(module)"))[1].endswith(b"(module)")
@@ -132,13 +132,13 @@ def test_manifest_forms_are_equal(tmp_path: Path) -> None:
 
 
 def test_one_line_toml_as_str(tmp_path: Path) -> None:
-    """A one line TOML manifest may be given as str."""
+    """A one-line TOML manifest may be a str."""
     path = write(tmp_path / "m.wasm", WASM)
     assert only_module(resolve(f"wasm = [{{path = '{path}'}}]"))[2] == str(path)
 
 
 def test_existing_file_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An existing file wins over what its name looks like."""
+    """An existing file wins over other readings of its name."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "{}", WASM)
     assert only_module(resolve("{}")) == ("main", WASM, "{}")
@@ -149,7 +149,7 @@ def test_existing_file_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ["none.wasm", "wasm/none.wasm", "{folder}/none.wasm", "a=b", "wasm", "x" * 5000, "[[none]]"],
 )
 def test_missing_path_names_directory(path: str) -> None:
-    """A path that does not exist is named with the current directory."""
+    """The error for a missing path names it and the current directory."""
     with pytest.raises(SourceError) as caught:
         resolve(path)
     if len(path) < 100:
@@ -164,7 +164,7 @@ def test_impossible_file_name() -> None:
 
 
 def test_directory_and_empty_file(tmp_path: Path) -> None:
-    """A directory and an empty file are said to be so."""
+    """The errors for a directory and an empty file say so."""
     with pytest.raises(SourceError, match="it is a directory"):
         resolve(tmp_path)
     for name in ("m.wasm", "m.toml", "m"):
@@ -179,7 +179,7 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
-    """A file that may not be read is said to be so."""
+    """The error for a file without read permission says so."""
     path = write(tmp_path / "m.wasm", WASM)
     path.chmod(0)
     if os.access(path, os.R_OK):
@@ -197,7 +197,7 @@ def test_link_to_itself(tmp_path: Path) -> None:
 
 
 def test_file_over_limit_is_refused(tmp_path: Path) -> None:
-    """A file over the limit is refused before it is read."""
+    """A file over the size limit is refused before it is read."""
     path = write(tmp_path / "m.wasm", WASM)
     assert read_file(str(path), len(WASM)) == WASM
     with pytest.raises(SourceError, match=f"larger than the limit of {len(WASM) - 1} bytes"):
@@ -214,7 +214,7 @@ def test_nothing_is_no_plugin(content: bytes) -> None:
 
 
 def test_component_is_refused(tmp_path: Path) -> None:
-    """A component is refused with what to do."""
+    """A component is refused, and the error says what to do."""
     for plugin in (
         COMPONENT,
         write(tmp_path / "c.wasm", COMPONENT),
@@ -230,7 +230,7 @@ def test_component_is_refused(tmp_path: Path) -> None:
     "content", [b"\0as", b"\x7fELF\2\1\1\0", b"\x01asm\1\0\0\0", b"\x1f\x8b\x08\x00"]
 )
 def test_other_binary_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Other binary files are no module."""
+    """Other binary files are no modules."""
     for plugin in (content, write(tmp_path / "m", content), {"wasm": [{"data": content}]}):
         with pytest.raises(
             ModuleError, match="not a Wasm module: it begins with the bytes " + content[:4].hex(" ")
@@ -239,7 +239,7 @@ def test_other_binary_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_text_in_wasm_file_is_refused(tmp_path: Path) -> None:
-    """Text in a Wasm file is no module and not shown."""
+    """Text in a `.wasm` file is no module and is not shown."""
     path = write(tmp_path / "m.wasm", f"PASSWORD={SECRET}")
     for plugin in (path, {"wasm": [{"path": path}]}):
         with pytest.raises(ModuleError, match="is not a Wasm module") as caught:
@@ -258,7 +258,7 @@ def test_invalid_source_is_refused(plugin: object) -> None:
 
 @given(st.one_of(st.text(), st.binary(), st.binary().map(WASM.__add__), st.text().map("{".__add__)))
 def test_random_sources(plugin: str | bytes) -> None:
-    """Anything resolves or is an error of ours."""
+    """Any value is resolved or is one of our errors."""
     try:
         spec = resolve(plugin)
     except Error:
@@ -270,14 +270,14 @@ def test_random_sources(plugin: str | bytes) -> None:
 
 
 def test_manifest_paths_relative_to_file(tmp_path: Path) -> None:
-    """The paths of a manifest file may be relative to it."""
+    """The paths in a manifest file are relative to it."""
     write(tmp_path / "m.wasm", WASM)
     path = write(tmp_path / "p.toml", '[[wasm]]\npath = "m.wasm"\n')
     assert only_module(resolve(path)) == ("main", WASM, str(tmp_path / "m.wasm"))
 
 
 def test_manifest_missing_file_names_field(tmp_path: Path) -> None:
-    """A file that a manifest names and that is not there is named with its field."""
+    """The error for a missing file that a manifest names shows the field."""
     path = write(tmp_path / "p.toml", '[[wasm]]\npath = "m.wasm"\n')
     with pytest.raises(
         SourceError,
@@ -296,13 +296,13 @@ def test_manifest_error_names_file(tmp_path: Path) -> None:
 
 
 def test_hash_in_either_case() -> None:
-    """A hash is checked in either case."""
+    """A hash may be in upper or lower case."""
     for digest in (sha256(WASM), sha256(WASM).upper()):
         assert only_module(resolve({"wasm": [{"data": WASM, "hash": digest}]}))[1] == WASM
 
 
 def test_hash_mismatch_names_module(tmp_path: Path) -> None:
-    """A wrong hash names the module and what was wanted, but not what is there."""
+    """The error for a wrong hash names the module and the expected hash, but not the actual one."""
     path = write(tmp_path / "lib.wasm", WASM)
     wrong = "0" * 64
     with pytest.raises(HashMismatchError) as caught:
@@ -318,7 +318,7 @@ def test_hash_mismatch_names_module(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [COMPONENT, b"\0as", b"\x7fELF"])
 def test_hash_checked_before_content(content: bytes) -> None:
-    """A wrong hash is found before the content is judged."""
+    """A wrong hash is found before the content is examined."""
     with pytest.raises(HashMismatchError):
         resolve({"wasm": [{"data": content, "hash": "0" * 64}]})
 
@@ -356,14 +356,14 @@ def test_modules_are_named_by_the_rules(
 
 
 def test_recipe_hides_config() -> None:
-    """A recipe shows no value of config."""
+    """A recipe's `repr` shows no config value."""
     spec = resolve({"wasm": [{"data": WASM}], "config": {"password": SECRET}})
     assert SECRET not in repr(spec)
     assert "password" in repr(spec)
 
 
 def test_recipe_is_independent_of_manifest() -> None:
-    """A manifest that changes later does not change the recipe."""
+    """A later change of the manifest does not change the recipe."""
     manifest = Manifest(wasm=[WasmSource(data=WASM)], config={"a": "b"})
     spec = resolve(manifest)
     manifest.config["a"] = "c"
@@ -387,7 +387,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}{path}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is what several of these tests are about."""
+        """Ignore errors: several of these tests close the connection early."""
 
 
 def not_found(handler: Handler) -> None:
@@ -399,7 +399,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Not to stderr."""
+        """Write nothing to stderr."""
 
     def do_GET(self) -> None:
         self.server.requests.append(
@@ -468,7 +468,7 @@ def test_a_module_is_fetched_from_a_url(server: Server) -> None:
 
 
 def test_url_request_is_sent_as_given(server: Server) -> None:
-    """Method query and headers are sent as given."""
+    """Method, query and headers are sent as given."""
     server.answers["/m.wasm"] = serve_module
     resolve(
         {
@@ -492,14 +492,14 @@ def test_url_request_is_sent_as_given(server: Server) -> None:
 
 @pytest.mark.parametrize("status", [204, 400, 401, 404, 500])
 def test_url_status_other_than_200(server: Server, status: int) -> None:
-    """Any status but 200 is an error that says it."""
+    """The error for any status but 200 names it."""
     server.answers["/m.wasm"] = lambda handler: handler.answer(status)
     with pytest.raises(SourceError, match=f"answered with status {status}"):
         resolve(server.url())
 
 
 def test_url_empty_or_other_body(server: Server) -> None:
-    """An empty or other body is no module."""
+    """An empty body or another kind of content is no module."""
     server.answers["/m.wasm"] = lambda handler: handler.answer(200)
     with pytest.raises(SourceError, match="is empty"):
         resolve(server.url())
@@ -509,7 +509,7 @@ def test_url_empty_or_other_body(server: Server) -> None:
 
 
 def test_url_server_not_there() -> None:
-    """A server that is not there is a source error that pickles."""
+    """An unreachable server is a source error that can be pickled."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/m.wasm"
@@ -550,7 +550,7 @@ def test_a_redirect_is_followed(server: Server, status: int) -> None:
 
 
 def test_redirect_limit(server: Server) -> None:
-    """Five redirects are followed and six are not."""
+    """Five redirects are followed, and six are not."""
     for hop in range(6):
         server.answers[f"/{hop}"] = redirect(302, f"/{hop + 1}")
     server.answers["/6"] = serve_module
@@ -567,7 +567,7 @@ def test_a_redirect_loop_ends(server: Server) -> None:
 
 
 def test_redirect_drops_headers(server: Server, other_server: Server) -> None:
-    """Headers do not follow a redirect to another origin."""
+    """Headers are not sent to another origin after a redirect."""
     server.answers["/old"] = redirect(302, other_server.url("/back"))
     other_server.answers["/back"] = redirect(302, server.url("/m.wasm"))
     server.answers["/m.wasm"] = serve_module
@@ -585,14 +585,14 @@ def test_redirect_drops_headers(server: Server, other_server: Server) -> None:
     "location", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://[", "//[::1", "http://:99999/"]
 )
 def test_redirect_to_other_scheme_is_refused(server: Server, location: str) -> None:
-    """A redirect to something else is refused."""
+    """A redirect to another scheme is refused."""
     server.answers["/m.wasm"] = redirect(302, location)
     with pytest.raises(SourceError, match="cannot fetch"):
         resolve(server.url())
 
 
 def test_body_over_limit_is_refused(server: Server) -> None:
-    """A body over the limit is refused with and without a length."""
+    """A body over the limit is refused, with and without a length."""
 
     def without_length(handler: Handler) -> None:
         handler.send_response(200)
@@ -616,7 +616,7 @@ def test_body_over_limit_is_refused(server: Server) -> None:
 
 
 def test_body_limit_is_on_decoded_size(server: Server) -> None:
-    """The limit is on the decoded body."""
+    """The size limit applies to the decoded body."""
     import gzip
 
     server.answers["/m.wasm"] = lambda handler: handler.answer(
@@ -628,7 +628,7 @@ def test_body_limit_is_on_decoded_size(server: Server) -> None:
 
 
 def test_body_without_end(server: Server) -> None:
-    """A body that never ends is left at the limit."""
+    """An endless body is read up to the limit only."""
     server.answers["/m.wasm"] = lambda handler: handler.drip(
         b"HTTP/1.1 200 OK\r\n\r\n", bytes(100_000)
     )
@@ -660,7 +660,7 @@ def test_body_ending_early(server: Server) -> None:
     ids=["body", "chunk size", "body without length", "header", "nothing"],
 )
 def test_time_limit_leaves_no_thread(server: Server, start: bytes, piece: bytes) -> None:
-    """The time limit is on the whole and leaves no thread."""
+    """The time limit applies to the whole download and leaves no thread."""
     server.answers["/m.wasm"] = lambda handler: handler.drip(start, piece)
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"longer than 0\.3 seconds"):
@@ -670,7 +670,7 @@ def test_time_limit_leaves_no_thread(server: Server, start: bytes, piece: bytes)
 
 
 def test_url_errors_hide_secrets(server: Server) -> None:
-    """No secret shows in what goes wrong with a URL."""
+    """No error of a download shows a secret."""
     server.answers["/length"] = lambda handler: handler.answer(200, bytes(10))
     server.answers["/away"] = redirect(302, f"ftp://{SECRET}@h/")
     host = server.url("").removeprefix("http://")
@@ -691,7 +691,7 @@ def test_url_errors_hide_secrets(server: Server) -> None:
 def test_https_certificate_is_checked(
     server: Server, other_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HTTPS needs a certificate that is vouched for and is never left."""
+    """HTTPS requires a trusted certificate, and redirects cannot leave HTTPS."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("needs openssl to make a certificate")
@@ -730,7 +730,7 @@ def test_https_certificate_is_checked(
     ],
 )
 def test_url_shown_without_secrets(url: str, shown: str) -> None:
-    """A URL is shown without what may be secret."""
+    """A URL is shown without parts that may be secret."""
     assert redact_url(url) == shown
 
 
@@ -739,7 +739,7 @@ def test_url_shown_without_secrets(url: str, shown: str) -> None:
 
 @pytest.mark.parametrize("how", ["path", "bytes"])
 def test_lazy_imports(tmp_path: Path, how: str) -> None:
-    """A module resolves without importing what it does not need."""
+    """Resolving a module imports nothing that it does not need."""
     path = write(tmp_path / "m.wasm", WASM)
     plugin = repr(str(path)) if how == "path" else repr(WASM)
     heavy = (
@@ -754,7 +754,8 @@ def test_lazy_imports(tmp_path: Path, how: str) -> None:
         "plugwasm.manifest",
         "plugwasm._manifest.download",
     )
-    # Without the site module, so that nothing but the interpreter's own start has been imported before.
+    # Without the site module, so that nothing but the interpreter's own start has been imported
+    # before.
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -773,7 +774,7 @@ print(sorted(set(sys.modules) & {set(heavy)!r}))
 
 
 def test_limits_are_documented() -> None:
-    """The limits are those that are documented."""
+    """The limits are the documented ones."""
     assert (MAX_MODULE_BYTES, download.DOWNLOAD_SECONDS, policy._MAX_DOWNLOAD_REDIRECTS) == (
         256 * 2**20,
         30,

@@ -1,4 +1,5 @@
-"""What a manifest is, and who may say so: bytes are a module; a manifest's paths have one base; all of it is checked when a plugin is made."""
+"""Who may provide a manifest: bytes are a module, a manifest's paths have one base, and
+everything is checked when a plugin is created."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def _server() -> Iterator[Server]:
 
 
 def in_set(plugin: object) -> None:
-    """Raises what keeps the plugin out of a set."""
+    """Raise the error that keeps the plugin out of a set."""
     with PluginSet({"x": plugin}, wasi=True) as plugins:
         (entry,) = plugins._state.entries.values()
         if entry.error is not None:
@@ -90,7 +91,7 @@ def check_refused(make: Callable[[Any], object], plugin: object, server: Server)
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_manifest_as_bytes_is_not_obeyed(maker: str, tmp_path: Path, server: Server) -> None:
-    """A manifest in bytes or in a file of another name is obeyed by nothing."""
+    """A manifest in bytes or in a file with another name is never used as one."""
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
     for text in uploads(server.url, secret).values():
@@ -110,7 +111,7 @@ def test_a_link_is_told_by_its_own_name(tmp_path: Path, server: Server) -> None:
 
 
 def test_official_sdk_json_bytes_is_explained() -> None:
-    """A program for the official SDK that passes JSON as bytes is told what to write."""
+    """For programs of the official SDK that pass JSON as bytes, the error says what to write."""
     with pytest.raises(
         ModuleError,
         match=r"plugwasm\.Manifest\.parse\(data\).*json\.loads\(data\).*plugwasm\.ManifestPolicy\(…\)\.admit\(data\)",
@@ -120,14 +121,14 @@ def test_official_sdk_json_bytes_is_explained() -> None:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_wat_as_bytes_is_module(kind: Callable[[bytes], Any]) -> None:
-    """WAT as bytes is a module as ever."""
+    """WAT as bytes is a module."""
     for wat in (WAT, b"\xef\xbb\xbf ;; text\n(module)"):
         Plugin(kind(wat)).close()
 
 
 @pytest.mark.parametrize("suffix", ["json", "toml", "JSON", "Toml"])
 def test_manifest_file_name_is_binding(tmp_path: Path, suffix: str) -> None:
-    """A file that is named as a manifest is nothing else."""
+    """A file with a manifest's name is only read as a manifest."""
     path = tmp_path / f"m.{suffix}"
     path.write_bytes(b"\0asm\1\0\0\0")
     for maker in ("Plugin", "PluginRef"):
@@ -139,7 +140,7 @@ def test_manifest_file_name_is_binding(tmp_path: Path, suffix: str) -> None:
 
 
 def test_bytes_as_manifest_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes are a manifest where that is said."""
+    """Bytes are a manifest on explicit request."""
     document = {"wasm": [{"data": base64.b64encode(WAT).decode()}], "config": {"a": "b"}}
     toml = f"wasm = [{{data = '{document['wasm'][0]['data']}'}}]\nconfig.a = 'b'"  # type: ignore[index]
     for data in (
@@ -172,7 +173,7 @@ def test_bytes_as_manifest_when_asked(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("field", ["data", "path", "url"])
 def test_nested_manifest_is_refused(field: str, tmp_path: Path) -> None:
-    """A module of a manifest is no manifest."""
+    """A module of a manifest cannot be a manifest."""
     inner = json.dumps({"wasm": [{"path": str(tmp_path / "secret")}]})
     (tmp_path / "inner.json").write_text(inner)
     with Server({"*": reply(inner.encode())}) as server:
@@ -190,7 +191,8 @@ def test_nested_manifest_is_refused(field: str, tmp_path: Path) -> None:
 
 @pytest.fixture(name="site")
 def _site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a manifest, its module and its data; and the same names, but not meant, in the current directory."""
+    """Create a directory with a manifest, its module and its data, and unrelated files with the
+    same names in the current directory."""
     site = tmp_path / "site"
     for folder, text in ((site, "of the file"), (tmp_path, "of the current directory")):
         (folder / "data").mkdir(parents=True)
@@ -224,7 +226,7 @@ RUNNERS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("form", ["json", "toml"])
 def test_file_paths_relative_to_file(runner: str, form: str, site: Path) -> None:
-    """The paths of a manifest file are relative to the file."""
+    """The paths in a manifest file are relative to the file."""
     with RUNNERS[runner](f"site/p.{form}") as plugin:
         assert plugin.call("cat", "/data/note") == b"of the file"
         assert plugin.call("cat", "/other/note") == b"of the current directory"
@@ -232,7 +234,7 @@ def test_file_paths_relative_to_file(runner: str, form: str, site: Path) -> None
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_other_paths_relative_to_base(runner: str, site: Path) -> None:
-    """The paths of other manifests are relative to the current directory or their base."""
+    """The paths in other manifests are relative to the current directory or their base."""
     document = {"wasm": [{"path": "m.wasm"}], "allowed_paths": {"ro:data": "/data"}}
     for manifest, expected in (
         (document, b"of the current directory"),
@@ -246,7 +248,7 @@ def test_other_paths_relative_to_base(runner: str, site: Path) -> None:
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_parent_of_link_is_of_its_target(runner: str, site: Path) -> None:
-    """What is above a link is above where it leads."""
+    """The parent of a link is the parent of its target."""
     (site / "deep" / "er").mkdir(parents=True)
     (site / "deep" / "data").mkdir()
     (site / "deep" / "data" / "note").write_text("beside where the link leads")
@@ -271,7 +273,7 @@ def test_no_fallback_to_current_directory(site: Path) -> None:
 
 
 def test_later_process_has_same_directories(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is started later has the directories that were meant."""
+    """A process that is started later gets the same directories."""
     (site.parent / "elsewhere" / "data").mkdir(parents=True)
     compiled = CompiledPlugin(
         {"wasm": [{"path": "m.wasm"}], "allowed_paths": {"data": "/data"}}, wasi=True
@@ -290,7 +292,7 @@ def test_later_process_has_same_directories(site: Path, monkeypatch: pytest.Monk
 
 
 def test_folder_of_set_is_base(site: Path) -> None:
-    """A folder of a set is the base of what it asks for."""
+    """The paths of a plugin in a set are relative to its folder."""
     (site.parent / "plugins").mkdir()
     (site / "p.toml").rename(site / "manifest.toml")
     (site / "p.json").unlink()
@@ -306,7 +308,7 @@ def test_folder_of_set_is_base(site: Path) -> None:
 
 
 def test_one_directory_in_two_spellings(site: Path) -> None:
-    """One directory in two spellings is not granted as the last of them."""
+    """Two spellings of one directory are an error."""
     with pytest.raises(ManifestError, match="twice, in two spellings"):
         Plugin(
             {
@@ -333,7 +335,7 @@ HOSTS = {
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_invalid_host_found_at_creation(host: str) -> None:
-    """A host that is none is found when the manifest is made with what to write."""
+    """An invalid host is found when the manifest is created, and the error says what to write."""
     document = {"wasm": [{"data": WAT}], "allowed_hosts": ["fine.example", host]}
     for make in (
         *MAKERS.values(),
@@ -355,7 +357,7 @@ def test_invalid_host_found_at_creation(host: str) -> None:
     ["", "a b", "exa$mple", "1.2.3", "a..b", "*" * 254, "a" * 64 + ".example", "[::g]", ".", "a\0"],
 )
 def test_invalid_host_without_guess(host: str) -> None:
-    """What can be no host is refused without a guess."""
+    """A value that cannot be a host is refused without a suggestion."""
     with pytest.raises(ManifestError, match=r"allowed_hosts\[0\]") as caught:
         Manifest.parse({"wasm": [{"data": WAT}], "allowed_hosts": [host]})
     assert "; write" not in str(caught.value)
@@ -376,12 +378,12 @@ def test_invalid_host_without_guess(host: str) -> None:
     ],
 )
 def test_host_forms(host: str) -> None:
-    """Hosts in all their forms are taken."""
+    """Every form of a host is accepted."""
     Manifest.parse({"wasm": [{"data": WAT}], "allowed_hosts": [host]})
 
 
 def test_host_password_is_not_shown() -> None:
-    """A password in what should be a host is not shown."""
+    """A password in an invalid host is not shown."""
     with pytest.raises(ManifestError) as caught:
         Manifest.parse(
             {
@@ -396,7 +398,7 @@ def test_host_password_is_not_shown() -> None:
 
 
 def test_harness_reports_invalid_host() -> None:
-    """A harness says at once what is wrong with a host."""
+    """A harness reports an invalid host at once."""
     with pytest.raises(plugwasm.OptionError, match="is a URL"):
         Harness(WAT, allowed_hosts=["https://example.com"])
 
@@ -404,7 +406,7 @@ def test_harness_reports_invalid_host() -> None:
 @pytest.mark.parametrize("maker", ["Plugin", "CompiledPlugin", "IsolatedPlugin", "PluginPool"])
 @pytest.mark.parametrize("wasi", [True, False])
 def test_missing_directory_is_error(maker: str, wasi: bool, tmp_path: Path) -> None:
-    """A directory that is not there is a manifest error."""
+    """A missing directory is a manifest error."""
     (tmp_path / "file").write_text("")
     makers: dict[str, Any] = {
         name: getattr(plugwasm, name)
@@ -449,7 +451,7 @@ def test_missing_directory_is_error(maker: str, wasi: bool, tmp_path: Path) -> N
     ],
 )
 def test_checks_come_before_reading(fields: dict[str, Any], field: str, said: str) -> None:
-    """What can be checked is checked before anything is read."""
+    """Everything that can be checked is checked before anything is read."""
     document = {"wasm": [{"path": "/not/there.wasm"}], **fields}
     for maker in ("Plugin", "PluginRef", "PluginSet", "Harness"):
         with pytest.raises(ManifestError) as caught:
@@ -529,7 +531,7 @@ def test_checks_come_before_reading(fields: dict[str, Any], field: str, said: st
     ],
 )
 def test_mistakes_are_explained(plugin: Any, error: type[Exception], said: str) -> None:
-    """A mistake is told with what to write."""
+    """The error for a mistake says what to write."""
     for maker in ("Plugin", "PluginRef", "Harness"):
         with pytest.raises(error) as caught:
             MAKERS[maker](plugin)
@@ -537,7 +539,7 @@ def test_mistakes_are_explained(plugin: Any, error: type[Exception], said: str) 
 
 
 def test_file_object_is_refused() -> None:
-    """A file object is no plugin, but its content is."""
+    """A file object is no plugin, but its content can be."""
     with (
         open(FILES, "rb") as file,
         pytest.raises(
@@ -548,7 +550,7 @@ def test_file_object_is_refused() -> None:
 
 
 def test_invalid_files_are_explained(tmp_path: Path) -> None:
-    """Files that are none are told with what to give."""
+    """The error for an invalid file says what to pass."""
     (tmp_path / "empty.wasm").write_bytes(b"")
     (tmp_path / "count_vowels.wasm").write_bytes(WAT)
     for path, said in (
@@ -590,7 +592,7 @@ def test_invalid_files_are_explained(tmp_path: Path) -> None:
     ],
 )
 def test_description_error_is_told_apart(text: str, said: str, tmp_path: Path) -> None:
-    """A fault of a description is not called one of a manifest."""
+    """An error in a plugin's metadata is not called a manifest error."""
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "plugin.toml").write_text(text)
     (tmp_path / "x" / "plugin.wasm").write_bytes(WAT)
@@ -609,7 +611,7 @@ def test_description_error_is_told_apart(text: str, said: str, tmp_path: Path) -
     ],
 )
 def test_text_neither_path_nor_manifest(text: str, said: str) -> None:
-    """Text that is neither a path nor a manifest is told what one looks like."""
+    """The error for text that is neither a path nor a manifest shows an example of one."""
     with pytest.raises(SourceError) as caught:
         Plugin(text)
     assert said in str(caught.value)
@@ -619,7 +621,7 @@ def test_text_neither_path_nor_manifest(text: str, said: str) -> None:
 
 
 def test_egress_does_not_imply_manifest(server: Server) -> None:
-    """An egress alone makes no bytes a manifest."""
+    """Passing an egress does not make bytes a manifest."""
     with pytest.raises(ModuleError):
         Plugin(
             json.dumps({"wasm": [{"url": server.url}]}).encode(),
@@ -628,7 +630,7 @@ def test_egress_does_not_imply_manifest(server: Server) -> None:
 
 
 def test_directories_need_distinct_names(tmp_path: Path) -> None:
-    """Two directories cannot have one name."""
+    """Two directories cannot have the same guest path."""
     for name in ("a", "b"):
         os.mkdir(tmp_path / name)
     grants = {str(tmp_path / "a"): "/d", str(tmp_path / "b"): "/d"}

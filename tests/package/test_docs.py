@@ -1,4 +1,4 @@
-"""The examples in the README and in docs/ do what they say."""
+"""The examples in the README and in docs/ run and print what they show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n+```text\n(.*?)^```)?", re.S | re
     "page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=lambda page: page.name
 )
 def test_python_blocks_of_page(page: Path, tmp_path: Path) -> None:
-    """The Python blocks of a page run in order and print what stands below them."""
+    """The Python blocks of a page run in order and print the output shown below them."""
     for plugin in (ROOT / "examples").glob("*.wasm"):
         shutil.copy(plugin, tmp_path)
     program, expected = ["import sys"], []
@@ -46,14 +46,14 @@ def test_python_blocks_of_page(page: Path, tmp_path: Path) -> None:
 
 
 def test_links_between_pages() -> None:
-    """Links between pages lead somewhere."""
+    """Links between pages lead to existing files."""
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 def test_pages_say_where_blocks_run() -> None:
-    """Each page with Python blocks says where they run and what they build on."""
+    """Each page with Python blocks says in which directory they run and what they build on."""
     for page in PAGES:
         text = page.read_text()
         if BLOCK.search(text):

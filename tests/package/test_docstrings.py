@@ -29,7 +29,8 @@ from tests.support.paths import EXAMPLES, ROOT
 
 
 def examples() -> Iterator[tuple[str, str]]:
-    """Each indented paragraph of a docstring that is Python with a call in it, and the file it is in."""
+    """Yield each indented paragraph of a docstring that is Python with a call in it, and its
+    file."""
     for path in sorted((ROOT / "plugwasm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -60,7 +61,8 @@ GREETS = """(drop (call $now)) (drop (call $http_request <<{"url": "https://api.
 
 @pytest.fixture
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the examples take for granted: files where they run, and what an application has."""
+    """Return the names that the examples use: files in the current directory, and objects of an
+    application."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(EXAMPLES / "count_vowels.wasm", tmp_path)
     (tmp_path / "report.wasm").write_text(guest(export("report", "(call $echo)")))

@@ -1,4 +1,4 @@
-"""The tree of errors: what each carries, and that it survives a journey to another process."""
+"""The tree of errors: the fields of each, and that all of them can be pickled."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ TREE: dict[str, tuple[type, ...]] = {
 
 
 def tree(cls: type[errors.Error] = errors.Error) -> list[type[errors.Error]]:
-    """The class and all that are made of it, in this module of ours and in others."""
+    """Return the class and its subclasses, in plugwasm's error module and in others."""
     return list(
         dict.fromkeys([cls, *(other for child in cls.__subclasses__() for other in tree(child))])
     )
@@ -72,7 +72,7 @@ of_each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__na
 
 
 def test_error_tree_is_public() -> None:
-    """The tree is this one and all of it is public."""
+    """The tree has exactly these classes, all of them public."""
     assert {
         cls.__name__: cls.__bases__ for cls in CLASSES if cls.__module__ == "plugwasm.errors"
     } == TREE | {"Error": (Exception,)}
@@ -82,7 +82,7 @@ def test_error_tree_is_public() -> None:
 
 
 def test_error_tree_is_documented() -> None:
-    """The tree is documented as it is."""
+    """The documented tree is the actual one."""
     above: list[str] = []
     documented: dict[str, str] = {}
     for line in (errors.__doc__ or "").splitlines():
@@ -112,14 +112,14 @@ ELSEWHERE: dict[str, tuple[type, ...]] = {
 
 
 def test_errors_of_other_modules() -> None:
-    """What other modules add is known."""
+    """The error classes in other modules are exactly these."""
     others = {cls.__name__: cls.__bases__ for cls in CLASSES if cls.__module__ != "plugwasm.errors"}
     assert others.items() <= ELSEWHERE.items()
 
 
 @of_each_class
 def test_class_docstring_and_fields(cls: type[errors.Error]) -> None:
-    """A class says what it stands for and what its own fields are."""
+    """A class's docstring says what it means and describes its own fields."""
     assert "__doc__" in vars(cls)
     assert cls.__doc__
     own = set(vars(cls())) - {
@@ -158,7 +158,7 @@ OWN_FIELDS = {
 
 
 def fields_of(cls: type[errors.Error]) -> dict[str, Any]:
-    """A value for each field that its classes have."""
+    """Return a value for each field of the class and its bases."""
     return FIELDS | {
         field: value
         for base in reversed(cls.__mro__)
@@ -258,7 +258,7 @@ def test_an_error_survives_a_journey(
     ],
 )
 def test_invalid_argument_is_one_kind(wrong: Callable[[], object], field: str | None) -> None:
-    """An argument that cannot be is one kind of error everywhere."""
+    """An invalid argument raises the same kind of error everywhere."""
     with pytest.raises(errors.OptionError) as caught:
         wrong()
     assert isinstance(caught.value, ValueError)
@@ -279,14 +279,14 @@ def test_invalid_argument_is_one_kind(wrong: Callable[[], object], field: str | 
     ],
 )
 def test_manifest_faults_are_one_kind(wrong: Callable[[], object]) -> None:
-    """What is wrong with a manifest is a manifest error however it was given."""
+    """Every fault in a manifest is a manifest error, in whatever form the manifest was passed."""
     with pytest.raises(errors.ManifestError) as caught:
         wrong()
     assert not isinstance(caught.value, errors.OptionError)
 
 
 def test_no_cause_arrives_without_cause() -> None:
-    """An error without a cause arrives without one."""
+    """An unpickled error without a cause has none."""
     arrived = pickle.loads(pickle.dumps(errors.TrapError("t")))
     assert arrived.__cause__ is None
     assert not arrived.__suppress_context__
@@ -307,7 +307,7 @@ HOLDS_A_FUNCTION.function = lambda: None  # type: ignore[assignment]
     ids=["not to be written", "not to be read", "one of ours"],
 )
 def test_unpicklable_cause(cause: Exception) -> None:
-    """A cause that cannot be pickled does not stop the errors above it."""
+    """A cause that cannot be pickled does not prevent pickling the errors above it."""
     inner = errors.HostFunctionError("it raised", plugin="p")
     inner.__cause__ = cause
     error = errors.HostFunctionError("it raised too", plugin="q")
@@ -319,7 +319,7 @@ def test_unpicklable_cause(cause: Exception) -> None:
 
 
 def chain(count: int) -> list[BaseException]:
-    """Errors of calls in calls, the outermost first, and what began it."""
+    """Return errors of nested calls, the outermost first, and the original cause."""
     links = [
         *(errors.HostFunctionError(f"call {n}", plugin=f"p{n}") for n in range(count)),
         KeyError("what began it"),
@@ -335,7 +335,7 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 @by_each_way
 def test_chain_of_causes_pickles(journey: Callable[[Any], Any]) -> None:
-    """A chain of causes travels whole and in no time."""
+    """A chain of causes is pickled completely and quickly."""
     links = chain(60)  # each that was looked at twice would double the time
     arrived = causes(journey(links[0]))
     assert [(type(link), link.args, vars(link)) for link in arrived] == [
@@ -344,7 +344,7 @@ def test_chain_of_causes_pickles(journey: Callable[[Any], Any]) -> None:
 
 
 def test_long_or_circular_chain_is_cut() -> None:
-    """A chain that is very long or goes round is cut."""
+    """A very long or circular chain is truncated."""
     assert 60 < len(causes(pickle.loads(pickle.dumps(chain(500)[0])))) < 200
     one, two = errors.GuestError("one"), errors.GuestError("two")
     one.__cause__, two.__cause__ = two, one
@@ -353,7 +353,7 @@ def test_long_or_circular_chain_is_cut() -> None:
 
 
 class Refused(errors.OutOfMemoryError):
-    """An application's own, which is not made of a message."""
+    """An application's own error, whose arguments are not a message."""
 
     def __init__(self, user: str, *, reason: str) -> None:
         super().__init__(f"{user} is refused", plugin="p")
@@ -362,7 +362,7 @@ class Refused(errors.OutOfMemoryError):
 
 @by_each_way
 def test_application_subclass_pickles(journey: Callable[[Any], Any]) -> None:
-    """An application's own class survives as well."""
+    """An application's own subclass can be pickled as well."""
     refused = Refused("Ada", reason="late")
     arrived = journey(refused)
     assert type(arrived) is Refused
@@ -370,7 +370,7 @@ def test_application_subclass_pickles(journey: Callable[[Any], Any]) -> None:
 
 
 def test_error_crosses_process_border() -> None:
-    """An error crosses the border of a process."""
+    """An error can be raised in one process and caught in another."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -390,7 +390,7 @@ def _trap_elsewhere(source: str) -> None:
 
 
 def test_large_guest_messages_are_quick() -> None:
-    """Error messages do not take long when a guest makes them large."""
+    """Large guest messages do not make creating an error slow."""
     source = guest(export("f", "(call $error_set (call $alloc (i64.const 3000000)))"))
     started = time.monotonic()
     with Plugin(source) as plugin, pytest.raises(errors.GuestError) as caught:

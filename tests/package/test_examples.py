@@ -1,4 +1,4 @@
-"""The example plugins and the AssemblyScript plugin do what their tables say."""
+"""The example plugins and the AssemblyScript plugin behave as their tables say."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_example_case(case: cases.Case, address: str) -> None:
 
 @pytest.mark.parametrize("case", as_cases.CASES, ids=lambda case: case.title)
 def test_assemblyscript_example_case(case: cases.Case, address: str) -> None:
-    """A plugin of the AssemblyScript kit behaves as its case says."""
+    """A plugin built with the AssemblyScript kit behaves as its case says."""
     wasm = (PLUGINS / "as" / "plugin.wasm").read_bytes()
     assert verify.failures(plugwasm, wasm, case, address) == []
 

@@ -1,4 +1,4 @@
-"""How deep JSON from outside may be nested."""
+"""The maximum nesting depth of JSON from outside."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_brackets_after_a_string_do() -> None:
 
 
 def test_unclosed_text_is_seen_at_once() -> None:
-    """A text that never closes anything is seen at once."""
+    """Text with only opening brackets is detected at once."""
     assert is_json_too_deep(b"[" * 10_000_000)
 
 
 def depth(value: Any) -> int:
-    """Without recursion, of which Python allows little below a test."""
+    """Return the depth without recursion, since Python allows little of it inside a test."""
     deepest, rest = 0, [(value, 1)]
     while rest:
         item, level = rest.pop()
@@ -72,7 +72,7 @@ VALUES = st.recursive(
 
 @given(VALUES, st.integers(0, MAX_LEVELS + 20))
 def test_matches_parsed_document(value: Any, more: int) -> None:
-    """The depth is told as the parsed document has it."""
+    """The measured depth is that of the parsed document."""
     for i in range(more):
         value = [value] if i % 2 else {"key": value}
     assert is_json_too_deep(json.dumps(value).encode()) is (depth(value) > MAX_LEVELS)

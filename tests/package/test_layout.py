@@ -1,4 +1,4 @@
-"""Where tests are, how long their files may be, and what the rooms of the package list."""
+"""Where tests are, how long their files may be, and the modules that the package's rooms list."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_test_files_have_at_most_800_lines() -> None:
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
 def test_a_room_lists_its_modules(room: Path) -> None:
-    """The docstring of its `__init__.py` has a line for each."""
+    """The docstring of a room's `__init__.py` has a line for each module."""
     listed = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
     modules = {path.stem for path in room.glob("*.py")} - {"__init__"}
     assert {name for name in modules if not re.search(rf"^ *{name}  ", listed, re.M)} == set()

@@ -1,4 +1,5 @@
-"""Programs written for the official Python SDK run with `import plugwasm as extism`: each one here runs on both, if both are there."""
+"""Programs written for the official Python SDK run with `import plugwasm as extism`. Each one
+here runs on both if both are installed."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ WASM = (EXAMPLES / "count_vowels.wasm").read_bytes()
 
 @pytest.fixture(autouse=True)
 def _own_registries() -> Iterator[None]:
-    """Host functions and log handlers of a test are taken back."""
+    """Undo the host functions and log handlers that a test registers."""
     before, handlers = list(registered), list(logging.getLogger("plugwasm").handlers)
     level = logging.getLogger("plugwasm").level
     yield
@@ -81,7 +82,7 @@ CALLABLES = [
 
 @needs_official
 def test_public_names_exist() -> None:
-    """Every public name of the official SDK is here."""
+    """Every public name of the official SDK exists here."""
     import extism
 
     assert set(extism.__all__) <= set(NAMES) <= set(plugwasm.__all__)
@@ -98,7 +99,7 @@ def test_each_name_has_the_same_members(name: str) -> None:
 
 
 def parameters(function: Any) -> list[tuple[str, bool, bool]]:
-    """Name, whether it may be left out, whether it takes the rest."""
+    """Return each parameter's name, whether it is optional, and whether it takes the rest."""
     found = inspect.signature(function).parameters.values()
     return [
         (p.name, p.default is not p.empty, p.kind is p.VAR_POSITIONAL)
@@ -110,7 +111,7 @@ def parameters(function: Any) -> list[tuple[str, bool, bool]]:
 @needs_official
 @pytest.mark.parametrize("path", CALLABLES)
 def test_arguments_are_in_same_places(path: str) -> None:
-    """What can be called takes the same arguments in the same places."""
+    """Callables take the same arguments in the same positions."""
     theirs, ours = typing.cast(Any, official), typing.cast(Any, plugwasm)
     for part in path.split("."):
         theirs, ours = getattr(theirs, part), getattr(ours, part)
@@ -141,7 +142,7 @@ def test_value_types_are_same() -> None:
 
 @on_both
 def test_first_documented_program(extism: Any) -> None:
-    """The first program of the documentation."""
+    """The first program of the documentation runs."""
     with extism.Plugin({"wasm": [{"data": WASM}]}) as plugin:
         assert json.loads(plugin.call("count_vowels", "hello world"))["count"] == 3
         assert (
@@ -159,7 +160,7 @@ def test_first_documented_program(extism: Any) -> None:
 
 @on_both
 def test_manifest_module_path_and_config(extism: Any, tmp_path: Path) -> None:
-    """A manifest as text, a module as bytes, a path and config."""
+    """A manifest as text, a module as bytes, a path and config are accepted."""
     text = json.dumps({"wasm": [{"data": base64.b64encode(WASM).decode()}]})
     (tmp_path / "manifest.json").write_text(text)
     for plugin_input in (
@@ -174,7 +175,7 @@ def test_manifest_module_path_and_config(extism: Any, tmp_path: Path) -> None:
 
 @on_both
 def test_none_for_config_and_value(extism: Any) -> None:
-    """A config of none and a value of none."""
+    """`None` is accepted as the config and as a config value."""
     with extism.Plugin(WASM, config=None) as plugin:
         assert json.loads(plugin.call("count_vowels", "hello"))["count"] == 2
     with extism.Plugin(
@@ -185,7 +186,7 @@ def test_none_for_config_and_value(extism: Any) -> None:
 
 @on_both
 def test_compiled_plugin_gives_plugins(extism: Any) -> None:
-    """A compiled plugin gives plugins."""
+    """Plugins can be created from a compiled plugin."""
     compiled = extism.CompiledPlugin(WASM)
     with extism.Plugin(compiled) as a, extism.Plugin(compiled, config={"vowels": "h"}) as b:
         assert json.loads(a.call("count_vowels", "hello"))["count"] == 2
@@ -215,7 +216,7 @@ ANSWERS = wat_to_wasm(
     ids=repr,
 )
 def test_host_functions_with_user_data(extism: Any, user_data: Any, seen: Any) -> None:
-    """Explicit host functions with user data."""
+    """Explicit host functions can have user data."""
     calls: list[Any] = []
     user_data = list(user_data) if isinstance(user_data, list) else user_data
 
@@ -242,7 +243,7 @@ def test_host_functions_with_user_data(extism: Any, user_data: Any, seen: Any) -
 
 @on_both
 def test_host_function_allocates_memory(extism: Any) -> None:
-    """Memory that a host function allocates and fills."""
+    """A host function can allocate memory and fill it."""
 
     @extism.host_fn(name="f", signature=([extism.ValType.I64], [extism.ValType.I64]))
     def f(plugin: Any, params: Any, results: Any) -> None:
@@ -312,7 +313,7 @@ def test_host_function_is_callable(extism: Any) -> None:
 
 @on_both
 def test_registered_functions_and_empty_list(extism: Any) -> None:
-    """All registered host functions are offered and none with an empty list."""
+    """All registered host functions are offered, and none with an empty list."""
 
     @extism.host_fn(name="f")
     def f(a: str) -> str:
@@ -327,7 +328,7 @@ def test_registered_functions_and_empty_list(extism: Any) -> None:
 
 @on_both
 def test_error_carries_guest_message(extism: Any) -> None:
-    """Errors are caught as `Error` and carry the guest's message."""
+    """Errors can be caught as `Error` and have the guest's message."""
     source = wasm(
         export("says", "(call $error_set <<what the guest said>>)")
         + '(func (export "code") (result i32) (i32.const 3))'
@@ -348,7 +349,7 @@ def test_error_carries_guest_message(extism: Any) -> None:
 
 @on_both
 def test_timeout_and_cancel_are_errors(extism: Any) -> None:
-    """A timeout and a cancel are errors."""
+    """A timeout and a cancellation raise errors."""
     source = wasm(export("spin", LOOP) + export("echo", "(call $echo)"))
     with extism.Plugin({"wasm": [{"data": source}], "timeout_ms": 100}) as plugin:
         with pytest.raises(extism.Error):
@@ -365,7 +366,7 @@ def test_timeout_and_cancel_are_errors(extism: Any) -> None:
 
 @on_both
 def test_vars_and_wasi_argument(extism: Any, tmp_path: Path) -> None:
-    """Vars are kept and WASI is an argument."""
+    """Vars are kept between calls, and `wasi` is an argument."""
     (tmp_path / "f").write_bytes(b"content")
     manifest = {
         "wasm": [{"path": str(EXAMPLES / "wasi_files.wasm")}],
@@ -392,7 +393,7 @@ def test_vals_and_memories(extism: Any) -> None:
 
 
 def test_log_functions(tmp_path: Path) -> None:
-    """The log functions work as there."""
+    """The log functions behave as in the official SDK."""
     lines: list[str] = []
     logger = plugwasm.set_log_custom(lines.append, "trace")
     plugwasm.set_log_file(str(tmp_path / "log"), "info")
@@ -404,7 +405,7 @@ def test_log_functions(tmp_path: Path) -> None:
 
 
 def test_official_bugs_are_not_copied() -> None:
-    """Where the official SDK is wrong, this one does what its documentation says."""
+    """Where the official SDK differs from its documentation, plugwasm follows the documentation."""
 
     def fails(a: str) -> str:
         raise LookupError("it was not swallowed")

@@ -1,4 +1,5 @@
-"""Programs look for the words of the official hosts: the message for a deadline has "timeout" in it, that for a cancel "cancelled"."""
+"""Programs search for words in the official hosts' messages: "timeout" for a deadline and
+"cancelled" for a cancellation."""
 
 from __future__ import annotations
 
@@ -106,7 +107,8 @@ def test_a_deadline_at_the_start(kind: Any) -> None:
 
 
 def test_a_deadline_in_a_pool() -> None:
-    """A deadline in a pool and the wait for a plugin of it."""
+    """A deadline in a pool and a wait for a plugin of it have the official word in their
+    messages."""
     with PluginPool(**options(timeout_ms=100), size=1, wait=0.05) as pool:
         with pytest.raises(TimeoutError, match="timeout"):
             pool.call("a loop")
@@ -115,7 +117,7 @@ def test_a_deadline_in_a_pool() -> None:
 
 
 def test_a_deadline_in_a_set() -> None:
-    """A deadline in a set of plugins."""
+    """A deadline in a plugin set has the official word in its message."""
     spins = manifest(guest(export("spin", LOOP)), timeout_ms=100)
     with PluginSet({"a": spins}) as plugins, pytest.raises(TimeoutError, match="timeout"):
         plugins.call("a", "spin")
@@ -134,7 +136,7 @@ def test_a_deadline_that_a_task_awaits(kind: Any) -> None:
 
 
 def test_an_output_not_read_in_time() -> None:
-    """An output that is not read by the deadline."""
+    """The error for an output that is not decoded by the deadline has the official word."""
 
     class Slow:
         def encode(self, value: Any) -> bytes:
@@ -161,7 +163,8 @@ def test_processor_time_that_is_used_up() -> None:
 
 
 def test_a_query_for_the_time_left() -> None:
-    """A host function that asks for the time left."""
+    """The error for a host function that asks for the remaining time too late has the official
+    word."""
     said: list[str] = []
 
     def look(plugin: plugwasm.CurrentPlugin) -> None:

@@ -1,4 +1,5 @@
-"""What is public stays public, and imports stay lean. That arrows point down the map is for `make lint` to see."""
+"""The public names are fixed, and imports stay lean. `make lint` checks the direction of imports
+between rooms."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item Json Lease Li
 Manifest ManifestError ManifestPolicy MapBatches Measured Memory MemoryOptions MissingImportError
 ModuleError Observe OptionError OutOfFuelError OutOfMemoryError OutputError Pickle Plugin
 PluginInput PluginPool PluginRef PluginSet PoolStats PoolTimeoutError ProcessLimits Readable
-RecordingError ReplayError RowError SeededRandom SignatureError SourceError StackError TimeoutError
-Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ export
+RecordingError Recycle ReplayError RowError SeededRandom SignatureError SourceError StackError
+TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ export
 extism_version get_include host_fn host_namespace set_log_custom set_log_file
 aio cache codecs debugging errors interfaces manifest observing otel plugin_set recording testing
 """.split()
@@ -39,21 +40,21 @@ def test_the_public_names_are_these() -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_name_is_importable_and_documented(name: str) -> None:
-    """A public name can be imported and is documented."""
+    """A public name can be imported and has a docstring."""
     value = getattr(plugwasm, name)
     assert name == "__version__" or value.__doc__
 
 
 def test_unknown_name_is_attribute_error() -> None:
-    """A name that does not exist is an attribute error."""
+    """An unknown name is an AttributeError."""
     with pytest.raises(AttributeError, match="has no attribute 'Plugn'"):
         _ = plugwasm.Plugn  # type: ignore[attr-defined]
 
 
 def test_type_checkers_see_public_names() -> None:
-    """Type checkers import the public names and no others.
+    """Type checkers see the public names and no others.
 
-    The imports that only they read are those of the list, in its order.
+    The imports for type checkers alone are those of the list, in its order.
     """
     expected = [f"from . import {module} as {module}" for module in plugwasm._PUBLIC_MODULES]
     for module, names in plugwasm._PUBLIC_NAMES.items():
@@ -65,7 +66,7 @@ def test_type_checkers_see_public_names() -> None:
 
 
 def test_dir_lists_public_names() -> None:
-    """Everything public is listed by dir."""
+    """`dir` lists every public name."""
     assert set(plugwasm.__all__) <= set(dir(plugwasm))
 
 
@@ -100,7 +101,7 @@ HEAVY = {
 
 
 def test_import_loads_nothing_unneeded() -> None:
-    """Importing the package loads nothing that is not needed yet."""
+    """Importing the package loads no module that is not needed yet."""
     start = f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\n"
     assert not loaded_after(
         start
@@ -109,7 +110,7 @@ def test_import_loads_nothing_unneeded() -> None:
 
 
 def test_small_module_loads_nothing_heavy() -> None:
-    """Running a small module loads nothing heavy."""
+    """Running a small module imports nothing expensive."""
     plugin = str(PACKAGE.parent / "examples" / "echo.wasm")
     program = (
         f"sys.path.insert(0, {str(PACKAGE.parent)!r})\nbefore = set(sys.modules)\nimport plugwasm\n"
@@ -124,7 +125,7 @@ FACADES = ("cache", "codecs", "interfaces", "manifest", "observing", "plugin_set
 
 @pytest.mark.parametrize("module", ["", *MODULES])
 def test_module_attribute_is_public(module: str) -> None:
-    """Public classes and functions say a public module as theirs."""
+    """The `__module__` of public classes and functions is public."""
     public = getattr(plugwasm, module) if module else plugwasm
     for name in public.__all__:
         value = getattr(public, name)
@@ -152,7 +153,7 @@ def test_module_attribute_is_public(module: str) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_pickle_names_public_modules(value: object) -> None:
-    """A pickle names public modules only."""
+    """A pickle names only public modules."""
     pickled = pickle.dumps(value)
     assert type(pickle.loads(pickled)) is type(value)
     assert b"plugwasm._" not in pickled
@@ -160,7 +161,7 @@ def test_pickle_names_public_modules(value: object) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_documented_modules_are_loaded(module: str) -> None:
-    """A documented module is there once the package is imported."""
+    """A documented submodule is imported when it is accessed as an attribute of the package."""
     code = f"import sys, plugwasm\nassert 'plugwasm.{module}' not in sys.modules\nplugwasm.{module}.__all__"
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -180,7 +181,7 @@ def test_public_module_only_re_exports(module: str) -> None:
 
 
 def test_one_underscore_per_path() -> None:
-    """A path has one underscore at its outermost private part."""
+    """A module's path has one underscore, at its outermost private part."""
     paths = [path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py")]
     marked = [
         [part for part in parts if part.startswith("_") and not part.startswith("__")]
@@ -192,7 +193,7 @@ def test_one_underscore_per_path() -> None:
 
 
 def test_relative_imports_only() -> None:
-    """The package imports itself by relative names."""
+    """Modules of the package import each other relatively."""
     absolute = re.compile(r"^\s*(from|import) plugwasm\b", re.M)
     assert not [
         path
@@ -202,7 +203,7 @@ def test_relative_imports_only() -> None:
 
 
 def test_ctypes_import_is_confined() -> None:
-    """Only the engine imports ctypes and what confines a worker."""
+    """Only the engine and the code that confines a worker import ctypes."""
     users = {
         path.relative_to(PACKAGE).as_posix().partition("_engine/")[1]
         or path.relative_to(PACKAGE).as_posix()
@@ -218,7 +219,7 @@ def test_ctypes_import_is_confined() -> None:
 
 
 def test_pdk_header_is_in_wheel() -> None:
-    """The header for plugins in c is found here and goes into the wheel."""
+    """The C header for plugins is found here and is in the wheel."""
     import tomllib
 
     assert (Path(plugwasm.get_include()) / "plugwasm.h").is_file()
@@ -229,9 +230,9 @@ def test_pdk_header_is_in_wheel() -> None:
 
 
 def test_pdk_header_is_in_installed_package(tmp_path: Path) -> None:
-    """An installed package has the header in itself.
+    """An installed package contains the header.
 
-    As a wheel is laid out: the package, the header in it, and no examples beside it.
+    As a wheel is laid out: the package with the header in it, and no examples beside it.
     """
     import shutil
 

@@ -134,7 +134,7 @@ def signatures(name: str, value: Any) -> Iterator[tuple[str, Any]]:
                 yield from ((name, found) for found in annotations(one, module).values())
 
 
-def exported() -> dict[str, Any]:
+def exported_names() -> dict[str, Any]:
     return {
         f"{module.__name__}.{name}": getattr(module, name)
         for module in MODULES
@@ -144,7 +144,7 @@ def exported() -> dict[str, Any]:
 
 def test_types_in_public_signatures_are_public() -> None:
     """From each public name along the annotations: every class of plugwasm is exported, too."""
-    public = exported()
+    public = exported_names()
     known = {id(value) for value in public.values()}
     todo = list(public.items())
     seen: set[type] = set()
@@ -168,7 +168,7 @@ def test_types_in_public_signatures_are_public() -> None:
 FILE = str(ROOT / "examples" / "count_vowels.wasm")
 
 
-def recorded() -> recording.Recording:
+def make_recording() -> recording.Recording:
     recorder = recording.Recorder()
     with plugwasm.Plugin(FILE, functions=[], observe=recorder) as plugin:
         plugin.call("count_vowels", b"a")
@@ -203,7 +203,7 @@ def values() -> Iterator[Any]:
     yield plugin_set.Description(
         name="", title="", source="", enabled=True, loaded=True, grants=plugin_set.Grants()
     )
-    made = recorded()
+    made = make_recording()
     yield made
     yield made.replay()
     block = recording.Value(block=0)

@@ -1,8 +1,8 @@
-"""What type checkers make of the public API: `tests/typing/` says what each expression is, and which lines are errors. With it the examples,
-and the code in the README and in `docs/`.
+"""How type checkers see the public API: `tests/typing/` states the type of each expression and
+which lines are errors. The examples and the code in the README and in `docs/` are checked too.
 
-A line of `tests/typing/` that must be an error has two comments, `# type: ignore[…]` for mypy and `# pyright: ignore[…]` for pyright; each
-checker complains about one that it does not need.
+A line of `tests/typing/` that must be an error has two comments, `# type: ignore[…]` for mypy and
+`# pyright: ignore[…]` for pyright. Each checker reports a comment that it does not need.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ CASES = sorted(ROOT.glob("tests/typing/*.py"))
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
-# Pages run on from block to block, so a name may become something else; and they leave annotations out where those say nothing.
+# Pages run on from block to block, so a name may become something else; and they leave annotations
+# out where those say nothing.
 MYPY_FOR_PAGES = "# mypy: allow-redefinition, allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code=no-redef"
 PYRIGHT_FOR_PAGES = "# pyright: reportRedeclaration=false, reportMissingImports=false"
 
 
 @pytest.fixture
 def pages(tmp_path: Path) -> list[Path]:
-    """The Python of each page, line by line where it stands there."""
+    """Return the Python code of each page, each line at its original line number."""
     written = []
     for page in PAGES:
         lines, in_python = [], False
@@ -57,7 +58,7 @@ def check(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[st
 
 @pytest.mark.slow  # the checker reads all that is imported: some 5 s without its cache
 def test_mypy_sees_types(pages: list[Path]) -> None:
-    """mypy sees the types that applications count on."""
+    """mypy infers the types that applications rely on."""
     done = check(
         "mypy",
         "--strict",
@@ -73,7 +74,7 @@ def test_mypy_sees_types(pages: list[Path]) -> None:
 
 @pytest.mark.slow  # the same, and it has no cache
 def test_pyright_sees_types(pages: list[Path], tmp_path: Path) -> None:
-    """Pyright sees the types that applications count on."""
+    """Pyright infers the types that applications rely on."""
     settings: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
         "pyright"
     ]

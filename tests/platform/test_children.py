@@ -1,4 +1,5 @@
-"""Processes that plugwasm starts, in applications that wait for all children themselves, or have the system do so."""
+"""Processes that plugwasm starts in applications that reap all children themselves or let the
+system do so."""
 
 from __future__ import annotations
 
@@ -68,7 +69,7 @@ print(said)
 
 @pytest.mark.parametrize("reaper", REAPERS)
 def test_exit_codes_taken_by_others(reaper: str) -> None:
-    """Workers and compilers serve where their exit codes are taken by others."""
+    """Workers and compilers work although other code reaps their exit codes."""
     program = "import plugwasm._runtime.modules\n" + PROGRAM % REAPERS[reaper]
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
@@ -82,8 +83,8 @@ def sleeper(**options: Any) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture
-def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What is sent from now on, and does not arrive."""
+def sent_signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Collect the signals sent from now on instead of delivering them."""
     sent: list[tuple[Any, ...]] = []
     for module, name in ((os, "kill"), (os, "killpg"), (signal, "pidfd_send_signal")):
         if hasattr(module, name):
@@ -95,14 +96,14 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_reused_pid_gets_no_signal(
     has_descriptor: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """A number that is not the child's any more gets no signal."""
+    """A process id that is not the child's any more gets no signal."""
     if not has_descriptor:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     process = sleeper(start_new_session=True)
     child = ChildProcess(process, leads=True)
     os.kill(process.pid, signal.SIGKILL)
     os.waitpid(process.pid, 0)  # as some other part of the application does
-    sent = request.getfixturevalue("signals")
+    sent = request.getfixturevalue("sent_signals")
     child.kill()
     child.kill()
     assert sent == []
@@ -110,12 +111,12 @@ def test_reused_pid_gets_no_signal(
 
 
 def test_reaped_worker_gets_no_signal(request: pytest.FixtureRequest) -> None:
-    """A worker that others have waited for gets no signal."""
+    """A worker that was reaped by other code gets no signal."""
     plugin = IsolatedPlugin(ECHO)
     assert plugin._worker is not None
     os.kill(plugin._worker.pid, signal.SIGKILL)
     os.waitpid(plugin._worker.pid, 0)
-    sent = request.getfixturevalue("signals")
+    sent = request.getfixturevalue("sent_signals")
     with pytest.raises(WorkerError, match="how is not known"):
         plugin.call("ok")
     plugin.close()
@@ -124,7 +125,7 @@ def test_reaped_worker_gets_no_signal(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("has_descriptor", [True, False])
 def test_child_killed_with_group(has_descriptor: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child is killed with its group."""
+    """A child is killed with its process group."""
     if not has_descriptor:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     code = "import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']).pid, flush=True)\ninput()"
@@ -149,7 +150,7 @@ def test_child_killed_with_group(has_descriptor: bool, monkeypatch: pytest.Monke
 
 
 def test_wait_ends_with_exit_code() -> None:
-    """Waiting has an end and gives exit codes."""
+    """Waiting ends, and returns the exit code."""
     process = sleeper()
     child = ChildProcess(process)
     with pytest.raises(subprocess.TimeoutExpired):

@@ -1,4 +1,5 @@
-"""Programs end when they are done, whatever their plugins are doing: nothing of ours holds up the interpreter."""
+"""Programs end when they are done, whatever their plugins are doing: no thread of plugwasm
+delays the interpreter."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ def begun(started=time.monotonic()):
 """
 
 
-def ended(program: str, *, within: float = SOON) -> subprocess.CompletedProcess[str]:
-    """What a program has said when it has ended."""
+def run_to_end(program: str, *, within: float = SOON) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and return its output."""
     return subprocess.run(
         [sys.executable, "-c", PROLOGUE + program],
         stdin=subprocess.DEVNULL,
@@ -117,21 +118,21 @@ WAYS = {
 
 @pytest.mark.parametrize("under_way", UNDER_WAY)
 def test_program_ends_at_once(under_way: str) -> None:
-    """A program ends at once whatever is under way."""
-    done = ended(UNDER_WAY[under_way] + "print('end')\n")
+    """A program ends at once whatever is running."""
+    done = run_to_end(UNDER_WAY[under_way] + "print('end')\n")
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("under_way", ["a map in a daemon", "an awaited call"])
 def test_program_ends_in_every_way(under_way: str, way: str) -> None:
-    """A program ends at once in every way that it may end."""
+    """A program ends at once in every way to end it."""
     program, code = WAYS[way]
-    assert ended(UNDER_WAY[under_way] + program).returncode == code
+    assert run_to_end(UNDER_WAY[under_way] + program).returncode == code
 
 
 def test_ctrl_c_in_map_ends_program() -> None:
-    """A map that Ctrl-C ends lets the program end."""
+    """After Ctrl-C has ended a map, the program can end."""
     program = (
         PROLOGUE
         + 'pool = plugwasm.PluginPool(SPIN, size=2, limits=NONE)\nprint("go", flush=True)\nlist(pool.map("spin", [b""] * 8))\n'
@@ -153,7 +154,7 @@ def test_ctrl_c_in_map_ends_program() -> None:
 
 def test_sys_exit_in_thread() -> None:
     """`sys.exit` in a thread ends that thread and then the program."""
-    done = ended(
+    done = run_to_end(
         UNDER_WAY["a map in a daemon"]
         + "thread = threading.Thread(target=sys.exit, args=(5,))\nthread.start()\nthread.join()\nprint('end')\n"
     )
@@ -186,14 +187,14 @@ time.sleep(1000)
 
 
 def test_awaited_thread_is_finished() -> None:
-    """What a thread of the application waits for is finished first.
+    """Calls that a non-daemon thread waits for are finished first.
 
     Python waits for threads that are no daemons, so their maps and event loops go on after the end
     of the main thread.
 
     Python 3.12 starts no thread from then on, so an event loop there has none to run a plugin in.
     """
-    done = ended(
+    done = run_to_end(
         """
 pool = plugwasm.PluginPool(b'(module (func (export "ok")))', size=2)
 def slow(output):

@@ -1,4 +1,4 @@
-"""Forks while other threads are in the middle of something: what a child needs does not depend on a thread that it does not have."""
+"""Forks while other threads work: the child needs nothing of threads that it does not have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from plugwasm._platform import fork as _forks
 TRAP = b'(module (memory 1) (func (export "trap") unreachable) (func (export "far") (drop (i32.load (i32.const -1)))))'
 plugwasm.Plugin(TRAP).call  # whatever the first plugin needs
 
-def forked(work, seconds=60):
+def fork_and_run(work, seconds=60):
     pid = os.fork()
     if pid == 0:
         signal.alarm(seconds)
@@ -35,8 +35,8 @@ def forked(work, seconds=60):
 """
 
 
-def said(program: str, folder: Path | None = None, seconds: float = 120) -> str:
-    """What a program prints that ends well and complains of nothing."""
+def run_program(program: str, folder: Path | None = None, seconds: float = 120) -> str:
+    """Run a program that must succeed without warnings, and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", PROLOGUE + program],
         stdin=subprocess.DEVNULL,
@@ -50,7 +50,7 @@ def said(program: str, folder: Path | None = None, seconds: float = 120) -> str:
     return done.stdout
 
 
-# ---- imports ---------------------------------------------------------------------------------------------------------------------------
+# ---- imports -------------------------------------------------------------------------------------
 
 
 def test_fork_waits_for_imports(tmp_path: Path) -> None:
@@ -68,15 +68,15 @@ times = []
 def work():
     import slow_module
     assert slow_module.VALUE == 7
-forked(work)
+fork_and_run(work)
 assert sys.modules["slow_module"].VALUE == 7
 thread.join()
 """
-    said(program, tmp_path)
+    run_program(program, tmp_path)
 
 
 def test_unfinished_import_begins_anew(tmp_path: Path) -> None:
-    """Where an import does not end, the child begins it anew."""
+    """If an import does not end in time, the child begins it anew."""
     package = tmp_path / "stuck_package"
     package.mkdir()
     (package / "part.py").write_text("VALUE = 7\n")
@@ -94,17 +94,17 @@ begun.wait()
 def work():
     import stuck_package.part
     assert stuck_package.part.VALUE == 7
-forked(work)
+fork_and_run(work)
 go.set()
 thread.join()
 import stuck_package.part
 print(stuck_package.part.VALUE)
 """
-    assert said(program, tmp_path) == "7\n"
+    assert run_program(program, tmp_path) == "7\n"
 
 
 def test_fork_within_own_import(tmp_path: Path) -> None:
-    """A program that runs from within its import forks without delay."""
+    """A program that forks while its own module is being imported is not delayed."""
     (tmp_path / "application.py").write_text(
         "import __main__\n__main__.begun.set()\n__main__.go.wait()\n"
     )
@@ -116,18 +116,18 @@ thread.start()
 begun.wait()
 def work():
     assert "application" in sys.modules
-forked(work)
+fork_and_run(work)
 go.set()
 thread.join()
 """
-    said(program, tmp_path)
+    run_program(program, tmp_path)
 
 
 def test_module_registers_during_fork(tmp_path: Path) -> None:
-    """A module that registers for forks during one is served as well.
+    """A module that registers fork handlers during a fork is handled.
 
-    Python calls only the second half of what `logging` registers then, which lets go of a lock that
-    nobody has taken.
+    Python then calls only the second half of what `logging` registers, which releases a lock that
+    nobody holds.
     """
     (tmp_path / "slow_module.py").write_text(
         "import __main__\n__main__.begun.set()\nimport time\ntime.sleep(0.2)\nimport logging\n"
@@ -143,12 +143,12 @@ begun.wait()
 def work():
     import logging
     logging.getLogger("x").info("x")
-forked(work)
+fork_and_run(work)
 thread.join()
 import logging
 assert logging._lock.acquire(blocking=False)
 """
-    said(program, tmp_path)
+    run_program(program, tmp_path)
 
 
 HTTP = """
@@ -185,7 +185,7 @@ document = json.dumps({"url": f"http://localhost:{port}/"})
 @pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.04, 0.06, 0.1])
 @pytest.mark.slow
 def test_fork_during_first_request(delay: float) -> None:
-    """A child forked while the first request begins makes requests."""
+    """A child forked while the first request begins can make requests."""
     program = f"""{HTTP}
 first, second = plugwasm.Plugin(manifest), plugwasm.Plugin(manifest)
 thread = threading.Thread(target=first.call, args=("get", document))
@@ -193,10 +193,10 @@ thread.start()
 time.sleep({delay})
 def work():
     assert second.call("get", document) == b"ok"
-forked(work)
+fork_and_run(work)
 thread.join()
 """
-    said(program)
+    run_program(program)
 
 
 @pytest.mark.parametrize(("seconds", "waited"), [(0.2, True), (8, False)])
@@ -222,11 +222,11 @@ def work():
     assert ended.is_set() == {waited}
     connection.look_up = lambda host, port: ["127.0.0.1"]
     assert second.call("get", document) == b"ok"
-forked(work)
-forked(work)
+fork_and_run(work)
+fork_and_run(work)
 thread.join()
 """
-    said(program)
+    run_program(program)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.003, 0.01])
@@ -242,7 +242,7 @@ thread.join()
     ],
 )
 def test_fork_during_first_use(use: str, delay: float) -> None:
-    """A child forked while something is used first uses it."""
+    """A child forked while something is used for the first time can use it."""
     program = f"""
 import asyncio
 def work():
@@ -253,21 +253,20 @@ def work():
 thread = threading.Thread(target=work)
 thread.start()
 time.sleep({delay})
-forked(work)
+fork_and_run(work)
 thread.join()
 """
-    said(program)
+    run_program(program)
 
 
-# ---- the engine ------------------------------------------------------------------------------------------------------------------------
+# ---- the engine ----------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what threads do is read from /proc")
 def test_fork_finds_guests_at_rest() -> None:
-    """A fork finds guests of other threads at rest.
+    """At a fork, guests of other threads are stopped at their epoch callbacks.
 
-    A guest that traps holds the engine's locks for a moment, and a child would inherit them. So it
-    is at its epoch callback instead.
+    A guest that traps holds the engine's locks for a moment, and a child would inherit them.
     """
     program = """
 from plugwasm._engine import fork as _quiet
@@ -282,18 +281,18 @@ _quiet._is_running = look
 for _ in range(50):
     time.sleep(0.02)
     looks.clear()
-    forked(lambda: None)
+    fork_and_run(lambda: None)
     if looks and not looks[-1]:
         print("at rest")
         break
 """
-    assert said(program) == "at rest\n"
+    assert run_program(program) == "at rest\n"
 
 
 def test_fork_is_not_held_up_by_guest() -> None:
-    """A fork with a guest that does not come to rest is not held up.
+    """A guest that does not reach its epoch callback does not delay a fork for long.
 
-    One instruction that takes long: there is no look at the epoch within it.
+    It runs one instruction that takes long and does not check the epoch.
     """
     program = """
 fill = b'''(module (memory 4096) (func (export "fill")
@@ -302,14 +301,14 @@ plugin = plugwasm.Plugin(fill, limits=plugwasm.Limits(timeout=None, memory_bytes
 threading.Thread(target=plugin.call, args=("fill",), daemon=True).start()
 time.sleep(0.3)
 for _ in range(5):
-    forked(lambda: None)
+    fork_and_run(lambda: None)
 """
-    said(program)
+    run_program(program)
 
 
 @pytest.mark.slow
 def test_fork_while_threads_are_busy() -> None:
-    """Children forked while threads trap start and compile do all of that."""
+    """Children forked while threads trap, start and compile can do all of that."""
     program = """
 def without_end(work):
     def run():
@@ -332,6 +331,6 @@ def work():
     trapped(plugwasm.Plugin(b'(module (func (export "trap") unreachable) (func (export "b%d")))' % os.getpid()), "trap")
 end = time.monotonic() + 4
 while time.monotonic() < end:
-    forked(work)
+    fork_and_run(work)
 """
-    said(program)
+    run_program(program)

@@ -1,4 +1,5 @@
-"""gevent, eventlet and other greenlets: deadlines hold, and no two greenlets of a thread are inside of guests at once."""
+"""gevent, eventlet and other greenlets: deadlines apply, and no two greenlets of a thread are
+inside guests at once."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def run(*parts: str) -> list[str]:
 
 @pytest.fixture(params=["patched first", "imported first"])
 def order(request: pytest.FixtureRequest) -> str:
-    """What is imported, before everything else."""
+    """Return code that imports plugwasm before everything is patched, or nothing."""
     return "" if request.param == "patched first" else "import plugwasm\nplugwasm.Plugin"
 
 
@@ -72,7 +73,7 @@ def test_a_deadline_ends_a_guest(patch: str, order: str) -> None:
 
 @patched
 def test_second_greenlet_is_refused(patch: str, order: str) -> None:
-    """A second greenlet is refused while one is in a host function."""
+    """A second greenlet's call is refused while one is in a host function."""
     script = """
     for rests in ((0.1, 0.3), (0.3, 0.1)):  # the first one ends first, or last
         a, b = (plugin(lambda rest=rest: sleep(rest)) for rest in rests)
@@ -87,7 +88,7 @@ def test_second_greenlet_is_refused(patch: str, order: str) -> None:
 
 @patched
 def test_refusal_says_what_to_do(patch: str, order: str) -> None:
-    """The refusal says what to do and that works."""
+    """The error says what to do, and that works."""
     script = """
     a, b = plugin(lambda: sleep(0.2)), plugin(lambda: sleep(0.2))
     said = []
@@ -107,7 +108,7 @@ def test_refusal_says_what_to_do(patch: str, order: str) -> None:
 
 @patched
 def test_start_is_refused_and_pool_refilled(patch: str, order: str) -> None:
-    """Instances are not started either and plugins of a pool are given back."""
+    """Starting an instance is refused too, and plugins return to their pool."""
     script = """
     with PluginPool(SOURCE, size=2, functions=[Function(None, "back", [], [], lambda *_: sleep(0.1))]) as pool:
         ended = []
@@ -120,7 +121,7 @@ def test_start_is_refused_and_pool_refilled(patch: str, order: str) -> None:
 
 @patched
 def test_guest_sleep_lets_no_greenlet_in(patch: str, order: str) -> None:
-    """Sleeps of a guest do not let other greenlets in."""
+    """A guest's sleep does not let other greenlets run."""
     script = '''
     SLEEPS = b"""(module (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1) (data (i32.const 24) "\\\\00\\\\e1\\\\f5\\\\05")
@@ -135,7 +136,7 @@ def test_guest_sleep_lets_no_greenlet_in(patch: str, order: str) -> None:
 
 @patched
 def test_isolated_plugin_of_own_thread(patch: str, order: str) -> None:
-    """Greenlets do not wait for ever for an isolated plugin of their thread."""
+    """A greenlet does not wait forever for an isolated plugin that its own thread uses."""
     script = """
     with plugin(lambda: sleep(0.2), IsolatedPlugin) as p:
         ended = []
@@ -147,9 +148,9 @@ def test_isolated_plugin_of_own_thread(patch: str, order: str) -> None:
 
 
 def test_bare_greenlets_are_refused() -> None:
-    """Bare greenlets are refused in whatever order they go on.
+    """Bare greenlets are refused in whatever order they are resumed.
 
-    As those of SQLAlchemy and Playwright: a child that switches to its parent in a host function.
+    As SQLAlchemy and Playwright use them: a child that switches to its parent in a host function.
     Nothing is patched.
     """
     script = """
@@ -176,7 +177,7 @@ def test_bare_greenlets_are_refused() -> None:
 
 
 def test_call_before_greenlets_counts() -> None:
-    """A call that began before greenlets were loaded counts."""
+    """A call that began before greenlets were imported counts."""
     script = """
     def back():
         import greenlet
@@ -207,7 +208,7 @@ def test_other_threads_are_not_refused() -> None:
 
 
 def test_killed_greenlet_leaves_guest() -> None:
-    """A greenlet that is killed in a host function leaves its guest."""
+    """A greenlet that is killed in a host function unwinds its guest."""
     script = """
     import greenlet
     main = greenlet.getcurrent()
@@ -224,7 +225,7 @@ def test_killed_greenlet_leaves_guest() -> None:
 
 
 def test_allocation_from_other_greenlet() -> None:
-    """Blocks of a guest cannot be allocated from another greenlet."""
+    """Another greenlet cannot allocate blocks of a guest."""
     script = """
     import greenlet
     def back(current):

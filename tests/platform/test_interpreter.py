@@ -1,4 +1,5 @@
-"""Which program compiles, and runs workers: an interpreter that was found and asked, and never the application itself."""
+"""The program that compiles and runs workers is an interpreter that was found and verified, and
+never the application itself."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def script(path: Path, text: str) -> str:
 
 
 def application(path: Path, log: Path) -> str:
-    """A program that notes that it was started, as a window that opens would be seen, and does not look at its arguments."""
+    """Write a program that records that it was started and ignores its arguments, as a graphical
+    application would."""
     return script(path, f'echo started >> "{log}"; echo hello')
 
 
@@ -63,14 +65,14 @@ def run(
     )
 
 
-# ---- what is no interpreter ---------------------------------------------------------------------------------------------------------------
+# ---- what is no interpreter ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["myapp", "python3"])
 def test_frozen_application_is_not_started(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A frozen application is never started whatever its name."""
+    """A frozen application is never started, whatever its name."""
     log = tmp_path / "log"
     monkeypatch.setattr(sys, "executable", application(tmp_path / name, log))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
@@ -87,7 +89,7 @@ def test_frozen_application_is_not_started(
 
 
 def test_interpreter_of_frozen_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter of a frozen application can be named."""
+    """A frozen application can name an interpreter."""
     real, log = sys.executable, tmp_path / "log"
     monkeypatch.setattr(sys, "executable", application(tmp_path / "myapp", log))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
@@ -103,7 +105,7 @@ def test_interpreter_of_frozen_application(tmp_path: Path, monkeypatch: pytest.M
 def test_embedding_program_is_not_started(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program that embeds Python is not started and its interpreter found."""
+    """A program that embeds Python is not started, and its interpreter is found."""
     log = tmp_path / "log"
     path = application(tmp_path / name, log)
     monkeypatch.setattr(sys, "executable", "python3" if name == "relative" else path)
@@ -118,7 +120,7 @@ def test_embedding_program_is_not_started(
 def test_executable_only_named_python(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is only called Python is asked and found out."""
+    """An executable that is only named python is verified and rejected."""
     monkeypatch.setattr(python_executable, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(sys, "executable", script(tmp_path / "python3", what))
     assert Plugin(HEAVY).call("run") == b""
@@ -129,7 +131,7 @@ def test_executable_only_named_python(
 
 @pytest.mark.parametrize("executable", [None, "", "/no/such/python", "/dev/null"])
 def test_executable_is_looked_for(executable: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Python does not say where it is, it is looked for."""
+    """If Python does not know its executable, it is searched for."""
     monkeypatch.setattr(sys, "executable", executable)
     assert Plugin(HEAVY).call("run") == b""
     assert IsolatedPlugin(HEAVY).call("run") == b""
@@ -142,7 +144,7 @@ def test_executable_is_looked_for(executable: str | None, monkeypatch: pytest.Mo
 def test_no_interpreter_error(
     executable: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is none, the error says what to do."""
+    """If there is no interpreter, the error says what to do."""
     monkeypatch.setattr(sys, "executable", executable)
     monkeypatch.setattr(sys, "_base_executable", executable)
     monkeypatch.delitem(
@@ -160,7 +162,7 @@ def test_no_interpreter_error(
 
 
 def test_environment_variable_is_binding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the variable names is asked and nothing else is taken in its place."""
+    """The interpreter that the variable names is verified, and no other is used instead."""
     for named, says in (
         (script(tmp_path / "mine", "echo 1"), "is no Python interpreter"),
         (str(tmp_path / "nothing"), "cannot be started: No such file"),
@@ -203,7 +205,7 @@ def test_it_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_pythonhome_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interpreter that finds its library by PYTHONHOME only gets it."""
+    """An interpreter that needs PYTHONHOME to find its library gets it."""
     real = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
     path = script(tmp_path / "python3", f'[ -n "$PYTHONHOME" ] || exit 1; exec "{real}" "$@"')
     monkeypatch.setattr(sys, "executable", path)
@@ -213,11 +215,11 @@ def test_pythonhome_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert IsolatedPlugin(HEAVY).call("run") == b""
 
 
-# ---- whole programs -----------------------------------------------------------------------------------------------------------------------
+# ---- whole programs ------------------------------------------------------------------------------
 
 
 def test_deleted_current_directory(tmp_path: Path) -> None:
-    """In a directory that is gone, plugins are compiled."""
+    """Plugins can be compiled in a deleted current directory."""
     gone = tmp_path / "gone"
     gone.mkdir()
     # Python 3.13.0 itself cannot import `socket` there.
@@ -227,7 +229,7 @@ def test_deleted_current_directory(tmp_path: Path) -> None:
 
 
 def test_virtual_environment(tmp_path: Path) -> None:
-    """In a virtual environment and with variables for Python."""
+    """Plugins run in a virtual environment with variables for Python."""
     (tmp_path / "plugwasm").mkdir()
     (tmp_path / "ctypes.py").write_text("raise SystemExit(99)")
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.argv.append('custom')")
@@ -281,7 +283,7 @@ LIBRARY = Path(
     reason="needs a C compiler and libpython",
 )
 def test_embedded_python(tmp_path: Path) -> None:
-    """In a program that embeds Python."""
+    """Plugins run in a program that embeds Python."""
     source, program = tmp_path / "app.c", tmp_path / "app"
     source.write_text(EMBEDDING)
     version = sysconfig.get_config_var("LDVERSION")

@@ -1,6 +1,7 @@
-"""Signal handlers and finalizers that come at any moment: what they raise is not lost, what they use does not hang, no plugin is lost.
+"""Signal handlers and finalizers at any moment: their exceptions are not lost, they do not
+deadlock, and no plugin is lost.
 
-Each is a program, for signals go to the main thread, and a failure would be a hang.
+Each test is a program, since signals go to the main thread, and a failure could hang.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def run(script: str, *arguments: str, seed: str = "1") -> str:
     return done.stdout
 
 
-# ---- interrupts -------------------------------------------------------------------------------------------------------------------------
+# ---- interrupts ----------------------------------------------------------------------------------
 
 COUNTED = """
 fresh = PluginPool(ECHO, size=1, wait=10, fresh=True)
@@ -126,7 +127,7 @@ print(raised == caught, pool.stats.made <= 1)
     "work", ["pool", "fresh", "reset", "block", "wait", "map", "instance", "again", "module"]
 )
 def test_no_interrupt_is_lost(work: str) -> None:
-    """No interrupt is lost and none costs a pool a plugin."""
+    """No interrupt is lost, and none loses a pool's plugin."""
     assert run(COUNTED, work) == "True True\n"
 
 
@@ -150,7 +151,7 @@ for times in (1, 2, 3):
             sys.setprofile(None)
             # Here the exception still holds the frames of the call, and all that they hold.
             assert pool.call("echo", b"again") == b"again"
-            assert pool.stats == (1, 1, 0, 0, 1, 0), (times, count, pool.stats)
+            assert pool.stats == (1, 1, 0, 0, 1, 0, 0), (times, count, pool.stats)
         finally:
             sys.setprofile(None)
         if left > 0:
@@ -160,15 +161,15 @@ for times in (1, 2, 3):
 
 
 def test_return_to_pool_survives_interrupts() -> None:
-    """A plugin goes back to its pool however often its giving back is interrupted.
+    """A plugin returns to its pool, however often its return is interrupted.
 
-    A profiler is called where signal handlers are. One that raises is taken away, so it counts as
-    one interrupt.
+    A profiler is called where signal handlers are. One that raises is removed, so it counts as one
+    interrupt.
     """
     assert run(TWICE) == "True\n" * 3
 
 
-# ---- handlers that use what they interrupt ----------------------------------------------------------------------------------------------
+# ---- handlers that use what they interrupt -------------------------------------------------------
 
 HANDLERS = """
 pool = PluginPool(ECHO, size=3, wait=10)
@@ -251,7 +252,7 @@ print(came > 5)
 )
 @pytest.mark.slow
 def test_handler_uses_what_it_interrupts(who: str, tmp_path: Path) -> None:
-    """A signal handler may use what it interrupts."""
+    """A signal handler may use the object whose method it interrupts."""
     assert run(HANDLERS, who, str(tmp_path / "plugins")) == "True\n"
 
 
@@ -294,14 +295,14 @@ except plugwasm.ClosedError:
 
 
 def test_reload_from_signal_handler(tmp_path: Path) -> None:
-    """A reload that a signal handler asks for during one is made after it."""
+    """A reload requested by a signal handler during a reload is done after it."""
     assert run(RELOADING, str(tmp_path)).splitlines() == [
         "Changes(added=('b',), changed=('a',), removed=(), failed=())",
         "closed 0",
     ]
 
 
-# ---- the garbage collector --------------------------------------------------------------------------------------------------------------
+# ---- the garbage collector -----------------------------------------------------------------------
 
 COLLECTED = """
 pool = PluginPool(ECHO, size=3, wait=20)
@@ -372,7 +373,7 @@ print("well")
 
 @pytest.mark.slow
 def test_garbage_collection_anywhere() -> None:
-    """The garbage collector may find leases, maps and plugins in the middle of anything."""
+    """The garbage collector may free leases, maps and plugins at any moment."""
     assert run(COLLECTED) == "well\n"
 
 
@@ -427,7 +428,7 @@ print(*pool.stats[2:4])
     ],
 )
 def test_garbage_collection_at_each_step(where: str) -> None:
-    """A lease or a map is found at each step of what others do."""
+    """A lease or a map may be freed at each step of other operations."""
     assert run(LOCKED, where) == "0 0\n"
 
 
@@ -478,5 +479,5 @@ print("well")
 @pytest.mark.parametrize("then", ["running", "idle"])
 @pytest.mark.slow
 def test_interrupt_while_ticker_starts(when: str, then: str) -> None:
-    """An interrupt while the thread that ticks is started ends no later deadline."""
+    """An interrupt while the ticker's thread is started affects no later deadline."""
     assert run(INTERRUPTED_START, when, then) == "well\n"

@@ -1,4 +1,5 @@
-"""Systems at their limits: no more threads, processes, descriptors or addresses; interpreters that end; very many modules at once."""
+"""Systems at their limits: no threads, processes, descriptors or addresses left; interpreters
+that end; many modules at once."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ def outcome(function, *args):
 
 
 def run(program: str, *, setup: str = "", seconds: float = 90.0) -> str:
-    """What a program says, which must end by itself."""
+    """Run a program, which must end by itself, and return its output."""
     command = [sys.executable, "-W", "ignore", "-c", setup + PROLOGUE + program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     assert (done.stderr, done.returncode) == ("", 0), done.stderr + done.stdout
@@ -71,12 +72,12 @@ def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modules, "_kept", [])
 
 
-# ---- threads ------------------------------------------------------------------------------------------------------------------------------
+# ---- threads -------------------------------------------------------------------------------------
 
 
 @linux
 def test_no_threads_calls_and_deadlines() -> None:
-    """Where no thread can be started, plugins are compiled and run and deadlines hold."""
+    """If no thread can be started, plugins are compiled and run, and deadlines apply."""
     program = """
 seccomp.refuse_threads()
 print(Plugin(ECHO).call("echo", b"small"), Plugin(heavy()).call("echo", b"large"))
@@ -97,7 +98,7 @@ for _ in range(2):
 
 @linux
 def test_no_threads_ctrl_c_and_cancel() -> None:
-    """Where no thread can be started, Ctrl-C and cancelling end a call."""
+    """If no thread can be started, Ctrl-C and cancellation end a call."""
     program = """
 import signal
 threading.Timer(0.4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()  # made before there are no more
@@ -117,7 +118,7 @@ print(plugin.call("echo", b"on"))
 
 @linux
 def test_threads_are_used_again() -> None:
-    """Threads that can be started again are used again."""
+    """When threads can be started again, they are used."""
     program = """
 from plugwasm._host.deadline import ticker
 threading.stack_size(2**46)
@@ -131,7 +132,7 @@ print(outcome(plugin.call, "spin")[:13], ticker.has_no_thread)
 
 @linux
 def test_no_processes() -> None:
-    """Where no process can be started, the error says which limit and light modules run."""
+    """If no process can be started, the error names the limit, and light modules still run."""
     program = """
 seccomp.refuse_threads(processes=True)
 print(outcome(Plugin, heavy()))
@@ -146,19 +147,19 @@ print(outcome(plugwasm.IsolatedPlugin, ECHO))
 
 
 def test_light_modules_start_no_threads() -> None:
-    """Light modules do not start the threads of the compiler."""
+    """Light modules do not start the compiler's threads."""
     program = (
         'Plugin(ECHO); print(len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 1)'
     )
     assert run(program) == "1\n"
 
 
-# ---- descriptors, addresses -----------------------------------------------------------------------------------------------------------------
+# ---- descriptors, addresses ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first", ["", "import subprocess"])
 def test_no_descriptors(first: str) -> None:
-    """Without descriptors, the error says so and the next one works."""
+    """Without descriptors, the error says so, and the next attempt works."""
     program = f"""
 {first}
 from plugwasm._platform import python_executable as _interpreter
@@ -205,13 +206,13 @@ print(said)
 
 
 def test_cache_key_depends_on_reservation() -> None:
-    """Code for another reservation has another key in the cache."""
+    """Code for another reservation has another cache key."""
     keys = {Engine(reservation=size).key for size in (2**28, 2**29, 2**32)}
     assert len(keys) == 3
     assert Engine(reservation=2**32).key == Engine().key
 
 
-# ---- the end of an interpreter --------------------------------------------------------------------------------------------------------------
+# ---- the end of an interpreter -------------------------------------------------------------------
 
 LATE = """
 class Late:
@@ -234,14 +235,14 @@ class Late:
     ],
 )
 def test_call_in_finalizer_at_exit(before: str, function: str) -> None:
-    """A call in a finalizer ends while the interpreter does."""
+    """A call in a finalizer at interpreter exit ends."""
     program = f"{LATE}\nplugin = timed(ECHO); late = Late(plugin, {function!r}); {before}"
     said = run(program)
     assert said == {"echo": "b'late'\n", "spin": "'TimeoutError: \n"}[function]
 
 
 def test_calls_at_exit_end_at_deadline() -> None:
-    """Calls at exit end at their deadline and so do those of daemons."""
+    """Calls at exit and those of daemon threads end at their deadlines."""
     program = """
 import atexit
 plugin, other = timed(ECHO), timed(ECHO, 60)
@@ -281,7 +282,7 @@ interpreters.destroy(made)
 @pytest.mark.parametrize("kind", ["isolated", "legacy"])
 @pytest.mark.parametrize("function", ["echo", "spin"])
 def test_subinterpreter_ends_after_call(kind: str, function: str) -> None:
-    """A subinterpreter that ends right after a call ends."""
+    """A subinterpreter can end right after a call."""
     program = f"""
 import plugwasm, sys
 SPIN = '(module (func (export "echo")) (func (export "spin") (loop $l (br $l))))'
@@ -307,11 +308,11 @@ for _ in range(2):
         assert done.stdout == {"echo": "b''\n", "spin": "timeout\n"}[function] * 2 + "None\n"
 
 
-# ---- very many at once ----------------------------------------------------------------------------------------------------------------------
+# ---- very many at once ---------------------------------------------------------------------------
 
 
 class Children:
-    """How many processes that compile there were at once."""
+    """The number of compiler processes that ran at once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now: list[subprocess.Popen[bytes]] = []
@@ -330,7 +331,7 @@ class Children:
 
 
 def test_concurrent_compiles_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many modules, only a few are compiled at once, and waiting is nobody's time."""
+    """Only a few modules are compiled at once, and waiting does not count as compile time."""
     monkeypatch.setattr(compiler, "MAX_PROCESSES", 2)
     children = Children(monkeypatch)
     limits = Limits(compile_seconds=5.0)
@@ -341,7 +342,7 @@ def test_concurrent_compiles_are_limited(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_time_of_other_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time that passes while others compile does not count."""
+    """The time of other compilations does not count."""
     monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
     compiler._compilations[other] = 0
@@ -360,7 +361,7 @@ def test_time_of_other_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_ends_wait_for_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends the waiting and costs nobody a turn."""
+    """Ctrl-C ends the wait, and no other compilation loses its turn."""
     monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
     monkeypatch.setitem(compiler._compilations, other, 0)
@@ -373,7 +374,7 @@ def test_ctrl_c_ends_wait_for_compile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_signal_handler_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal handler that compiles while its thread does does not wait for it."""
+    """A signal handler that compiles does not wait for the compilation that it interrupted."""
     monkeypatch.setattr(compiler, "MAX_PROCESSES", 1)
     other = object()
     monkeypatch.setitem(compiler._compilations, other, 0)
@@ -395,7 +396,7 @@ def test_signal_handler_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_forked_child_compiles_at_once() -> None:
-    """A child that is forked while others compile and wait compiles at once."""
+    """A child forked while others compile and wait can compile at once."""
     program = """
 from plugwasm._runtime import compiler as _compiler
 _compiler.MAX_PROCESSES = 1
@@ -414,7 +415,7 @@ for thread in threads:
 
 
 def test_invalid_module_frees_turn() -> None:
-    """A module that is no module gives its turn back."""
+    """An invalid module frees its turn."""
     for _ in range(compiler.MAX_PROCESSES + 1):
         with pytest.raises(ModuleError):
             Plugin("(module " + "(func" * 20_000)

@@ -1,12 +1,12 @@
-"""Doors, at which host functions wait until a test opens them."""
+"""A host function whose calls wait until the test releases them."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.plugin_sets import Doors
+from tests.support.plugin_sets import HeldCalls
 
 
 @pytest.fixture
-def doors() -> Doors:
-    return Doors()
+def doors() -> HeldCalls:
+    return HeldCalls()

@@ -1,4 +1,4 @@
-"""Descriptions of plugins, and the files that they come from."""
+"""Descriptions of plugins, and the metadata files that they come from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from plugwasm.errors import (
 )
 from plugwasm.plugin_set import PluginSet
 from tests.support.guests import export, guest
-from tests.support.plugin_sets import ENTRY, FAILING, described, error_of, folder, put, says
+from tests.support.plugin_sets import (
+    ENTRY,
+    FAILING,
+    description_of,
+    error_of,
+    make_folder,
+    text_plugin,
+    write_file,
+)
 
 ABOUT = """
 [plugin]
@@ -50,9 +58,9 @@ category = "text"
 
 
 def test_description_fields(tmp_path: Path) -> None:
-    """A description has what a settings page shows."""
+    """A description has the fields that a settings page shows."""
     module = guest(export("hook", "(call $enter)"), ENTRY)
-    path = folder(tmp_path / "spell", ABOUT, module)
+    path = make_folder(tmp_path / "spell", ABOUT, module)
     functions = [
         plugwasm.Function("extism:host/user", name, [], [], lambda *_: None)
         for name in ("enter", "other")
@@ -95,14 +103,14 @@ def test_description_fields(tmp_path: Path) -> None:
 
 
 def test_call_failure_shown_until_change(tmp_path: Path) -> None:
-    """A failure of a call can be seen until the plugin changes."""
-    path = put(tmp_path / "a.wasm", FAILING)
+    """The error of a call is shown until the plugin changes."""
+    path = write_file(tmp_path / "a.wasm", FAILING)
     with PluginSet.from_directory(tmp_path) as plugins:
         plugins.first("hook")
-        assert "not today" in str(described(plugins, "a").last_failure)
-        put(path, says("a"))
+        assert "not today" in str(description_of(plugins, "a").last_failure)
+        write_file(path, text_plugin("a"))
         plugins.reload()
-        assert described(plugins, "a").last_failure is None
+        assert description_of(plugins, "a").last_failure is None
 
 
 @pytest.mark.parametrize(
@@ -146,9 +154,9 @@ def test_call_failure_shown_until_change(tmp_path: Path) -> None:
     ],
 )
 def test_plugin_file_error_stops_no_other(tmp_path: Path, about: str, message: str) -> None:
-    """What is wrong with a plugin's file is said and stops nobody else."""
-    folder(tmp_path / "bad", about, says("bad"))
-    put(tmp_path / "good.wasm", says("good"))
+    """An error in one plugin's metadata is reported and does not affect other plugins."""
+    make_folder(tmp_path / "bad", about, text_plugin("bad"))
+    write_file(tmp_path / "good.wasm", text_plugin("good"))
     with PluginSet.from_directory(tmp_path) as plugins:
         assert plugins.hooks == {"hook": ("good",)}
         assert message in error_of(plugins, "bad")
@@ -156,28 +164,33 @@ def test_plugin_file_error_stops_no_other(tmp_path: Path, about: str, message: s
 
 
 def test_plugin_file_as_json(tmp_path: Path) -> None:
-    """The file can be JSON and two files are one too many."""
-    folder(
+    """The metadata can be JSON, and two metadata files are an error."""
+    make_folder(
         tmp_path / "a",
         '{"plugin": {"title": "A"}, "extra": {"x": [1]}}',
-        says("a"),
+        text_plugin("a"),
         name="plugin.json",
     )
-    folder(tmp_path / "b", "{}", says("b"), name="plugin.json")
-    folder(tmp_path / "b", "[plugin]")
-    folder(tmp_path / "c", "[manifest]\nwasm = [{path = 'plugin.wasm'}]", says("c"))
-    folder(tmp_path / "c", "wasm = [{path = 'plugin.wasm'}]", name="manifest.toml")
-    folder(tmp_path / "d", "[plugin]\nversion = '4'")
-    folder(tmp_path / "d", '{"wasm": [{"path": "plugin.wasm"}]}', says("d"), name="manifest.json")
-    folder(tmp_path / "e", "[plugin]\ntitle = 'Half installed'")
+    make_folder(tmp_path / "b", "{}", text_plugin("b"), name="plugin.json")
+    make_folder(tmp_path / "b", "[plugin]")
+    make_folder(tmp_path / "c", "[manifest]\nwasm = [{path = 'plugin.wasm'}]", text_plugin("c"))
+    make_folder(tmp_path / "c", "wasm = [{path = 'plugin.wasm'}]", name="manifest.toml")
+    make_folder(tmp_path / "d", "[plugin]\nversion = '4'")
+    make_folder(
+        tmp_path / "d",
+        '{"wasm": [{"path": "plugin.wasm"}]}',
+        text_plugin("d"),
+        name="manifest.json",
+    )
+    make_folder(tmp_path / "e", "[plugin]\ntitle = 'Half installed'")
     with PluginSet.from_directory(tmp_path) as plugins:
         assert plugins.hooks == {"hook": ("a", "d")}
-        assert described(plugins, "a").extra == {"x": [1]}
+        assert description_of(plugins, "a").extra == {"x": [1]}
         assert "has both plugin.toml and plugin.json" in error_of(plugins, "b")
         assert "has two manifests" in error_of(plugins, "c")
-        assert described(plugins, "d").version == "4"
+        assert description_of(plugins, "d").version == "4"
         assert "no such file" in error_of(plugins, "e")
-        assert described(plugins, "e").title == "Half installed"
+        assert description_of(plugins, "e").title == "Half installed"
 
 
 VALUES = st.recursive(
@@ -202,7 +215,7 @@ FILES = st.dictionaries(st.sampled_from(["plugin", "manifest", "extra", "x"]), T
 @settings(max_examples=150, deadline=None)
 @given(FILES | st.binary() | st.text().map(lambda text: text.encode("utf-8", "replace")))
 def test_random_plugin_files(content: bytes) -> None:
-    """Any plugins file can be shown or is an error that can."""
+    """Any metadata file is valid or a printable error."""
     try:
         msgspec.json.encode(parse_plugin_file(content))
     except ManifestError as error:

@@ -1,4 +1,4 @@
-"""Hooks: which plugins are asked, in which order, and which instances serve them."""
+"""Hooks: which plugins are called, in which order, and on which instances."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support.plugin_sets import (
     FAILING,
     SILENT,
     TRAPS,
-    Doors,
-    appends,
-    described,
-    folder,
-    functions_of,
-    says,
-    waits_then_says,
+    HeldCalls,
+    appending_plugin,
+    description_of,
+    enter_functions,
+    make_folder,
+    text_plugin,
+    waiting_text_plugin,
     wat,
 )
 from tests.support.threads import InThread
@@ -40,7 +40,7 @@ from tests.support.waiting import soon
 
 
 def test_exports_decide_hooks() -> None:
-    """The exports of a plugin decide which hooks it serves."""
+    """A plugin's exports determine the hooks that it serves."""
     body = (
         export("save", "")
         + '(func (export "with") (param i32)) (func (export "_private")) (func (export "a\\1bb"))'
@@ -51,7 +51,7 @@ def test_exports_decide_hooks() -> None:
 
 
 def test_declared_hooks_are_binding() -> None:
-    """Declared hooks are all there are."""
+    """If hooks are declared, no others can be called."""
     with PluginSet(
         {"a": guest(export("_save", "") + export("other", ""))}, hooks=["_save", "render"]
     ) as plugins:
@@ -65,7 +65,7 @@ def test_declared_hooks_are_binding() -> None:
 
 
 def test_first_takes_first_answer() -> None:
-    """The first answer that is not empty is taken and the rest is not asked."""
+    """`first` returns the first output that is not empty and does not call further plugins."""
     entered: list[str] = []
 
     @plugwasm.host_fn()
@@ -74,7 +74,7 @@ def test_first_takes_first_answer() -> None:
 
     last = guest(export("hook", "(call $enter)"), ENTRY)
     with PluginSet(
-        {"silent": SILENT, "fails": FAILING, "traps": TRAPS, "one": says("1"), "last": last},
+        {"silent": SILENT, "fails": FAILING, "traps": TRAPS, "one": text_plugin("1"), "last": last},
         functions=[enter],
     ) as plugins:
         assert plugins.first("hook") == b"1"
@@ -86,20 +86,22 @@ def test_first_takes_first_answer() -> None:
 
 
 def test_first_skips_empty_output() -> None:
-    """An empty output is no answer whatever it would be made into."""
-    with PluginSet({"silent": SILENT, "null": says("null"), "five": says("5")}) as plugins:
+    """An empty output is skipped, whatever it would be converted to."""
+    with PluginSet(
+        {"silent": SILENT, "null": text_plugin("null"), "five": text_plugin("5")}
+    ) as plugins:
         assert plugins.first("hook", parse=json.loads) == 5
         assert plugins.first("hook", returns=int | None) == 5
         assert plugins.first("hook", returns=str) == "null"
         assert not any(description.last_failure for description in plugins.describe())
         assert plugins.first("hook", returns=int) == 5
-        assert "null" in str(described(plugins, "null").last_failure)
+        assert "null" in str(description_of(plugins, "null").last_failure)
 
 
 def test_all_gives_results_and_errors() -> None:
-    """All gives what each made of the same input be it an error."""
+    """`all` returns each plugin's result or error for the same input."""
     with PluginSet(
-        {"a": appends("a"), "fails": FAILING, "b": appends("b"), "silent": SILENT}
+        {"a": appending_plugin("a"), "fails": FAILING, "b": appending_plugin("b"), "silent": SILENT}
     ) as plugins:
         a, fails, b, silent = plugins.all("hook", "x")
         assert (a, b, silent) == (Result("a", b"xa"), Result("b", b"xb"), Result("silent", b""))
@@ -112,33 +114,37 @@ def test_all_gives_results_and_errors() -> None:
 
 
 def test_chain_passes_output_on() -> None:
-    """A chain passes the output of one to the next and leaves out those that fail."""
+    """A chain passes each output to the next plugin and skips plugins that fail."""
     with PluginSet(
-        {"a": appends("a"), "fails": FAILING, "traps": TRAPS, "b": appends("b")}
+        {"a": appending_plugin("a"), "fails": FAILING, "traps": TRAPS, "b": appending_plugin("b")}
     ) as plugins:
         assert plugins.chain("hook", "x") == b"xab"
         assert plugins.chain("hook", "x", parse=bytes.decode) == "xab"
         assert plugins.chain("nobody serves this", "x") == "x"
-    with PluginSet({"a": appends("a"), "silent": SILENT, "b": appends("b")}) as plugins:
+    with PluginSet(
+        {"a": appending_plugin("a"), "silent": SILENT, "b": appending_plugin("b")}
+    ) as plugins:
         assert plugins.chain("hook", "x") == b"b"
 
 
 def test_a_chain_can_be_of_values() -> None:
-    with PluginSet({"a": appends("0"), "not an int": says("x"), "b": appends("7")}) as plugins:
+    with PluginSet(
+        {"a": appending_plugin("0"), "not an int": text_plugin("x"), "b": appending_plugin("7")}
+    ) as plugins:
         assert plugins.chain("hook", 4, returns=int) == 407
 
 
 @pytest.mark.parametrize("ask", ["first", "all", "chain"])
 def test_stop_on_error(ask: str) -> None:
-    """An error stops the others only when that is asked."""
-    with PluginSet({"fails": FAILING, "a": says("a")}) as plugins:
+    """An error stops the other plugins only on request."""
+    with PluginSet({"fails": FAILING, "a": text_plugin("a")}) as plugins:
         getattr(plugins, ask)("hook")
         with pytest.raises(GuestError, match="not today"):
             getattr(plugins, ask)("hook", stop_on_error=True)
 
 
 def test_host_exception_is_plugin_error() -> None:
-    """What a host function raises is the plugin's error and an interrupt is not."""
+    """A host function's exception is the plugin's error, and a KeyboardInterrupt is not."""
     reason: list[BaseException] = [ValueError("wrong")]
 
     @plugwasm.host_fn()
@@ -146,7 +152,8 @@ def test_host_exception_is_plugin_error() -> None:
         raise reason[0]
 
     with PluginSet(
-        {"calls": guest(export("hook", "(call $enter)"), ENTRY), "a": says("a")}, functions=[enter]
+        {"calls": guest(export("hook", "(call $enter)"), ENTRY), "a": text_plugin("a")},
+        functions=[enter],
     ) as plugins:
         failed, a = plugins.all("hook")
         assert a.ok
@@ -160,21 +167,21 @@ def test_host_exception_is_plugin_error() -> None:
 
 
 def test_parse_exception_is_plugin_error() -> None:
-    """What `parse` raises is the plugin's error, and it itself."""
-    with PluginSet({"text": says("x"), "number": says("5")}) as plugins:
+    """An exception of `parse` is the plugin's error, unchanged."""
+    with PluginSet({"text": text_plugin("x"), "number": text_plugin("5")}) as plugins:
         text, number = plugins.all("hook", parse=json.loads)
         assert number.output == 5
         assert isinstance(text.error, json.JSONDecodeError)
         assert "its output cannot be parsed: JSONDecodeError" in str(
-            described(plugins, "text").last_failure
+            description_of(plugins, "text").last_failure
         )
         with pytest.raises(json.JSONDecodeError):
             plugins.call("text", "hook", parse=json.loads)
 
 
 def test_application_error_is_raised() -> None:
-    """What the application does wrong is raised."""
-    with PluginSet({"a": appends("a")}) as plugins:
+    """An error of the application itself is raised."""
+    with PluginSet({"a": appending_plugin("a")}) as plugins:
         with pytest.raises(TypeError, match="cannot be sent"):
             plugins.all("hook", object())
         with pytest.raises(TypeError, match="unexpected keyword"):
@@ -184,9 +191,9 @@ def test_application_error_is_raised() -> None:
 
 
 def test_call_by_name() -> None:
-    """One plugin can be called by name."""
+    """A single plugin can be called by name."""
     with PluginSet(
-        {"a": says("1"), "b": says("2"), "broken": "(module"}, disabled=["b"]
+        {"a": text_plugin("1"), "b": text_plugin("2"), "broken": "(module"}, disabled=["b"]
     ) as plugins:
         assert plugins.call("a", "hook") == b"1"
         for name, message in (("b", "it is disabled"), ("broken", "it could not be loaded: ")):
@@ -203,21 +210,22 @@ def test_call_by_name() -> None:
 
 
 def test_order_of_plugins(tmp_path: Path) -> None:
-    """Plugins are asked in the application's order, then in their own, then as they were found."""
+    """Plugins are called in the application's order, then in their own, then in the order of
+    discovery."""
     for name, place in (("a", 0), ("b", -5), ("c", 0), ("d", 7), ("e", 9)):
-        folder(tmp_path / name, f"[plugin]\norder = {place}\n", says(name))
+        make_folder(tmp_path / name, f"[plugin]\norder = {place}\n", text_plugin(name))
     with PluginSet.from_directory(tmp_path) as plugins:
         assert plugins.hooks["hook"] == tuple("bacde")
-        folder(tmp_path / "a", "[plugin]\norder = 7\n")
+        make_folder(tmp_path / "a", "[plugin]\norder = 7\n")
         plugins.enable("a")
         assert plugins.hooks["hook"] == tuple("bcade")
-        folder(tmp_path / "b", "[plugin]\norder = 7\n")
+        make_folder(tmp_path / "b", "[plugin]\norder = 7\n")
         plugins.enable("b")
         assert plugins.hooks["hook"] == tuple("cabde")
-    folder(tmp_path / "b", "[plugin]\norder = -5\n")
-    folder(tmp_path / "a", "[plugin]\n")
+    make_folder(tmp_path / "b", "[plugin]\norder = -5\n")
+    make_folder(tmp_path / "a", "[plugin]\n")
     with PluginSet(
-        wat("x", says("x")), directories=[tmp_path], order=["e", "nobody", "c"]
+        wat("x", text_plugin("x")), directories=[tmp_path], order=["e", "nobody", "c"]
     ) as plugins:
         assert plugins.hooks["hook"] == tuple("ecbxad")
 
@@ -226,7 +234,7 @@ def test_order_of_plugins(tmp_path: Path) -> None:
 
 
 def test_instances_are_kept_or_fresh() -> None:
-    """Instances are kept for the next calls unless they shall be fresh."""
+    """Instances are kept for further calls unless they should be fresh."""
     with PluginSet({"a": COUNTS}) as plugins:
         assert [plugins.first("hook")[0] for _ in range(3)] == [1, 2, 3]
     for options in ({"fresh": True}, {"instances": 0}):
@@ -234,10 +242,10 @@ def test_instances_are_kept_or_fresh() -> None:
             assert [plugins.first("hook")[0] for _ in range(3)] == [1, 1, 1]
 
 
-def test_instance_per_concurrent_call(doors: Doors) -> None:
-    """Calls at once have an instance each and no more than asked are kept."""
+def test_instance_per_concurrent_call(doors: HeldCalls) -> None:
+    """Concurrent calls each have an instance, and no more than configured are kept."""
     with PluginSet(
-        {"a": waits_then_says("a")}, functions=functions_of(doors), instances=2
+        {"a": waiting_text_plugin("a")}, functions=enter_functions(doors), instances=2
     ) as plugins:
         calls = [InThread(plugins.first, "hook") for _ in range(6)]
         assert soon(lambda: doors.inside == 6, 20)
@@ -249,7 +257,7 @@ def test_instance_per_concurrent_call(doors: Doors) -> None:
 
 
 def test_host_function_calls_set() -> None:
-    """A plugin can ask the set it is in from a host function."""
+    """A host function can call the set whose plugin called it."""
     depth: list[int] = []
 
     def enter(*_: Any) -> None:
@@ -258,7 +266,7 @@ def test_host_function_calls_set() -> None:
             assert plugins.first("hook") == b"a"
 
     with PluginSet(
-        {"a": waits_then_says("a")},
+        {"a": waiting_text_plugin("a")},
         functions=[plugwasm.Function("extism:host/user", "enter", [], [], enter)],
     ) as plugins:
         assert plugins.first("hook") == b"a"

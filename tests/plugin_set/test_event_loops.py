@@ -22,21 +22,21 @@ from plugwasm.errors import (
     HostFunctionError,
 )
 from plugwasm.plugin_set import PluginSet
-from tests.support.event_loops import both, in_loop, until
+from tests.support.event_loops import both, run_in_loop, wait_until
 from tests.support.guests import LOOP, export, guest
 from tests.support.plugin_sets import (
     ASKED,
     ENTRY,
     QUESTIONS,
-    Doors,
-    asked,
-    described,
+    HeldCalls,
+    call_outcome,
+    description_of,
+    enter_functions,
     function,
-    functions_of,
     outcome,
-    put,
-    says,
-    waits_then_says,
+    text_plugin,
+    waiting_text_plugin,
+    write_file,
 )
 
 SPINS = guest(export("hook", LOOP))
@@ -48,21 +48,21 @@ def test_a_task_gets_what_a_thread_gets(backend: str) -> None:
 
         async def main() -> None:
             for method, args, options in QUESTIONS:
-                expected = asked(plugins, method, args, options)
+                expected = call_outcome(plugins, method, args, options)
                 try:
                     found = outcome(await getattr(plugins, f"{method}_async")(*args, **options))
                 except Exception as error:
                     found = outcome(error)
                 assert found == expected, (method, args, options)
 
-        in_loop(backend, main)
+        run_in_loop(backend, main)
     with pytest.raises(ClosedError):
-        in_loop(backend, lambda: plugins.first_async("hook"))
+        run_in_loop(backend, lambda: plugins.first_async("hook"))
 
 
 @both
-def test_event_loop_is_not_blocked(backend: str, doors: Doors) -> None:
-    """The event loop goes on while plugins run."""
+def test_event_loop_is_not_blocked(backend: str, doors: HeldCalls) -> None:
+    """The event loop runs other tasks while plugins run."""
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
@@ -73,19 +73,19 @@ def test_event_loop_is_not_blocked(backend: str, doors: Doors) -> None:
 
             for _ in range(3):
                 tasks.start_soon(ask)
-            await until(lambda: doors.inside == 3)
+            await wait_until(lambda: doors.inside == 3)
             doors.go.set()
         assert [result.get() for one in results for result in one] == [b"a", b"b"] * 3
 
     with PluginSet(
-        {"a": waits_then_says("a"), "b": says("b")}, functions=functions_of(doors)
+        {"a": waiting_text_plugin("a"), "b": text_plugin("b")}, functions=enter_functions(doors)
     ) as plugins:
-        in_loop(backend, main)
+        run_in_loop(backend, main)
 
 
 @both
 def test_async_host_functions(backend: str) -> None:
-    """Host functions that are async run in the task, also those that ask the set again."""
+    """Async host functions run in the task, also those that call the set again."""
     variable = contextvars.ContextVar("variable", default=0)
     depth: list[int] = []
 
@@ -104,8 +104,8 @@ def test_async_host_functions(backend: str) -> None:
         assert await plugins.first_async("hook", limiter=limiter) == b"a"
         assert variable.get() == 2
 
-    with PluginSet({"a": waits_then_says("a")}, functions=[function(enter)]) as plugins:
-        in_loop(backend, main)
+    with PluginSet({"a": waiting_text_plugin("a")}, functions=[function(enter)]) as plugins:
+        run_in_loop(backend, main)
         assert depth == [0, 1, 2]
         with pytest.raises(HostFunctionError):
             plugins.first("hook", stop_on_error=True)
@@ -116,7 +116,7 @@ def test_async_host_functions(backend: str) -> None:
 def test_cancelled_task_cancels_plugin(
     backend: str, isolated: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A task that is cancelled cancels the plugin that runs and no other is asked."""
+    """Cancelling a task cancels the running plugin, and no other is called."""
     entered: list[int] = []
     plugin = guest(export("hook", f"(call $enter) {LOOP}"), ENTRY)
 
@@ -125,7 +125,7 @@ def test_cancelled_task_cancels_plugin(
             entered.clear()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(getattr(plugins, f"{method}_async"), "hook")
-                await until(lambda: entered)
+                await wait_until(lambda: entered)
                 before = time.monotonic()
                 tasks.cancel_scope.cancel()
             assert time.monotonic() - before < 20
@@ -134,7 +134,7 @@ def test_cancelled_task_cancels_plugin(
     with PluginSet(
         [plugin, plugin], functions=[function(lambda: entered.append(1))], isolated=isolated
     ) as plugins:
-        in_loop(backend, main)
+        run_in_loop(backend, main)
         assert [description.last_failure for description in plugins.describe()] == [None, None]
     assert not caplog.records
 
@@ -143,7 +143,7 @@ def test_cancelled_task_cancels_plugin(
 def test_cancelled_in_host_coroutine(
     backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task that is cancelled in a coroutine of a host function asks no other plugin."""
+    """A task cancelled in a host function's coroutine calls no other plugin."""
     entered: list[int] = []
     answer = CoroutineRequest._answer
 
@@ -162,21 +162,21 @@ def test_cancelled_in_host_coroutine(
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(plugins.all_async, "hook")
-            await until(lambda: entered)
+            await wait_until(lambda: entered)
             tasks.cancel_scope.cancel()
         assert entered == [1]
 
     with PluginSet(
-        {"a": waits_then_says("a"), "b": waits_then_says("b")}, functions=[function(enter)]
+        {"a": waiting_text_plugin("a"), "b": waiting_text_plugin("b")}, functions=[function(enter)]
     ) as plugins:
-        in_loop(backend, main)
+        run_in_loop(backend, main)
         assert [description.last_failure for description in plugins.describe()] == [None, None]
     assert not caplog.records
 
 
 @both
 def test_cancelled_between_plugins(backend: str) -> None:
-    """A task that is cancelled between two plugins asks no other."""
+    """A task cancelled between two plugins calls no other."""
     parsing, go = threading.Event(), threading.Event()
     entered: list[int] = []
 
@@ -188,21 +188,22 @@ def test_cancelled_between_plugins(backend: str) -> None:
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(plugins.all_async, "hook", parse=parse))
-            await until(parsing.is_set)
+            await wait_until(parsing.is_set)
             tasks.cancel_scope.cancel()
             threading.Timer(0.2, go.set).start()
 
     with PluginSet(
-        {"a": says("a"), "b": waits_then_says("b")}, functions=[function(lambda: entered.append(1))]
+        {"a": text_plugin("a"), "b": waiting_text_plugin("b")},
+        functions=[function(lambda: entered.append(1))],
     ) as plugins:
-        in_loop(backend, main)
+        run_in_loop(backend, main)
         assert not entered
         assert plugins.call("b", "hook") == b"b"
 
 
 @both
 def test_host_raises_cancelled_error(backend: str) -> None:
-    """A cancelled error that a host function raises itself is the plugin's, as in a thread."""
+    """A CancelledError raised by a host function itself is the plugin's error, as in a thread."""
 
     async def enter() -> None:
         raise CancelledError("of something else")
@@ -213,32 +214,32 @@ def test_host_raises_cancelled_error(backend: str) -> None:
         assert b.get() == b"b"
 
     with PluginSet(
-        {"a": waits_then_says("a"), "b": says("b")}, functions=[function(enter)]
+        {"a": waiting_text_plugin("a"), "b": text_plugin("b")}, functions=[function(enter)]
     ) as plugins:
-        in_loop(backend, main)
-        assert described(plugins, "a").last_failure
+        run_in_loop(backend, main)
+        assert description_of(plugins, "a").last_failure
 
 
 @both
 def test_timed_out_plugin_is_skipped(backend: str) -> None:
-    """A plugin whose time is up is passed over."""
-    with PluginSet({"spins": SPINS, "a": says("a")}, limits=Limits(timeout=0.05)) as plugins:
-        assert in_loop(backend, lambda: plugins.first_async("hook")) == b"a"
-        assert "time" in str(described(plugins, "spins").last_failure)
+    """A plugin that times out is skipped."""
+    with PluginSet({"spins": SPINS, "a": text_plugin("a")}, limits=Limits(timeout=0.05)) as plugins:
+        assert run_in_loop(backend, lambda: plugins.first_async("hook")) == b"a"
+        assert "time" in str(description_of(plugins, "spins").last_failure)
 
 
 @both
 def test_load_and_reload_in_threads(backend: str, tmp_path: Path) -> None:
-    """An event loop loads and reloads in threads."""
-    put(tmp_path / "a.wasm", says("old"))
+    """In an event loop, loading and reloading run in threads."""
+    write_file(tmp_path / "a.wasm", text_plugin("old"))
 
     async def main() -> PluginSet:
         async with await plugwasm.aio.run(lambda: PluginSet.from_directory(tmp_path)) as plugins:
             assert await plugins.first_async("hook") == b"old"
-            put(tmp_path / "a.wasm", says("newer"))
+            write_file(tmp_path / "a.wasm", text_plugin("newer"))
             assert (await plugwasm.aio.run(plugins.reload)).changed == ("a",)
             assert await plugins.first_async("hook") == b"newer"
         return plugins
 
     with pytest.raises(ClosedError):
-        in_loop(backend, main).first("hook")
+        run_in_loop(backend, main).first("hook")

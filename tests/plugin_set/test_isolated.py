@@ -1,4 +1,4 @@
-"""Sets of plugins in processes of their own."""
+"""Sets of plugins in their own processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from plugwasm.errors import (
     WorkerError,
 )
 from plugwasm.plugin_set import PluginSet
-from tests.support.event_loops import both, in_loop, until
+from tests.support.event_loops import both, run_in_loop, wait_until
 from tests.support.guests import export, guest
 from tests.support.paths import ROOT
 from tests.support.plugin_sets import (
@@ -36,22 +36,22 @@ from tests.support.plugin_sets import (
     QUESTIONS,
     SAYS,
     SILENT,
-    Doors,
-    asked,
-    described,
+    HeldCalls,
+    call_outcome,
+    description_of,
+    enter_functions,
     error_of,
     function,
-    functions_of,
-    put,
-    says,
-    waits_then_says,
+    text_plugin,
+    waiting_text_plugin,
+    write_file,
 )
 from tests.support.threads import InThread
 from tests.support.waiting import soon
 
 
 def processes(plugins: PluginSet, name: str) -> set[int]:
-    """The numbers of a plugin's processes."""
+    """Return the process ids of a plugin's workers."""
     loaded = plugins._state.entries[name].loaded
     assert isinstance(loaded, IsolatedLoadedPlugin)
     found = loaded._slots.plugins()
@@ -67,11 +67,13 @@ def is_gone(pid: int) -> bool:
 
 
 def test_nothing_compiled_in_application(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Isolated plugins do what others do and nothing of them is compiled here."""
+    """Isolated plugins behave like others, and nothing of them is compiled in this process."""
 
     def say(plugins: PluginSet) -> list[Any]:
         found = [
-            asked(plugins, *question) for question in QUESTIONS if "nonsense" not in question[2]
+            call_outcome(plugins, *question)
+            for question in QUESTIONS
+            if "nonsense" not in question[2]
         ]
         return [
             found,
@@ -97,10 +99,13 @@ def test_nothing_compiled_in_application(monkeypatch: pytest.MonkeyPatch) -> Non
         assert "NoneType" in error_of(plugins, "plugin-1")
 
 
-def test_number_of_processes(doors: Doors) -> None:
-    """An isolated plugin has a process when it is loaded and no more than asked."""
+def test_number_of_processes(doors: HeldCalls) -> None:
+    """An isolated plugin has one process when it is loaded, and no more than configured."""
     with PluginSet(
-        {"a": waits_then_says("a")}, functions=functions_of(doors), isolated=True, instances=2
+        {"a": waiting_text_plugin("a")},
+        functions=enter_functions(doors),
+        isolated=True,
+        instances=2,
     ) as plugins:
         (first,) = processes(plugins, "a")
         calls = [InThread(plugins.first, "hook") for _ in range(4)]
@@ -115,14 +120,16 @@ def test_number_of_processes(doors: Doors) -> None:
 
 
 def test_wait_for_process_is_bounded() -> None:
-    """A call waits for a process as long as it may take itself, also for one that it holds."""
+    """A call waits for a process no longer than its own deadline, also for one that it holds."""
 
     def enter() -> None:
         found.append(plugins.all("hook")[0].error)
 
     found: list[Any] = []
     options: dict[str, Any] = {"functions": [function(enter)], "limits": Limits(timeout=0.2)}
-    with PluginSet({"a": waits_then_says("a")}, **options, isolated=True, instances=1) as plugins:
+    with PluginSet(
+        {"a": waiting_text_plugin("a")}, **options, isolated=True, instances=1
+    ) as plugins:
         plugins.all("hook")
         assert type(found[0]) is PoolTimeoutError
         assert "(`instances`)" in str(found[0])
@@ -130,7 +137,7 @@ def test_wait_for_process_is_bounded() -> None:
 
 
 @both
-def test_waiting_task_is_cancelled(backend: str, doors: Doors) -> None:
+def test_waiting_task_is_cancelled(backend: str, doors: HeldCalls) -> None:
     """A task that waits for a process can be cancelled."""
 
     async def main() -> None:
@@ -143,19 +150,22 @@ def test_waiting_task_is_cancelled(backend: str, doors: Doors) -> None:
         assert await waiting == b"a"
 
     with PluginSet(
-        {"a": waits_then_says("a")}, functions=functions_of(doors), isolated=True, instances=1
+        {"a": waiting_text_plugin("a")},
+        functions=enter_functions(doors),
+        isolated=True,
+        instances=1,
     ) as plugins:
         holds = InThread(plugins.first, "hook")
         assert soon(lambda: doors.inside == 1, 20)
-        in_loop(backend, main)
+        run_in_loop(backend, main)
         assert holds.result() == b"a"
-        assert described(plugins, "a").last_failure is None
+        assert description_of(plugins, "a").last_failure is None
         assert plugins.first("hook") == b"a"
 
 
 @both
-def test_cancelled_task_spares_other_calls(backend: str, doors: Doors) -> None:
-    """A task that is cancelled cancels no call of others in a process that it had."""
+def test_cancelled_task_spares_other_calls(backend: str, doors: HeldCalls) -> None:
+    """Cancelling a task does not cancel another call in a process that it used."""
     a = guest(
         export("hook", SAYS.format("a")) + export("slow", f"(call $enter) {SAYS.format('slow')}"),
         ENTRY,
@@ -164,9 +174,9 @@ def test_cancelled_task_spares_other_calls(backend: str, doors: Doors) -> None:
     async def main() -> InThread:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(plugins.all_async, "hook")
-            await until(lambda: waiting() == 1)
+            await wait_until(lambda: waiting() == 1)
             slow = InThread(plugins.call, "a", "slow")
-            await until(lambda: doors.inside == 2)
+            await wait_until(lambda: doors.inside == 2)
             tasks.cancel_scope.cancel()
         return slow
 
@@ -175,18 +185,22 @@ def test_cancelled_task_spares_other_calls(backend: str, doors: Doors) -> None:
         assert isinstance(loaded, IsolatedLoadedPlugin)
         return loaded._slots.stats().waiting
 
-    options: dict[str, Any] = {"functions": functions_of(doors), "isolated": True, "instances": 1}
-    with PluginSet({"a": a, "b": waits_then_says("b")}, **options) as plugins:
+    options: dict[str, Any] = {
+        "functions": enter_functions(doors),
+        "isolated": True,
+        "instances": 1,
+    }
+    with PluginSet({"a": a, "b": waiting_text_plugin("b")}, **options) as plugins:
         holds = InThread(plugins.call, "b", "hook")
         assert soon(lambda: doors.inside == 1, 20)
-        slow = in_loop(backend, main)
+        slow = run_in_loop(backend, main)
         doors.go.set()
         assert (slow.result(), holds.result()) == (b"slow", b"b")
 
 
 @both
 def test_tasks_take_turns(backend: str) -> None:
-    """Tasks take turns with processes."""
+    """Tasks share the processes in turns."""
 
     async def enter() -> None:
         inside.append(len(inside) - len(left))
@@ -202,20 +216,21 @@ def test_tasks_take_turns(backend: str) -> None:
                 tasks.start_soon(plugins.first_async, "hook")
 
     with PluginSet(
-        {"a": waits_then_says("a")}, functions=[function(enter)], isolated=True, instances=2
+        {"a": waiting_text_plugin("a")}, functions=[function(enter)], isolated=True, instances=2
     ) as plugins:
-        in_loop(backend, main)
+        run_in_loop(backend, main)
         assert len(left) == 8
         assert max(inside) <= 1
         assert len(processes(plugins, "a")) == 2
 
 
-def test_processes_end_with_plugin(tmp_path: Path, doors: Doors) -> None:
-    """Processes end with what is replaced, disabled or closed and calls in them first."""
-    put(tmp_path / "a.wasm", waits_then_says("old"))
-    put(tmp_path / "b.wasm", says("b"))
+def test_processes_end_with_plugin(tmp_path: Path, doors: HeldCalls) -> None:
+    """Processes end with a plugin that is replaced, disabled or closed, after its calls have
+    ended."""
+    write_file(tmp_path / "a.wasm", waiting_text_plugin("old"))
+    write_file(tmp_path / "b.wasm", text_plugin("b"))
     with PluginSet.from_directory(
-        tmp_path, functions=functions_of(doors), isolated=True
+        tmp_path, functions=enter_functions(doors), isolated=True
     ) as plugins:
         call = InThread(plugins.first, "hook")
         assert soon(lambda: doors.inside == 1, 20)
@@ -223,7 +238,7 @@ def test_processes_end_with_plugin(tmp_path: Path, doors: Doors) -> None:
         kept = [
             entry.loaded for entry in plugins._state.entries.values()
         ]  # so that it is not the garbage collector that ends them
-        put(tmp_path / "a.wasm", says("new"))
+        write_file(tmp_path / "a.wasm", text_plugin("new"))
         assert plugins.reload().changed == ("a",)
         assert plugins.first("hook") == b"new"
         assert processes(plugins, "b") == {b}
@@ -232,7 +247,7 @@ def test_processes_end_with_plugin(tmp_path: Path, doors: Doors) -> None:
         assert call.result() == b"old"
         assert soon(lambda: is_gone(old), 20)
         (new,) = processes(plugins, "a")
-        put(tmp_path / "a.wasm", b"half")
+        write_file(tmp_path / "a.wasm", b"half")
         assert plugins.reload().failed == ("a",)
         assert processes(plugins, "a") == {new}
         plugins.disable("a")
@@ -243,8 +258,8 @@ def test_processes_end_with_plugin(tmp_path: Path, doors: Doors) -> None:
 
 
 def test_processes_end_with_dropped_set() -> None:
-    """Processes end with a set that nobody closed."""
-    plugins = PluginSet({"a": says("a")}, isolated=True)
+    """Processes end with a set that was dropped without being closed."""
+    plugins = PluginSet({"a": text_plugin("a")}, isolated=True)
     assert plugins.first("hook") == b"a"
     (pid,) = processes(plugins, "a")
     gc.disable()
@@ -256,8 +271,8 @@ def test_processes_end_with_dropped_set() -> None:
 
 
 def test_killed_process_is_replaced() -> None:
-    """A process that was killed is replaced."""
-    with PluginSet({"a": says("a"), "b": says("b")}, isolated=True) as plugins:
+    """A killed process is replaced."""
+    with PluginSet({"a": text_plugin("a"), "b": text_plugin("b")}, isolated=True) as plugins:
         (pid,) = processes(plugins, "a")
         os.kill(pid, signal.SIGKILL)
         assert soon(lambda: is_gone(pid), 20)
@@ -269,7 +284,7 @@ def test_killed_process_is_replaced() -> None:
 
 
 def test_fresh_instance_in_same_process() -> None:
-    """A fresh isolated plugin is another instance in the same process."""
+    """A fresh isolated plugin is a new instance in the same process."""
     for fresh, counted in ((False, [1, 2, 3]), (True, [1, 1, 1])):
         with PluginSet({"a": COUNTS}, isolated=True, fresh=fresh) as plugins:
             before = processes(plugins, "a")
@@ -279,26 +294,28 @@ def test_fresh_instance_in_same_process() -> None:
 
 def test_compiled_plugin_keeps_settings() -> None:
     """A compiled plugin is isolated as well and keeps its own settings."""
-    compiled = CompiledPlugin(says("x"), limits=Limits(timeout=5), name="mine")
+    compiled = CompiledPlugin(text_plugin("x"), limits=Limits(timeout=5), name="mine")
     with PluginSet([compiled], isolated=ProcessLimits(memory_bytes=2**29)) as plugins:
         before = processes(plugins, "mine")
         assert len(before) == 1
         assert plugins.first("hook") == b"x"
         assert processes(plugins, "mine") == before
-        grants = described(plugins, "mine").grants
+        grants = description_of(plugins, "mine").grants
         assert grants is not None
         assert grants.timeout == 5
 
 
 def test_start_failure_is_load_error() -> None:
-    """A process that cannot start is why a plugin is not loaded."""
-    with PluginSet({"a": says("a")}, isolated=ProcessLimits(python="/nowhere/python")) as plugins:
+    """A process that cannot start is the load error of its plugin."""
+    with PluginSet(
+        {"a": text_plugin("a")}, isolated=ProcessLimits(python="/nowhere/python")
+    ) as plugins:
         assert "cannot start a worker" in error_of(plugins, "a")
         assert plugins.first("hook") is None
 
 
 def test_unsupported_setting_is_refused() -> None:
-    """What cannot be isolated is the application's error."""
+    """A setting that cannot be used with isolation is the application's error."""
     with pytest.raises(OptionError, match="cannot be recorded"):
         PluginSet([SILENT], isolated=True, observe=plugwasm.recording.Recorder())
 
@@ -324,8 +341,8 @@ os._exit(status)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_forked_child_has_own_processes(tmp_path: Path) -> None:
-    """A forked child has processes of its own."""
-    file = put(tmp_path / "a.wasm", says("a"))
+    """A forked child has its own processes."""
+    file = write_file(tmp_path / "a.wasm", text_plugin("a"))
     command = [sys.executable, "-W", "ignore", "-c", FORKING_ISOLATED, str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Changes: plugins that are replaced, disabled and configured while calls run."""
+"""Plugins that are replaced, disabled and configured while calls run."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from tests.support.paths import ROOT
 from tests.support.plugin_sets import (
     CONFIG,
     COUNTS,
-    Doors,
-    appends,
-    described,
-    folder,
-    functions_of,
-    put,
-    says,
-    waits_then_says,
+    HeldCalls,
+    appending_plugin,
+    description_of,
+    enter_functions,
+    make_folder,
+    text_plugin,
+    waiting_text_plugin,
+    write_file,
 )
 from tests.support.threads import InThread
 from tests.support.waiting import soon
 
 
 def test_reload_finds_changes(tmp_path: Path) -> None:
-    """Files that are new changed or gone are found by reload."""
-    put(tmp_path / "same.wasm", COUNTS)
-    put(tmp_path / "changes.wasm", says("old"))
-    put(tmp_path / "goes.wasm", says("gone"))
+    """A reload finds files that are new, changed or gone."""
+    write_file(tmp_path / "same.wasm", COUNTS)
+    write_file(tmp_path / "changes.wasm", text_plugin("old"))
+    write_file(tmp_path / "goes.wasm", text_plugin("gone"))
     with PluginSet.from_directory(tmp_path) as plugins:
         assert plugins.first("hook") == b"old"
         assert plugins.call("same", "hook")[0] == 1
         assert not plugins.reload()
-        put(tmp_path / "changes.wasm", says("new"))
-        put(tmp_path / "comes.wasm", says("new"))
+        write_file(tmp_path / "changes.wasm", text_plugin("new"))
+        write_file(tmp_path / "comes.wasm", text_plugin("new"))
         (tmp_path / "goes.wasm").unlink()
         assert plugins.reload() == (("comes",), ("changes",), ("goes",), ())
         assert plugins.hooks["hook"] == ("changes", "comes", "same")
@@ -61,19 +61,19 @@ def test_reload_finds_changes(tmp_path: Path) -> None:
 
 
 def test_change_within_clock_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change of the same size within a tick of the clock is found."""
-    path = put(tmp_path / "a.wasm", says("0"))
+    """A change with the same size and within one tick of the clock is found."""
+    path = write_file(tmp_path / "a.wasm", text_plugin("0"))
     tick = time.time_ns()
     monkeypatch.setattr(discovery, "_file_stamp", lambda path: (1, 1, 1, tick, tick))
     with PluginSet.from_directory(tmp_path) as plugins:
-        put(path, says("1"))
+        write_file(path, text_plugin("1"))
         assert plugins.reload().changed == ("a",)
         assert plugins.first("hook") == b"1"
 
 
 def test_unchanged_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that was left alone is not read again."""
-    path = put(tmp_path / "a.wasm", says("0"))
+    """An unchanged file is not read again."""
+    path = write_file(tmp_path / "a.wasm", text_plugin("0"))
     monkeypatch.setattr(loading, "_RECENT_NS", 0)
     read: list[str] = []
     load = FileSource.load
@@ -87,22 +87,22 @@ def test_unchanged_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for _ in range(3):
             plugins.reload()
         assert len(read) == 1
-        put(path, says("0"))
+        write_file(path, text_plugin("0"))
         assert not plugins.reload(), "it was written anew, but says the same"
         assert len(read) == 2
 
 
-def test_running_call_keeps_its_plugin(tmp_path: Path, doors: Doors) -> None:
-    """A call under way ends on the plugin it began with."""
-    path = put(tmp_path / "a.wasm", waits_then_says("old"))
-    with PluginSet.from_directory(tmp_path, functions=functions_of(doors)) as plugins:
+def test_running_call_keeps_its_plugin(tmp_path: Path, doors: HeldCalls) -> None:
+    """A running call ends on the plugin on which it began."""
+    path = write_file(tmp_path / "a.wasm", waiting_text_plugin("old"))
+    with PluginSet.from_directory(tmp_path, functions=enter_functions(doors)) as plugins:
         entry = plugins._state.entries["a"].loaded
         assert entry is not None
         old = weakref.ref(entry.compiled._plan)
         del entry
         call = InThread(plugins.first, "hook")
         assert soon(lambda: doors.inside, 20)
-        put(path, says("new"))
+        write_file(path, text_plugin("new"))
         assert plugins.reload().changed == ("a",)
         assert plugins.first("hook") == b"new"
         assert old() is not None
@@ -113,10 +113,10 @@ def test_running_call_keeps_its_plugin(tmp_path: Path, doors: Doors) -> None:
         assert old() is None, "nothing is left of it"
 
 
-def test_replaced_plugin_keeps_no_instance(tmp_path: Path, doors: Doors) -> None:
-    """What was replaced keeps no instance also while a call is under way."""
-    put(tmp_path / "a.wasm", waits_then_says("a"))
-    with PluginSet.from_directory(tmp_path, functions=functions_of(doors)) as plugins:
+def test_replaced_plugin_keeps_no_instance(tmp_path: Path, doors: HeldCalls) -> None:
+    """A replaced plugin keeps no instance, also while a call is running."""
+    write_file(tmp_path / "a.wasm", waiting_text_plugin("a"))
+    with PluginSet.from_directory(tmp_path, functions=enter_functions(doors)) as plugins:
         doors.go.set()
         assert plugins.first("hook") == b"a"
         old = plugins._state.entries["a"].loaded
@@ -139,27 +139,27 @@ def test_replaced_plugin_keeps_no_instance(tmp_path: Path, doors: Doors) -> None
 
 
 def test_broken_file_keeps_old_plugin(tmp_path: Path) -> None:
-    """A new file that is broken keeps the old plugin and says why."""
-    path = put(tmp_path / "a.wasm", says("old"))
+    """If a new file is invalid, the old plugin is kept and the error is shown."""
+    path = write_file(tmp_path / "a.wasm", text_plugin("old"))
     with PluginSet.from_directory(tmp_path) as plugins:
         for broken in (b"\0asm\1\0\0\0\xff", "(module (import", b"text", b""):
-            put(path, broken)
+            write_file(path, broken)
             assert plugins.reload().failed == ("a",)
             assert plugins.first("hook") == b"old"
-            found = described(plugins, "a")
+            found = description_of(plugins, "a")
             assert found.loaded
             assert found.error
             assert not plugins.reload(), "the same error is told once"
-        put(path, says("new"))
+        write_file(path, text_plugin("new"))
         assert plugins.reload().changed == ("a",)
         assert plugins.first("hook") == b"new"
-        assert described(plugins, "a").error is None
+        assert description_of(plugins, "a").error is None
 
 
 def test_unreadable_directory_keeps_all(tmp_path: Path) -> None:
-    """A directory that cannot be read any more changes nothing."""
+    """A directory that has become unreadable changes nothing."""
     directory = tmp_path / "plugins"
-    put(directory / "a.wasm", says("a"))
+    write_file(directory / "a.wasm", text_plugin("a"))
     with PluginSet.from_directory(directory) as plugins:
         directory.rename(tmp_path / "elsewhere")
         with pytest.raises(SourceError, match="cannot read the directory"):
@@ -168,36 +168,38 @@ def test_unreadable_directory_keeps_all(tmp_path: Path) -> None:
 
 
 def test_parts_of_folder_are_watched(tmp_path: Path) -> None:
-    """Each part of a folder is watched."""
-    path = folder(tmp_path / "a", '[plugin]\nversion = "1"\n[[manifest.wasm]]\npath = "x/m.wasm"\n')
-    put(path / "x" / "m.wasm", says("old"))
+    """Each file of a plugin's folder is watched."""
+    path = make_folder(
+        tmp_path / "a", '[plugin]\nversion = "1"\n[[manifest.wasm]]\npath = "x/m.wasm"\n'
+    )
+    write_file(path / "x" / "m.wasm", text_plugin("old"))
     with PluginSet.from_directory(tmp_path) as plugins:
         assert plugins.first("hook") == b"old"
-        put(path / "x" / "m.wasm", says("new"))
+        write_file(path / "x" / "m.wasm", text_plugin("new"))
         assert plugins.reload().changed == ("a",)
         assert plugins.first("hook") == b"new"
-        folder(path, '[plugin]\nversion = "2"\n[[manifest.wasm]]\npath = "x/m.wasm"\n')
+        make_folder(path, '[plugin]\nversion = "2"\n[[manifest.wasm]]\npath = "x/m.wasm"\n')
         assert plugins.reload().changed == ("a",)
-        assert described(plugins, "a").version == "2"
+        assert description_of(plugins, "a").version == "2"
 
 
 def test_file_becomes_folder_and_back(tmp_path: Path) -> None:
     """A file can become a folder and back."""
-    put(tmp_path / "a.wasm", says("file"))
+    write_file(tmp_path / "a.wasm", text_plugin("file"))
     with PluginSet.from_directory(tmp_path) as plugins:
         (tmp_path / "a.wasm").unlink()
-        folder(tmp_path / "a", "[plugin]\nversion = '2'", says("folder"))
+        make_folder(tmp_path / "a", "[plugin]\nversion = '2'", text_plugin("folder"))
         assert plugins.reload().changed == ("a",)
         assert plugins.first("hook") == b"folder"
         (tmp_path / "a" / "plugin.toml").unlink()
-        put(tmp_path / "a.wasm", says("file"))
+        write_file(tmp_path / "a.wasm", text_plugin("file"))
         assert plugins.reload().changed == ("a",)
-        assert (plugins.first("hook"), described(plugins, "a").version) == (b"file", "")
+        assert (plugins.first("hook"), description_of(plugins, "a").version) == (b"file", "")
 
 
 def test_watch_reloads_and_tells(tmp_path: Path) -> None:
-    """A watch reloads by itself and tells."""
-    path = put(tmp_path / "a.wasm", says("old"))
+    """A watch reloads by itself and calls back."""
+    path = write_file(tmp_path / "a.wasm", text_plugin("old"))
     told: list[plugin_set.Changes] = []
 
     def on_change(changes: plugin_set.Changes) -> None:
@@ -206,9 +208,9 @@ def test_watch_reloads_and_tells(tmp_path: Path) -> None:
 
     with PluginSet.from_directory(tmp_path) as plugins:
         stop = plugins.watch(0.01, on_change)
-        put(path, says("new"))
+        write_file(path, text_plugin("new"))
         assert soon(lambda: plugins.first("hook") == b"new", 20)
-        put(tmp_path / "b.wasm", says("b"))
+        write_file(tmp_path / "b.wasm", text_plugin("b"))
         assert soon(lambda: len(told) >= 2, 20)
         assert [changes.added for changes in told][-1] == ("b",)
         stop()
@@ -235,9 +237,9 @@ def test_a_watch_ends_with_its_set(tmp_path: Path) -> None:
 
 
 def test_concurrent_calls_see_old_or_new(tmp_path: Path) -> None:
-    """Calls from many threads see old or new while plugins change."""
-    path = put(tmp_path / "b.wasm", appends("0"))
-    put(tmp_path / "a.wasm", appends("a"))
+    """While plugins change, calls in many threads see the old or the new one."""
+    path = write_file(tmp_path / "b.wasm", appending_plugin("0"))
+    write_file(tmp_path / "a.wasm", appending_plugin("a"))
     end = threading.Event()
 
     def ask() -> int:
@@ -252,7 +254,7 @@ def test_concurrent_calls_see_old_or_new(tmp_path: Path) -> None:
         threads = [InThread(ask) for _ in range(4)]
         try:
             for i in range(12):
-                put(path, appends("01"[i % 2]))
+                write_file(path, appending_plugin("01"[i % 2]))
                 plugins.reload()
                 plugins.disable("a")
                 plugins.enable("a")
@@ -262,10 +264,10 @@ def test_concurrent_calls_see_old_or_new(tmp_path: Path) -> None:
 
 
 def test_disabled_plugin_is_not_loaded(tmp_path: Path) -> None:
-    """A plugin that is disabled is not asked and not loaded."""
-    put(tmp_path / "a.wasm", says("a"))
-    put(tmp_path / "b.wasm", b"never looked at")
-    folder(tmp_path / "c", "[plugin]\nenabled = false\ntitle = 'See'\n", says("c"))
+    """A disabled plugin is neither called nor loaded."""
+    write_file(tmp_path / "a.wasm", text_plugin("a"))
+    write_file(tmp_path / "b.wasm", b"never looked at")
+    make_folder(tmp_path / "c", "[plugin]\nenabled = false\ntitle = 'See'\n", text_plugin("c"))
     with PluginSet.from_directory(tmp_path, disabled=["b", "d"]) as plugins:
         assert plugins.hooks == {"hook": ("a",)}
         assert [(d.name, d.enabled, d.loaded, d.error) for d in plugins.describe()] == [
@@ -273,47 +275,47 @@ def test_disabled_plugin_is_not_loaded(tmp_path: Path) -> None:
             ("b", False, False, None),
             ("c", False, False, None),
         ]
-        assert described(plugins, "c").title == "See"
+        assert description_of(plugins, "c").title == "See"
         plugins.enable("c")
         plugins.disable("a")
         assert plugins.hooks == {"hook": ("c",)}
-        put(tmp_path / "a.wasm", says("new"))
-        put(tmp_path / "d.wasm", says("new"))
+        write_file(tmp_path / "a.wasm", text_plugin("new"))
+        write_file(tmp_path / "d.wasm", text_plugin("new"))
         plugins.reload()
         assert plugins.hooks == {"hook": ("c",)}, "what the application said holds on"
         with pytest.raises(plugwasm.ModuleError, match="is not a Wasm module"):
             plugins.enable("b")
-        assert described(plugins, "b").enabled
-        put(tmp_path / "b.wasm", says("b"))
+        assert description_of(plugins, "b").enabled
+        write_file(tmp_path / "b.wasm", text_plugin("b"))
         plugins.reload()
         assert plugins.hooks == {"hook": ("b", "c")}
 
 
 def test_configuration_of_one_plugin(tmp_path: Path) -> None:
-    """Configuration is for one plugin and can change."""
-    folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'theirs'\n", CONFIG)
+    """Configuration applies to one plugin and can change."""
+    make_folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'theirs'\n", CONFIG)
     both = "[plugin.settings.k]\ndefault = 'of the setting'\n[manifest]\nwasm = [{path = 'plugin.wasm'}]\nconfig = {k = 'of the manifest'}\n"
-    folder(tmp_path / "b", both, CONFIG)
+    make_folder(tmp_path / "b", both, CONFIG)
     with PluginSet.from_directory(tmp_path) as plugins:
         assert [result.output for result in plugins.all("hook")] == [b"theirs", b"of the manifest"]
-        folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'also theirs'\n")
+        make_folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'also theirs'\n")
         assert plugins.reload().changed == ("a",)
         assert plugins.first("hook") == b"also theirs"
         plugins.configure("a", {"k": "mine"})
         assert [result.output for result in plugins.all("hook")] == [b"mine", b"of the manifest"]
-        folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'other'\n", CONFIG)
+        make_folder(tmp_path / "a", "[plugin.settings.k]\ndefault = 'other'\n", CONFIG)
         plugins.reload()
         assert plugins.first("hook") == b"mine"
-        assert described(plugins, "a").configured == ("k",)
+        assert description_of(plugins, "a").configured == ("k",)
         with pytest.raises(OptionError, match="keys and values must be text"):
             plugins.configure("a", {"k": 5})  # type: ignore[dict-item]
         with pytest.raises(OptionError, match="no plugin `c`"):
             plugins.configure("c", {})
 
 
-def test_closed_set(doors: Doors) -> None:
-    """A set that was closed says so and calls under way end."""
-    plugins = PluginSet({"a": waits_then_says("a")}, functions=functions_of(doors))
+def test_closed_set(doors: HeldCalls) -> None:
+    """A closed set raises an error, and running calls end."""
+    plugins = PluginSet({"a": waiting_text_plugin("a")}, functions=enter_functions(doors))
     call = InThread(plugins.first, "hook")
     assert soon(lambda: doors.inside, 20)
     plugins.close()
@@ -359,9 +361,9 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_reload_in_forked_child(tmp_path: Path) -> None:
-    """A forked child can reload though another thread was at it."""
-    put(tmp_path / "plugins" / "a.wasm", says("old"))
-    new = put(tmp_path / "new.wasm", says("new"))
+    """A forked child can reload although another thread was reloading."""
+    write_file(tmp_path / "plugins" / "a.wasm", text_plugin("old"))
+    new = write_file(tmp_path / "new.wasm", text_plugin("new"))
     command = [sys.executable, "-W", "ignore", "-c", FORKING, str(tmp_path / "plugins"), str(new)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Where the plugins of an application come from."""
+"""The sources of an application's plugins."""
 
 from __future__ import annotations
 
@@ -20,36 +20,43 @@ from plugwasm.errors import (
 from plugwasm.plugin_set import PluginSet
 from tests.support.guests import LOOP, export, guest
 from tests.support.paths import ROOT
-from tests.support.plugin_sets import described, error_of, folder, put, says, wat
+from tests.support.plugin_sets import (
+    description_of,
+    error_of,
+    make_folder,
+    text_plugin,
+    wat,
+    write_file,
+)
 
 # Where plugins come from
 
 
 def test_directory_of_modules_and_folders(tmp_path: Path) -> None:
-    """A directory gives its modules and folders by their names."""
-    put(tmp_path / "zebra.wasm", says("z"))
-    folder(tmp_path / "ant", "[plugin]\n", says("a"))
-    folder(tmp_path / "bee", '{"wasm": [{"path": "code/b.wasm"}]}', name="manifest.json")
-    put(tmp_path / "bee" / "code" / "b.wasm", says("b"))
+    """A directory provides its modules and folders under their names."""
+    write_file(tmp_path / "zebra.wasm", text_plugin("z"))
+    make_folder(tmp_path / "ant", "[plugin]\n", text_plugin("a"))
+    make_folder(tmp_path / "bee", '{"wasm": [{"path": "code/b.wasm"}]}', name="manifest.json")
+    write_file(tmp_path / "bee" / "code" / "b.wasm", text_plugin("b"))
     for ignored in ("notes.txt", ".hidden.wasm", "__pycache__/x.wasm", "folder/x.wasm"):
-        put(tmp_path / ignored, says("x"))
+        write_file(tmp_path / ignored, text_plugin("x"))
     with PluginSet.from_directory(tmp_path) as plugins:
         assert plugins.hooks == {"hook": ("ant", "bee", "zebra")}
         assert [result.get() for result in plugins.all("hook")] == [b"a", b"b", b"z"]
 
 
 def test_list_names_by_content(tmp_path: Path) -> None:
-    """A list gives names by what is in it."""
-    file = put(tmp_path / "file.wasm", says("1"))
-    put(tmp_path / "spell" / "manifest.toml", '[[wasm]]\npath = "x.wasm"\n')
-    put(tmp_path / "spell" / "x.wasm", says("2"))
-    made = CompiledPlugin(says("3"), name="made")
+    """Plugins in a list are named by their content."""
+    file = write_file(tmp_path / "file.wasm", text_plugin("1"))
+    write_file(tmp_path / "spell" / "manifest.toml", '[[wasm]]\npath = "x.wasm"\n')
+    write_file(tmp_path / "spell" / "x.wasm", text_plugin("2"))
+    made = CompiledPlugin(text_plugin("3"), name="made")
     values = [
         file,
         str(tmp_path / "spell" / "manifest.toml"),
         made,
-        {"wasm": [{"data": says("4").encode()}]},
-        says("5"),
+        {"wasm": [{"data": text_plugin("4").encode()}]},
+        text_plugin("5"),
         tmp_path / "spell",
     ]
     with PluginSet(values) as plugins:
@@ -59,21 +66,21 @@ def test_list_names_by_content(tmp_path: Path) -> None:
 
 
 def test_names_can_be_given() -> None:
-    with PluginSet(wat("b", says("1"), "a", says("2"))) as plugins:
+    with PluginSet(wat("b", text_plugin("1"), "a", text_plugin("2"))) as plugins:
         assert plugins.hooks == {"hook": ("b", "a")}
     with pytest.raises(OptionError, match="cannot be the name of a plugin: it is empty"):
-        PluginSet({"": says("x")})
+        PluginSet({"": text_plugin("x")})
 
 
 def test_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entry points of packages give paths, manifests or functions."""
-    put(
+    """Entry points of packages provide paths, manifests or functions."""
+    write_file(
         tmp_path / "set_of_a_test.py",
         f"""
 from pathlib import Path
 HERE = Path(__file__).parent
 path = str(HERE / "m.wasm")
-manifest = {{"wasm": [{{"data": {says("2").encode()!r}}}]}}
+manifest = {{"wasm": [{{"data": {text_plugin("2").encode()!r}}}]}}
 def function():
     return HERE / "m.wasm"
 def broken():
@@ -81,14 +88,14 @@ def broken():
 nothing = None
 """,
     )
-    put(tmp_path / "m.wasm", says("1"))
+    write_file(tmp_path / "m.wasm", text_plugin("1"))
     names = "path manifest function broken nothing missing".split()
     lines = "\n".join(f"{name} = set_of_a_test:{name}" for name in names)
-    put(
+    write_file(
         tmp_path / "set_of_a_test-1.dist-info" / "entry_points.txt",
         f"[plugwasm.plugins]\n{lines}\n",
     )
-    put(
+    write_file(
         tmp_path / "set_of_a_test-1.dist-info" / "METADATA",
         "Metadata-Version: 2.1\nName: set-of-a-test\nVersion: 1\n",
     )
@@ -101,7 +108,7 @@ nothing = None
         plugins.enable("path")
         assert plugins.call("path", "hook") == b"1"
         assert not plugins.reload()
-        put(tmp_path / "m.wasm", says("new"))
+        write_file(tmp_path / "m.wasm", text_plugin("new"))
         assert set(plugins.reload().changed) == {"path", "function"}
         assert plugins.call("function", "hook") == b"new"
     sys.modules.pop("set_of_a_test")
@@ -109,18 +116,18 @@ nothing = None
 
 def test_disabled_entry_point_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package of a disabled entry point is not imported."""
-    put(tmp_path / "never_imported.py", "raise SystemExit")
-    put(
+    write_file(tmp_path / "never_imported.py", "raise SystemExit")
+    write_file(
         tmp_path / "never-1.dist-info" / "entry_points.txt",
         "[some.group]\nnever = never_imported:x\n",
     )
-    put(
+    write_file(
         tmp_path / "never-1.dist-info" / "METADATA",
         "Metadata-Version: 2.1\nName: never\nVersion: 1\n",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with PluginSet.from_entry_points("some.group", disabled=["never"]) as plugins:
-        assert not described(plugins, "never").enabled
+        assert not description_of(plugins, "never").enabled
         assert "never_imported" not in sys.modules
 
 
@@ -148,7 +155,7 @@ def test_unreadable_directory_is_error(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_argument_is_raised(arguments: dict[str, Any], message: str) -> None:
-    """A wrong argument is the application's error and not a plugin's."""
+    """An invalid argument is the application's error, not a plugin's."""
     with pytest.raises(OptionError, match=message):
         PluginSet(**arguments)
 
@@ -185,7 +192,7 @@ def test_manifest_beside_module(tmp_path: Path) -> None:
     folder = tmp_path / "slow"
     folder.mkdir()
     (folder / "plugin.toml").write_text("[manifest]\ntimeout_ms = 50\n")
-    put(folder / "plugin.wasm", guest(export("spin", LOOP)))
+    write_file(folder / "plugin.wasm", guest(export("spin", LOOP)))
     with (
         PluginSet(directories=[tmp_path], functions=[]) as plugins,
         pytest.raises(plugwasm.TimeoutError, match="50 ms"),
@@ -194,8 +201,8 @@ def test_manifest_beside_module(tmp_path: Path) -> None:
 
 
 def test_invalid_observer_is_refused(tmp_path: Path) -> None:
-    """What cannot observe is refused before any plugin is loaded."""
-    put(tmp_path / "echo.wasm", says("x"))
+    """An object that cannot observe is refused before any plugin is loaded."""
+    write_file(tmp_path / "echo.wasm", text_plugin("x"))
     for wrong in ("text", 1, [print], iter([])):
         for isolated in (False, True):
             with pytest.raises(plugwasm.OptionError, match=r"^observe: expected"):

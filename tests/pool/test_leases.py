@@ -1,4 +1,4 @@
-"""What one caller of a pool leaves behind, and what the next one finds."""
+"""The state that a pool's caller may leave behind, and the state that the next caller finds."""
 
 from __future__ import annotations
 
@@ -47,17 +47,21 @@ KEEPS = guest(
 )
 
 
-def by_factory(kind: Callable[..., Plugin], **options: Any) -> Callable[..., PluginPool]:
+def make_by_factory(kind: Callable[..., Plugin], **options: Any) -> Callable[..., PluginPool]:
     return lambda **pool: PluginPool(
         factory=lambda: kind(KEEPS, config={"who": "all"}, **options), size=1, **pool
     )
 
 
-def by_itself(**pool: Any) -> PluginPool:
+def make_by_pool(**pool: Any) -> PluginPool:
     return PluginPool(KEEPS, config={"who": "all"}, size=1, **pool)
 
 
-POOLS = {"plugin": by_itself, "factory": by_factory(Plugin), "isolated": by_factory(IsolatedPlugin)}
+POOLS = {
+    "plugin": make_by_pool,
+    "factory": make_by_factory(Plugin),
+    "isolated": make_by_factory(IsolatedPlugin),
+}
 pools = pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS.keys())
 is_fresh = pytest.mark.parametrize("fresh", [True, False])
 
@@ -65,7 +69,7 @@ is_fresh = pytest.mark.parametrize("fresh", [True, False])
 @pools
 @is_fresh
 def test_settings_are_not_read_by_next(pool: Callable[..., PluginPool], fresh: bool) -> None:
-    """A setting of one caller is not read by the next."""
+    """A setting of one caller is not seen by the next."""
     with pool(fresh=fresh) as made:
         with made.plugin() as plugin:
             plugin.call("echo")
@@ -96,7 +100,7 @@ def test_fresh_pool_keeps_no_state(pool: Callable[..., PluginPool]) -> None:
 @pools
 @is_fresh
 def test_kept_handle_cannot_cancel_next(pool: Callable[..., PluginPool], fresh: bool) -> None:
-    """A caller that kept a handle cannot cancel the next one."""
+    """A cancel handle that a caller kept cannot cancel the next caller's call."""
     with pool(fresh=fresh) as made:
         with made.plugin() as plugin:
             plugin.call("echo")
@@ -114,8 +118,8 @@ def test_kept_handle_cannot_cancel_next(pool: Callable[..., PluginPool], fresh: 
 
 
 def test_handle_works_during_lease() -> None:
-    """A handle works as long as its lease."""
-    with by_factory(Plugin)(fresh=True) as made, made.plugin() as plugin:
+    """A cancel handle works as long as its lease."""
+    with make_by_factory(Plugin)(fresh=True) as made, made.plugin() as plugin:
         handle = plugin.cancel_handle()
         call = InThread(lambda: plugin.call("spin"))
         assert soon(handle.cancel)
@@ -130,8 +134,8 @@ def test_handle_works_during_lease() -> None:
 
 @is_fresh
 def test_dumps_hold_nothing_of_next(tmp_path: Path, fresh: bool) -> None:
-    """Dumps of one caller hold nothing of the next."""
-    with by_factory(Plugin)(fresh=fresh) as made:
+    """Dumps of one caller contain nothing of the next."""
+    with make_by_factory(Plugin)(fresh=fresh) as made:
         with made.plugin() as plugin:
             of_a = debugging.dump_on_trap(plugin, tmp_path / "a")
         with pytest.raises(TrapError):
@@ -145,7 +149,7 @@ def test_dumps_hold_nothing_of_next(tmp_path: Path, fresh: bool) -> None:
 
 
 def test_factory_dumps_for_all_callers(tmp_path: Path) -> None:
-    """Dumps that the factory asks for are written for all callers."""
+    """Dumps that the factory sets up are written for all callers."""
     dumpers = []
 
     def make() -> Plugin:
@@ -161,7 +165,7 @@ def test_factory_dumps_for_all_callers(tmp_path: Path) -> None:
 
 
 def test_profile_has_nothing_of_next() -> None:
-    """A profile of one caller has nothing of the next."""
+    """A profile of one caller contains nothing of the next."""
     wasm = guest(export("spin", LOOP) + export("other", LOOP))
     with PluginPool(factory=lambda: Plugin(wasm, limits=Limits(timeout=0.2)), size=1) as made:
         with made.plugin() as plugin:
@@ -179,7 +183,7 @@ def test_profile_has_nothing_of_next() -> None:
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 def test_factory_settings_stay(kind: type[Plugin]) -> None:
-    """Settings that the factory changed stay."""
+    """Settings that the factory made are kept."""
 
     def make() -> Plugin:
         plugin = kind(KEEPS)
@@ -193,8 +197,8 @@ def test_factory_settings_stay(kind: type[Plugin]) -> None:
 
 
 def test_fresh_plugin_hides_last_fuel() -> None:
-    """A fresh plugin says nothing of the fuel of the call before."""
-    with by_factory(Plugin, fuel_limit=100_000)(fresh=True) as made:
+    """A fresh plugin does not report the fuel of the previous call."""
+    with make_by_factory(Plugin, fuel_limit=100_000)(fresh=True) as made:
         with made.plugin() as plugin:
             plugin.call("echo")
             assert plugin.fuel_used
@@ -203,9 +207,9 @@ def test_fresh_plugin_hides_last_fuel() -> None:
 
 
 def test_view_ends_with_lease() -> None:
-    """A view of one caller ends with its lease."""
+    """A view of one caller is released with its lease."""
     for fresh in (True, False):
-        with by_factory(Plugin)(fresh=fresh) as made:
+        with make_by_factory(Plugin)(fresh=fresh) as made:
             with made.plugin() as plugin:
                 view = plugin.call("echo", b"of A", parse=None)
                 assert bytes(view) == b"of A"
@@ -216,7 +220,7 @@ def test_view_ends_with_lease() -> None:
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 def test_state_is_not_carried_over(kind: type[Plugin], caplog: pytest.LogCaptureFixture) -> None:
-    """Host context random bytes and half a line of stdout are not carried over."""
+    """The host context, random bytes and half a line of stdout are not carried over."""
     wasm = """(module
       (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
       (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -258,7 +262,7 @@ def test_state_is_not_carried_over(kind: type[Plugin], caplog: pytest.LogCapture
 
 
 def test_http_response_gone_in_fresh_plugin() -> None:
-    """What a plugin was answered by HTTP is gone in a fresh one."""
+    """A fresh plugin does not see an earlier HTTP response."""
     from plugwasm import Egress, EgressResponse
 
     class Server:
@@ -289,9 +293,9 @@ def test_http_response_gone_in_fresh_plugin() -> None:
 
 
 def test_threads_read_own_settings() -> None:
-    """Callers in many threads read only their own settings."""
+    """Callers in many threads see only their own settings."""
     wrong: list[bytes] = []
-    with by_factory(Plugin)() as made:
+    with make_by_factory(Plugin)() as made:
 
         def work(number: int) -> None:
             for _ in range(50):
@@ -313,7 +317,7 @@ def test_threads_read_own_settings() -> None:
 @pools
 @is_fresh
 def test_late_settings_do_not_reach_next(pool: Callable[..., PluginPool], fresh: bool) -> None:
-    """Who keeps a plugin longer than its lease sets nothing for the next."""
+    """A caller that keeps a plugin after its lease cannot change it for the next."""
     with pool(fresh=fresh) as made:
         with made.plugin() as kept:
             kept.call("echo")
@@ -328,8 +332,8 @@ def test_late_settings_do_not_reach_next(pool: Callable[..., PluginPool], fresh:
 
 
 def test_dropped_lease_returns_plugin() -> None:
-    """A lease that is dropped without being left comes back."""
-    with by_itself(wait=5) as made:
+    """A lease that is dropped without being closed returns its plugin."""
+    with make_by_pool(wait=5) as made:
         for enter in (
             lambda: made.plugin().__enter__(),
             lambda: contextlib.ExitStack().enter_context(made.plugin()),

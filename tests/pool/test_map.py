@@ -1,4 +1,4 @@
-"""`map` of a pool: one export over many inputs. In threads and in event loops."""
+"""`map` of a pool: one export over many inputs, in threads and in event loops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from plugwasm import (
     PluginPool,
     host_fn,
 )
-from tests.support.event_loops import both, in_loop
+from tests.support.event_loops import both, run_in_loop
 from tests.support.guests import LOOP, export, guest
 from tests.support.paths import ROOT
 from tests.support.pools import BODY, COUNT
@@ -44,19 +44,19 @@ SIFT = guest(
 )
 
 
-def resting(rest: Callable[[], Any], **options: Any) -> PluginPool:
-    """A pool whose `rest` calls that, and then is an echo."""
+def make_resting_pool(rest: Callable[[], Any], **options: Any) -> PluginPool:
+    """Return a pool whose `rest` calls the function and then echoes its input."""
     rest.__annotations__.setdefault("return", None)
     return PluginPool(REST, functions=[host_fn(name="rest")(rest)], **options)
 
 
-def sifting(sift: Callable[..., Any], **options: Any) -> PluginPool:
-    """A pool whose `sift` answers what that makes of the input."""
+def make_sifting_pool(sift: Callable[..., Any], **options: Any) -> PluginPool:
+    """Return a pool whose `sift` outputs the function's result for the input."""
     return PluginPool(SIFT, functions=[host_fn(name="sift")(sift)], **options)
 
 
 class Gate:
-    """A host function that waits until it is opened, and knows how many are there."""
+    """A host function whose calls wait until it is opened, and that counts them."""
 
     def __init__(self) -> None:
         self.entered = 0
@@ -72,12 +72,12 @@ class Gate:
         self._opened.set()
 
     def pool(self, **options: Any) -> PluginPool:
-        return resting(lambda: self(), **options)
+        return make_resting_pool(lambda: self(), **options)
 
 
 @contextmanager
 def small_stacks() -> Iterator[None]:
-    """Threads get too little stack for a guest, unless who makes them sees to it."""
+    """Make threads get a stack too small for a guest, unless their creator sets the size."""
     before = threading.stack_size(256 * 1024)
     try:
         yield
@@ -96,14 +96,14 @@ def test_map_keeps_order() -> None:
         return text + "!"
 
     for workers in (1, 2, 4, None):
-        with sifting(sift, size=4) as pool:
+        with make_sifting_pool(sift, size=4) as pool:
             outputs = pool.map("sift", map(str, range(60)), workers=workers)
             assert list(outputs) == [f"{i}!".encode() for i in range(60)]
             assert pool.stats[2:4] == (0, 0)
 
 
 def test_map_uses_all_workers() -> None:
-    """`map` uses as many plugins at a time as it has workers."""
+    """`map` uses as many plugins at once as it has workers."""
     for workers in (2, 3):
         gate = Gate()
         with gate.pool(size=3) as pool:
@@ -117,7 +117,7 @@ def test_map_uses_all_workers() -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_map_bounds_inputs_ahead(workers: int) -> None:
-    """`map` takes a bounded number of inputs ahead of an endless source."""
+    """`map` reads a bounded number of inputs ahead from an endless source."""
     taken = 0
 
     def source() -> Iterator[bytes]:
@@ -136,7 +136,7 @@ def test_map_bounds_inputs_ahead(workers: int) -> None:
 
 
 def test_map_keeps_workers_busy() -> None:
-    """`map` keeps all workers busy while somebody reads."""
+    """`map` keeps all workers busy while its outputs are read."""
     running, most = 0, []
     lock = threading.Lock()
 
@@ -150,7 +150,7 @@ def test_map_keeps_workers_busy() -> None:
             running -= 1
         return text
 
-    with sifting(sift, size=3) as pool:
+    with make_sifting_pool(sift, size=3) as pool:
         for _ in pool.map("sift", map(str, range(40))):
             time.sleep(0.002)
     assert max(most) == 3
@@ -159,7 +159,7 @@ def test_map_keeps_workers_busy() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_first_error_ends_map(workers: int) -> None:
-    """The first error in order ends a map."""
+    """The first error in input order ends a map."""
     with PluginPool(COUNT, size=2) as pool:
         outputs = pool.map("judge", [b"a", b"b", b"x", b"d", b"x"], workers=workers)
         assert [next(outputs), next(outputs)] == [b"a", b"b"]
@@ -172,7 +172,7 @@ def test_first_error_ends_map(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_errors_can_be_yielded(workers: int) -> None:
-    """Errors can be yielded in their places."""
+    """Errors can be yielded in the place of outputs."""
     with PluginPool(COUNT, size=2) as pool:
         outputs = list(
             pool.map("judge", [b"a", b"x", b"c", b"x"], workers=workers, return_exceptions=True)
@@ -187,7 +187,7 @@ def test_errors_can_be_yielded(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_error_of_inputs_comes_last(workers: int) -> None:
-    """An error of the inputs comes after the outputs before it."""
+    """An error of the inputs is raised after the outputs before it."""
 
     def source() -> Iterator[bytes]:
         yield from (b"1", b"2", b"3")
@@ -202,8 +202,8 @@ def test_error_of_inputs_comes_last(workers: int) -> None:
 
 @pytest.mark.parametrize("end", ["close", "drop"])
 def test_ended_map_cancels_its_calls(end: str) -> None:
-    """A map that ends early cancels what it runs."""
-    with resting(lambda: time.sleep(0.05), size=2) as pool:
+    """A map that ends early cancels its running calls."""
+    with make_resting_pool(lambda: time.sleep(0.05), size=2) as pool:
         outputs = pool.map("rest_or_spin", itertools.chain([b"a"], itertools.repeat(b"s")))
         assert next(outputs) == b"a"
         assert soon(lambda: pool.stats.busy == 2)
@@ -215,7 +215,7 @@ def test_ended_map_cancels_its_calls(end: str) -> None:
 
 
 def test_ended_map_begins_no_calls() -> None:
-    """A map that ended begins no more calls."""
+    """A map that has ended begins no more calls."""
     begun: list[str] = []
 
     def sift(text: str) -> str:
@@ -223,7 +223,7 @@ def test_ended_map_begins_no_calls() -> None:
         time.sleep(0.01)
         return text
 
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         outputs = pool.map("sift", map(str, itertools.count()), ahead=50)
         assert [next(outputs), next(outputs)] == [b"0", b"1"]
         outputs.close()  # type: ignore[attr-defined]
@@ -243,7 +243,7 @@ def test_closing_the_pool_ends_a_map() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_progress_before_each_output(workers: int) -> None:
-    """Progress is told before each output."""
+    """Progress is reported before each output."""
     seen: list[tuple[int, int | None]] = []
     with PluginPool(COUNT, size=2) as pool:
         for inputs, total in (([b"a", b"b", b"c"], 3), (iter([b"a", b"b", b"c"]), None)):
@@ -263,7 +263,7 @@ def test_progress_before_each_output(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_progress_exception_ends_map(workers: int) -> None:
-    """What a progress callback raises ends the map."""
+    """An exception of the progress callback ends the map."""
 
     def on_progress(done: int, total: int | None) -> None:
         if done == 2:
@@ -287,7 +287,7 @@ def test_a_map_refuses_nonsense_at_once(argument: dict[str, Any]) -> None:
 
 
 def test_two_maps_share_pool() -> None:
-    """Two maps and other callers share a pool."""
+    """Two maps and other callers can share a pool."""
     with PluginPool(COUNT, size=2) as pool:
         one, two = (pool.map("echo", [f"{m} {i}" for i in range(40)]) for m in "ab")
         pairs = []
@@ -298,7 +298,7 @@ def test_two_maps_share_pool() -> None:
 
 
 def test_context_of_caller() -> None:
-    """The context of the caller is there in a map."""
+    """The calls of a map see the caller's context variables."""
     from contextvars import ContextVar
 
     user: ContextVar[str] = ContextVar("user")
@@ -307,19 +307,19 @@ def test_context_of_caller() -> None:
         return user.get() + text
 
     user.set("ada ")
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         assert list(pool.map("sift", ["1", "2", "3"])) == [b"ada 1", b"ada 2", b"ada 3"]
 
 
 def test_short_calls_in_reading_thread() -> None:
-    """Short calls of a map are made by the thread that reads."""
+    """Short calls of a map run in the thread that reads."""
     callers: list[int] = []
 
     def sift(text: str) -> str:
         callers.append(threading.get_ident())
         return text
 
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         assert list(pool.map("sift", map(str, range(2000)))) == [
             str(i).encode() for i in range(2000)
         ]
@@ -334,7 +334,7 @@ def test_short_calls_in_reading_thread() -> None:
 
 @pytest.mark.parametrize("short", [0, 1, 500])
 def test_long_calls_run_concurrently(short: int) -> None:
-    """Long calls of a map run at a time whatever came before them."""
+    """Long calls of a map run concurrently, whatever calls came before."""
     gates = {"long": threading.Event(), "longer": threading.Event()}
     running, most, lock = 0, 0, threading.Lock()
 
@@ -349,7 +349,7 @@ def test_long_calls_run_concurrently(short: int) -> None:
         return text
 
     inputs = (["short"] * short + ["long"] * 6) + (["short"] * short + ["longer"] * 6)
-    with sifting(sift, size=4) as pool:
+    with make_sifting_pool(sift, size=4) as pool:
         mapping = InThread(lambda: list(pool.map("sift", inputs, workers=3)))
         for gate in gates.values():
             assert soon(lambda: running == 3, 20)
@@ -360,7 +360,7 @@ def test_long_calls_run_concurrently(short: int) -> None:
 
 
 def test_calls_run_while_reader_waits() -> None:
-    """Calls run at a time while the reader waits for inputs or is away."""
+    """Calls run concurrently while the reader waits for inputs or does other work."""
     gate, running, lock = threading.Event(), 0, threading.Lock()
 
     def sift(text: str) -> str:
@@ -376,7 +376,7 @@ def test_calls_run_while_reader_waits() -> None:
         assert soon(lambda: running == 3, 20)
         gate.set()
 
-    with sifting(sift, size=3) as pool:
+    with make_sifting_pool(sift, size=3) as pool:
         assert list(pool.map("sift", source())) == [b"long"] * 3
         gate.clear()
         running = 0
@@ -389,14 +389,14 @@ def test_calls_run_while_reader_waits() -> None:
 
 
 def test_short_calls_run_ahead() -> None:
-    """Short calls are made in advance while the reader is away."""
+    """Short calls are made ahead while the reader does other work."""
     made: list[str] = []
 
     def sift(text: str) -> str:
         made.append(text)
         return text
 
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         outputs = pool.map("sift", map(str, itertools.count()), ahead=6)
         for read in range(40):
             assert next(outputs) == str(read).encode()
@@ -407,8 +407,8 @@ def test_short_calls_run_ahead() -> None:
 
 
 def test_output_before_long_calls() -> None:
-    """An output is there while the calls after it take long."""
-    with resting(lambda: None, size=2) as pool:
+    """An output is available while the calls after it still run."""
+    with make_resting_pool(lambda: None, size=2) as pool:
         for inputs in (["a", "s", "s"], ["a"] * 20 + ["s"] * 9):
             outputs = pool.map("rest_or_spin", inputs)
             for _ in range(inputs.count("a")):
@@ -418,7 +418,7 @@ def test_output_before_long_calls() -> None:
 
 
 def test_map_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A map does without threads where there are none."""
+    """A map works without threads if none can be started."""
     refused: list[Callable[[], object]] = []
     callers: list[int] = []
 
@@ -437,14 +437,14 @@ def test_map_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
                 InThread(work).result()
 
     monkeypatch.setattr("plugwasm._pool.map_workers.submit", refuse)
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         assert list(pool.map("sift", source())) == [str(i).encode() for i in range(50)]
     assert refused
     assert set(callers) == {threading.get_ident()}
 
 
 def test_plugin_stays_free_beside_map() -> None:
-    """A map alone in its pool finds a plugin free at any time."""
+    """A map alone in its pool finds a free plugin at any time."""
     sleeps = [0.0] * 30 + [0.0001] * 10 + [0.001] * 5
 
     def sift(text: str) -> str:
@@ -454,7 +454,7 @@ def test_plugin_stays_free_beside_map() -> None:
             time.sleep(sleep)
         return text
 
-    with sifting(sift, size=3) as pool:
+    with make_sifting_pool(sift, size=3) as pool:
         for workers in (2, 3):
             outputs = list(pool.map("sift", map(str, range(1000)), workers=workers, wait=0))
             assert outputs == [str(i).encode() for i in range(1000)]
@@ -471,7 +471,7 @@ def test_contexts_do_not_mix() -> None:
         last.set(text)
         return before
 
-    with sifting(sift, size=2) as pool:
+    with make_sifting_pool(sift, size=2) as pool:
         assert set(pool.map("sift", map(str, range(100)))) == {b"none"}
     assert last.get() == "none"
 
@@ -487,7 +487,7 @@ def test_collected_in_worker_thread() -> None:
             collected.set()
         return text
 
-    with sifting(sift, size=2, limits=None) as pool:
+    with make_sifting_pool(sift, size=2, limits=None) as pool:
         outputs = pool.map("sift", map(str, itertools.count()))
         cycle: list[Any] = [outputs]
         cycle.append(cycle)
@@ -504,7 +504,7 @@ def test_collected_in_worker_thread() -> None:
 
 
 def test_unfinished_map_lets_python_exit() -> None:
-    """A map that was begun does not keep Python from ending."""
+    """An unfinished map does not keep Python from exiting."""
     program = """
 import itertools
 from plugwasm import PluginPool
@@ -535,7 +535,7 @@ def test_map_async_keeps_order(backend: str) -> None:
             yield str(i)
 
     async def main() -> None:
-        async with sifting(sift, size=4) as pool:
+        async with make_sifting_pool(sift, size=4) as pool:
             for inputs in (texts(30), map(str, range(30)), [str(i) for i in range(30)]):
                 for workers in (1, None):
                     if workers == 1 and not isinstance(inputs, list):
@@ -546,12 +546,12 @@ def test_map_async_keeps_order(backend: str) -> None:
                         ]
             assert pool.stats[2:4] == (0, 0)
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_map_async_bounds_inputs_ahead(backend: str) -> None:
-    """`map_async` takes a bounded number of inputs ahead and ends early."""
+    """`map_async` reads a bounded number of inputs ahead and can end early."""
     taken = 0
 
     def source() -> Iterator[bytes]:
@@ -569,12 +569,12 @@ def test_map_async_bounds_inputs_ahead(backend: str) -> None:
             assert pool.stats[2:4] == (0, 0)
             assert [output async for output in outputs] == []
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_slow_inputs_hold_up_no_output(backend: str) -> None:
-    """An output is not held up by inputs that are slow to come."""
+    """Slow inputs do not delay an output."""
 
     async def main() -> None:
         more = anyio.Event()
@@ -590,7 +590,7 @@ def test_slow_inputs_hold_up_no_output(backend: str) -> None:
                 more.set()
                 assert [output async for output in outputs] == [b"2"]
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
@@ -631,7 +631,7 @@ def test_errors_of_map_async(backend: str) -> None:
                     pass
             assert pool.stats[2:4] == (0, 0)
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
@@ -646,12 +646,12 @@ def test_map_async_cancel_ends_guests(backend: str) -> None:
             assert scope.cancelled_caught
             assert pool.stats[2:4] == (0, 0)
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_map_async_slow_reader(backend: str) -> None:
-    """Async host functions go on while the reader of a map is slow."""
+    """Async host functions continue while the reader of a map is slow."""
 
     async def sift(text: str) -> str:
         await anyio.sleep(0.01)
@@ -659,7 +659,7 @@ def test_map_async_slow_reader(backend: str) -> None:
 
     async def main() -> None:
         async with (
-            sifting(sift, size=2, limits=Limits(timeout=2)) as pool,
+            make_sifting_pool(sift, size=2, limits=Limits(timeout=2)) as pool,
             pool.map_async("sift", ["1", "2", "3"]) as outputs,
         ):
             assert await anext(outputs) == b"1"
@@ -668,4 +668,4 @@ def test_map_async_slow_reader(backend: str) -> None:
                     await anyio.sleep(0.01)
             assert [output async for output in outputs] == [b"2", b"3"]
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)

@@ -1,4 +1,5 @@
-"""Pools: who gets a plugin and when, and what comes back. In threads and in event loops."""
+"""Pools: which caller gets a plugin and when, and the state of returned plugins, in threads and
+in event loops."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from plugwasm import (
     TrapError,
 )
 from plugwasm.errors import BusyError, PoolTimeoutError
-from tests.support.event_loops import both, in_loop
+from tests.support.event_loops import both, run_in_loop
 from tests.support.guests import export, guest
 from tests.support.paths import ROOT
 from tests.support.pools import BODY, COUNT
@@ -42,11 +43,11 @@ def number(output: bytes) -> int:
 
 
 def test_pool_makes_plugins_on_demand() -> None:
-    """A pool calls whichever plugin is free and makes them when needed."""
+    """A pool calls any free plugin and creates plugins on demand."""
     with PluginPool(COUNT, size=3) as pool:
-        assert pool.stats == (3, 0, 0, 0, 0, 0)
+        assert pool.stats == (3, 0, 0, 0, 0, 0, 0)
         assert [number(pool.call("count")) for _ in range(4)] == [1, 2, 3, 4]
-        assert pool.stats == (3, 1, 0, 0, 1, 0)
+        assert pool.stats == (3, 1, 0, 0, 1, 0, 0)
         assert pool.call("echo", b"7", int) == 7
         assert pool.call("echo", b"[7]", returns=list[int]) == [7]
         with pool.plugin() as one, pool.plugin() as two:
@@ -56,7 +57,7 @@ def test_pool_makes_plugins_on_demand() -> None:
 
 
 def test_pool_takes_plugin_arguments() -> None:
-    """A pool takes what a plugin takes."""
+    """A pool takes the arguments of a plugin."""
     config = guest(export("get", "(call $give (call $config_get <<k>>))"))
     with PluginPool(
         config, config={"k": "v"}, size=1, name="configured", limits=Limits(timeout=5)
@@ -86,7 +87,7 @@ def test_what_makes_no_pool_is_refused(arguments: dict[str, Any]) -> None:
 
 
 def test_view_is_refused() -> None:
-    """A view of a plugin that others get is refused."""
+    """A view of a plugin that other callers may get is refused."""
     with PluginPool(COUNT, size=1) as pool:
         with pytest.raises(ValueError, match=r"pool\.plugin"):
             pool.call("echo", b"x", None)
@@ -97,7 +98,7 @@ def test_view_is_refused() -> None:
 
 
 def test_busy_timeout_error() -> None:
-    """Who waits too long gets an error that is a timeout and busy."""
+    """Waiting too long raises an error that is both a timeout and a busy error."""
     with PluginPool(COUNT, size=1, wait=0.05) as pool, pool.plugin():
         with pytest.raises(PoolTimeoutError, match=r"in use for 0\.05 s") as caught:
             pool.call("count")
@@ -118,7 +119,7 @@ def test_busy_timeout_error() -> None:
 
 
 def test_callers_are_served_in_order() -> None:
-    """Callers are served in the order they came."""
+    """Callers get plugins in the order of their arrival."""
     served: list[int] = []
     with PluginPool(COUNT, size=1) as pool:
 
@@ -137,7 +138,7 @@ def test_callers_are_served_in_order() -> None:
 
 
 def test_threads_share_no_plugin() -> None:
-    """Many threads share a pool and no two share a plugin."""
+    """Many threads can share a pool, and no two use one plugin at once."""
     inside: set[int] = set()
     lock = threading.Lock()
     with PluginPool(COUNT, size=3) as pool:
@@ -159,7 +160,7 @@ def test_threads_share_no_plugin() -> None:
 
 
 def test_threads_and_tasks_share_queue() -> None:
-    """The order of waiting is one for threads and tasks."""
+    """Threads and tasks wait in one queue."""
     served: list[str] = []
 
     async def main() -> None:
@@ -204,7 +205,7 @@ def test_fresh_pool_renews_instance() -> None:
             assert [number(plugin.call("count")) for _ in range(3)] == [1, 2, 3]
         with pool.plugin() as plugin:
             assert plugin.config == {}
-        assert pool.stats == (2, 0, 0, 0, 5, 0)
+        assert pool.stats == (2, 0, 0, 0, 5, 0, 0)
 
 
 def test_ended_call_keeps_plugin() -> None:
@@ -214,20 +215,20 @@ def test_ended_call_keeps_plugin() -> None:
         with pytest.raises(TrapError):
             pool.call("trap")
         assert number(pool.call("count")) == 1
-        assert pool.stats == (1, 1, 0, 0, 1, 0)
+        assert pool.stats == (1, 1, 0, 0, 1, 0, 0)
 
 
 def test_closed_plugin_is_replaced() -> None:
-    """A plugin that comes back closed is replaced."""
+    """A plugin that is returned closed is replaced."""
     with PluginPool(COUNT, size=1) as pool:
         with pool.plugin() as plugin:
             plugin.close()
         assert number(pool.call("count")) == 1
-        assert pool.stats == (1, 1, 0, 0, 2, 1)
+        assert pool.stats == (1, 1, 0, 0, 2, 1, 0)
 
 
 def test_plugin_returned_during_call() -> None:
-    """A plugin that comes back in the middle of a call is replaced and that call ended."""
+    """A plugin that is returned during a call is replaced, and the call is ended."""
     with PluginPool(COUNT, size=1) as pool:
         with pool.plugin() as plugin:
             call = InThread(plugin.call, "spin")
@@ -239,7 +240,7 @@ def test_plugin_returned_during_call() -> None:
 
 
 def test_failing_factory_loses_no_place() -> None:
-    """A factory that fails loses no place."""
+    """A factory that fails loses no place in the pool."""
     attempts = itertools.count()
 
     def make() -> Plugin:
@@ -252,11 +253,11 @@ def test_failing_factory_loses_no_place() -> None:
             with pytest.raises(OSError, match="luck"):
                 pool.call("count")
         assert number(pool.call("count")) == 1
-        assert pool.stats == (1, 1, 0, 0, 1, 0)
+        assert pool.stats == (1, 1, 0, 0, 1, 0, 0)
 
 
 def test_isolated_fresh_pool_resets() -> None:
-    """A pool of isolated plugins resets them where they should be fresh."""
+    """A fresh pool of isolated plugins resets them."""
     made: list[IsolatedPlugin] = []
 
     def make() -> Plugin:
@@ -279,7 +280,7 @@ def test_isolated_fresh_pool_resets() -> None:
 
 
 def test_close_ends_calls_and_waiting() -> None:
-    """Closing a pool ends its calls and sends away who waits."""
+    """Closing a pool ends its calls and raises an error for waiting callers."""
     pool = PluginPool(COUNT, size=1)
     running = InThread(pool.call, "spin")
     assert soon(lambda: pool.stats.busy == 1)
@@ -294,12 +295,12 @@ def test_close_ends_calls_and_waiting() -> None:
         pool.call("count")
     with pytest.raises(ClosedError):
         list(pool.map("count", [b""]))
-    assert pool.stats == (1, 0, 0, 0, 1, 0)
+    assert pool.stats == (1, 0, 0, 0, 1, 0, 0)
     assert "closed" in repr(pool)
 
 
 def test_close_while_plugin_is_held() -> None:
-    """A plugin that is held while the pool closes is closed too."""
+    """A plugin that is leased while the pool is closed is closed too."""
     pool = PluginPool(COUNT, size=1)
     with pool.plugin() as plugin:
         pool.close()
@@ -308,7 +309,7 @@ def test_close_while_plugin_is_held() -> None:
 
 
 def test_dropped_pool_frees_plugins() -> None:
-    """A pool that is dropped frees its plugins."""
+    """A dropped pool frees its plugins."""
     pool = PluginPool(COUNT, size=2)
     with pool.plugin() as plugin:
         plugin.call("count")
@@ -319,7 +320,7 @@ def test_dropped_pool_frees_plugins() -> None:
 
 
 def test_pool_cannot_be_pickled() -> None:
-    """A pool cannot be pickled and says so."""
+    """A pool cannot be pickled, and the error says so."""
     with PluginPool(COUNT) as pool, pytest.raises(TypeError, match="another process"):
         pickle.dumps(pool)
 
@@ -377,7 +378,7 @@ thread.join()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_forked_child_and_parent() -> None:
-    """A forked child can use the pool and so can its parent."""
+    """A forked child and its parent can both use the pool."""
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK],
         cwd=ROOT,
@@ -412,12 +413,12 @@ def test_tasks_share_a_pool(backend: str) -> None:
             await pool.call_async("echo")
         assert pool.stats[1:4] == (0, 0, 0)
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_task_waits_until_timeout(backend: str) -> None:
-    """A task waits for a plugin as long as it may."""
+    """A task waits for a plugin up to its timeout."""
 
     async def main() -> None:
         async with PluginPool(COUNT, size=1, wait=0.05) as pool:
@@ -433,12 +434,12 @@ def test_task_waits_until_timeout(backend: str) -> None:
                 assert number(await plugin.call_async("count")) == 1
             assert number(await pool.call_async("count")) == 2
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_cancelled_task_returns_plugin(backend: str) -> None:
-    """A task that is cancelled gives its plugin back."""
+    """A cancelled task returns its plugin."""
 
     async def main() -> None:
         async with PluginPool(COUNT, size=2, wait=10) as pool:
@@ -451,12 +452,12 @@ def test_cancelled_task_returns_plugin(backend: str) -> None:
                 assert pool.stats[2:4] == (0, 0)
             assert await pool.call_async("echo", b"1") == b"1"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_cancel_spares_next_caller(backend: str) -> None:
-    """Cancelling one caller leaves the next alone.
+    """Cancelling one caller does not affect the next.
 
     The plugin of a cancelled call goes to the next caller at once, whose call must not be cancelled
     instead.
@@ -475,7 +476,7 @@ def test_cancel_spares_next_caller(backend: str) -> None:
                         group.start_soon(next_caller)
                         await pool.call_async("spin")
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
@@ -488,7 +489,7 @@ def test_a_fresh_pool_of_tasks(backend: str) -> None:
             async with pool.plugin() as plugin:
                 assert number(await plugin.call_async("count")) == 1
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 def test_partial_is_a_factory() -> None:
@@ -569,7 +570,7 @@ def test_ended_event_loop_gets_no_plugin() -> None:
 
 
 def test_lazy_imports() -> None:
-    """A pool loads nothing that only event loops need."""
+    """A pool imports nothing that only event loops need."""
     program = """
 import sys
 from plugwasm import PluginPool
@@ -590,7 +591,7 @@ print({"anyio", "asyncio", "concurrent", "trio", "inspect"} & set(sys.modules))
     "events", [("call",), ("return", "c_return")], ids=["as functions begin", "as calls end"]
 )
 def test_plugin_returns_if_handler_raises(events: tuple[str, ...]) -> None:
-    """A plugin goes back to the pool wherever a signal handler raises.
+    """A plugin returns to the pool wherever a signal handler raises.
 
     A profiler is called where signal handlers are: as functions begin, and as calls end.
     """

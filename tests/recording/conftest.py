@@ -1,4 +1,4 @@
-"""Recordings are made without what other tests have registered."""
+"""Recordings are made without functions that other tests registered."""
 
 from __future__ import annotations
 

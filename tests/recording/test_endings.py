@@ -1,4 +1,4 @@
-"""How calls end, as it is recorded and as it is replayed."""
+"""How the ends of calls are recorded and replayed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ import plugwasm
 from plugwasm import Function, Limits, Plugin, ValType, host_fn
 from plugwasm.recording import Recorder, RecordingError
 from tests.support.guests import export, guest
-from tests.support.recordings import ENDS, answers, asking, importing, outputs, recorded, upper
+from tests.support.recordings import (
+    ENDS,
+    answer_functions,
+    asking_plugin,
+    import_of,
+    outputs,
+    record_calls,
+    upper,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,17 +38,17 @@ from tests.support.recordings import ENDS, answers, asking, importing, outputs, 
     ],
 )
 def test_failed_call(name: str, error: str, options: dict[str, Any]) -> None:
-    """A call that failed fails in the replay."""
-    recording = recorded(ENDS, ("fine", b"x"), (name, b""), **options)
+    """A recorded failure fails in the replay."""
+    recording = record_calls(ENDS, ("fine", b"x"), (name, b""), **options)
     assert outputs(recording.replay(ENDS)) == [b"x", error]
 
 
 def test_dropped_instance_ends_recording() -> None:
-    """An instance that was dropped is the end of its recording."""
+    """Replacing an instance ends its recording."""
     recorder = Recorder()
     with Plugin(ENDS, observe=recorder) as plugin:
         for name in ("fine", "trap", "fine", "fail", "fine"):
-            with pytest.raises(plugwasm.CallError) if name in ("trap", "fail") else nothing():
+            with pytest.raises(plugwasm.CallError) if name in ("trap", "fail") else NoStack():
                 plugin.call(name, b"x")
     first, second = recorder.recordings
     assert [call.function for call in first.calls] == ["fine", "trap"]
@@ -49,40 +57,43 @@ def test_dropped_instance_ends_recording() -> None:
         recording.replay(ENDS)
 
 
-class nothing:
+class NoStack:
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None: ...
 
 
 def test_deadline_with_same_host_calls() -> None:
-    """A plugin that asked until its deadline is ended when it asks no less."""
+    """A call recorded up to its deadline times out in a replay that makes no fewer host calls."""
     source = guest(
         export("run", "(loop $more (drop (call $tick)) (br $more))"),
-        importing("tick", "(result i64)"),
+        import_of("tick", "(result i64)"),
     )
     ticks = Function(
         None, "tick", [], [ValType.I64], lambda plugin, inputs, results: time.sleep(0.001)
     )
-    recording = recorded(source, ("run", b""), functions=[ticks], limits=Limits(timeout=0.4))
+    recording = record_calls(source, ("run", b""), functions=[ticks], limits=Limits(timeout=0.4))
     assert outputs(recording.replay(source)) == ["TimeoutError"]
 
 
 def test_fuel_is_used_as_it_was() -> None:
     recorder = Recorder()
     with Plugin(
-        asking(), functions=[host_fn("f")(answers()[0])], fuel_limit=10**6, observe=recorder
+        asking_plugin(),
+        functions=[host_fn("f")(answer_functions()[0])],
+        fuel_limit=10**6,
+        observe=recorder,
     ) as plugin:
         plugin.call("run", "abc")
         fuel = plugin.fuel_used
-    assert recorder.recording.replay(asking()).calls[0].fuel == fuel
+    assert recorder.recording.replay(asking_plugin()).calls[0].fuel == fuel
 
 
 def test_fuel_exhaustion() -> None:
-    """Fuel that ends anywhere ends there in the replay."""
-    source, ends = asking(), set()
+    """Fuel exhausted at any point is exhausted there in the replay."""
+    source, ends = asking_plugin(), set()
     f = host_fn("f")(upper)
     for fuel in range(1, 1000, 15):  # some of it also while the host makes a block
-        recording = recorded(source, ("run", "abcdef"), functions=[f], fuel_limit=fuel)
+        recording = record_calls(source, ("run", "abcdef"), functions=[f], fuel_limit=fuel)
         (call,) = recording.calls
         ends.add(
             (
@@ -97,21 +108,24 @@ def test_fuel_exhaustion() -> None:
 
 
 def test_no_room_for_answer() -> None:
-    """A plugin that has no room for an answer has none in the replay."""
+    """A result that did not fit does not fit in the replay."""
 
     def f(value: bytes) -> bytes:
         return bytes(300_000)
 
-    recording = recorded(
-        asking(), ("run", "abc"), functions=[host_fn("f")(f)], limits=Limits(memory_bytes=4 * 65536)
+    recording = record_calls(
+        asking_plugin(),
+        ("run", "abc"),
+        functions=[host_fn("f")(f)],
+        limits=Limits(memory_bytes=4 * 65536),
     )
-    assert outputs(recording.replay(asking())) == ["HostFunctionError"]
+    assert outputs(recording.replay(asking_plugin())) == ["HostFunctionError"]
     assert recording.calls[0].host_calls[0].error is not None
     assert "no room for 300000 bytes" in recording.calls[0].host_calls[0].error.message
 
 
 def test_refused_call_is_not_recorded() -> None:
-    """A call that was refused is not in the recording."""
+    """A refused call is not recorded."""
     recorder = Recorder()
     plugin = Plugin(ENDS, observe=recorder)
     plugin.call("fine", b"x")
@@ -122,24 +136,24 @@ def test_refused_call_is_not_recorded() -> None:
 
 
 def test_interrupted_call_is_incomplete() -> None:
-    """A call that was interrupted makes a recording incomplete."""
+    """An interrupted call makes a recording incomplete."""
 
     def f(value: str) -> str:
         raise KeyboardInterrupt
 
     recorder = Recorder()
     with (
-        Plugin(asking(), functions=[host_fn("f")(f)], observe=recorder) as plugin,
+        Plugin(asking_plugin(), functions=[host_fn("f")(f)], observe=recorder) as plugin,
         pytest.raises(KeyboardInterrupt),
     ):
         plugin.call("run", "abc")
     assert not recorder.recording.complete
     with pytest.raises(RecordingError, match=r"not complete: .*KeyboardInterrupt"):
-        recorder.recording.replay(asking())
+        recorder.recording.replay(asking_plugin())
 
 
 def test_cancelled_in_guest_is_incomplete() -> None:
-    """A call that was cancelled in the guest makes a recording incomplete."""
+    """A call cancelled in the guest makes a recording incomplete."""
     recorder = Recorder()
     with Plugin(ENDS, observe=recorder) as plugin:
         handle = plugin.cancel_handle()
@@ -154,7 +168,7 @@ def test_cancelled_in_guest_is_incomplete() -> None:
 
 
 def test_cancelled_in_host_function() -> None:
-    """A call that was cancelled in a host function replays."""
+    """A call cancelled in a host function can be replayed."""
     recorder = Recorder()
 
     def f(value: str) -> str:
@@ -162,15 +176,15 @@ def test_cancelled_in_host_function() -> None:
         return value
 
     with (
-        Plugin(asking(), functions=[host_fn("f")(f)], observe=recorder) as plugin,
+        Plugin(asking_plugin(), functions=[host_fn("f")(f)], observe=recorder) as plugin,
         pytest.raises(plugwasm.CancelledError),
     ):
         plugin.call("run", "abc")
-    assert outputs(recorder.recording.replay(asking())) == ["CancelledError"]
+    assert outputs(recorder.recording.replay(asking_plugin())) == ["CancelledError"]
 
 
 def test_python_stack_is_incomplete() -> None:
-    """A call that had no room on Python's stack makes a recording incomplete."""
+    """A call that exhausted Python's stack makes a recording incomplete."""
     recorder = Recorder()
     plugin = Plugin(ENDS, observe=recorder)
     plugin.call("fine", b"x")

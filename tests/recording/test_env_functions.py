@@ -1,4 +1,4 @@
-"""What a recording keeps of `extism:host/env` follows from the table of its functions."""
+"""The table of functions in `extism:host/env` determines what is recorded of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from plugwasm import ReplayError
 from plugwasm._host import env
 from plugwasm.recording import Recording
-from tests.support.recordings import outputs, recorded
+from tests.support.recordings import outputs, record_calls
 
 ROLL = """
 (module
@@ -33,18 +33,18 @@ def record_rolls(replay: str, monkeypatch: pytest.MonkeyPatch) -> Recording:
 
     function = env.EnvFunction("roll", roll, (), "i32", replay=replay)
     monkeypatch.setitem(env.FUNCTIONS, "roll", function)
-    return recorded(ROLL, ("run", ""), ("run", ""))
+    return record_calls(ROLL, ("run", ""), ("run", ""))
 
 
 def test_calls_of_a_new_row_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that is added to the table is linked, and with `ANSWER` a replay does not run it."""
+    """A function added to the table is linked, and with `ANSWER` a replay does not run it."""
     recording = record_rolls(env.ANSWER, monkeypatch)
     assert [len(call.host_calls) for call in recording.calls] == [1, 1]
     assert outputs(recording.replay(ROLL)) == [b"\1", b"\2"]
 
 
 def test_a_row_may_say_that_it_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `RERUN` nothing is kept, and a result that does not follow from the recording is found out."""
+    """With `RERUN`, nothing is recorded, and a result that differs in the replay is detected."""
     recording = record_rolls(env.RERUN, monkeypatch)
     assert [len(call.host_calls) for call in recording.calls] == [0, 0]
     with pytest.raises(ReplayError, match=r"recorded: returned '\\x01'\n.*now: .*'\\x03'"):
@@ -52,7 +52,7 @@ def test_a_row_may_say_that_it_runs_again(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_row_says_how_it_replays() -> None:
-    """Only what asks the outside is kept: the request of a guest."""
+    """Only calls to the outside are recorded: the guest's HTTP requests."""
     rows = {name: function.replay for name, function in env.FUNCTIONS.items()}
     assert set(rows.values()) == {env.RERUN, env.RESPONSE, env.LOG_LEVEL}
     assert [name for name, replay in rows.items() if replay == env.RESPONSE] == ["http_request"]

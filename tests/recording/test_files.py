@@ -1,4 +1,4 @@
-"""Recordings as files: how they are written and read, and those that were tampered with."""
+"""Recordings as files: writing, reading, and files that were tampered with."""
 
 from __future__ import annotations
 
@@ -19,12 +19,20 @@ from plugwasm import CurrentPlugin, Limits, Plugin, host_fn
 from plugwasm.recording import Recorder, RecordingError, ReplayError, load
 from tests.support.guests import export, guest
 from tests.support.paths import ROOT
-from tests.support.recordings import ENDS, answers, asking, importing, recorded, upper, wasi_guest
+from tests.support.recordings import (
+    ENDS,
+    answer_functions,
+    asking_plugin,
+    import_of,
+    record_calls,
+    upper,
+    wasi_guest,
+)
 
 
 def test_non_file_is_not_replaced(tmp_path: Path) -> None:
-    """What is no file is not replaced by a recording."""
-    recording = recorded(ENDS, ("fine", b"x"))
+    """A path that is not a regular file is not replaced by a recording."""
+    recording = record_calls(ENDS, ("fine", b"x"))
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
@@ -36,8 +44,8 @@ def test_non_file_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_interrupt_leaves_no_file(tmp_path: Path, monkeypatch: Any) -> None:
-    """An interrupt while a recording is written goes through and leaves nothing."""
-    recording = recorded(ENDS, ("fine", b"x"))
+    """An interrupt while a recording is written is raised, and no file is left."""
+    recording = record_calls(ENDS, ("fine", b"x"))
     for name in ("open", "replace"):
         real = getattr(os, name)
 
@@ -53,7 +61,7 @@ def test_interrupt_leaves_no_file(tmp_path: Path, monkeypatch: Any) -> None:
 
 
 def test_any_plugin_name(tmp_path: Path) -> None:
-    """A plugin of any name is recorded."""
+    """A plugin of any name can be recorded."""
     with Plugin(ENDS, name="\U00010400" * 100, observe=Recorder(tmp_path)) as plugin:
         plugin.call("fine")
     (file,) = tmp_path.iterdir()
@@ -61,9 +69,11 @@ def test_any_plugin_name(tmp_path: Path) -> None:
 
 
 def test_saved_recording_is_private(tmp_path: Path) -> None:
-    """A saved recording is private and read as it was."""
+    """A saved recording is private and can be read back."""
     path = tmp_path / "recording.json"
-    recording = recorded(asking(), ("run", b"\xff\0abc"), functions=[host_fn("f")(answers()[1])])
+    recording = record_calls(
+        asking_plugin(), ("run", b"\xff\0abc"), functions=[host_fn("f")(answer_functions()[1])]
+    )
     recording.save(path)
     recording.save(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -101,7 +111,7 @@ def test_saved_recording_is_private(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_recording_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
-    """What is no recording is refused."""
+    """An invalid recording is refused."""
     path = tmp_path / "recording.json"
     path.write_bytes(content)
     with pytest.raises(RecordingError, match=message):
@@ -109,10 +119,10 @@ def test_invalid_recording_is_refused(content: bytes, message: str, tmp_path: Pa
 
 
 def test_empty_recording_is_refused() -> None:
-    """A recording without calls is no test."""
+    """A recording without calls is refused."""
     from plugwasm._recording.recording import loads
 
-    document = json.loads(recorded(ENDS, ("fine", b"x")).to_json())
+    document = json.loads(record_calls(ENDS, ("fine", b"x")).to_json())
     for calls in ({"calls": []}, {}):
         del document["calls"]
         document |= calls
@@ -121,7 +131,7 @@ def test_empty_recording_is_refused() -> None:
 
 
 def test_recording_text_is_escaped() -> None:
-    """No text of a recording reaches a terminal as it is."""
+    """Text of a recording is escaped before it is shown."""
     from plugwasm._recording.recording import loads
 
     bad = "\x1b[31m"
@@ -144,18 +154,22 @@ def test_recording_text_is_escaped() -> None:
         ('"results": [', f'"error": {{"type": "{bad}", "message": "{bad}"}}, "results": ['),
     ]
     text = json.dumps(
-        json.loads(recorded(asking(), ("run", "abc"), functions=[host_fn("f")(upper)]).to_json())
+        json.loads(
+            record_calls(asking_plugin(), ("run", "abc"), functions=[host_fn("f")(upper)]).to_json()
+        )
     )
     text = text.replace('"output": {"text": "ABC"}', '"output": {"text": "another"}')
     for was, now in texts:
         assert was in text
         with pytest.raises(plugwasm.Error) as caught:
-            loads(text.replace(was, now.replace("\x1b", "\\u001b")).encode()).replay(asking())
+            loads(text.replace(was, now.replace("\x1b", "\\u001b")).encode()).replay(
+                asking_plugin()
+            )
         assert caught.value.message.replace("\n", "").isprintable(), now
 
 
 def test_recorded_limits_are_harmless() -> None:
-    """A recording cannot end the process by its limits."""
+    """The limits in a recording cannot end the process."""
     script = f"""
 import json
 from plugwasm import Limits, Plugin, recording
@@ -178,7 +192,7 @@ for size in (2**22, 2**28):
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    """A file that is not there is said to be missing."""
+    """The error for a missing file says that it is missing."""
     with pytest.raises(RecordingError, match="no such file"):
         load(tmp_path / "none.json")
 
@@ -217,24 +231,24 @@ def test_missing_file(tmp_path: Path) -> None:
     ],
 )
 def test_tampered_recording_is_harmless(was: str, now: str, error: type[Exception] | None) -> None:
-    """A recording that was tampered with does no harm."""
+    """A recording that was tampered with is harmless."""
     from plugwasm._recording.recording import loads
 
-    recording = recorded(asking(), ("run", "abc"), functions=[host_fn("f")(upper)])
+    recording = record_calls(asking_plugin(), ("run", "abc"), functions=[host_fn("f")(upper)])
     document = json.loads(recording.to_json())
     document.setdefault("limits", {})
     text = json.dumps(document, separators=(",", ":"))
     assert was in text
     tampered = loads(text.replace(was, now).encode())
     if error is None:
-        tampered.replay(asking())
+        tampered.replay(asking_plugin())
     else:
         with pytest.raises(error):
-            tampered.replay(asking())
+            tampered.replay(asking_plugin())
 
 
-def mutated(value: Any, chance: random.Random) -> Any:
-    """The document with one thing changed."""
+def mutate(value: Any, chance: random.Random) -> Any:
+    """Return the document with one change."""
     places: list[tuple[Any, Any]] = []
 
     def visit(node: Any) -> None:
@@ -265,7 +279,7 @@ def mutated(value: Any, chance: random.Random) -> Any:
 
 
 def test_random_changes(tmp_path: Path) -> None:
-    """Random changes to a recording are refused or replayed."""
+    """A recording with random changes is refused or replayed."""
     from plugwasm._recording.recording import loads
 
     (tmp_path / "a.txt").write_text("content")
@@ -278,7 +292,7 @@ def test_random_changes(tmp_path: Path) -> None:
           (local.set $block (call $f <<abc>>))
           (call $var_set <<name>> (local.get $block))
           (call $give (call $config_get <<key>>)))""",
-        importing("f", "(param i64) (result i64)"),
+        import_of("f", "(param i64) (result i64)"),
     )
 
     def f(plugin: CurrentPlugin, value: int) -> int:
@@ -287,7 +301,7 @@ def test_random_changes(tmp_path: Path) -> None:
         plugin.free(plugin.alloc(5))
         return plugin.alloc(30).offset
 
-    recording = recorded(
+    recording = record_calls(
         source,
         ("run", "a"),
         ("run", "b"),
@@ -304,7 +318,7 @@ def test_random_changes(tmp_path: Path) -> None:
         document = json.loads(content)
         document.setdefault("limits", {})
         try:
-            loads(json.dumps(mutated(document, chance)).encode()).replay(compiled)
+            loads(json.dumps(mutate(document, chance)).encode()).replay(compiled)
             outcomes["replayed"] += 1
         except RecordingError:
             outcomes["refused"] += 1
@@ -322,9 +336,9 @@ def test_random_changes(tmp_path: Path) -> None:
 
 
 def test_recording_cannot_raise_limits() -> None:
-    """A recording does not raise the limits of whoever replays it."""
+    """A recording cannot raise the limits of whoever replays it."""
     wide = Limits(memory_bytes=2**32, timeout=None)
-    recording = recorded(guest(export("run", "(call $echo)")), ("run", "abc"), limits=wide)
+    recording = record_calls(guest(export("run", "(call $echo)")), ("run", "abc"), limits=wide)
     with pytest.raises(
         RecordingError,
         match=r"recorded with memory_bytes=4294967296, more than 1073741824.*`limits`",

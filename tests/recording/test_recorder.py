@@ -1,4 +1,4 @@
-"""Recorders: what they take down of which calls, and how much."""
+"""Recorders: what they record of which calls, and how much."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import plugwasm
 from plugwasm import CurrentPlugin, Function, Plugin, ValType, host_fn
 from plugwasm.recording import Recorder, RecordingError, load
 from tests.support.guests import export, guest
-from tests.support.recordings import ENDS, asking, importing, outputs, upper
+from tests.support.recordings import ENDS, asking_plugin, import_of, outputs, upper
 
 
 def test_no_recording_before_first_call() -> None:
-    """There is no recording before the first call."""
+    """Before the first call, there is no recording."""
     recorder = Recorder()
     with (
         Plugin(ENDS, observe=recorder),
@@ -32,7 +32,7 @@ def test_no_recording_before_first_call() -> None:
 
 
 def test_size_limit_ends_recording() -> None:
-    """Beyond its size, a recording ends and says so."""
+    """A recording ends at its size limit and says so."""
     recorder = Recorder(max_bytes=10_000)
     with Plugin(ENDS, observe=recorder) as plugin:
         plugin.call("fine", b"x" * 1000)
@@ -50,7 +50,7 @@ def test_size_limit_ends_recording() -> None:
 
 @pytest.mark.slow
 def test_size_limit_holds_for_any_plugin() -> None:
-    """A recording holds no more than its size whatever the plugin has it take down."""
+    """A recording takes no more memory than its limit, whatever the plugin does."""
     asks = """(local $i i32) (loop $next
       (drop (call $f (i64.const 5)))
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
@@ -58,7 +58,7 @@ def test_size_limit_holds_for_any_plugin() -> None:
     fails = """(local $e i64) (local.set $e (call $alloc (i64.const 1048576)))
       (call $store_u8 (local.get $e) (i32.const 0xc3)) (call $error_set (local.get $e))"""
     source = guest(
-        export("asks", asks) + export("fails", fails), importing("f", "(param i64) (result i64)")
+        export("asks", asks) + export("fails", fails), import_of("f", "(param i64) (result i64)")
     )
     for function, times in (("asks", 1), ("fails", 40)):
         recorder = Recorder(max_bytes=2**23)
@@ -82,10 +82,10 @@ def plus(number: int) -> int:
 
 
 def test_large_blocks_are_not_copied() -> None:
-    """Blocks that are larger than a recording are not copied for it."""
+    """Blocks larger than the recording's limit are not copied."""
     source = guest(
         export("run", "(call $f (call $alloc (i64.const 209715200)))"),
-        importing("f", "(param i64)"),
+        import_of("f", "(param i64)"),
     )
     function = Function(None, "f", [ValType.I64], [], lambda plugin, inputs, results: None)
     recorder = Recorder()
@@ -101,7 +101,7 @@ def test_large_blocks_are_not_copied() -> None:
 
 
 def test_files_are_private_and_optional(tmp_path: Path) -> None:
-    """Recordings are written for this user only when wanted."""
+    """Recordings are written only on request and are private."""
     folder = tmp_path / "recordings"
     recorder = Recorder(folder, when=lambda call: call.error)
     with Plugin(ENDS, name="a/b.c", observe=recorder) as plugin:
@@ -120,10 +120,10 @@ def test_files_are_private_and_optional(tmp_path: Path) -> None:
 
 
 def test_recorder_of_pool_in_threads(tmp_path: Path) -> None:
-    """One recorder serves the plugins of a pool in many threads."""
+    """One recorder can serve a pool's plugins in many threads."""
     recorder = Recorder(tmp_path)
     with plugwasm.PluginPool(
-        asking(), functions=[host_fn("f")(upper)], observe=recorder, size=3
+        asking_plugin(), functions=[host_fn("f")(upper)], observe=recorder, size=3
     ) as pool:
 
         def work(name: str) -> None:
@@ -139,12 +139,12 @@ def test_recorder_of_pool_in_threads(tmp_path: Path) -> None:
     assert 1 <= len(recordings) == len(recorder.recordings) <= 3
     assert sum(len(recording.calls) for recording in recordings) == 60
     for recording in recordings:
-        recording.replay(asking())
+        recording.replay(asking_plugin())
 
 
 def test_a_recorder_holds_no_instance() -> None:
     recorder = Recorder()
-    plugin = Plugin(asking(), functions=[host_fn("f")(upper)], observe=recorder)
+    plugin = Plugin(asking_plugin(), functions=[host_fn("f")(upper)], observe=recorder)
     plugin.call("run", "abc")
     guest = weakref.ref(plugin._guest)
     gc.disable()
@@ -157,7 +157,7 @@ def test_a_recorder_holds_no_instance() -> None:
 
 
 def test_coroutine_is_recorded() -> None:
-    """A coroutine is recorded and replays without an event loop."""
+    """A coroutine is recorded and can be replayed without an event loop."""
 
     async def f(plugin: CurrentPlugin, value: str) -> str:
         await asyncio.sleep(0)
@@ -165,23 +165,23 @@ def test_coroutine_is_recorded() -> None:
         return value.upper()
 
     recorder = Recorder()
-    with Plugin(asking(), functions=[host_fn("f")(f)], observe=recorder) as plugin:
+    with Plugin(asking_plugin(), functions=[host_fn("f")(f)], observe=recorder) as plugin:
         assert asyncio.run(plugin.call_async("run", "async")) == b"ASYNC"
-    replay = recorder.recording.replay(asking())
+    replay = recorder.recording.replay(asking_plugin())
     assert outputs(replay) == [b"ASYNC"]
     assert replay.calls[0].vars == {"seen": b"async"}
 
 
 def test_every_form_of_call() -> None:
-    """Calls of every form are recorded."""
+    """Every form of call is recorded."""
     recorder = Recorder()
-    with Plugin(asking(), functions=[host_fn("f")(upper)], observe=recorder) as plugin:
+    with Plugin(asking_plugin(), functions=[host_fn("f")(upper)], observe=recorder) as plugin:
         assert plugin.call("run", "text", returns=str) == "TEXT"
         assert plugin.call("run", {"a": 1}) == b'{"A":1}'
         assert bytes(plugin.call("run", bytearray(b"view"), parse=None)) == b"VIEW"
         with pytest.raises(plugwasm.OutputError):
             plugin.call("run", "no number", returns=int)
-    assert outputs(recorder.recording.replay(asking())) == [
+    assert outputs(recorder.recording.replay(asking_plugin())) == [
         b"TEXT",
         b'{"A":1}',
         b"VIEW",
@@ -196,23 +196,23 @@ def test_isolated_plugin_is_refused() -> None:
 
 
 def test_with_other_observers() -> None:
-    """A recorder goes together with other observers."""
+    """A recorder can be combined with other observers."""
     from plugwasm.observing import Trace
 
     told: list[str] = []
     recorder = Recorder()
     with Plugin(
-        asking(),
+        asking_plugin(),
         functions=[host_fn("f")(upper)],
         observe=[Trace(lambda record: told.append(str(record))), recorder],
     ) as plugin:
         plugin.call("run", "abc")
     assert told == ["f('abc') -> 'ABC'", "run(b'abc') -> b'ABC'"]
-    recorder.recording.replay(asking())
+    recorder.recording.replay(asking_plugin())
 
 
 def test_host_functions_are_unaffected() -> None:
-    """Host functions get what they get without a recorder."""
+    """Host functions get the same arguments as without a recorder."""
     seen: list[Any] = []
 
     def f(plugin: CurrentPlugin, value: int) -> int:
@@ -238,7 +238,7 @@ def test_host_functions_are_unaffected() -> None:
     recorder = Recorder()
     for observe in (None, recorder):
         with Plugin(
-            asking(),
+            asking_plugin(),
             config={"k": "v"},
             vars={"a": b"1"},
             functions=[host_fn("f")(f)],
@@ -246,4 +246,4 @@ def test_host_functions_are_unaffected() -> None:
         ) as plugin:
             assert plugin.call("run", "abc", host_context=4) == b"abc"
     assert seen == [(b"abc", {"k": "v"}, 4, b"1", True)] * 2
-    recorder.recording.replay(asking())
+    recorder.recording.replay(asking_plugin())

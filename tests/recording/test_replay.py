@@ -1,4 +1,4 @@
-"""Replays without the outside: each kind of answer that a host gives, and plugins of several modules."""
+"""Replays without the outside: every kind of answer by the host, and plugins of several modules."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.support.guests import export, guest, manifest
 from tests.support.http_server import Server, reply
 from tests.support.paths import EXAMPLES, PLUGINS
 from tests.support.recordings import (
-    answers,
-    asking,
-    different,
-    importing,
+    answer_functions,
+    asking_plugin,
+    import_of,
     outputs,
-    recorded,
+    record_calls,
+    replay_error,
     two_asks,
     upper,
     wasi_guest,
@@ -61,16 +61,16 @@ def test_host_function_is_not_called() -> None:
         asked.append(value)
         return value[::-1]
 
-    recording = recorded(asking(), ("run", "abc"), ("run", "äöü"))
-    assert outputs(recording.replay(asking())) == [b"cba", "üöä".encode()]
+    recording = record_calls(asking_plugin(), ("run", "abc"), ("run", "äöü"))
+    assert outputs(recording.replay(asking_plugin())) == [b"cba", "üöä".encode()]
     assert asked == ["abc", "äöü"]
 
 
-@pytest.mark.parametrize("f", answers(), ids=lambda f: f.__name__)
+@pytest.mark.parametrize("f", answer_functions(), ids=lambda f: f.__name__)
 def test_host_function_effects(f: Callable[..., Any]) -> None:
-    """Whatever a host function does to the plugin it does in a replay."""
-    source = asking()
-    recording = recorded(
+    """Every effect of a host function on the plugin is replayed."""
+    source = asking_plugin()
+    recording = record_calls(
         source,
         ("run", "abcdef"),
         ("run", "ghijkl"),
@@ -83,7 +83,7 @@ def test_host_function_effects(f: Callable[..., Any]) -> None:
         assert type(call.error).__name__ == (was.error.type if was.error else "NoneType")
         assert getattr(call.error, "message", "") == (was.error.message if was.error else "")
     # Another build: it has blocks of its own before those.
-    another = asking(
+    another = asking_plugin(
         before="(drop (call $alloc (i64.const 100))) (call $free (call $alloc (i64.const 3000)))"
         * 2
     )
@@ -103,7 +103,7 @@ def val_function(plugin: CurrentPlugin, inputs: list[Val], results: list[Val]) -
 
 
 def test_many_values_and_results() -> None:
-    """Functions of many values and results replay to the bit."""
+    """Functions of many values and results replay bit by bit."""
     types = "(param i64 i32 f64 f32) (result i32 f64 i64 i64 f32)"
     source = guest(
         """(func (export "run") (local $f f32) (local $text i64) (local $param i64) (local $d f64) (local $i i32) (local $out i64)
@@ -115,13 +115,13 @@ def test_many_values_and_results() -> None:
           (call $store_u64 (i64.add (local.get $out) (i64.const 16)) (i64.extend_i32_u (i32.reinterpret_f32 (local.get $f))))
           (call $store_u64 (i64.add (local.get $out) (i64.const 24)) (call $load_u64 (local.get $text)))
           (call $output_set (local.get $out) (i64.const 28)))""",
-        importing("g", types),
+        import_of("g", types),
     )
     signature = (
         [ValType.I64, ValType.I32, ValType.F64, ValType.F32],
         [ValType.I32, ValType.F64, ValType.I64, ValType.I64, ValType.F32],
     )
-    recording = recorded(
+    recording = record_calls(
         source, ("run", b""), functions=[Function(None, "g", *signature, val_function)]
     )
     assert recording.calls[0].output is not None
@@ -142,12 +142,12 @@ def test_many_values_and_results() -> None:
     "number", ["0", "-0.0", "1e308", "inf", "-inf", "nan", "5e-324", "nan:0x4000000000001"]
 )
 def test_floats_round_trip(number: str) -> None:
-    """Every float is read as it was written."""
+    """Every float is read back unchanged."""
     source = guest(
         f'(func (export "run") (drop (call $f (f64.const {number}))))',
-        importing("f", "(param f64) (result f64)"),
+        import_of("f", "(param f64) (result f64)"),
     )
-    recording = recorded(source, ("run", b""), functions=[host_fn("f")(echo_float)])
+    recording = record_calls(source, ("run", b""), functions=[host_fn("f")(echo_float)])
     value = recording.calls[0].host_calls[0].args[0]
     assert value.raw is not None
     assert value.f64 is not None
@@ -161,28 +161,31 @@ def echo_float(value: float) -> float:
 
 
 def test_numbers_are_not_blocks() -> None:
-    """Numbers are not taken for blocks where the function says that they are numbers."""
-    source = asking("(drop (call $f (i64.const 512)))")  # where the input is
+    """Numbers are not treated as blocks if the function declares them as numbers."""
+    source = asking_plugin("(drop (call $f (i64.const 512)))")  # where the input is
 
     def f(value: int) -> int:
         return 0 if value == 512 else value
 
-    recording = recorded(source, ("run", "abc"), functions=[host_fn("f")(f)])
+    recording = record_calls(source, ("run", "abc"), functions=[host_fn("f")(f)])
     assert [call.args[0].i64 for call in recording.calls[0].host_calls] == [544, 512]
     recording.replay(source)
 
 
 def test_block_written_by_host_function() -> None:
-    """What was in a block before does not hide what a host function writes to it."""
+    """A host function's write to a block is recorded whatever the block contained before."""
 
-    # The host writes the same bytes where they still stand from the call before; another build has other memory there.
+    # The host writes the same bytes where they still stand from the call before; another build has
+    # other memory there.
     def f(plugin: CurrentPlugin, value: str) -> int:
         block = plugin.alloc(5)
         plugin.memory(block)[:] = b"hello"
         return block.offset
 
-    recording = recorded(asking(), ("run", "a"), ("run", "a"), functions=[host_fn("f")(f)])
-    another = asking(before="(drop (call $alloc (i64.const 4000)))")
+    recording = record_calls(
+        asking_plugin(), ("run", "a"), ("run", "a"), functions=[host_fn("f")(f)]
+    )
+    another = asking_plugin(before="(drop (call $alloc (i64.const 4000)))")
     assert outputs(recording.replay(another)) == [b"hello", b"hello"]
 
 
@@ -198,7 +201,7 @@ STATE = guest(
 
 
 def test_config_vars_and_log_level() -> None:
-    """Config vars and the log level are as they were."""
+    """Config, vars and the log level are as recorded."""
     logger = logging.getLogger("plugwasm.plugin.plugin")
     recorder = Recorder()
     with Plugin(STATE, config={"key": "one"}, vars={"name": b"first"}, observe=recorder) as plugin:
@@ -230,7 +233,7 @@ def test_config_vars_and_log_level() -> None:
 
 
 def test_config_change_of_refused_call() -> None:
-    """A change of the config before a call that was not made is not forgotten."""
+    """A change of the config before a refused call is recorded."""
     recorder = Recorder()
     with Plugin(STATE, config={"key": "one"}, observe=recorder) as plugin:
         plugin.call("config")
@@ -259,7 +262,7 @@ class NoRoom:
 
 def test_other_build_may_log_more() -> None:
     """Another build may log more and read other config."""
-    recording = recorded(STATE, ("config", b""), config={"key": "one", "more": "x"})
+    recording = record_calls(STATE, ("config", b""), config={"key": "one", "more": "x"})
     another = guest(
         export(
             "config",
@@ -271,20 +274,20 @@ def test_other_build_may_log_more() -> None:
 
 def test_other_var_is_a_difference() -> None:
     """Another value of a var is a difference."""
-    recording = recorded(STATE, ("set", b"x" * 200 + b"1"))
+    recording = record_calls(STATE, ("set", b"x" * 200 + b"1"))
     another = guest(export("set", "(call $var_set <<name>> <<else>>)"))
-    error = different(recording, another)
+    error = replay_error(recording, another)
     assert "the var 'name' is" in error.recorded
     assert "the var 'name' is 'else'" in error.now
     nothing = guest(export("set", ""))
-    assert different(recording, nothing).now == "the var 'name' is not set"
+    assert replay_error(recording, nothing).now == "the var 'name' is not set"
 
 
 # HTTP
 
 
 def test_http_without_server() -> None:
-    """HTTP is answered from the recording when the server is gone."""
+    """HTTP responses come from the recording when the server is gone."""
     with Server(
         {"/a": reply(b"hello", headers=[("X-One", "1")]), "/b": reply(b"", status=503)}
     ) as server:
@@ -292,7 +295,7 @@ def test_http_without_server() -> None:
             "wasm": [{"path": str(EXAMPLES / "http_get.wasm")}],
             "allowed_hosts": ["127.0.0.1"],
         }
-        recording = recorded(
+        recording = record_calls(
             source,
             ("http_body", server.url + "/a"),
             ("http_body", server.url + "/b"),
@@ -307,7 +310,7 @@ def test_http_without_server() -> None:
 
 
 def test_http_status_and_headers() -> None:
-    """Status and headers are those of the recorded response."""
+    """The status and headers are those of the recorded response."""
     source = guest(
         export(
             "get",
@@ -318,7 +321,7 @@ def test_http_status_and_headers() -> None:
     with Server({"/a": reply(b"hello", status=418, headers=[("X-One", "1")])}) as server:
         request = json.dumps({"url": server.url + "/a"})
         granted = manifest(source, allowed_hosts=["127.0.0.1"])
-        recording = recorded(
+        recording = record_calls(
             granted, ("get", request), ("status", b""), ("get", "{"), http_response_headers=True
         )
     replay = recording.replay(source)
@@ -349,7 +352,7 @@ def test_files_without_directory(tmp_path: Path) -> None:
         ("cat", "/data/missing"),
         ("say", "to the streams"),
     ]
-    recording = recorded(source, *calls, wasi=True)
+    recording = record_calls(source, *calls, wasi=True)
     assert (folder / "new.txt").read_text() == "fresh"
     shutil.rmtree(folder)
     replay = recording.replay(FILES)
@@ -366,13 +369,13 @@ def test_files_without_directory(tmp_path: Path) -> None:
 
 
 def test_file_writes_are_compared(tmp_path: Path) -> None:
-    """What is written to a file must be what was written."""
+    """Data written to a file must equal the recorded data."""
     source = {"wasm": [{"path": FILES}], "allowed_paths": {str(tmp_path): "/data"}}
-    recording = recorded(source, ("write", "/data/new.txt\nfresh"), wasi=True)
+    recording = record_calls(source, ("write", "/data/new.txt\nfresh"), wasi=True)
     content = recording.to_json().replace(b'"text": "fresh"', b'"text": "fresx"')
     path = tmp_path / "recording.json"
     path.write_bytes(content)
-    error = different(load(path), FILES)
+    error = replay_error(load(path), FILES)
     assert "fd_write(" in error.recorded
     assert "'fresx'" in error.recorded
     assert "'fresh'" in error.now
@@ -393,8 +396,9 @@ CLOCK = wasi_guest(
 
 
 def test_time_and_random() -> None:
-    """Time and chance are as they were, also for a build that has them put elsewhere."""
-    recording = recorded(CLOCK, ("look", b""), ("look", b""), wasi=True)
+    """Time and random bytes are as recorded, also for a build that writes them to other
+    addresses."""
+    recording = record_calls(CLOCK, ("look", b""), ("look", b""), wasi=True)
     replay = recording.replay(CLOCK)
     assert replay.calls[0].output != replay.calls[1].output
     another = CLOCK.replace("i32.const 64", "i32.const 640").replace(
@@ -404,7 +408,7 @@ def test_time_and_random() -> None:
 
 
 def test_sleep_takes_no_time() -> None:
-    """A recorded sleep does not take time."""
+    """A recorded sleep takes no time."""
     body = """(i64.store (i32.const 0) (i64.const MARK)) (i32.store8 (i32.const 8) (i32.const 0))
         (i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const 1000000))
         (drop (call $poll_oneoff (i32.const 0) (i32.const 128) (i32.const 1) (i32.const 256)))
@@ -416,7 +420,7 @@ def test_sleep_takes_no_time() -> None:
         def sleep(self, seconds: float, wait: Callable[[float], None]) -> None:
             slept.append(seconds)
 
-    recording = recorded(source, ("nap", b""), wasi=plugwasm.WasiOptions(clock=Clock()))
+    recording = record_calls(source, ("nap", b""), wasi=plugwasm.WasiOptions(clock=Clock()))
     assert slept == [0.001]
     (call,) = recording.calls[0].host_calls
     assert call.args[0].text == "clock 1 for 1000000 ns"
@@ -433,12 +437,12 @@ def test_other_build_may_print_more() -> None:
         wasi_guest(export("f", "(call $proc_exit (i32.const 0))")),
         wasi_guest(export("f", say + "(call $proc_exit (i32.const 0))")),
     )
-    recorded(quiet, ("f", b""), wasi=True).replay(loud)
-    recorded(loud, ("f", b""), wasi=True).replay(quiet)
+    record_calls(quiet, ("f", b""), wasi=True).replay(loud)
+    record_calls(loud, ("f", b""), wasi=True).replay(quiet)
 
 
 def test_file_on_stream_descriptor(tmp_path: Path) -> None:
-    """A file in the place of a stream is no stream."""
+    """A file with the descriptor of a stream is not treated as a stream."""
     body = """(i64.store (i32.const 100) (i64.const 0x7478742e61)) ;; a.txt
         (drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 5) (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0)
                                (i32.const 200)))
@@ -447,7 +451,7 @@ def test_file_on_stream_descriptor(tmp_path: Path) -> None:
         (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
         (call $answer (i64.load (i32.const 8)))"""
     source = wasi_guest(export("f", body))
-    recording = recorded(
+    recording = record_calls(
         manifest(source, allowed_paths={str(tmp_path): "/"}), ("f", b""), wasi=True
     )
     assert (tmp_path / "a.txt").read_text() == "hi\n"
@@ -472,18 +476,18 @@ def test_bad_pointers() -> None:
                                (i32.const 0) (i32.const 200)))))""",
         )
     )
-    recording = recorded(source, ("f", b""), wasi=True)
+    recording = record_calls(source, ("f", b""), wasi=True)
     assert outputs(recording.replay(source)) == [(21 + 8).to_bytes(8, "little")]
 
 
 def test_clock_exception() -> None:
-    """What the clock of the application raises replays."""
+    """An exception of the application's clock is replayed."""
 
     class Clock(plugwasm.Clock):
         def realtime(self) -> int:
             raise LookupError("no time")
 
-    recording = recorded(CLOCK, ("look", b""), wasi=plugwasm.WasiOptions(clock=Clock()))
+    recording = record_calls(CLOCK, ("look", b""), wasi=plugwasm.WasiOptions(clock=Clock()))
     assert recording.calls[0].error is not None
     assert recording.calls[0].error.type == "LookupError"
     assert outputs(recording.replay(CLOCK)) == ["HostFunctionError"]
@@ -505,7 +509,7 @@ def test_a_command_replays() -> None:
 
 
 def test_replay_uses_no_system_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replay opens no socket no file and asks no clock."""
+    """A replay opens no socket and no file and reads no clock."""
     (tmp_path / "a.txt").write_text("content")
     body = """(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 64)))
         (drop (call $random_get (i32.const 72) (i32.const 8)))
@@ -520,7 +524,7 @@ def test_replay_uses_no_system_resources(tmp_path: Path, monkeypatch: pytest.Mon
     with Server({"/": reply(b"hello")}) as server:
         granted = manifest(source, allowed_paths={str(tmp_path): "/"}, allowed_hosts=["127.0.0.1"])
         request = json.dumps({"url": server.url + "/"})
-        recording = recorded(granted, ("f", request), wasi=True, http_response_headers=True)
+        recording = record_calls(granted, ("f", request), wasi=True, http_response_headers=True)
     assert [call.name for call in recording.calls[0].host_calls][2:] == [
         "path_open",
         "fd_read",
@@ -547,17 +551,17 @@ def test_replay_uses_no_system_resources(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_linked_modules() -> None:
-    """Linked modules replay each with what it was answered."""
+    """Each of several linked modules gets its own recorded answers."""
     library = guest(
         '(func (export "twice") (param i64) (result i64) (call $f (call $f (local.get 0))))',
-        importing("f", "(param i64) (result i64)"),
+        import_of("f", "(param i64) (result i64)"),
     )
     main = guest(
         export("run", "(call $give (call $twice (call $copy)))"),
-        importing("twice", "(param i64) (result i64)", "library"),
+        import_of("twice", "(param i64) (result i64)", "library"),
     )
     source = manifest(("library", library), ("main", main))
-    recording = recorded(source, ("run", "ab"), functions=[host_fn("f")(answers()[0])])
+    recording = record_calls(source, ("run", "ab"), functions=[host_fn("f")(answer_functions()[0])])
     assert outputs(recording.replay(source)) == [b"ab!!"]
     assert [module.name for module in recording.modules] == ["library", "main"]
     recording.replay(source, strict=True)
@@ -569,25 +573,25 @@ def test_a_linked_command_replays() -> None:
         (func (export "roll") (result i64) (drop (call $random_get (i32.const 0) (i32.const 8))) (i64.load (i32.const 0)))"""
     )
     main = guest(
-        export("run", "(call $answer (call $roll))"), importing("roll", "(result i64)", "tool")
+        export("run", "(call $answer (call $roll))"), import_of("roll", "(result i64)", "tool")
     )
     source = manifest(("tool", tool), ("main", main))
-    recording = recorded(source, ("run", b""), ("run", b""), wasi=True)
+    recording = record_calls(source, ("run", b""), ("run", b""), wasi=True)
     assert len(recording.calls[0].host_calls) == 1
     first, second = outputs(recording.replay(source))
     assert first != second
 
 
 def test_host_calls_at_start() -> None:
-    """What the host answers while a plugin is started is in its first call."""
+    """Host calls while a plugin is started are recorded in its first call."""
     source = guest(
         """(global $kept (mut i64) (i64.const 0))
         (func (export "_initialize") (global.set $kept (call $now)))"""
         + export("when", "(call $answer (global.get $kept))"),
-        importing("now", "(result i64)"),
+        import_of("now", "(result i64)"),
     )
     times = iter((17, 18, 19))
-    recording = recorded(
+    recording = record_calls(
         source,
         ("when", b""),
         ("when", b""),
@@ -604,31 +608,31 @@ def answer(results: list[Val], values: Iterator[int]) -> None:
 def test_failed_start() -> None:
     """A plugin that fails to start fails in the replay."""
     source = guest('(func (export "_initialize") unreachable)' + export("f", ""))
-    recording = recorded(source, ("f", b""))
+    recording = record_calls(source, ("f", b""))
     assert outputs(recording.replay(source)) == ["TrapError"]
 
 
 def test_added_and_removed_functions() -> None:
-    """Functions that the plugin has more or no more are linked all the same."""
-    recording = recorded(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
+    """A plugin that imports more or fewer functions than recorded is still linked."""
+    recording = record_calls(two_asks("one"), ("run", ""), functions=[host_fn("f")(upper)])
     another = guest(
         export("run", "(drop (call $f <<one>>)) (call $give <<done>>)")
         + export("new", "(call $g (i32.const 1))"),
-        importing("f", "(param i64) (result i64)"),
-        importing("g", "(param i32)", "somewhere"),
+        import_of("f", "(param i64) (result i64)"),
+        import_of("g", "(param i32)", "somewhere"),
     )
     assert outputs(recording.replay(another)) == [b"done"]
 
 
 def test_functions_in_place_of_builtins() -> None:
-    """Functions that stand for plugwasm's own are recorded."""
+    """Functions that replace plugwasm's own are recorded."""
     source = guest(export("run", "(call $give (call $config_get <<key>>))"))
 
     @host_fn("config_get", namespace="extism:host/env")
     def config_get(key: str) -> str:
         return "mine: " + key
 
-    recording = recorded(source, ("run", ""))
+    recording = record_calls(source, ("run", ""))
     assert outputs(recording.replay(source)) == [b"mine: key"]
 
     def random_get(plugin: CurrentPlugin, inputs: list[Val], results: list[Val]) -> None:
@@ -647,9 +651,9 @@ def test_functions_in_place_of_builtins() -> None:
             "(call $answer (i64.extend_i32_u (call $random_get (i32.const 0) (i32.const 8))))",
         )
     )
-    recording = recorded(source, ("run", ""), functions=[mine], wasi=True)
+    recording = record_calls(source, ("run", ""), functions=[mine], wasi=True)
     assert outputs(recording.replay(source)) == [(5).to_bytes(8, "little")]
-    assert outputs(recorded(source, ("run", ""), functions=[mine]).replay(source)) == [
+    assert outputs(record_calls(source, ("run", ""), functions=[mine]).replay(source)) == [
         (5).to_bytes(8, "little")
     ]
 
@@ -657,7 +661,7 @@ def test_functions_in_place_of_builtins() -> None:
         "wasi_unstable", "random_get", [ValType.I32, ValType.I32], [ValType.I32], random_get
     )
     source = source.replace("wasi_snapshot_preview1", "wasi_unstable")
-    assert outputs(recorded(source, ("run", ""), functions=[old]).replay(source)) == [
+    assert outputs(record_calls(source, ("run", ""), functions=[old]).replay(source)) == [
         (5).to_bytes(8, "little")
     ]
 
@@ -666,7 +670,7 @@ def test_functions_in_place_of_builtins() -> None:
 
     own = Function("extism:host/env", "memory_bytes", [], [ValType.I64], memory_bytes)
     source = guest(export("run", "(call $answer (call $memory_bytes))"))
-    assert outputs(recorded(source, ("run", ""), functions=[own]).replay(source)) == [
+    assert outputs(record_calls(source, ("run", ""), functions=[own]).replay(source)) == [
         (6).to_bytes(8, "little")
     ]
 
@@ -681,7 +685,7 @@ CASES = [
     ("case", "path"), CASES, ids=[f"{case.plugin}: {case.title}" for case, _ in CASES]
 )
 def test_plugins_of_usual_kits(case: cases.Case, path: Path, address: str) -> None:
-    """What plugins of ordinary kits do replays."""
+    """Plugins built with common kits can be replayed."""
     recorder = Recorder()
 
     class Host(types.SimpleNamespace):

@@ -1,4 +1,5 @@
-"""Calls in event loops: what runs where, how a call ends that nobody wants any more, and loading. Under asyncio and under trio."""
+"""Calls in event loops: which thread runs what, how unwanted calls end, and loading; under
+asyncio and trio."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ from plugwasm import (
     TimeoutError,
     host_fn,
 )
-from tests.support.event_loops import both, in_loop, until
+from tests.support.event_loops import both, run_in_loop, wait_until
 from tests.support.guests import LOOP, export, guest
-from tests.support.host_calls import ASK, asking, resting
+from tests.support.host_calls import ASK, make_asking_plugin, make_waiting_plugin
 from tests.support.paths import ROOT
 from tests.support.waiting import soon
 
@@ -42,7 +43,7 @@ ECHO = guest(
 
 @both
 def test_call_async_is_like_call(backend: str) -> None:
-    """A call takes and gives what a sync call does."""
+    """`call_async` takes and returns what `call` does."""
 
     async def main() -> None:
         async with Plugin(ECHO) as plugin:
@@ -55,12 +56,12 @@ def test_call_async_is_like_call(backend: str) -> None:
         with pytest.raises(ClosedError):
             await plugin.call_async("echo")
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_errors_are_like_call(backend: str) -> None:
-    """Errors arrive as from a sync call."""
+    """`call_async` raises the errors that `call` does."""
 
     async def main() -> None:
         plugin = Plugin(ECHO)
@@ -70,12 +71,12 @@ def test_errors_are_like_call(backend: str) -> None:
             await plugin.call_async("missing")
         assert await plugin.call_async("echo", b"goes on") == b"goes on"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_event_loop_is_not_blocked(backend: str) -> None:
-    """The event loop goes on while a guest runs."""
+    """The event loop runs other tasks while a guest runs."""
 
     async def main() -> None:
         plugin, ticks = Plugin(ECHO, limits=Limits(timeout=0.5)), 0
@@ -93,7 +94,7 @@ def test_event_loop_is_not_blocked(backend: str) -> None:
             group.cancel_scope.cancel()
         assert ticks >= 5
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
@@ -109,7 +110,7 @@ def test_second_call_waits(backend: str) -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(partial(plugin.call_async, "spin", limiter=limiter))
-            await until(lambda: not hasattr(plugin, "_idle"))
+            await wait_until(lambda: not hasattr(plugin, "_idle"))
             with pytest.raises(BusyError, match="event loop"):
                 plugin.call("echo")
             with anyio.move_on_after(0.05) as scope:
@@ -122,12 +123,12 @@ def test_second_call_waits(backend: str) -> None:
                 group.start_soon(call, b"%d" % number)
         assert sorted(answers) == [b"0", b"1", b"2", b"3"]
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_limiter_bounds_calls(backend: str) -> None:
-    """A limiter bounds the calls that run at a time."""
+    """A limiter bounds the number of concurrent calls."""
     running, most = 0, 0
     lock = threading.Lock()
 
@@ -144,16 +145,18 @@ def test_limiter_bounds_calls(backend: str) -> None:
         limiter: Any = anyio.CapacityLimiter(2) if backend == "asyncio" else trio.CapacityLimiter(2)
         async with anyio.create_task_group() as group:
             for _ in range(8):
-                group.start_soon(partial(resting(rest).call_async, "wait", limiter=limiter))
+                group.start_soon(
+                    partial(make_waiting_plugin(rest).call_async, "wait", limiter=limiter)
+                )
         assert limiter.borrowed_tokens == 0
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
     assert most == 2
 
 
 @both
 def test_limiter_per_event_loop(backend: str) -> None:
-    """Each event loop has a limiter of its own."""
+    """Each event loop has its own default limiter."""
 
     async def main() -> Any:
         limiter = plugwasm.aio.default_limiter()
@@ -163,11 +166,11 @@ def test_limiter_per_event_loop(backend: str) -> None:
         assert await Plugin(ECHO).call_async("echo", b"x") == b"x"
         return limiter
 
-    assert in_loop(backend, main) is not in_loop(backend, main)
+    assert run_in_loop(backend, main) is not run_in_loop(backend, main)
 
 
 def test_guest_stack_on_small_threads() -> None:
-    """A guest has stack where threads have little."""
+    """A guest has enough stack even where threads get small stacks."""
     program = """
 import threading, anyio, plugwasm
 threading.stack_size(256 * 1024)
@@ -183,7 +186,7 @@ assert threading.stack_size() == 256 * 1024
 
 
 def test_missing_anyio() -> None:
-    """Without anyio, the error names the extra."""
+    """Without anyio, the error names the extra to install."""
     program = """
 import sys
 sys.modules["anyio"] = None
@@ -207,7 +210,7 @@ assert plugin.call("echo", "x") == b"x"
 
 @both
 def test_cancelled_task_waits_for_guest(backend: str) -> None:
-    """A task that is cancelled cancels the guest and waits until it has ended."""
+    """Cancelling a task cancels its guest, and the task waits until the guest has ended."""
 
     async def main() -> None:
         plugin = Plugin(ECHO)
@@ -220,7 +223,7 @@ def test_cancelled_task_waits_for_guest(backend: str) -> None:
             assert time.monotonic() - begin < 5
             assert plugin.call("echo", b"usable") == b"usable"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
@@ -230,11 +233,11 @@ def test_fail_after_is_a_timeout(backend: str) -> None:
             with anyio.fail_after(0.05):
                 await Plugin(ECHO).call_async("spin")
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 def test_asyncio_timeout_cancels_guest() -> None:
-    """Asyncio timeout cancels the guest."""
+    """`asyncio.timeout` cancels the guest."""
 
     async def main() -> None:
         plugin = Plugin(ECHO)
@@ -250,7 +253,7 @@ def test_asyncio_timeout_cancels_guest() -> None:
 
 
 def test_asyncio_cancel_many_times() -> None:
-    """Asyncio task cancel may come many times."""
+    """An asyncio task may be cancelled repeatedly."""
 
     async def main() -> None:
         released, entered = threading.Event(), threading.Event()
@@ -259,7 +262,7 @@ def test_asyncio_cancel_many_times() -> None:
             entered.set()
             assert released.wait(20)
 
-        plugin = resting(rest)
+        plugin = make_waiting_plugin(rest)
         task = asyncio.create_task(plugin.call_async("wait"))
         await asyncio.to_thread(entered.wait, 20)
         for _ in range(3):
@@ -276,7 +279,7 @@ def test_asyncio_cancel_many_times() -> None:
 
 @both
 def test_sync_host_function_is_finished(backend: str) -> None:
-    """A sync host function runs to its end and the task waits for it."""
+    """A synchronous host function runs to its end, and the cancelled task waits for it."""
     ended = []
 
     def rest() -> None:
@@ -284,23 +287,23 @@ def test_sync_host_function_is_finished(backend: str) -> None:
         ended.append(True)
 
     async def main() -> None:
-        plugin = resting(rest)
+        plugin = make_waiting_plugin(rest)
         with anyio.move_on_after(0.05) as scope:
             await plugin.call_async("wait")
         assert ended
         assert scope.cancelled_caught
         assert plugin.call("echo", b"usable") == b"usable"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_cancelled_before_start(backend: str) -> None:
-    """A call that was cancelled before it began does not begin."""
+    """A call that is cancelled before it began does not begin."""
     calls = []
 
     async def main() -> None:
-        plugin = resting(lambda: calls.append(1))
+        plugin = make_waiting_plugin(lambda: calls.append(1))
         with anyio.CancelScope() as scope:
             scope.cancel()
             await plugin.call_async("wait")
@@ -312,12 +315,12 @@ def test_cancelled_before_start(backend: str) -> None:
         assert not calls
         await plugin.call_async("wait", limiter=limiter)
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
     assert calls == [1]
 
 
 def test_cancelled_before_first_step() -> None:
-    """An asyncio task that was cancelled before its first step does not call."""
+    """An asyncio task that is cancelled before its first step makes no call."""
     calls: list[int] = []
 
     async def main() -> None:
@@ -325,7 +328,7 @@ def test_cancelled_before_first_step() -> None:
             task = asyncio.current_task()
             assert task
             task.cancel()
-            await resting(lambda: calls.append(1)).call_async("wait")
+            await make_waiting_plugin(lambda: calls.append(1)).call_async("wait")
 
         with pytest.raises(asyncio.CancelledError):
             await asyncio.create_task(cancelled())
@@ -336,7 +339,7 @@ def test_cancelled_before_first_step() -> None:
 
 @both
 def test_cancel_at_any_moment(backend: str) -> None:
-    """Cancelling at any moment leaves a usable plugin."""
+    """A cancellation at any moment leaves a usable plugin."""
 
     async def main() -> None:
         plugin = Plugin(ECHO)
@@ -348,7 +351,7 @@ def test_cancel_at_any_moment(backend: str) -> None:
             assert hasattr(plugin, "_idle")
         assert await plugin.call_async("echo", b"usable") == b"usable"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
@@ -364,14 +367,14 @@ def test_closing_a_plugin_ends_its_call(backend: str) -> None:
 
         async with anyio.create_task_group() as group, plugin:
             group.start_soon(call)
-            await until(lambda: not hasattr(plugin, "_idle"))
+            await wait_until(lambda: not hasattr(plugin, "_idle"))
         assert errors[0] in (plugwasm.CancelledError, ClosedError)
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 def test_forgotten_task_stops_guest() -> None:
-    """A task that its event loop has forgotten keeps no guest running."""
+    """A guest is stopped when its event loop drops the task."""
     plugin, loop = Plugin(ECHO), asyncio.new_event_loop()
     task = loop.create_task(plugin.call_async("spin"))
     loop.run_until_complete(asyncio.sleep(0.1))
@@ -384,13 +387,13 @@ def test_forgotten_task_stops_guest() -> None:
 
 @pytest.mark.parametrize("is_forgotten", [True, False])
 def test_ended_event_loop_keeps_no_thread(is_forgotten: bool) -> None:
-    """An event loop that is gone keeps no thread waiting."""
+    """No thread waits for an event loop that has ended."""
 
     async def answer(data: str) -> str:
         await asyncio.sleep(60)
         return data
 
-    plugin, loop = asking(answer), asyncio.new_event_loop()
+    plugin, loop = make_asking_plugin(answer), asyncio.new_event_loop()
     task = loop.create_task(plugin.call_async("ask", "?"))
     loop.run_until_complete(asyncio.sleep(0.1))
     task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -406,7 +409,7 @@ def test_ended_event_loop_keeps_no_thread(is_forgotten: bool) -> None:
 
 @both
 def test_isolated_plugin(backend: str) -> None:
-    """An isolated plugin is called the same way."""
+    """An isolated plugin has the same `call_async`."""
 
     async def answer(question: str) -> str:
         await anyio.sleep(0.001)
@@ -421,7 +424,7 @@ def test_isolated_plugin(backend: str) -> None:
             assert scope.cancelled_caught
             assert await plugin.call_async("ask", "again") == b"again!"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 # Loading
@@ -465,12 +468,12 @@ def test_load_and_compile_do_not_block(backend: str, monkeypatch: pytest.MonkeyP
         with pytest.raises(plugwasm.ManifestError):
             await plugwasm.aio.load({"wasm": []})
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_cancelled_load_is_closed(backend: str) -> None:
-    """A load that is cancelled is not waited for and what it makes is closed."""
+    """A cancelled load returns at once, and the plugin is closed when it has been loaded."""
     released, made = threading.Event(), []
 
     def make() -> Plugin:
@@ -485,11 +488,11 @@ def test_cancelled_load_is_closed(backend: str) -> None:
         assert scope.cancelled_caught
         assert limiter.borrowed_tokens == 1  # the thread still works
         released.set()
-        await until(lambda: limiter.borrowed_tokens == 0)
+        await wait_until(lambda: limiter.borrowed_tokens == 0)
         with pytest.raises(ClosedError):
             made[0].call("echo")
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")

@@ -1,4 +1,5 @@
-"""What a coroutine of a host function raises is its own affair, also where it looks like the end of the task that runs it."""
+"""Exceptions of a host function's coroutine are errors of the host function, even if they look
+like a cancellation of the task that runs it."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ import pytest
 import trio
 
 from plugwasm import HostFunctionError, PluginPool, PluginSet, host_fn
-from tests.support.event_loops import both, in_loop
-from tests.support.host_calls import asking, resting
+from tests.support.event_loops import both, run_in_loop
+from tests.support.host_calls import make_asking_plugin, make_waiting_plugin
 
 
 def requests() -> int:
-    """How often the task that runs was asked to end."""
+    """Return how often the current task was asked to cancel."""
     task = asyncio.current_task()
     assert task is not None
     return task.cancelling()
@@ -56,12 +57,12 @@ CANCELLED = [
 
 @pytest.mark.parametrize("rest", CANCELLED)
 def test_foreign_cancellation_is_host_error(rest: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Awaiting what somebody else has cancelled is an error of the host function."""
+    """Awaiting something that someone else cancelled is an error of the host function."""
 
     async def main() -> None:
         task = asyncio.current_task()
         assert task is not None
-        with resting(rest) as plugin:
+        with make_waiting_plugin(rest) as plugin:
             for _ in range(2):
                 with pytest.raises(HostFunctionError) as caught:
                     await plugin.call_async("wait")
@@ -83,7 +84,8 @@ async def _in_a_task(main: Callable[[], Coroutine[Any, Any, None]]) -> str:
 
 
 def test_foreign_after_refused_cancellation() -> None:
-    """Awaiting what somebody else has cancelled is such an error also after a refused cancellation.
+    """Awaiting something that someone else cancelled is a host function error also after the task
+    refused a cancellation.
 
     `cancelling` stays at 1 there, which must not be taken for a cancellation of the call.
     """
@@ -95,7 +97,10 @@ def test_foreign_after_refused_cancellation() -> None:
         with pytest.raises(asyncio.CancelledError):
             await asyncio.sleep(0)
         assert task.cancelling() == 1
-        with resting(_awaits_a_cancelled_future) as plugin, pytest.raises(HostFunctionError):
+        with (
+            make_waiting_plugin(_awaits_a_cancelled_future) as plugin,
+            pytest.raises(HostFunctionError),
+        ):
             await plugin.call_async("wait")
         assert task.cancelling() == 1
 
@@ -104,7 +109,7 @@ def test_foreign_after_refused_cancellation() -> None:
 
 @pytest.mark.parametrize("how", ["task", "scope", "timeout"])
 def test_task_cancelled_in_coroutine(how: str) -> None:
-    """A task that is cancelled while the coroutine runs is cancelled."""
+    """A task that is cancelled while the coroutine runs ends as cancelled."""
     began = asyncio.Event()
 
     async def rest() -> None:
@@ -112,7 +117,7 @@ def test_task_cancelled_in_coroutine(how: str) -> None:
         await asyncio.sleep(10)
 
     async def call() -> None:
-        with resting(rest) as plugin:
+        with make_waiting_plugin(rest) as plugin:
             await plugin.call_async("wait")
 
     async def main() -> None:
@@ -138,7 +143,7 @@ def test_task_cancelled_in_coroutine(how: str) -> None:
 
 
 def test_stopped_coroutine_awaits_cancelled() -> None:
-    """A coroutine that its call has stopped may then await what is cancelled.
+    """A coroutine stopped by its call's deadline may then await something cancelled.
 
     The deadline cancels the coroutine alone; what that raises afterwards must not reach the task.
     """
@@ -151,7 +156,10 @@ def test_stopped_coroutine_awaits_cancelled() -> None:
             await _awaits_a_cancelled_future()
 
     async def main() -> None:
-        with resting(rest, limits=Limits(timeout=0.1)) as plugin, pytest.raises(TimeoutError):
+        with (
+            make_waiting_plugin(rest, limits=Limits(timeout=0.1)) as plugin,
+            pytest.raises(TimeoutError),
+        ):
             await plugin.call_async("wait")
         assert requests() == 0
         await asyncio.sleep(0.01)
@@ -162,21 +170,21 @@ def test_stopped_coroutine_awaits_cancelled() -> None:
 @both
 @pytest.mark.parametrize("kind", [GeneratorExit, SystemExit, asyncio.CancelledError])
 def test_coroutine_exception_is_cause(backend: str, kind: type[BaseException]) -> None:
-    """What a coroutine raises itself is the cause of a host function error."""
+    """An exception that the coroutine raises is the cause of a host function error."""
 
     async def rest() -> None:
         await anyio.lowlevel.checkpoint()
         raise kind("by hand")
 
     async def main() -> None:
-        with resting(rest) as plugin:
+        with make_waiting_plugin(rest) as plugin:
             with pytest.raises(HostFunctionError) as caught:
                 await plugin.call_async("wait")
             assert type(caught.value.__cause__) is kind
             await anyio.sleep(0.01)
             assert await plugin.call_async("echo", b"still there") == b"still there"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 def test_trio_ended_scope_is_host_error() -> None:
@@ -195,7 +203,7 @@ def test_trio_ended_scope_is_host_error() -> None:
         raise kept
 
     async def main() -> None:
-        with resting(rest) as plugin:
+        with make_waiting_plugin(rest) as plugin:
             with pytest.raises(HostFunctionError) as caught:
                 await plugin.call_async("wait")
             assert isinstance(caught.value.__cause__, trio.Cancelled)
@@ -205,16 +213,14 @@ def test_trio_ended_scope_is_host_error() -> None:
 
 
 def test_foreign_in_pool_and_set() -> None:
-    """What somebody else has cancelled is an error of the host function in a pool and in a
-    set too.
-    """
+    """In pools and plugin sets too, a foreign cancellation is an error of the host function."""
 
     async def answer(text: str) -> str:
         await _awaits_a_cancelled_future()
         return text
 
     async def main() -> None:
-        with asking(answer) as plugin:
+        with make_asking_plugin(answer) as plugin:
             compiled = plugin.compiled_plugin
         with PluginPool(compiled, size=1) as pool:
             with pytest.raises(HostFunctionError):
@@ -230,7 +236,7 @@ def test_foreign_in_pool_and_set() -> None:
 
 
 def test_foreign_in_sync_host_function() -> None:
-    """A sync host function may raise them too."""
+    """A synchronous host function may raise such exceptions too."""
     from plugwasm import Plugin
     from tests.support.guests import export, guest
 

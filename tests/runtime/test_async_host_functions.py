@@ -1,4 +1,5 @@
-"""Host functions of calls in event loops: coroutines in the task that awaits, the rest in a thread."""
+"""Host functions of calls in event loops: coroutines run in the task that awaits the call, other
+functions in a thread."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ from plugwasm import (
     ValType,
     host_fn,
 )
-from tests.support.event_loops import both, in_loop
+from tests.support.event_loops import both, run_in_loop
 from tests.support.guests import LOOP, export, guest
-from tests.support.host_calls import ASK, asking, resting
+from tests.support.host_calls import ASK, make_asking_plugin, make_waiting_plugin
 from tests.support.threads import InThread
 
 ECHO = guest(
@@ -46,17 +47,17 @@ def test_runs_in_awaiting_task(backend: str) -> None:
         return question[::-1]
 
     async def main() -> None:
-        plugin = asking(answer)
+        plugin = make_asking_plugin(answer)
         for _ in range(2):
             assert await plugin.call_async("ask", "was it a cat") == b"tac a ti saw"
         assert tasks == [(threading.get_ident(), anyio.get_current_task())] * 2
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_exception_is_cause(backend: str) -> None:
-    """What an async host function raises is the cause."""
+    """An exception of an async host function is the cause of the error."""
 
     async def answer(question: str) -> str:
         await anyio.sleep(0)
@@ -66,21 +67,21 @@ def test_exception_is_cause(backend: str) -> None:
         with pytest.raises(
             HostFunctionError, match="`answer_to` raised LookupError: why"
         ) as caught:
-            await asking(answer).call_async("ask", "why")
+            await make_asking_plugin(answer).call_async("ask", "why")
         assert isinstance(caught.value.__cause__, LookupError)
         assert caught.value.plugin
         assert caught.value.function == "ask"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 def test_sync_call_is_refused() -> None:
-    """A sync call cannot run an async host function and says what can."""
+    """A synchronous call cannot run an async host function, and the error names what can."""
 
     async def answer(question: str) -> str:
         return question
 
-    plugin = asking(answer)
+    plugin = make_asking_plugin(answer)
     with pytest.raises(HostFunctionError, match="call_async") as caught:
         plugin.call("ask", "why")
     assert isinstance(caught.value.__cause__, TypeError)
@@ -95,7 +96,7 @@ def test_sync_call_is_refused() -> None:
 
 @both
 def test_context_of_caller(backend: str) -> None:
-    """The context of the caller is there in host functions."""
+    """Host functions see the caller's context variables."""
     user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
 
     def sync_answer(question: str) -> str:
@@ -106,7 +107,7 @@ def test_context_of_caller(backend: str) -> None:
 
     async def call(answer: Any, name: str) -> None:
         user.set(name)
-        assert await asking(answer).call_async("ask", "?") == name.encode() + b"?"
+        assert await make_asking_plugin(answer).call_async("ask", "?") == name.encode() + b"?"
 
     async def main() -> None:
         async with anyio.create_task_group() as group:
@@ -114,12 +115,12 @@ def test_context_of_caller(backend: str) -> None:
                 for name in ("ada", "bob"):
                     group.start_soon(call, answer, name)
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_coroutine_cancelled_with_task(backend: str) -> None:
-    """A coroutine is cancelled with its task."""
+    """Cancelling the task cancels its host function's coroutine."""
     cancelled = []
 
     async def answer(question: str) -> str:
@@ -131,19 +132,19 @@ def test_coroutine_cancelled_with_task(backend: str) -> None:
         return question
 
     async def main() -> None:
-        plugin = asking(answer)
+        plugin = make_asking_plugin(answer)
         with anyio.move_on_after(0.1) as scope:
             await plugin.call_async("ask", "?")
         assert scope.cancelled_caught
         assert cancelled == [True]
         assert hasattr(plugin, "_idle")
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_deadline_ends_coroutine(backend: str) -> None:
-    """The deadline of a call ends a coroutine."""
+    """A call's deadline ends its coroutine."""
     cleaned_up = []
 
     async def rest() -> None:
@@ -155,7 +156,7 @@ def test_deadline_ends_coroutine(backend: str) -> None:
             cleaned_up.append(True)
 
     async def main() -> None:
-        plugin = resting(rest, limits=Limits(timeout=0.2))
+        plugin = make_waiting_plugin(rest, limits=Limits(timeout=0.2))
         begin = time.monotonic()
         with pytest.raises(TimeoutError, match="deadline of 200 ms"):
             await plugin.call_async("wait")
@@ -163,30 +164,30 @@ def test_deadline_ends_coroutine(backend: str) -> None:
         assert cleaned_up
         assert await plugin.call_async("echo", b"usable") == b"usable"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_cancel_handle_ends_coroutine(backend: str) -> None:
-    """A cancel handle ends a coroutine."""
+    """A cancel handle ends the call's coroutine."""
 
     async def rest() -> None:
         await anyio.sleep(60)
 
     async def main() -> None:
-        plugin = resting(rest)
+        plugin = make_waiting_plugin(rest)
         timer = threading.Timer(0.1, plugin.cancel_handle().cancel)
         timer.start()
         with pytest.raises(plugwasm.CancelledError):
             await plugin.call_async("wait")
         timer.join()
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_signature_and_plugin_memory(backend: str) -> None:
-    """An async host function with a signature uses the memory of its plugin."""
+    """An async host function with a signature can use its plugin's memory."""
     kept: list[Any] = []
 
     @host_fn(name="answer_to", signature=([ValType.PTR], [ValType.PTR]), user_data="!")
@@ -224,12 +225,12 @@ def test_signature_and_plugin_memory(backend: str) -> None:
         with pytest.raises(plugwasm.GuestError, match="not today"):
             await Plugin(ASK, functions=[failing]).call_async("ask", "why")
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_methods_partials_and_callables(backend: str) -> None:
-    """Async host functions can be methods, partials and callables."""
+    """Methods, partials and callable objects can be async host functions."""
 
     class Oracle:
         async def ask(self, question: str) -> str:
@@ -241,7 +242,7 @@ def test_methods_partials_and_callables(backend: str) -> None:
         plugin.return_string(results[0], plugin.input_string(params[0]) + mark)
 
     async def main() -> None:
-        assert await asking(Oracle().ask).call_async("ask", "?") == b"?1"
+        assert await make_asking_plugin(Oracle().ask).call_async("ask", "?") == b"?1"
         function = plugwasm.Function(None, "answer_to", *signature, partial(raw, "2"))
         assert await Plugin(ASK, functions=[function]).call_async("ask", "?") == b"?2"
 
@@ -252,12 +253,12 @@ def test_methods_partials_and_callables(backend: str) -> None:
         function = plugwasm.Function(None, "answer_to", *signature, Raw())
         assert await Plugin(ASK, functions=[function]).call_async("ask", "?") == b"?3"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_awaits_other_plugins(backend: str) -> None:
-    """An async host function can await other plugins whatever the limiter says."""
+    """An async host function can await other plugins even if the limiter is exhausted."""
     inner = CompiledPlugin(ECHO)
 
     async def answer(question: str) -> str:
@@ -269,7 +270,7 @@ def test_awaits_other_plugins(backend: str) -> None:
         answers = []
 
         async def call() -> None:
-            answers.append(await asking(answer).call_async("ask", "hm"))
+            answers.append(await make_asking_plugin(answer).call_async("ask", "hm"))
 
         with anyio.fail_after(30):
             async with anyio.create_task_group() as group:
@@ -277,7 +278,7 @@ def test_awaits_other_plugins(backend: str) -> None:
                     group.start_soon(call)
         assert answers == [b"hm!"] * 6
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
@@ -290,51 +291,51 @@ def test_cannot_call_waiting_plugin(backend: str) -> None:
         with pytest.raises(BusyError):
             plugin.call("echo")
 
-    plugin = resting(rest)
+    plugin = make_waiting_plugin(rest)
 
     async def main() -> None:
         await plugin.call_async("wait")
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_sync_function_calls_async_plugin(backend: str) -> None:
-    """A sync host function may call a plugin whose host function is async."""
+    """A synchronous host function may call a plugin whose host function is async."""
 
     async def answer(question: str) -> str:
         await anyio.sleep(0)
         return question + "!"
 
     def between(question: str) -> str:
-        return asking(answer).call("ask", question).decode() + "?"
+        return make_asking_plugin(answer).call("ask", question).decode() + "?"
 
     async def main() -> None:
-        assert await asking(between).call_async("ask", "so") == b"so!?"
+        assert await make_asking_plugin(between).call_async("ask", "so") == b"so!?"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 def test_other_thread_has_no_event_loop() -> None:
-    """Another thread of a host function has no event loop."""
+    """A thread started by a host function has no event loop."""
 
     async def answer(question: str) -> str:
         return question
 
     def between(question: str) -> str:
         context = contextvars.copy_context()
-        return InThread(context.run, asking(answer).call, "ask", question).result()  # type: ignore[no-any-return]
+        return InThread(context.run, make_asking_plugin(answer).call, "ask", question).result()  # type: ignore[no-any-return]
 
     async def main() -> None:
         with pytest.raises(HostFunctionError, match="call_async"):
-            await asking(between).call_async("ask", "so")
+            await make_asking_plugin(between).call_async("ask", "so")
 
     anyio.run(main)
 
 
 @both
 def test_sync_function_runs_event_loop(backend: str) -> None:
-    """A sync host function may run an event loop of its own."""
+    """A synchronous host function may run its own event loop."""
 
     async def inner(question: str) -> str:
         await anyio.sleep(0)
@@ -344,14 +345,14 @@ def test_sync_function_runs_event_loop(backend: str) -> None:
         return anyio.run(inner, question, backend=backend)
 
     async def main() -> None:
-        assert await asking(answer).call_async("ask", "so") == b"so!"
+        assert await make_asking_plugin(answer).call_async("ask", "so") == b"so!"
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)
 
 
 @both
 def test_many_concurrent_calls(backend: str) -> None:
-    """Many calls with async host functions at once."""
+    """Many concurrent calls can run async host functions."""
 
     async def answer(question: str) -> str:
         await anyio.sleep(0.001)
@@ -370,4 +371,4 @@ def test_many_concurrent_calls(backend: str) -> None:
             for number in range(30):
                 group.start_soon(call, number)
 
-    in_loop(backend, main)
+    run_in_loop(backend, main)

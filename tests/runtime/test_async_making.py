@@ -1,4 +1,4 @@
-"""What `plugwasm.aio` makes, and what an `async with` block closes: never in the thread of the event loop."""
+"""`plugwasm.aio` creates things, and `async with` closes them, never in the event loop's thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def in_loop(backend: str, main: Callable[..., Awaitable[Any]]) -> Any:
 
 
 class Work:
-    """In which threads the work was done that takes time."""
+    """The threads in which slow work was done."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.threads: dict[str, list[int]] = {}
@@ -50,7 +50,7 @@ class Work:
         return noted
 
     def elsewhere(self, *names: str) -> None:
-        """That this was done, and nothing of it in this thread."""
+        """Check that this work was done, and none of it in the current thread."""
         assert set(names) <= set(self.threads)
         assert threading.get_ident() not in {
             thread for threads in self.threads.values() for thread in threads
@@ -65,7 +65,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
 
 @both
 def test_plugin(backend: str, work: Work) -> None:
-    """A plugin is made and closed in a thread."""
+    """A plugin is created and closed in a thread."""
 
     async def main() -> None:
         async with await plugwasm.aio.load(ECHO) as plugin:
@@ -78,7 +78,7 @@ def test_plugin(backend: str, work: Work) -> None:
 
 @both
 def test_compiled_plugin(backend: str, work: Work) -> None:
-    """A compiled plugin is made in a thread and so are plugins of it."""
+    """A compiled plugin and its plugins are created in a thread."""
 
     async def main() -> None:
         compiled = await plugwasm.aio.compile(ECHO, name="compiled")
@@ -95,7 +95,7 @@ def test_compiled_plugin(backend: str, work: Work) -> None:
 
 @both
 def test_pool(backend: str, work: Work) -> None:
-    """A pool is made and closed in a thread and its plugins in those of the calls."""
+    """A pool is created and closed in a thread, and its plugins in the threads of the calls."""
 
     async def main() -> None:
         async with await plugwasm.aio.pool(ECHO, size=2, name="pooled") as pool:
@@ -113,7 +113,7 @@ def test_pool(backend: str, work: Work) -> None:
 
 @both
 def test_pool_of_processes(backend: str, work: Work) -> None:
-    """A pool of processes is made and closed in threads."""
+    """A pool of processes is created and closed in threads."""
 
     async def main() -> None:
         async with await plugwasm.aio.pool(factory=lambda: IsolatedPlugin(ECHO), size=1) as pool:
@@ -127,7 +127,7 @@ def test_pool_of_processes(backend: str, work: Work) -> None:
 @both
 @pytest.mark.parametrize("isolated", [False, True])
 def test_plugin_set(backend: str, isolated: bool, work: Work, tmp_path: Path) -> None:
-    """A set is made changed and closed in a thread."""
+    """A plugin set is created, changed and closed in a thread."""
     (tmp_path / "one.wat").write_text(ECHO)
 
     async def main() -> None:
@@ -151,7 +151,7 @@ def test_plugin_set(backend: str, isolated: bool, work: Work, tmp_path: Path) ->
 
 @both
 def test_isolated_plugin(backend: str, work: Work) -> None:
-    """An isolated plugin is made and closed in a thread."""
+    """An isolated plugin is created and closed in a thread."""
 
     async def main() -> None:
         async with await plugwasm.aio.isolated(ECHO, config={"k": "v"}) as plugin:
@@ -174,7 +174,7 @@ MAKERS: list[Any] = [
 @both
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_errors_are_those_of_class(backend: str, make: Any) -> None:
-    """What cannot be made raises as the class does."""
+    """A failed creation raises the error that the class raises."""
 
     async def main() -> None:
         with pytest.raises(plugwasm.SourceError, match="nowhere"):
@@ -185,10 +185,10 @@ def test_errors_are_those_of_class(backend: str, make: Any) -> None:
 
 @both
 def test_event_loop_is_not_blocked(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The event loop goes on while a pool is made.
+    """The event loop runs other tasks while a pool is created.
 
-    The pool is not finished before the event loop has gone on: were it made in the loop, that would
-    wait for ever.
+    Creating the pool finishes only after the event loop has run another task: if the loop's thread
+    did it, it would wait forever.
     """
     went_on = threading.Event()
     real = CompiledPlugin._link
@@ -215,7 +215,7 @@ def test_event_loop_is_not_blocked(backend: str, monkeypatch: pytest.MonkeyPatch
 
 @both
 def test_abandoned_pool_is_closed(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pool that nobody waits for any more is closed."""
+    """A pool whose creation was cancelled is closed."""
     released, closed = threading.Event(), threading.Event()
     real, real_close = CompiledPlugin._link, PluginPool.close
     monkeypatch.setattr(
@@ -238,7 +238,7 @@ def test_abandoned_pool_is_closed(backend: str, monkeypatch: pytest.MonkeyPatch)
 
 @both
 def test_limiter_counts_creation(backend: str) -> None:
-    """What is made counts against the limit and calls of pools do not."""
+    """The limiter counts creations, and not the calls of pools."""
     seen: list[float] = []
 
     async def main() -> None:

@@ -1,4 +1,5 @@
-"""Errors of calls: which one comes of what, what it says, and what becomes of the instance."""
+"""Errors of calls: which cause raises which error, with which message, and whether the instance
+is replaced."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def error_of(
 
 
 def test_guest_message(compiled: plugwasm.CompiledPlugin) -> None:
-    """The message of the guest is the message of the error."""
+    """The guest's error message is the message of the exception."""
     error = error_of(compiled, "message")
     assert type(error) is errors.GuestError
     assert str(error) == error.message == error.guest_message == "it went wrong: äöü"
@@ -49,7 +50,7 @@ def test_guest_message(compiled: plugwasm.CompiledPlugin) -> None:
 
 @pytest.mark.parametrize(("function", "code"), [("message_and_zero", 0), ("message_and_seven", 7)])
 def test_message_with_any_code(compiled: plugwasm.CompiledPlugin, function: str, code: int) -> None:
-    """A message is an error whatever the code."""
+    """A message is an error whatever code the export returns."""
     error = error_of(compiled, function)
     assert type(error) is errors.GuestError
     assert (error.guest_message, error.code) == ("said", code)
@@ -73,19 +74,19 @@ def test_a_code_of_zero_is_success(compiled: plugwasm.CompiledPlugin) -> None:
 
 
 def test_last_message_counts(compiled: plugwasm.CompiledPlugin) -> None:
-    """A message can be taken back and the last one counts."""
+    """The guest can take back an error message, and the last one counts."""
     with Plugin(compiled) as plugin:
         assert plugin.call("error_taken_back", b"fine") == b"fine"
     assert error_of(compiled, "error_said_twice").guest_message == "second"
 
 
 def test_message_not_text(compiled: plugwasm.CompiledPlugin) -> None:
-    """A message that is no text is shown as well as can be."""
+    """A message that is not text is shown with replacement characters."""
     assert error_of(compiled, "error_not_text").guest_message == "\ufffdbc"
 
 
 def test_earlier_error_is_forgotten(compiled: plugwasm.CompiledPlugin) -> None:
-    """An error of an earlier call is forgotten."""
+    """An error of an earlier call does not affect the next call."""
     with Plugin(compiled) as plugin:
         for _ in range(3):
             with pytest.raises(errors.GuestError):
@@ -122,7 +123,7 @@ def test_each_trap_is_named(compiled: plugwasm.CompiledPlugin, function: str, tr
 
 
 def test_backtrace_order(compiled: plugwasm.CompiledPlugin) -> None:
-    """The backtrace has the frames innermost first and none of ours."""
+    """The backtrace has the innermost frame first and none of the host's frames."""
     error = error_of(compiled, "deep")
     assert [frame.split(" @ ")[0] for frame in error.backtrace[:2]] == ["inner", "outer"]
     assert len(error.backtrace) == 3
@@ -131,7 +132,7 @@ def test_backtrace_order(compiled: plugwasm.CompiledPlugin) -> None:
 
 
 def test_backtrace_demangles_names() -> None:
-    """Mangled names in the backtrace are made readable."""
+    """Mangled names in the backtrace are demangled."""
     names = ["_ZN7example4main17h0123456789abcdefE", "_ZN3foo3barEv", "_RNvCs1234_7mycrate3foo"]
     body = "".join(
         f"(func ${name} {f'(call ${inner})' if inner else 'unreachable'})"
@@ -150,7 +151,7 @@ def test_backtrace_demangles_names() -> None:
 
 
 def test_backtrace_is_bounded(compiled: plugwasm.CompiledPlugin) -> None:
-    """A deep backtrace is not endless."""
+    """The backtrace of a deep stack has a bounded number of frames."""
     assert 5 < len(error_of(compiled, "recursion").backtrace) <= 1000
 
 
@@ -174,7 +175,7 @@ def test_fuel_goes_before_a_message() -> None:
 
 
 def test_timeout_over_message() -> None:
-    """A timeout goes before a message."""
+    """A timeout takes precedence over a message."""
     with Plugin(manifest(FAULTY, timeout_ms=100)) as plugin:
         with pytest.raises(errors.TimeoutError, match="100 ms") as caught:
             plugin.call("message_and_loop")
@@ -200,7 +201,7 @@ def test_timeout_over_message() -> None:
 def test_foreign_memory_is_named_error(
     compiled: plugwasm.CompiledPlugin, function: str, parts: list[str]
 ) -> None:
-    """Memory that the guest does not own is a named error."""
+    """A handle to memory that the guest does not own is an error that says so."""
     error = error_of(compiled, function)
     assert type(error) is errors.BadHandleError
     for part in [
@@ -218,7 +219,7 @@ def test_foreign_memory_is_named_error(
     "function", ["message", "message_and_seven", "seven", "output_of_nothing", "error_of_nothing"]
 )
 def test_returned_error_keeps_instance(compiled: plugwasm.CompiledPlugin, function: str) -> None:
-    """An error that the guest returned with keeps its instance."""
+    """An error that the guest returned with keeps the instance."""
     with Plugin(compiled) as plugin:
         plugin.call("count")
         with pytest.raises(errors.CallError):
@@ -228,7 +229,7 @@ def test_returned_error_keeps_instance(compiled: plugwasm.CompiledPlugin, functi
 
 @pytest.mark.parametrize("function", ["trap", "message_and_trap", "recursion", "divide"])
 def test_unwound_call_replaces_instance(compiled: plugwasm.CompiledPlugin, function: str) -> None:
-    """A call that was unwound costs the instance."""
+    """A call that was unwound replaces the instance."""
     with Plugin(compiled) as plugin:
         plugin.call("count")
         with pytest.raises(errors.CallError):
@@ -272,7 +273,7 @@ class Unusual(BaseException):
     ids=lambda e: f"{type(e).__module__}.{type(e).__name__}",
 )
 def test_host_exception_is_cause(raised: BaseException) -> None:
-    """What a host function raises is the cause."""
+    """An exception of a host function is the cause of the error."""
 
     def fails_here(*_: Any) -> None:
         raise raised
@@ -308,7 +309,7 @@ def _frames(error: BaseException) -> list[Any]:
 
 
 def test_keyboard_interrupt_passes() -> None:
-    """A keyboard interrupt in a host function passes as itself."""
+    """A KeyboardInterrupt in a host function reaches the caller unchanged."""
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -341,7 +342,7 @@ def test_the_cause_of_a_cause_is_kept() -> None:
 
 
 def test_nested_plugin_error_is_cause(compiled: plugwasm.CompiledPlugin) -> None:
-    """The error of a nested plugin arrives whole as the cause."""
+    """The error of a nested plugin's call is the cause, with all its fields."""
     source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
     with Plugin(compiled) as inner:
         back = Function(None, "back", [], [], lambda *_: inner.call("deep"))
@@ -359,7 +360,7 @@ def test_nested_plugin_error_is_cause(compiled: plugwasm.CompiledPlugin) -> None
 
 
 def test_host_exception_over_message() -> None:
-    """A host function that raised goes before the message of the guest."""
+    """An exception of a host function takes precedence over the guest's message."""
     source = guest(
         export("run", "(call $error_set <<said>>) (call $back)"),
         '(import "extism:host/user" "back" (func $back))',
@@ -376,7 +377,7 @@ def test_host_exception_over_message() -> None:
 
 
 def test_host_exception_is_not_kept() -> None:
-    """What a host function raised in one call is not raised by the next."""
+    """A host function's exception in one call is not raised by the next."""
     source = guest(
         export("run", "(call $back)") + export("trap", "unreachable"),
         '(import "extism:host/user" "back" (func $back))',
@@ -393,7 +394,7 @@ def test_host_exception_is_not_kept() -> None:
 
 
 def test_errors_pickle(compiled: plugwasm.CompiledPlugin) -> None:
-    """A real error of a call survives pickling."""
+    """Errors of real calls can be pickled."""
     error = error_of(compiled, "deep")
     arrived = pickle.loads(pickle.dumps(error))
     assert str(arrived) == str(error)
@@ -405,7 +406,7 @@ FAILS = ["trap", "message", "seven", "output_of_nothing", "raises"]
 
 @pytest.mark.parametrize("function", FAILS)
 def test_handled_error_keeps_nothing(function: str) -> None:
-    """An error that was handled keeps nothing alive until the garbage collector comes."""
+    """A handled error is freed without the garbage collector."""
 
     def back(*_: Any) -> None:
         raise LookupError

@@ -1,4 +1,4 @@
-"""Calls of plugins: what goes in, what comes out, and what may happen around them."""
+"""Calls of plugins: inputs, outputs, views, threads and nesting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from plugwasm import (
     SignatureError,
 )
 from tests.support.guests import LOOP, MEMORY, export, guest, manifest, number
-from tests.support.host_calls import calling_back
+from tests.support.host_calls import make_calling_plugin
 from tests.support.threads import InThread
 
 ECHO = guest(
@@ -86,7 +86,7 @@ def counter() -> Iterator[Plugin]:
     ),
 )
 def test_input_text_bytes_and_buffers(echo: Plugin, data: Any) -> None:
-    """Text bytes and every buffer can be the input."""
+    """Text, bytes and any buffer can be the input."""
     assert echo.call("echo", data) == b"abcd"
 
 
@@ -94,7 +94,7 @@ def test_input_text_bytes_and_buffers(echo: Plugin, data: Any) -> None:
     "data", [memoryview(b"a.b.c.d.")[::2], memoryview(b"dcba")[::-1]], ids=["strided", "reversed"]
 )
 def test_input_not_contiguous(echo: Plugin, data: memoryview) -> None:
-    """A buffer that is not in one piece can be the input."""
+    """A buffer that is not contiguous can be the input."""
     assert echo.call("echo", data) == b"abcd"
 
 
@@ -115,7 +115,7 @@ def test_an_input_can_be_empty(echo: Plugin, data: Any) -> None:
 
 
 def test_input_default_is_empty(echo: Plugin) -> None:
-    """The input is empty when none is given."""
+    """The default input is empty."""
     assert echo.call("echo") == b""
 
 
@@ -129,7 +129,7 @@ def test_text_travels_as_utf_8(echo: Plugin) -> None:
     ids=["object", "in a list", "surrogate"],
 )
 def test_input_of_wrong_type_is_refused(echo: Plugin, data: Any, error: type[Exception]) -> None:
-    """What cannot be sent is refused and the plugin goes on."""
+    """An input that cannot be sent is refused, and the plugin stays usable."""
     with pytest.raises(error):
         echo.call("echo", data)
     assert echo.call("echo", b"next") == b"next"
@@ -165,14 +165,14 @@ EDGES = [
 
 @pytest.mark.parametrize("length", EDGES)
 def test_input_of_every_length(echo: Plugin, length: int) -> None:
-    """Inputs of every length come back whole."""
+    """An input of any length comes back unchanged."""
     data = (bytes(range(251)) * (length // 251 + 1))[:length]
     assert echo.call("echo", data) == data
     assert echo.call("echo", b"short") == b"short"
 
 
 def test_input_grows_and_shrinks(echo: Plugin) -> None:
-    """Inputs that grow and shrink do not disturb each other."""
+    """Inputs that grow and shrink do not affect each other."""
     for length in [*EDGES, *reversed(EDGES)]:
         data = length.to_bytes(4, "little") * (length // 4 + 1)
         assert echo.call("echo", data) == data
@@ -192,7 +192,7 @@ def _shared_echo(plugin: list[Plugin] = []) -> Plugin:  # noqa: B006  # one plug
 
 
 def test_output_of_earlier_call_is_gone() -> None:
-    """The output of an earlier call is gone when a call sets none."""
+    """A call that sets no output returns nothing of an earlier call's output."""
     with Plugin(guest(export("echo", "(call $echo)") + export("nothing", ""))) as plugin:
         assert plugin.call("echo", b"first") == b"first"
         assert plugin.call("nothing", b"second") == b""
@@ -218,7 +218,7 @@ def test_a_null_output_is_empty() -> None:
 
 
 def test_memory_kept_between_calls(counter: Plugin) -> None:
-    """Memory of the guest is kept between calls."""
+    """The guest's memory is kept between calls."""
     assert [number(counter.call("count")) for _ in range(3)] == [1, 2, 3]
 
 
@@ -253,7 +253,7 @@ def test_parse_can_be_given_by_position(echo: Plugin) -> None:
 
 
 def test_parse_exception_reaches_caller(counter: Plugin) -> None:
-    """What parse raises reaches the caller and the plugin goes on."""
+    """An exception of `parse` reaches the caller, and the plugin stays usable."""
     counter.call("count")
 
     def parse(view: memoryview) -> None:
@@ -265,14 +265,14 @@ def test_parse_exception_reaches_caller(counter: Plugin) -> None:
 
 
 def test_parse_cannot_call_plugin(echo: Plugin) -> None:
-    """Parse cannot enter the plugin again."""
+    """`parse` cannot call the plugin again."""
     with pytest.raises(BusyError):
         echo.call("echo", b"abc", parse=lambda view: echo.call("echo", b"other"))
     assert echo.call("echo", b"next") == b"next"
 
 
 def test_view_is_read_only(echo: Plugin) -> None:
-    """With `None` for `parse`, the result is a view that nobody can write to."""
+    """With `parse=None`, the result is a read-only view."""
     view = echo.call("echo", b"abc", parse=None)
     assert view == b"abc"
     with pytest.raises(TypeError):
@@ -281,7 +281,7 @@ def test_view_is_read_only(echo: Plugin) -> None:
 
 @pytest.mark.parametrize("end", ["call", "failed call", "reset", "close"])
 def test_view_is_released_at_next_call(end: str) -> None:
-    """A view is released at the next call at reset and at close."""
+    """A view is released by the next call, by reset and by close."""
     with Plugin(COUNTER) as plugin:
         view = plugin.call("count", parse=None)
         assert len(view) == 8
@@ -297,7 +297,7 @@ def test_view_is_released_at_next_call(end: str) -> None:
 
 
 def test_view_copies_stay_valid() -> None:
-    """What was made of a view stays safe after calls and close."""
+    """Objects made from a view stay valid after further calls and close."""
     plugin = Plugin(ECHO)
     view = plugin.call("echo", b"abcd" * 1000, parse=None)
     part, words = view[4:8], view.cast("I")
@@ -314,7 +314,7 @@ def test_view_copies_stay_valid() -> None:
 
 
 def test_view_kept_does_not_stop_call(echo: Plugin) -> None:
-    """Something that keeps the view does not stop the next call."""
+    """An object that still uses the view does not prevent the next call."""
     view = echo.call("echo", b"abcd", parse=None)
     numbers = pickle.PickleBuffer(view)
     with pytest.raises(BufferError):
@@ -330,7 +330,7 @@ def test_view_as_next_input(echo: Plugin) -> None:
 
 
 def test_view_part_as_next_input(echo: Plugin) -> None:
-    """A part of a view can be the input of the next call."""
+    """A slice of a view can be the input of the next call."""
     first = echo.call("echo", b"0123456789" * 30_000, parse=None)
     assert echo.call("echo", first[5:250_005]) == b"5678901234" * 25_000
 
@@ -339,7 +339,7 @@ def test_view_part_as_next_input(echo: Plugin) -> None:
 
 
 def test_function_exists(counter: Plugin) -> None:
-    """`function_exists` says what can be called."""
+    """`function_exists` tells which exports can be called."""
     callable_ = [
         name
         for name in (
@@ -366,7 +366,7 @@ def test_export_returns_nothing_or_code(counter: Plugin) -> None:
 
 @pytest.mark.parametrize("name", ["takes", "gives_long", "gives_two", "gives_float"])
 def test_export_of_other_type_is_refused(counter: Plugin, name: str) -> None:
-    """An export of another type is refused by name and type."""
+    """An export of another type is refused, and the error names it and its type."""
     with pytest.raises(SignatureError) as caught:
         counter.call(name)
     item = next(item for item in counter.exports if item.name == name)
@@ -378,7 +378,7 @@ def test_export_of_other_type_is_refused(counter: Plugin, name: str) -> None:
 
 
 def test_unknown_function_suggestion(counter: Plugin) -> None:
-    """An unknown function is refused with a suggestion."""
+    """The error for an unknown function suggests the closest name."""
     with pytest.raises(FunctionNotFoundError, match="did you mean `count`"):
         counter.call("cuont")
     with pytest.raises(FunctionNotFoundError, match=r"`count`.*`good`") as caught:
@@ -389,19 +389,19 @@ def test_unknown_function_suggestion(counter: Plugin) -> None:
 
 @pytest.mark.parametrize("name", ["marker", "", "extism:host/env", "count\0", "ü"])
 def test_unknown_name_is_not_found(counter: Plugin, name: str) -> None:
-    """A name that is no function is not found."""
+    """A name that is not an exported function is not found."""
     with pytest.raises(FunctionNotFoundError):
         counter.call(name)
 
 
 def test_no_exports() -> None:
-    """A plugin that exports nothing says so."""
+    """The error of a plugin without exports says that there are none."""
     with Plugin("(module)") as plugin, pytest.raises(FunctionNotFoundError, match="none"):
         plugin.call("f")
 
 
 def test_export_with_odd_name() -> None:
-    """Exports with odd names can be called."""
+    """Exports with unusual names can be called."""
     names = ["a b", "ünïcödé", "", "x" * 1000]
     with Plugin(guest("".join(export(name, "(call $echo)") for name in names))) as plugin:
         assert [plugin.call(name, name) for name in names] == [name.encode() for name in names]
@@ -411,9 +411,9 @@ def test_export_with_odd_name() -> None:
 
 
 def test_host_context_during_call() -> None:
-    """The host context reaches host functions during that call only."""
+    """Host functions see the host context of their call only."""
     seen: list[Any] = []
-    plugin = calling_back(lambda current, *_: seen.append(current.host_context()))
+    plugin = make_calling_plugin(lambda current, *_: seen.append(current.host_context()))
     context = {"request": 1}
     with plugin:
         plugin.call("run", host_context=context)
@@ -425,9 +425,9 @@ def test_host_context_during_call() -> None:
 
 @pytest.mark.parametrize("context", [0, "", False, [], {}], ids=repr)
 def test_host_context_that_is_false(context: Any) -> None:
-    """A host context that counts as false is one all the same."""
+    """A host context that is false in a condition still reaches host functions."""
     seen: list[Any] = []
-    with calling_back(lambda current, *_: seen.append(current.host_context())) as plugin:
+    with make_calling_plugin(lambda current, *_: seen.append(current.host_context())) as plugin:
         plugin.call("run", host_context=context)
         plugin.call("run")
     assert seen[0] is context
@@ -443,7 +443,7 @@ def test_host_context_after_failure() -> None:
         if seen[-1] == "fails":
             current.set_error("no")
 
-    with calling_back(back) as plugin:
+    with make_calling_plugin(back) as plugin:
         with pytest.raises(plugwasm.GuestError):
             plugin.call("run", host_context="fails")
         with pytest.raises(LookupError):
@@ -453,7 +453,7 @@ def test_host_context_after_failure() -> None:
 
 
 def test_no_room_for_input() -> None:
-    """A call without room for its input leaves nothing behind."""
+    """A call whose input does not fit leaves nothing behind."""
     seen: list[Any] = []
     source = guest(
         export("run", "(call $back)"),
@@ -483,7 +483,7 @@ def test_second_thread_waits() -> None:
         entered.set()
         assert leave.wait(10)
 
-    with calling_back(back) as plugin:
+    with make_calling_plugin(back) as plugin:
         first = InThread(plugin.call, "run", b"")
         assert entered.wait(10)
         second = InThread(plugin.call, "echo", b"second")
@@ -496,7 +496,7 @@ def test_second_thread_waits() -> None:
 
 
 def test_threads_are_never_mixed_up(echo: Plugin) -> None:
-    """Threads that share a plugin are served and never mixed up."""
+    """Threads that share a plugin each get the output of their own call."""
     served: list[int] = []
     wrong: list[Any] = []
 
@@ -519,7 +519,7 @@ def test_threads_are_never_mixed_up(echo: Plugin) -> None:
 
 
 def test_host_function_cannot_reenter() -> None:
-    """A host function cannot enter its own plugin."""
+    """A host function cannot call its own plugin."""
     caught: list[BaseException] = []
 
     def back(*_: Any) -> None:
@@ -533,16 +533,16 @@ def test_host_function_cannot_reenter() -> None:
                 )
                 caught.append(error)
 
-    with calling_back(back) as plugin:
+    with make_calling_plugin(back) as plugin:
         assert plugin.call("run") == b""
         assert len(caught) == 2
         assert plugin.call("echo", b"after") == b"after"
 
 
 def test_reentry_refusal_is_cause() -> None:
-    """The refusal to a host function is the cause of the outer error."""
+    """The error that refused the host function's call is the cause of the outer error."""
     with (
-        calling_back(lambda *_: plugin.call("echo")) as plugin,
+        make_calling_plugin(lambda *_: plugin.call("echo")) as plugin,
         pytest.raises(plugwasm.HostFunctionError) as caught,
     ):
         plugin.call("run")
@@ -554,14 +554,14 @@ def test_host_function_calls_other_plugin() -> None:
     """A host function can call another plugin."""
     with Plugin(ECHO) as other:
         seen: list[bytes] = []
-        with calling_back(lambda *_: seen.append(other.call("echo", b"inner"))) as plugin:
+        with make_calling_plugin(lambda *_: seen.append(other.call("echo", b"inner"))) as plugin:
             plugin.call("run")
             plugin.call("run")
     assert seen == [b"inner", b"inner"]
 
 
 def test_nested_plugins() -> None:
-    """Plugins that call plugins can be nested and end with an error when that never ends."""
+    """Plugins can call plugins, and endless nesting ends with an error."""
     source = guest(export("run", "(call $back)"), '(import "extism:host/user" "back" (func $back))')
     depth = [0]
 
@@ -586,7 +586,7 @@ def test_nested_plugins() -> None:
 
 
 def test_call_near_python_stack_end() -> None:
-    """A call near the end of the stack of Python is right or an error."""
+    """A call near the end of Python's stack works or raises an error."""
     source = guest(
         export("run", "(call $answer (call $add (i64.const 40) (i64.const 2)))")
         + export("echo", "(call $echo)")
@@ -626,14 +626,14 @@ def test_call_near_python_stack_end() -> None:
 
 
 def test_compiled_plugin_shares_nothing() -> None:
-    """Plugins of one compiled plugin share nothing that they write."""
+    """Plugins of one compiled plugin share no writable state."""
     compiled = plugwasm.CompiledPlugin(COUNTER)
     with Plugin(compiled) as a, Plugin(compiled) as b:
         assert [number(plugin.call("count")) for plugin in (a, b, a, a, b)] == [1, 1, 2, 3, 2]
 
 
 def test_compiled_plugin_in_many_threads() -> None:
-    """A compiled plugin can be used by many threads."""
+    """Many threads can use one compiled plugin."""
     compiled = plugwasm.CompiledPlugin(COUNTER)
 
     def work() -> list[int]:
@@ -648,7 +648,7 @@ def test_compiled_plugin_in_many_threads() -> None:
 
 
 def test_plugin_moves_between_threads(counter: Plugin) -> None:
-    """A plugin can move from thread to thread."""
+    """A plugin can be called from one thread after another."""
     assert number(InThread(counter.call, "count").result()) == 1
     assert number(InThread(counter.call, "count").result()) == 2
     assert number(counter.call("count")) == 3

@@ -1,4 +1,4 @@
-"""A cancel is for one call: what is aimed at a call that has ended meanwhile does not hit the next one."""
+"""A cancellation applies to one call: if that call has ended, the next one is not cancelled."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from plugwasm import (
     Plugin,
 )
 from plugwasm._host.deadline import ticker
-from plugwasm._host.event_loop import CoroutineQueue, ThreadCall
+from plugwasm._host.event_loop import CoroutineQueue
+from plugwasm._host.thread_call import ThreadCall
 from tests.support.guests import LOOP, export, guest, manifest
-from tests.support.host_calls import calling_back
+from tests.support.host_calls import make_calling_plugin
 from tests.support.threads import InThread
 from tests.support.waiting import soon
 
@@ -31,7 +32,7 @@ ASK = b"""(module (import "extism:host/user" "ask" (func $ask))
 
 
 class Gates:
-    """A host function in which each call waits until it may go on."""
+    """A host function in which each call waits until the test lets it continue."""
 
     def __init__(self) -> None:
         self.arrived = threading.Semaphore(0)
@@ -57,12 +58,12 @@ def plugin(gates: Gates, request: pytest.FixtureRequest) -> Plugin:
 def test_late_cancel_spares_next_call(
     plugin: Plugin, gates: Gates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cancel that comes while the call ends leaves the next one alone."""
+    """A cancellation that comes while the call ends does not cancel the next call."""
     first: Any = None
     second: Any = None
 
     class Running(dict[Any, float]):
-        """The calls under way; who looks one up is held up until the next one runs."""
+        """The running calls. A thread that looks one up is delayed until the next call runs."""
 
         def get(self, key: Any, default: Any = None) -> Any:
             nonlocal second
@@ -84,7 +85,7 @@ def test_late_cancel_spares_next_call(
 
 
 def test_cancel_hits_current_call_only(plugin: Plugin, gates: Gates) -> None:
-    """A cancel hits the call under way and no later one."""
+    """A cancellation ends the running call and no later one."""
     for _ in range(3):
         call = InThread(lambda: plugin.call("ask"))
         gates.arrived.acquire()
@@ -97,7 +98,7 @@ def test_cancel_hits_current_call_only(plugin: Plugin, gates: Gates) -> None:
 
 
 def test_task_cancels_its_own_call(plugin: Plugin, gates: Gates) -> None:
-    """A task cancels the call of its own thread only.
+    """A cancelled task cancels the call of its own thread only.
 
     Its call has ended, and another thread calls the plugin before the task's thread has left.
     """
@@ -112,7 +113,8 @@ def test_task_cancels_its_own_call(plugin: Plugin, gates: Gates) -> None:
 
 
 def test_hurried_worker_has_time_again() -> None:
-    """A worker that was to hurry with one call has time for the next."""
+    """A worker that was given a shorter deadline for one call has its normal deadline for the
+    next."""
     with IsolatedPlugin(ASK, functions=[Function(None, "ask", [], [], lambda *_: None)]) as plugin:
         plugin.call("ok")
         worker = plugin._worker
@@ -130,7 +132,8 @@ SPIN = guest(export("spin", LOOP) + export("echo", "(call $echo)"))
 
 
 def cancel_soon(plugin: Plugin, after: float = 0.1) -> list[bool]:
-    """Whether it was cancelled, once that is known. On a busy machine the call may begin only after that time."""
+    """Cancel after that time, and return whether a call was cancelled. On a busy machine the
+    call may begin later."""
     results: list[bool] = []
     handle = plugin.cancel_handle()
 
@@ -142,7 +145,7 @@ def cancel_soon(plugin: Plugin, after: float = 0.1) -> list[bool]:
 
 
 def test_plugin_usable_after_cancel() -> None:
-    """A cancel ends the call under way and the plugin can be used again."""
+    """A cancellation ends the running call, and the plugin stays usable."""
     with Plugin(SPIN) as plugin:
         results = cancel_soon(plugin)
         started = time.monotonic()
@@ -156,7 +159,7 @@ def test_plugin_usable_after_cancel() -> None:
 
 
 def test_cancel_outside_call_does_nothing() -> None:
-    """A cancel before or after a call does nothing."""
+    """A cancellation before or after a call has no effect."""
     with Plugin(SPIN) as plugin:
         handle = plugin.cancel_handle()
         assert handle.cancel() is False
@@ -166,7 +169,7 @@ def test_cancel_outside_call_does_nothing() -> None:
 
 
 def test_handle_does_not_keep_plugin() -> None:
-    """A cancel handle does not keep its plugin and is harmless without it."""
+    """A cancel handle does not keep its plugin alive and has no effect once the plugin is gone."""
     plugin = Plugin(SPIN)
     handle, gone = plugin.cancel_handle(), weakref.ref(plugin)
     plugin.call("echo")
@@ -176,7 +179,7 @@ def test_handle_does_not_keep_plugin() -> None:
 
 
 def test_cancel_spares_other_plugins() -> None:
-    """A cancel ends one plugin and not the others of its engine."""
+    """A cancellation ends one plugin's call and no other on the same engine."""
     compiled = plugwasm.CompiledPlugin(manifest(SPIN, timeout_ms=700))
     with Plugin(compiled) as a, Plugin(compiled) as b:
         first, second = InThread(a.call, "spin"), InThread(b.call, "spin")
@@ -189,7 +192,7 @@ def test_cancel_spares_other_plugins() -> None:
 
 
 def test_cancel_and_timeout_differ() -> None:
-    """A cancel and a timeout are told apart."""
+    """A cancellation and a timeout raise different errors."""
     with Plugin(manifest(SPIN, timeout_ms=250)) as plugin:
         with pytest.raises(plugwasm.TimeoutError):
             plugin.call("spin")
@@ -201,7 +204,7 @@ def test_cancel_and_timeout_differ() -> None:
 
 
 def test_cancel_during_start() -> None:
-    """A cancel ends a plugin that is being started."""
+    """A cancellation ends the start of a plugin."""
     with Plugin(
         manifest(guest(export("_initialize", LOOP) + export("f", "")), timeout_ms=5000)
     ) as plugin:
@@ -212,7 +215,7 @@ def test_cancel_during_start() -> None:
 
 
 def test_cancel_at_end_of_start() -> None:
-    """A cancel in the last moment of the start ends the call that follows."""
+    """A cancellation at the last moment of the start ends the call that follows."""
     source = guest(
         export("_initialize", "(call $log_error <<started>>)") + export("spin", LOOP),
     )
@@ -237,14 +240,14 @@ def test_cancel_at_end_of_start() -> None:
 
 
 def test_cancel_from_host_function() -> None:
-    """A cancel from a host function ends the call when that returns."""
+    """A cancellation from a host function ends the call when the function returns."""
     returned: list[int] = []
 
     def back(*_: Any) -> None:
         assert plugin.cancel_handle().cancel() is True
         returned.append(1)
 
-    with calling_back(back) as plugin:
+    with make_calling_plugin(back) as plugin:
         with pytest.raises(CancelledError):
             plugin.call("run")
         assert returned == [1]
@@ -252,7 +255,7 @@ def test_cancel_from_host_function() -> None:
 
 
 def test_many_cancels_hit_their_call() -> None:
-    """Many cancels hit the call that they were meant for."""
+    """Each of many cancellations ends the call that it was meant for."""
     with Plugin(SPIN) as plugin:
         for round in range(15):
             results = cancel_soon(plugin, 0.01)

@@ -16,7 +16,7 @@ from plugwasm import (
     TrapError,
 )
 from tests.support.guests import LOOP, export, guest, manifest, number
-from tests.support.linked_modules import ALL_TYPES, ALL_VALUES, ask, asks
+from tests.support.linked_modules import ALL_TYPES, ALL_VALUES, asking_module, call_ask
 
 
 def test_two_modules() -> None:
@@ -59,21 +59,21 @@ def test_a_circle_of_three_is_linked() -> None:
 
 
 def test_main_module_in_cycle() -> None:
-    """The main module can be part of a circle."""
+    """The main module can be part of a cycle."""
     lib = """(module (import "main" "helper" (func $helper (result i64)))
         (func (export "f") (result i64) (i64.add (call $helper) (i64.const 1))))"""
-    main = asks("lib", "f")[:-1] + '(func (export "helper") (result i64) (i64.const 41)))'
-    assert ask(manifest(("lib", lib), ("main", main))) == 42
+    main = asking_module("lib", "f")[:-1] + '(func (export "helper") (result i64) (i64.const 41)))'
+    assert call_ask(manifest(("lib", lib), ("main", main))) == 42
 
 
 def test_module_imports_itself() -> None:
     """A module can import from itself."""
-    main = asks("main", "own")[:-1] + '(func (export "own") (result i64) (i64.const 6)))'
-    assert ask(manifest(("main", main))) == 6
+    main = asking_module("main", "own")[:-1] + '(func (export "own") (result i64) (i64.const 6)))'
+    assert call_ask(manifest(("main", main))) == 6
 
 
 def test_all_types_pass() -> None:
-    """All types pass through a circle."""
+    """Values of all types pass through a cycle."""
     other = """(module (import "main" "again" (func $again (param i32 i64 f32 f64) (result f64 f32 i64 i32)))
         (func (export "f") (param i32 i64 f32 f64) (result f64 f32 i64 i32)
           (call $again (local.get 0) (local.get 1) (local.get 2) (local.get 3))))"""
@@ -91,9 +91,12 @@ def test_all_types_pass() -> None:
 
 
 def test_trap_has_frames_of_both_sides() -> None:
-    """A trap on the other side of a circle has the frames of both sides."""
+    """A trap in another module of a cycle has the frames of both modules."""
     lib = '(module (import "main" "helper" (func $helper (result i64))) (func $middle (export "f") (result i64) (call $helper)))'
-    main = asks("lib", "f")[:-1] + '(func $inside (export "helper") (result i64) unreachable))'
+    main = (
+        asking_module("lib", "f")[:-1]
+        + '(func $inside (export "helper") (result i64) unreachable))'
+    )
     with Plugin(manifest(("lib", lib), ("main", main))) as plugin:
         with pytest.raises(TrapError) as caught:
             plugin.call("ask")
@@ -103,7 +106,7 @@ def test_trap_has_frames_of_both_sides() -> None:
 
 
 def test_errors_pass() -> None:
-    """Errors of all kinds pass through a circle."""
+    """Errors of all kinds pass through a cycle."""
     lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
     main = guest(
         export("run", "(call $f)")
@@ -127,7 +130,7 @@ def test_errors_pass() -> None:
 
 
 def test_deadline_and_fuel_end_loop() -> None:
-    """A deadline and fuel end a loop on the other side of a circle."""
+    """Deadlines and fuel limits end a loop in another module of a cycle."""
     lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
     main = guest(
         export("run", "(call $f)") + export("helper", LOOP), '(import "lib" "f" (func $f))'
@@ -145,7 +148,7 @@ def test_deadline_and_fuel_end_loop() -> None:
 
 
 def test_endless_recursion_is_error() -> None:
-    """Endless recursion through a circle is an error of ours."""
+    """Endless recursion through a cycle is one of our errors."""
     lib = '(module (import "main" "helper" (func $helper)) (func (export "f") (call $helper)))'
     main = guest(
         export("helper", "(call $f)") + export("good", "(call $echo)"),
@@ -160,7 +163,7 @@ def test_endless_recursion_is_error() -> None:
 
 @pytest.mark.parametrize("what", ["memory", "global", "table"])
 def test_cycle_needs_functions(what: str) -> None:
-    """A circle through something else than a function is an error that names it."""
+    """A cycle through an import that is not a function is an error that names it."""
     types = {"memory": "(memory 1)", "global": "(global i32)", "table": "(table 1 funcref)"}
     exports = {
         "memory": '(memory (export "x") 1)',
@@ -178,15 +181,15 @@ def test_cycle_needs_functions(what: str) -> None:
 
 
 def test_cycle_of_memory_and_function() -> None:
-    """A circle of a memory and a function links when the memory can be made first."""
+    """A cycle of a memory and a function is linked if the memory can be created first."""
     a = '(module (import "b" "x" (memory 1)) (func (export "f") (result i64) (i64.load8_u (i32.const 0))))'
     b = """(module (import "a" "f" (func $f (result i64)))
         (memory (export "x") 1) (data (i32.const 0) "\\09") (func (export "g") (result i64) (call $f)))"""
-    assert ask(manifest(("a", a), ("b", b), ("main", asks("b", "g")))) == 9
+    assert call_ask(manifest(("a", a), ("b", b), ("main", asking_module("b", "g")))) == 9
 
 
 def test_function_called_too_early() -> None:
-    """A function of a circle that is called too early is an error that says so."""
+    """A call of a cycle's function before its module exists is an error that says so."""
     a = '(module (import "b" "g" (func $g)) (func $s (call $g)) (start $s) (func (export "f")))'
     b = '(module (import "a" "f" (func $f)) (func (export "g") (call $f)))'
     with Plugin(

@@ -1,4 +1,4 @@
-"""Closing plugins and resetting them, also in the middle of calls."""
+"""Closing and resetting plugins, also during calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import plugwasm
 from plugwasm import CancelledError, ClosedError, Plugin
 from tests.support.guests import LOOP, export, guest, manifest, number
-from tests.support.host_calls import calling_back
+from tests.support.host_calls import make_calling_plugin
 from tests.support.threads import InThread
 from tests.support.waiting import soon
 
@@ -43,7 +43,7 @@ def test_a_closed_plugin_says_so(used: bool) -> None:
 
 
 def test_close_keeps_descriptions() -> None:
-    """What only describes a plugin works after close."""
+    """Attributes that describe a plugin work after close."""
     plugin = Plugin(ECHO)
     known = plugin.id
     plugin.close()
@@ -73,7 +73,7 @@ def test_close_by_with_after_exception() -> None:
 
 
 def test_close_spares_other_plugins() -> None:
-    """Closing one plugin leaves the others of its compiled plugin."""
+    """Closing one plugin does not affect others of its compiled plugin."""
     compiled = plugwasm.CompiledPlugin(COUNTER)
     a, b = Plugin(compiled), Plugin(compiled)
     a.call("count")
@@ -85,7 +85,7 @@ def test_close_spares_other_plugins() -> None:
 
 
 def test_close_during_call() -> None:
-    """Closing during a call in another thread ends that call."""
+    """Closing a plugin during a call in another thread ends the call."""
     plugin = Plugin(manifest(SPIN, timeout_ms=8000))
     plugin.call("echo")
     running = InThread(plugin.call, "spin")
@@ -100,7 +100,7 @@ def test_close_during_call() -> None:
 
 
 def test_close_during_start() -> None:
-    """Closing while the plugin is being started ends that."""
+    """Closing a plugin while it is being started ends the start."""
     plugin = Plugin(manifest(guest(export("_initialize", LOOP) + export("f", "")), timeout_ms=3000))
     running = InThread(plugin.call, "f")
     time.sleep(0.15)
@@ -113,7 +113,7 @@ def test_close_during_start() -> None:
 
 def test_close_from_host_function() -> None:
     """A host function can close its plugin, which ends the call."""
-    with calling_back(lambda *_: plugin.close()) as plugin:
+    with make_calling_plugin(lambda *_: plugin.close()) as plugin:
         with pytest.raises(CancelledError):
             plugin.call("run")
         with pytest.raises(ClosedError):
@@ -121,7 +121,7 @@ def test_close_from_host_function() -> None:
 
 
 def test_close_frees_instance_at_once() -> None:
-    """A closed plugin frees its instance at once without the garbage collector."""
+    """Closing a plugin frees its instance without the garbage collector."""
     gc.collect()
     gc.disable()
     try:
@@ -140,25 +140,25 @@ def test_close_frees_instance_at_once() -> None:
 
 
 def test_garbage_collection_during_calls() -> None:
-    """Garbage collection during calls does no harm."""
+    """Garbage collection during calls is harmless."""
 
     def back(*_: Any) -> None:
         for _ in range(3):
             Plugin(ECHO).call("echo", b"x")
         gc.collect()
 
-    with calling_back(back) as plugin:
+    with make_calling_plugin(back) as plugin:
         for _ in range(3):
             assert plugin.call("run") == b""
 
 
 def test_dropped_plugin_lives_until_call_end() -> None:
-    """A plugin nobody refers to lives until its call ends."""
+    """A plugin without references lives until its call ends."""
 
     def back(*_: Any) -> None:
         gc.collect()
 
-    assert calling_back(back).call("run") == b""
+    assert make_calling_plugin(back).call("run") == b""
 
 
 # Reset

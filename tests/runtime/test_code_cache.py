@@ -1,7 +1,9 @@
-"""The cache of compiled code, on disk: what may be loaded from it, and that whatever is wrong with it costs time and nothing else.
+"""The on-disk cache of compiled code: which entries may be loaded, and that any fault in it costs
+only time.
 
-Each test of a fault puts machine code that answers 2 where that of a module that answers 1 is expected. As long as nothing is wrong the
-answer is 2, which shows that the cache is used; with the fault it must be 1.
+Each test of a fault replaces the machine code of a module that answers 1 by that of one that
+answers 2. Without a fault the answer is 2, which shows that the cache is used; with the fault it
+must be 1.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def compiled(wasm: bytes = ONE, *, fuel: bool = False) -> Module:
-    """As in a process that has not seen the module yet."""
+    """Compile as in a process that has not seen the module yet."""
     modules._seen.clear()
     return modules.compile_module(wasm, modules.get_engine(fuel=fuel, pooled=False))
 
@@ -79,7 +81,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def forge(folder: Path) -> Path:
-    """Puts the code of another module in place of that of `ONE`. Gives the entry's path."""
+    """Replace the code of `ONE` by that of another module, and return the path of the entry."""
     assert run() == 1
     (entry,) = entries(folder)
     code_cache.store(entry.stem, Engine().compile(_wasm(TWO)).serialize(), bytes(code_cache.NOTE))
@@ -95,7 +97,7 @@ def _wasm(wat: bytes) -> bytes:
 
 
 def put(entry: Path, content: bytes) -> None:
-    """As a new file, for the old one may still be mapped into this process."""
+    """Write a new file, since the old one may still be mapped into this process."""
     new = entry.with_name("new")
     new.write_bytes(content)
     new.chmod(0o600)
@@ -110,11 +112,11 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-# ---- what is kept, and where --------------------------------------------------------------------------------------------------------------
+# ---- what is kept, and where ---------------------------------------------------------------------
 
 
 def test_files_are_private(folder: Path) -> None:
-    """The directory and its entries are for this user only."""
+    """Only the user can access the directory and its entries."""
     before = os.umask(0)
     try:
         run()
@@ -139,7 +141,7 @@ def test_entry_of_module_and_engine(folder: Path) -> None:
 
 
 def test_loaded_module_is_described(folder: Path) -> None:
-    """What is loaded knows as much as what was compiled."""
+    """A module loaded from the cache has the same description as one just compiled."""
     wat = b'(module (import "a" "b" (func (param i32))) (memory 3) (memory 4) (func (export "f") (result f64) (f64.const 0)))'
     first, second = compiled(wat), compiled(wat)
     assert len(entries(folder)) == 1
@@ -151,7 +153,7 @@ def test_loaded_module_is_described(folder: Path) -> None:
 
 
 def test_loaded_code_outlives_entry(folder: Path) -> None:
-    """Code that was loaded runs on after its entry is gone."""
+    """Loaded code still runs after its entry was deleted."""
     run()
     module = compiled()
     assert code_cache.clear() == 1
@@ -159,7 +161,7 @@ def test_loaded_code_outlives_entry(folder: Path) -> None:
 
 
 def test_keys_of_large_and_small_modules(folder: Path) -> None:
-    """Large and small modules have keys of their own."""
+    """Large and small modules each have their own keys."""
 
     def padded(size: int) -> bytes:
         module = _wasm(ONE)
@@ -182,7 +184,7 @@ def _leb(value: int) -> bytes:
 def test_disabled_by_environment(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Switched off by the environment nothing is read or written."""
+    """If the environment turns the cache off, nothing is read or written."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -200,7 +202,7 @@ def test_disabled_by_environment(
 @pytest.mark.skipif(sys.platform == "darwin", reason="has another place for caches")
 @pytest.mark.parametrize("variable", ["", "1", "on", "YES", "true"])
 def test_default_directory(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a name it is in the user's cache directory."""
+    """By default, it is in the user's cache directory."""
     monkeypatch.setenv("PLUGWASM_CACHE", variable)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -214,7 +216,7 @@ def test_default_directory(variable: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_relative_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative name means the same place as long as the process stays there."""
+    """A relative path names the same directory as long as the process does not change its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PLUGWASM_CACHE", "here")
     assert code_cache.directory() == str(tmp_path / "here")
@@ -227,7 +229,7 @@ def test_relative_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_configuration_over_environment(folder: Path, tmp_path: Path) -> None:
-    """What is configured wins over the environment."""
+    """Configuration in code wins over the environment."""
     code_cache.configure(tmp_path / "own")
     assert run() == 1
     assert len(entries(tmp_path / "own")) == 1
@@ -241,7 +243,7 @@ def test_configuration_over_environment(folder: Path, tmp_path: Path) -> None:
 
 
 def test_clear_removes_entries_only(folder: Path) -> None:
-    """Clearing removes entries and nothing else."""
+    """Clearing the cache removes only entries."""
     assert code_cache.clear() == 0
     run()
     compiled(TWO)
@@ -252,7 +254,7 @@ def test_clear_removes_entries_only(folder: Path) -> None:
 
 
 def test_limit_removes_oldest(folder: Path) -> None:
-    """Beyond the limit, the entries that were not used for longest go."""
+    """Beyond the limit, the least recently used entries are removed."""
 
     def module(number: int) -> bytes:
         return b'(module (func (export "f") (result i32) (i32.const %d)))' % number
@@ -280,7 +282,7 @@ def test_limit_removes_oldest(folder: Path) -> None:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """The looks at all entries from now on."""
+    """Count the scans of all entries from now on."""
     looks: list[object] = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or scandir(path))
@@ -292,7 +294,7 @@ def size(folder: Path) -> int:
 
 
 def test_store_scans_only_when_full(folder: Path, looks: list[object]) -> None:
-    """A store does not look at all entries while there is room."""
+    """Storing an entry does not scan all entries while there is room."""
     for number in range(300):
         code_cache.store(f"{number:03}", b"code" * 1000, bytes(code_cache.NOTE))
     assert len(os.listdir(folder)) == 300
@@ -300,7 +302,7 @@ def test_store_scans_only_when_full(folder: Path, looks: list[object]) -> None:
 
 
 def test_limit_in_full_cache(folder: Path, looks: list[object]) -> None:
-    """In a full cache, the limit holds after each store, and few look at all entries."""
+    """In a full cache, the limit holds after each store, and few stores scan all entries."""
     most = 400_000
     code_cache.configure(max_bytes=most)
     for number in range(600):
@@ -312,7 +314,7 @@ def test_limit_in_full_cache(folder: Path, looks: list[object]) -> None:
 
 
 def test_entries_of_other_processes_count(folder: Path) -> None:
-    """What other processes have stored is seen after a sixteenth of the limit."""
+    """Entries stored by other processes are noticed after a sixteenth of the limit."""
     most = 400_000
     code_cache.configure(max_bytes=most)
     code_cache.store("first", b"c", bytes(code_cache.NOTE))
@@ -324,7 +326,7 @@ def test_entries_of_other_processes_count(folder: Path) -> None:
 
 
 def test_limit_with_many_processes(folder: Path) -> None:
-    """Processes that store at once keep the limit but for a sixteenth each."""
+    """Processes that store at once exceed the limit by at most a sixteenth each."""
     most = 200_000
     program = (
         f"import plugwasm\nfrom plugwasm._runtime import code_cache\ncode_cache.configure(max_bytes={most})\n"
@@ -338,7 +340,7 @@ def test_limit_with_many_processes(folder: Path) -> None:
 
 
 def test_lowered_limit(folder: Path) -> None:
-    """A lower limit counts at the next store."""
+    """A lowered limit applies from the next store."""
     for number in range(50):
         code_cache.store(f"{number}", bytes(1000), bytes(code_cache.NOTE))
     code_cache.configure(max_bytes=10_000)
@@ -347,7 +349,7 @@ def test_lowered_limit(folder: Path) -> None:
 
 
 def test_partial_files_are_removed(folder: Path) -> None:
-    """What a killed process left half written goes in time."""
+    """Partial files of killed processes are removed after a while."""
     folder.mkdir(parents=True, mode=0o700)
     old, young = folder / f".{os.getpid()}-{'ab' * 8}", folder / f".{os.getpid()}-{'cd' * 8}"
     for path in (old, young):
@@ -358,7 +360,7 @@ def test_partial_files_are_removed(folder: Path) -> None:
     assert young.exists(), "somebody may be writing it"
 
 
-# ---- faults -------------------------------------------------------------------------------------------------------------------------------
+# ---- faults --------------------------------------------------------------------------------------
 
 
 def _to_symlink(path: Path) -> None:
@@ -406,7 +408,7 @@ ENTRY_FAULTS: dict[str, Callable[[Path], object]] = {
 def test_doubtful_directory_is_not_used(
     fault: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A doubtful directory is not used and the log says so once."""
+    """A directory that others can change is not used, and the log says so once."""
     forge(folder)
     FOLDER_FAULTS[fault](folder)
     before = sorted(folder.parent.rglob("*"))
@@ -421,7 +423,7 @@ def test_doubtful_directory_is_not_used(
 def test_doubtful_entry_is_not_used(
     fault: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A doubtful entry is not used and the log says so once."""
+    """A suspicious entry is not used, and the log says so once."""
     ENTRY_FAULTS[fault](forge(folder))
     assert run() == 1
     assert run() == 1
@@ -433,7 +435,7 @@ def test_doubtful_entry_is_not_used(
 def test_foreign_files_are_not_used(
     what: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What belongs to somebody else is not used."""
+    """Files of another user are not used."""
     entry = forge(folder)
     os.chown(folder if what == "folder" else entry, STRANGER, -1)
     assert run() == 1
@@ -444,7 +446,7 @@ def test_foreign_files_are_not_used(
 def test_warning_per_directory(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another directory gets another warning."""
+    """Each directory gets its own warning."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir(mode=0o755)
         code_cache.configure(tmp_path / name)
@@ -454,7 +456,7 @@ def test_warning_per_directory(
 
 
 def test_truncated_entry_is_replaced(folder: Path) -> None:
-    """An entry that lost its end or grew one is compiled anew and put right."""
+    """An entry that is truncated or extended is compiled again and replaced."""
     entry = forge(folder)
     whole = entry.read_bytes()
     trailer = len(whole) - len(whole) // 4
@@ -497,7 +499,7 @@ def test_flipped_bit_is_not_run(data: st.DataObject, forged: tuple[Path, bytes])
 
 
 def test_junk_with_valid_checksum(folder: Path) -> None:
-    """Junk with a right checksum is compiled anew without a crash."""
+    """Junk with a valid checksum is compiled again without a crash."""
     entry = forge(folder)
     code = Engine().compile(_wasm(TWO)).serialize()
     foreign = Engine(fuel=True).compile(_wasm(TWO)).serialize()
@@ -518,7 +520,7 @@ def test_junk_with_valid_checksum(folder: Path) -> None:
 def test_file_system_without_times(folder: Path) -> None:
     """An entry on a file system that keeps no times is used.
 
-    An old entry would be marked as used; when that is not possible, it is still good.
+    Normally an old entry is marked as used; if that is impossible, it is still valid.
     """
     entry = forge(folder)
     os.utime(entry, (1000, 1000))
@@ -531,7 +533,7 @@ def test_file_system_without_times(folder: Path) -> None:
 
 
 def test_directory_vanishes(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The directory vanishing is no error."""
+    """A directory that vanishes is no error."""
     entry = forge(folder)
     entry.unlink()
     folder.rmdir()
@@ -566,7 +568,7 @@ print("done")
 
 
 def test_full_disk(folder: Path) -> None:
-    """On a full disk, plugins still run and nothing half written stays."""
+    """On a full disk, plugins still run and no partial file remains."""
     run()
     before = {path: path.read_bytes() for path in folder.iterdir()}
     full = "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
@@ -579,8 +581,9 @@ def test_full_disk(folder: Path) -> None:
 
 @as_root
 def test_unwritable_directory() -> None:
-    """Where nothing can be written, plugins still run."""
-    # All is imported before the process becomes another user's, who may have no access to this interpreter.
+    """With a directory that cannot be written, plugins still run."""
+    # All is imported before the process becomes another user's, who may have no access to this
+    # interpreter.
     become = (
         "plugwasm.cache.configure(sys.argv[1]); plugwasm.Plugin(b'(module)'); plugwasm._runtime.code_cache._Settings.directory = None; "
         "os.setresuid(54321, 54321, 54321)"
@@ -599,7 +602,7 @@ def test_unwritable_directory() -> None:
 
 
 def test_concurrent_compiles(folder: Path) -> None:
-    """Processes that compile the same at once do not disturb each other."""
+    """Processes that compile the same module at once do not disturb each other."""
     processes = [child(CALLS % ("", 12), folder) for _ in range(4)]
     for process in processes:
         out, log = process.communicate(timeout=60)
@@ -619,7 +622,7 @@ def test_concurrent_prunes(folder: Path) -> None:
 
 
 def test_clear_while_others_write(folder: Path) -> None:
-    """A process that clears while others write is not disturbed."""
+    """Clearing works while other processes write."""
     writers = [child(CALLS % ("", 40), folder) for _ in range(2)]
     clearing = child(
         "import plugwasm\nfor _ in range(3000): plugwasm.cache.clear()\nprint('done')", folder
@@ -633,7 +636,7 @@ def test_clear_while_others_write(folder: Path) -> None:
 
 
 def test_next_process_loads_entry(folder: Path) -> None:
-    """What one process compiled the next one loads."""
+    """The next process loads an entry that an earlier one stored."""
     assert child(CALLS % ("", 3), folder).communicate(timeout=60) == ("done\n", "")
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
     assert child(CALLS % ("", 3), folder).communicate(timeout=60) == ("done\n", "")

@@ -1,4 +1,4 @@
-"""Compiling within limits: here what is light, in a process of its own what is not."""
+"""Compilation within limits: light modules in this process, others in a separate one."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from tests.support.wasm_binary import leb128, section
 pytestmark = pytest.mark.usefixtures("nothing_compiled")
 
 
-def heavy(body: str = "(call $echo)") -> bytes:
-    """A module of more than a few kilobytes."""
+def heavy_module(body: str = "(call $echo)") -> bytes:
+    """Return a module of more than a few kilobytes."""
     rest = "".join(f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600))
     return wat_to_wasm(guest(export("run", body) + rest).encode())
 
 
-def bomb(functions: int) -> bytes:
-    """A kilobyte or so that takes seconds to compile: five bytes declare 49,000 locals."""
+def slow_module(functions: int) -> bytes:
+    """Return a module of about a kilobyte that takes seconds to compile: five bytes declare
+    49,000 locals."""
     body = b"\x01" + leb128(49_000) + b"\x7b" + b"\x03\x40\x0b" + b"\x0b"
     bodies = leb128(functions) + (leb128(len(body)) + body) * functions
     return (
@@ -43,8 +44,9 @@ def bomb(functions: int) -> bytes:
     )
 
 
-def greedy(blocks: int) -> bytes:
-    """Blocks within each other, each with a thousand results: ten bytes of Wasm take megabytes to compile."""
+def large_module(blocks: int) -> bytes:
+    """Return nested blocks of a thousand results each: ten bytes of Wasm take megabytes to
+    compile."""
     wide = leb128(1000) + b"\x7e" * 1000
     types = section(1, b"\x03\x60\0\0" + b"\x60\0" + wide + b"\x60" + wide + wide)
     code = (
@@ -59,7 +61,7 @@ def greedy(blocks: int) -> bytes:
     )
 
 
-# ---- where ------------------------------------------------------------------------------------------------------------------------------
+# ---- where ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["echo", "count_vowels", "bench_wasi"])
@@ -71,18 +73,18 @@ def test_small_module_in_process(name: str, compilers: list[Any]) -> None:
 
 @pytest.mark.parametrize("text", [False, True])
 def test_large_module_in_subprocess(text: bool, compilers: list[Any]) -> None:
-    """A larger one is compiled in its own and works."""
+    """A larger module is compiled in a separate process and works."""
     if text:
         filler = "".join(f";; {'x' * 60}\n" for _ in range(1100))
         plugin = Plugin(filler + guest(export("run", "(call $echo)")))
     else:
-        plugin = Plugin(heavy())
+        plugin = Plugin(heavy_module())
     assert plugin.call("run", b"hello") == b"hello"
     assert len(compilers) == 1
 
 
 def test_memories_are_known() -> None:
-    """The memories of a module are known wherever it was compiled."""
+    """A module's memories are known wherever it was compiled."""
     filler = "".join(
         f"(func (result i64) (i64.const {number * 2**40 + 1}))" for number in range(600)
     )
@@ -91,17 +93,17 @@ def test_memories_are_known() -> None:
 
 
 def test_no_time_limit_in_process(compilers: list[Any]) -> None:
-    """Without a limit of time, this process compiles."""
-    assert Plugin(heavy(), limits=Limits(compile_seconds=None)).call("run", b"x") == b"x"
+    """Without a time limit, this process compiles."""
+    assert Plugin(heavy_module(), limits=Limits(compile_seconds=None)).call("run", b"x") == b"x"
     assert compilers == []
 
 
 def test_result_is_kept(
     compilers: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was compiled is kept like anything else."""
+    """Code compiled in a separate process is cached like other code."""
     monkeypatch.setenv("PLUGWASM_CACHE", str(tmp_path / "cache"))
-    wasm = heavy()
+    wasm = heavy_module()
     CompiledPlugin(wasm)
     CompiledPlugin(wasm)
     modules._seen.clear()
@@ -112,13 +114,13 @@ def test_result_is_kept(
 
 @pytest.mark.parametrize("options", [{"fuel_limit": 10**6}, {"limits": Limits(stack_bytes=2**17)}])
 def test_result_fits_engine(options: dict[str, Any], compilers: list[Any]) -> None:
-    """Code from the other process fits the engine it is for."""
-    assert Plugin(heavy(), **options).call("run", b"x") == b"x"
+    """Code compiled in a separate process fits its engine."""
+    assert Plugin(heavy_module(), **options).call("run", b"x") == b"x"
     assert len(compilers) == 1
 
 
 def test_it_works_in_a_forked_child(compilers: list[Any]) -> None:
-    wasm = heavy()
+    wasm = heavy_module()
     Plugin(EXAMPLES / "echo.wasm").call("echo")
     child = os.fork()
     if child == 0:
@@ -130,10 +132,10 @@ def test_it_works_in_a_forked_child(compilers: list[Any]) -> None:
 
 
 def test_environment_does_not_matter(tmp_path: Path) -> None:
-    """The environment and the current directory do not matter."""
+    """The environment and the current directory do not affect compilation."""
     for name in ("plugwasm", "ctypes", "resource"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
-    (tmp_path / "m.wasm").write_bytes(heavy())
+    (tmp_path / "m.wasm").write_bytes(heavy_module())
     code = "import plugwasm; print(plugwasm.Plugin('m.wasm').call('run', b'fine').decode())"
     environment = {
         "PLUGWASM_CACHE": "off",
@@ -153,12 +155,12 @@ def test_environment_does_not_matter(tmp_path: Path) -> None:
     assert (run.stdout, run.stderr, run.returncode) == ("fine\n", "", 0)
 
 
-# ---- what can go wrong ------------------------------------------------------------------------------------------------------------------
+# ---- what can go wrong ---------------------------------------------------------------------------
 
 
 def test_invalid_module_is_same_error() -> None:
-    """A module that is not valid is the same error as in this process."""
-    broken = heavy()[:-400]
+    """An invalid module raises the same error as in this process."""
+    broken = heavy_module()[:-400]
     errors = []
     for limits in (Limits(), Limits(compile_seconds=None)):
         with pytest.raises(ModuleError) as caught:
@@ -169,92 +171,92 @@ def test_invalid_module_is_same_error() -> None:
 
 
 def test_time_limit_ends_bomb(compilers: list[Any]) -> None:
-    """A bomb is ended when its time is over."""
+    """A module that takes too long to compile is ended at the time limit."""
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"longer to compile than the 0\.5 seconds"):
-        CompiledPlugin(bomb(3000), limits=Limits(compile_seconds=0.5))
+        CompiledPlugin(slow_module(3000), limits=Limits(compile_seconds=0.5))
     assert time.monotonic() - start < 10
     assert compilers[0].returncode == -signal.SIGKILL
 
 
 def test_memory_limit_spares_process() -> None:
-    """A bomb that wants memory does not take this process with it."""
+    """A module that takes too much memory to compile does not end this process."""
     with pytest.raises(
         ModuleError,
         match=r"signal \d+; it may need more than the 134217728 bytes of `Limits.compile_bytes`",
     ):
-        CompiledPlugin(greedy(800), limits=Limits(compile_bytes=2**27, compile_seconds=100.0))
+        CompiledPlugin(large_module(800), limits=Limits(compile_bytes=2**27, compile_seconds=100.0))
 
 
 def test_ctrl_c_ends_subprocess(compilers: list[Any]) -> None:
-    """Ctrl-C ends the other process too."""
+    """Ctrl-C also ends the compiler process."""
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        CompiledPlugin(bomb(3000))
+        CompiledPlugin(slow_module(3000))
     assert compilers[0].returncode == -signal.SIGKILL
 
 
 def test_subprocess_start_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no process can be started, the error says so."""
+    """If no process can be started, the error says so."""
     monkeypatch.setenv("PLUGWASM_PYTHON", "/no/such/python")
     with pytest.raises(
         ModuleError,
         match=r"no process can be started to compile it: .*No such file or directory.*compile_seconds=None",
     ):
-        CompiledPlugin(heavy())
+        CompiledPlugin(heavy_module())
 
 
 def test_invalid_answer_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that answers nonsense is an error."""
+    """An invalid answer of the compiler process is an error."""
     monkeypatch.setattr(compiler, "_CHILD", "print('hello')")
     with pytest.raises(ModuleError, match="the process that compiles it failed: it said nothing"):
-        CompiledPlugin(heavy())
+        CompiledPlugin(heavy_module())
     monkeypatch.setattr(compiler, "_CHILD", "raise LookupError('no idea')")
     with pytest.raises(ModuleError, match="failed: LookupError: no idea"):
-        CompiledPlugin(heavy())
+        CompiledPlugin(heavy_module())
 
 
 def test_two_threads_compile_at_once() -> None:
-    both = [InThread(Plugin, heavy(), name=str(number)) for number in range(2)]
+    both = [InThread(Plugin, heavy_module(), name=str(number)) for number in range(2)]
     assert [plugin.result().call("run", b"x") for plugin in both] == [b"x", b"x"]
 
 
-# ---- what is light ----------------------------------------------------------------------------------------------------------------------
+# ---- what is light -------------------------------------------------------------------------------
 
 
 def test_many_locals_are_not_light() -> None:
-    """Bytes that declare many locals are not light."""
-    assert not is_light(bomb(1))
+    """A module that declares many locals in few bytes is not light."""
+    assert not is_light(slow_module(1))
     assert is_light(wat_to_wasm(b"(module (func (local i32 i64 f64)))"))
 
 
 @pytest.mark.parametrize("values", [32, 33])
 @pytest.mark.parametrize("where", ["param", "result"])
 def test_types_of_many_values_not_light(values: int, where: str) -> None:
-    """Types of many values are not light."""
+    """A module with types of many values is not light."""
     wasm = wat_to_wasm(f"(module (type (func ({where} {'i64 ' * values}))))".encode())
     assert is_light(wasm) is (values == 32)
 
 
 def test_many_functions_are_not_light() -> None:
-    """Many functions are not light and names do not count."""
-    assert not is_light(heavy())
+    """A module with many functions is not light, and names do not count."""
+    assert not is_light(heavy_module())
     custom = section(0, b"\x04name" + bytes(60_000))
     assert is_light((EXAMPLES / "echo.wasm").read_bytes() + custom)
 
 
 @pytest.mark.parametrize("cut", range(9, 200, 7))
 def test_truncated_module_is_harmless(cut: int) -> None:
-    """What is broken off is looked at without harm."""
+    """Estimating the cost of a truncated module is harmless."""
     assert is_light((EXAMPLES / "echo.wasm").read_bytes()[:cut])
 
 
-# ---- the size of a module ---------------------------------------------------------------------------------------------------------------
+# ---- the size of a module ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "data"])
 def test_module_size_limit(kind: str) -> None:
-    """A module may be as large as the limit and no larger."""
+    """A module may be exactly as large as the limit."""
     path = EXAMPLES / "echo.wasm"
     size = path.stat().st_size
     source: Any = {

@@ -1,4 +1,5 @@
-"""Interfaces: a class's methods as a plugin's exports, checked when they are bound, and as a namespace of host functions."""
+"""Interfaces: a class's methods as a plugin's exports, checked when they are bound, and as a
+namespace of host functions."""
 
 from __future__ import annotations
 
@@ -68,10 +69,10 @@ class Count:
 
 
 class Shop(Protocol):
-    """What the tests ask of a shop."""
+    """An interface that plugins of the tests implement."""
 
     def text(self, value: str) -> str:
-        """Gives it back."""
+        """Return the text unchanged."""
 
     def octets(self, value: bytes) -> bytes: ...
     def order(self, value: Count) -> Count: ...
@@ -109,7 +110,7 @@ def shop(plugin: Plugin) -> Shop:
 
 
 def test_one_parameter(shop: Shop) -> None:
-    """One parameter travels as its annotation says."""
+    """A single parameter is encoded by its annotation."""
     assert shop.text("ä") == "ä"
     assert shop.octets(b"\xff") == b"\xff"
     assert shop.octets(bytearray(b"ab")) == b"ab"
@@ -119,7 +120,7 @@ def test_one_parameter(shop: Shop) -> None:
 
 
 def test_optional_or_untyped_is_json(shop: Shop, plugin: Plugin) -> None:
-    """Text that may be missing is JSON and so is what is not said."""
+    """Optional text and unannotated values are encoded as JSON."""
     assert shop.optional("null") == "null"
     assert shop.optional(None) is None
     assert shop.anything("text") == "text"
@@ -130,12 +131,14 @@ def test_optional_or_untyped_is_json(shop: Shop, plugin: Plugin) -> None:
     ):
         assert [
             record[1]
-            for record in recorded(plugin, lambda shop, m=method, a=argument: getattr(shop, m)(a))
+            for record in record_shop_calls(
+                plugin, lambda shop, m=method, a=argument: getattr(shop, m)(a)
+            )
         ] == [sent]
 
 
-def recorded(plugin: Plugin, work: Any) -> list[tuple[str, Any]]:
-    """Names and inputs of the calls that are made of a shop."""
+def record_shop_calls(plugin: Plugin, work: Any) -> list[tuple[str, Any]]:
+    """Return the names and inputs of the calls that `work` makes through a shop."""
     calls: list[tuple[str, Any]] = []
 
     class Recording:
@@ -150,24 +153,24 @@ def recorded(plugin: Plugin, work: Any) -> list[tuple[str, Any]]:
 
 
 def test_several_parameters_are_object(shop: Shop) -> None:
-    """Several parameters are one object by their names with defaults."""
+    """Several parameters are sent as one object with their names and defaults."""
     assert shop.by_name(1) == {"a": 1, "b": "default", "c": None}
     assert shop.by_name(1, "x", c=[2]) == {"a": 1, "b": "x", "c": [2]}
     assert shop.by_name(b="x", a=1) == {"a": 1, "b": "x", "c": None}
 
 
 def test_no_parameter_and_no_result(shop: Shop, plugin: Plugin) -> None:
-    """No parameter is an empty input and none is no output."""
+    """No parameter sends an empty input, and the result None expects no output."""
     assert shop.nothing() is None  # type: ignore[func-returns-value]
     assert shop.words() == ["a", "b"]
-    assert recorded(plugin, lambda shop: shop.nothing()) == [("nothing", b"")]
+    assert record_shop_calls(plugin, lambda shop: shop.nothing()) == [("nothing", b"")]
 
 
 def test_codec_for_arguments_and_result(shop: Shop, plugin: Plugin) -> None:
-    """A codec is for the arguments and the result."""
+    """A codec applies to the arguments and the result."""
     assert shop.find(Count(1)) == {"value": {"count": 1}, "more": 1}
     assert shop.raw(b"as it is") == "as it is"
-    assert recorded(plugin, lambda shop: shop.find(Count(1), 2)) == [
+    assert record_shop_calls(plugin, lambda shop: shop.find(Count(1), 2)) == [
         ("find", codecs.MSGPACK.encode({"value": {"count": 1}, "more": 2}))
     ]
 
@@ -191,13 +194,13 @@ def test_codec_for_arguments_and_result(shop: Shop, plugin: Plugin) -> None:
     ids=range(12),
 )
 def test_wrong_arguments_are_type_errors(shop: Any, call: Any) -> None:
-    """Wrong arguments are type errors."""
+    """Wrong arguments raise TypeError."""
     with pytest.raises(TypeError):
         call(shop)
 
 
 def test_errors_name_plugin(shop: Shop) -> None:
-    """Errors are those of calls and name the plugin."""
+    """Errors are those of `call` and name the plugin."""
     with pytest.raises(
         OutputError,
         match=r"`wrong` of plugin `shop`: the output is no `Count`: expected `int`, got `str` at `\$\.count`",
@@ -219,7 +222,7 @@ class Nothing(Protocol):
 
 
 class Only:
-    """Something with `call` and nothing else."""
+    """An object whose only attribute is `call`."""
 
     def __init__(self, outputs: dict[str, bytes]) -> None:
         self.outputs = outputs
@@ -236,17 +239,17 @@ class Only:
 
 
 def test_bound_object_is_instance(shop: Shop, plugin: Plugin) -> None:
-    """A bound object is one of the interface and keeps its documentation."""
+    """A bound object is an instance of the interface and keeps its docstrings."""
     assert Shop in type(shop).__mro__
     assert type(shop).__name__ == "Shop"
-    assert type(shop).__doc__ == "What the tests ask of a shop."
-    assert shop.text.__doc__ == "Gives it back."
+    assert type(shop).__doc__ == "An interface that plugins of the tests implement."
+    assert shop.text.__doc__ == "Return the text unchanged."
     assert shop.text.__name__ == "text"
     assert repr(shop) == f"<Shop of {plugin!r}>"
 
 
 def test_missing_exports_in_one_error(plugin: Plugin) -> None:
-    """Everything that is missing is named in one error with what was meant."""
+    """One error lists all missing exports with suggestions."""
 
     class Wanted(Protocol):
         def text(self, value: str) -> str: ...
@@ -267,7 +270,7 @@ def test_missing_exports_in_one_error(plugin: Plugin) -> None:
 
 
 class Stores(ABC):
-    """With methods that are there already."""
+    """An interface with methods that are implemented in Python."""
 
     @abstractmethod
     def text(self, value: str) -> str: ...
@@ -285,7 +288,7 @@ class Stores(ABC):
 
 
 def test_abstract_methods_are_exports(plugin: Plugin) -> None:
-    """Of a class with abstract methods, only these are exports."""
+    """If a class has abstract methods, only these are exports."""
     stores = plugin.bind(Stores)
     assert isinstance(stores, Stores)
     assert (stores.text("a"), stores.number(4), stores.twice("a"), stores.size) == ("a", 4, "aa", 3)
@@ -313,7 +316,7 @@ class Boxed(Protocol, Generic[T]):
 
 
 def test_plain_and_inherited_methods(plugin: Plugin) -> None:
-    """Plain classes and inherited methods are bound."""
+    """Methods of plain classes and inherited methods are bound."""
     assert plugin.bind(Plain).text("a") == "a"
     derived = plugin.bind(Derived)
     assert (derived.text("a"), derived.octets(b"a"), derived.words()) == ("a", "a", ["a", "b"])
@@ -321,7 +324,7 @@ def test_plain_and_inherited_methods(plugin: Plugin) -> None:
 
 
 def test_anything_with_call_can_be_bound(plugin: Plugin) -> None:
-    """Everything with a call can be bound."""
+    """Any object with a `call` method can be bound."""
     assert bind(Only({"text": b"said"}), Plain).text("") == "said"
     with IsolatedPlugin(SHOP, functions=[], name="elsewhere") as isolated:
         shop = isolated.bind(Shop)
@@ -333,7 +336,7 @@ def test_anything_with_call_can_be_bound(plugin: Plugin) -> None:
 
 
 def test_bind_pool() -> None:
-    """A pool can be bound and calls whichever plugin is free."""
+    """A pool can be bound and calls any free plugin."""
     with PluginPool(SHOP, functions=[], name="many", size=2) as pool:
         shop = bind(pool, Shop)
         assert shop.order(Count(2)) == Count(2)
@@ -350,7 +353,7 @@ class Absent(Protocol):
 
 
 def test_bind_many_times() -> None:
-    """A plugin can be bound many times and bound objects keep it alive no longer than they live."""
+    """A plugin can be bound many times, and only bound objects that live keep it alive."""
     compiled = CompiledPlugin(SHOP, functions=[])
     one, other = Plugin(compiled).bind(Shop), Plugin(compiled).bind(Shop)
     assert type(one) is type(other)
@@ -369,7 +372,7 @@ def test_bind_many_times() -> None:
 # What cannot stand for an export
 
 
-def a_class(body: str) -> Any:
+def make_class(body: str) -> Any:
     namespace: dict[str, Any] = {
         "Any": Any,
         "Protocol": Protocol,
@@ -406,9 +409,9 @@ def a_class(body: str) -> Any:
     ],
 )
 def test_unsuitable_method_is_refused(plugin: Plugin, body: str, message: str) -> None:
-    """A method that cannot stand for an export is refused with what to do."""
+    """A method that cannot be an export is refused, and the error says what to do."""
     with pytest.raises(TypeError, match=message):
-        plugin.bind(a_class(body))
+        plugin.bind(make_class(body))
 
 
 @pytest.mark.parametrize("interface", [5, "Shop", list[int], len, []], ids=repr)
@@ -432,7 +435,7 @@ def test_async_methods_await_call_async() -> None:
 
 
 def test_async_methods_need_call_async() -> None:
-    """Async methods need a plugin that has call async."""
+    """Async methods need a plugin with `call_async`."""
 
     class Sync:
         def call(self, name: str, data: Any, parse: Any) -> Any: ...
@@ -456,7 +459,7 @@ CALLER = guest(
 
 
 class Desk:
-    """What the application does for plugins."""
+    """Functions of the application that plugins can call."""
 
     limit = 10
 
@@ -520,7 +523,7 @@ class Lacking(Offered, Protocol):
 
 
 def test_host_interface_narrows_methods() -> None:
-    """An interface narrows what is offered."""
+    """An interface restricts which methods are offered."""
     assert [(f.namespace, f.name) for f in host_namespace(Desk(""), interface=Offered)] == [
         (None, "add numbers")
     ]
@@ -538,7 +541,7 @@ class Encoded:
 
 
 def test_host_unsuitable_object_is_refused() -> None:
-    """Objects that cannot be host functions are refused."""
+    """Objects whose methods cannot be host functions are refused."""
     with pytest.raises(TypeError, match=r"`f`.*`a` has no annotation"):
         host_namespace(Unannotated())
     with pytest.raises(TypeError, match=r"`Encoded\.f`: give a codec to each parameter"):
@@ -550,7 +553,7 @@ def test_host_unsuitable_object_is_refused() -> None:
 
 
 def test_host_parameter_codec() -> None:
-    """A parameter of a method can have a codec of its own."""
+    """A method's parameter can have its own codec."""
 
     class Packed:
         def greet(self, who: Annotated[dict[str, int], codecs.MSGPACK]) -> str:
@@ -632,7 +635,7 @@ def use(plugin: Plugin, isolated: IsolatedPlugin, item: type[Item]) -> None:
 
 @pytest.mark.slow
 def test_mypy_strict(tmp_path: Path) -> None:
-    """mypy sees the types and the mistakes in strict mode."""
+    """In strict mode, mypy infers the types and reports the mistakes."""
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [
         sys.executable,
@@ -666,7 +669,7 @@ def test_mypy_strict(tmp_path: Path) -> None:
 
 
 def test_wrong_arguments_name_method() -> None:
-    """Wrong arguments are said to be of which method."""
+    """The error for wrong arguments names the method."""
 
     class Echo(Protocol):
         def echo(self, text: str) -> str: ...
@@ -678,7 +681,7 @@ def test_wrong_arguments_name_method() -> None:
 
 
 def test_method_without_self_is_found() -> None:
-    """A method without self is found when it is bound."""
+    """A method without `self` is reported when it is bound."""
 
     class Echo(Protocol):
         def echo(text: str) -> str: ...  # type: ignore[misc]

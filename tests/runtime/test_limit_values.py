@@ -1,4 +1,5 @@
-"""Limits as values, who may set them, and those on stacks and instances."""
+"""Limits as values, whether the manifest or the application sets them, and limits of stacks and
+instances."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from tests.support.threads import InThread
 
 
 def test_limits_are_values() -> None:
-    """Limits cannot be changed and can be compared, copied and pickled."""
+    """Limits are immutable and can be compared, copied and pickled."""
     limits = Limits(timeout=2.5, vars=7)
     assert limits == limits.replace() == pickle.loads(pickle.dumps(limits)) == copy.deepcopy(limits)
     assert hash(limits) == hash(limits.replace())
@@ -65,7 +66,7 @@ def test_limits_are_values() -> None:
     ],
 )
 def test_limits_are_validated(name: str, value: Any) -> None:
-    """A limit that makes no sense is refused by name."""
+    """An invalid limit is refused, and the error names it."""
     with pytest.raises(
         OptionError, match=rf"^Limits\.{name}: expected a (whole )?number from .* got "
     ) as caught:
@@ -128,13 +129,14 @@ def test_manifest_limits_count_if_lower(
     memory: int | None,
     vars: int,
 ) -> None:
-    """The manifest counts unless the application says less."""
+    """The manifest's limit applies unless the application's is lower."""
     found = CompiledPlugin(manifest(guest(export("f", "")), **fields), limits=limits).limits
     assert (found.timeout, found.memory_bytes, found.var_bytes) == (timeout, memory, vars)
 
 
 def test_application_deadline_in_message() -> None:
-    """A deadline of the application ends a call and says where it came from."""
+    """A deadline of the application ends a call, and the message names the settings that change
+    it."""
     with (
         Plugin(guest(export("f", LOOP)), limits=Limits(timeout=0.1)) as plugin,
         pytest.raises(
@@ -171,7 +173,8 @@ def test_stack_size_limit() -> None:
 
 
 def test_stack_largest_needs_large_thread() -> None:
-    """A plugin with the largest stack runs on a large thread and is refused on others."""
+    """A plugin with the largest stack runs on a thread with a large stack and is refused on
+    others."""
     script = f"""
 import threading
 from plugwasm import Limits, Plugin, StackError
@@ -188,7 +191,8 @@ thread = threading.Thread(target=run)
 thread.start()
 thread.join()
 """
-    # A main thread with less stack than that: the engine ends a process that it is asked too much of.
+    # A main thread with less stack than that: the engine ends a process that it is asked too much
+    # of.
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_STACK, (2**23, 2**23)){script}"
     done = subprocess.run(
         [sys.executable, "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=60
@@ -198,7 +202,7 @@ thread.join()
 
 
 def test_stack_small_on_small_thread() -> None:
-    """A plugin with a small stack runs on a small thread."""
+    """A plugin with a small stack runs on a thread with a small stack."""
     threading.stack_size(448 * 1024)
     try:
         results = [
@@ -221,7 +225,7 @@ def test_stack_small_on_small_thread() -> None:
 
 @pytest.mark.parametrize(("instances", "works"), [(2, True), (1, False)])
 def test_instance_limit(instances: int, works: bool) -> None:
-    """As many instances as are allowed can be made."""
+    """Exactly the allowed number of instances can be created."""
     modules = manifest(
         ("lib", guest(export("g", ""))),
         ("main", guest(export("f", "(call $g)"), '(import "lib" "g" (func $g))')),

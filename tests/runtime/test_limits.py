@@ -1,4 +1,5 @@
-"""Limits on time, memory and fuel, each on both sides of its boundary, and how many plugins can live at once."""
+"""Limits on time, memory and fuel, just below and just above each, and how many plugins can live
+at once."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ SPIN = guest(export("spin", LOOP) + export("echo", "(call $echo)"))
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 100, 300])
 def test_deadline_ends_loop(milliseconds: int) -> None:
-    """A deadline ends a loop in time and the next call works."""
+    """A deadline ends a loop in time, and the next call works."""
     with Plugin(manifest(SPIN, timeout_ms=milliseconds)) as plugin:
         for _ in range(2):
             started = time.monotonic()
@@ -46,7 +47,7 @@ def test_deadline_ends_loop(milliseconds: int) -> None:
 
 
 def test_deadline_is_per_call() -> None:
-    """The deadline is of one call and not of the plugin."""
+    """A deadline applies to one call."""
     with Plugin(manifest(SPIN, timeout_ms=100)) as plugin:
         for _ in range(4):
             assert plugin.call("echo", b"x" * 10_000) == b"x" * 10_000
@@ -54,7 +55,7 @@ def test_deadline_is_per_call() -> None:
 
 
 def test_deadlines_do_not_interfere() -> None:
-    """Calls of plugins with and without a deadline do not disturb each other."""
+    """Calls with and without a deadline do not affect each other."""
     work = guest(
         export(
             "work",
@@ -72,7 +73,7 @@ def test_deadlines_do_not_interfere() -> None:
 
 
 def test_deadline_covers_wasi_sleep() -> None:
-    """The deadline covers a sleep in WASI."""
+    """The deadline ends a sleep in WASI."""
     with Plugin(manifest(SLEEPS, timeout_ms=150), wasi=True) as plugin:
         started = time.monotonic()
         with pytest.raises(plugwasm.TimeoutError):
@@ -106,7 +107,7 @@ SLEEPS = guest(
 # Fuel
 
 
-def burns(rounds: int) -> str:
+def burning_guest(rounds: int) -> str:
     return guest(
         export(
             "burn",
@@ -120,8 +121,8 @@ def burns(rounds: int) -> str:
 
 
 def test_fuel_used_suffices_as_limit() -> None:
-    """Fuel that was used is told and is enough as a limit."""
-    source = burns(1000)
+    """The fuel that a call reports is enough as its limit."""
+    source = burning_guest(1000)
     with Plugin(source, fuel_limit=1_000_000) as plugin:
         assert plugin.fuel_used is None
         plugin.call("echo")
@@ -146,10 +147,10 @@ def test_fuel_used_suffices_as_limit() -> None:
 
 
 def test_fuel_is_proportional_to_work() -> None:
-    """More work uses more fuel in proportion."""
+    """Fuel is proportional to the work."""
     used = []
     for rounds in (1000, 2000, 4000):
-        with Plugin(burns(rounds), fuel_limit=10_000_000) as plugin:
+        with Plugin(burning_guest(rounds), fuel_limit=10_000_000) as plugin:
             plugin.call("burn")
             used.append(plugin.fuel_used or 0)
     assert 1.9 < used[1] / used[0] < 2.1
@@ -157,39 +158,39 @@ def test_fuel_is_proportional_to_work() -> None:
 
 
 def test_each_call_has_its_own_fuel() -> None:
-    with Plugin(burns(1000), fuel_limit=50_000) as plugin:
+    with Plugin(burning_guest(1000), fuel_limit=50_000) as plugin:
         for _ in range(50):
             plugin.call("burn")
 
 
 def test_fuel_not_counted_without_limit() -> None:
     """Without a limit, no fuel is counted."""
-    with Plugin(burns(1000)) as plugin:
+    with Plugin(burning_guest(1000)) as plugin:
         plugin.call("burn")
         assert plugin.fuel_used is None
 
 
 @pytest.mark.parametrize("limit", [-1, 2**64, 1.5, "10"], ids=repr)
 def test_fuel_limit_is_validated(limit: Any) -> None:
-    """A fuel limit that makes no sense is refused."""
+    """An invalid fuel limit is refused."""
     with pytest.raises((ValueError, TypeError), match="fuel_limit"):
-        CompiledPlugin(burns(1), fuel_limit=limit)
+        CompiledPlugin(burning_guest(1), fuel_limit=limit)
 
 
 def test_no_fuel_at_all_is_a_limit() -> None:
-    with Plugin(burns(1), fuel_limit=0) as plugin, pytest.raises(OutOfFuelError):
+    with Plugin(burning_guest(1), fuel_limit=0) as plugin, pytest.raises(OutOfFuelError):
         plugin.call("echo")
 
 
 def test_fuel_with_deadline() -> None:
-    """Fuel and a deadline work together."""
+    """Fuel and a deadline can be combined."""
     with (
-        Plugin(manifest(burns(1), timeout_ms=100), fuel_limit=10**15) as plugin,
+        Plugin(manifest(burning_guest(1), timeout_ms=100), fuel_limit=10**15) as plugin,
         pytest.raises(plugwasm.TimeoutError),
     ):
         plugin.call("spin")
     with (
-        Plugin(manifest(burns(1), timeout_ms=60_000), fuel_limit=10**6) as plugin,
+        Plugin(manifest(burning_guest(1), timeout_ms=60_000), fuel_limit=10**6) as plugin,
         pytest.raises(OutOfFuelError),
     ):
         plugin.call("spin")
@@ -226,7 +227,7 @@ GROWS = """(func (export "grow") (call $answer (i64.extend_i32_s (memory.grow (i
     (func (export "echo") (call $echo))"""
 
 
-def growing(memory: str = '(memory (export "memory") 1)') -> str:
+def growing_guest(memory: str = '(memory (export "memory") 1)') -> str:
     return guest(GROWS, memory=memory)
 
 
@@ -234,17 +235,17 @@ def pages(count: int) -> bytes:
     return count.to_bytes(8, "little")
 
 
-def limited(maximum: int | None, source: str | None = None) -> Plugin:
+def make_limited_plugin(maximum: int | None, source: str | None = None) -> Plugin:
     return Plugin(
-        source or growing(),
+        source or growing_guest(),
         limits=None if maximum is None else Limits(memory_bytes=maximum * 65536),
     )
 
 
 @pytest.mark.parametrize("maximum", [3, 4, 5, 10, 100])
 def test_memory_grows_to_limit(maximum: int) -> None:
-    """Memory grows to the limit and not one page further."""
-    with limited(maximum) as plugin:
+    """Memory grows exactly to the limit."""
+    with make_limited_plugin(maximum) as plugin:
         room = maximum - 2 - 1
         assert number(plugin.call("grow", pages(room + 1))) == -1
         assert number(plugin.call("grow", pages(room))) == 1
@@ -255,24 +256,24 @@ def test_memory_grows_to_limit(maximum: int) -> None:
 
 
 def test_memory_minimum_over_limit() -> None:
-    """A memory that must start larger than the limit is out of memory."""
-    with limited(12, growing('(memory (export "memory") 10)')) as plugin:
+    """A memory whose minimum exceeds the limit is out of memory."""
+    with make_limited_plugin(12, growing_guest('(memory (export "memory") 10)')) as plugin:
         assert number(plugin.call("size")) == 10
     for maximum in (11, 3, 1, 0):
         with pytest.raises(plugwasm.OutOfMemoryError, match="starts with 12 pages of memory"):
-            limited(maximum, growing('(memory (export "memory") 10)'))
+            make_limited_plugin(maximum, growing_guest('(memory (export "memory") 10)'))
 
 
 def test_memory_maximum_of_module() -> None:
-    """The maximum of the module counts as well."""
-    with limited(100, growing('(memory (export "memory") 1 3)')) as plugin:
+    """The maximum that the module declares applies as well."""
+    with make_limited_plugin(100, growing_guest('(memory (export "memory") 1 3)')) as plugin:
         assert number(plugin.call("grow", pages(3))) == -1
         assert number(plugin.call("grow", pages(2))) == 1
 
 
 def test_memory_without_limit() -> None:
     """Without a limit, memory grows as far as Wasm allows."""
-    with limited(None) as plugin:
+    with make_limited_plugin(None) as plugin:
         assert number(plugin.call("grow", pages(1000))) == 1
         assert number(plugin.call("grow", pages(65536))) == -1
 
@@ -280,8 +281,8 @@ def test_memory_without_limit() -> None:
 @pytest.mark.parametrize("maximum", [3, 4, 7, 20, 100])
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
 def test_memory_total_with_kernel(maximum: int, order: str) -> None:
-    """The kernel and the memory together never exceed the limit."""
-    with limited(maximum) as plugin:
+    """The kernel's memory and the guest's together never exceed the limit."""
+    with make_limited_plugin(maximum) as plugin:
         assert number(plugin.call(order)) <= maximum
         assert number(plugin.call("total")) <= maximum
         assert plugin.call("echo", b"still here") == b"still here"
@@ -291,18 +292,18 @@ def test_memory_total_with_kernel(maximum: int, order: str) -> None:
 
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill"])
 def test_memory_first_come(order: str) -> None:
-    """Whoever comes first gets nearly all of it."""
-    with limited(50) as plugin:
+    """Whichever memory grows first can take nearly all of the limit."""
+    with make_limited_plugin(50) as plugin:
         assert number(plugin.call(order)) == 50
 
 
 def test_memory_of_kernel_alone() -> None:
-    """The kernel alone can have all that the memory does not."""
-    with limited(20) as plugin:
+    """The kernel's memory can use what the guest's memory does not."""
+    with make_limited_plugin(20) as plugin:
         assert number(plugin.call("alloc_pages", pages(19))) != 0
         assert number(plugin.call("kernel")) == 19
         assert number(plugin.call("grow", pages(1))) == -1
-    with limited(20) as plugin:
+    with make_limited_plugin(20) as plugin:
         assert number(plugin.call("alloc_pages", pages(20))) == 0
         assert number(plugin.call("kernel")) == 2
         assert number(plugin.call("grow", pages(17))) == 1
@@ -318,8 +319,8 @@ def test_memory_of_kernel_alone() -> None:
     ],
 )
 def test_memory_input_counts(size: int, fits: bool) -> None:
-    """An input counts and one too large is out of memory."""
-    with limited(20) as plugin:
+    """The input counts, and one that does not fit is out of memory."""
+    with make_limited_plugin(20) as plugin:
         if fits:
             assert len(plugin.call("echo", bytes(size))) == size
         else:
@@ -329,9 +330,9 @@ def test_memory_input_counts(size: int, fits: bool) -> None:
 
 
 def test_memory_all_for_kernel() -> None:
-    """A plugin without a memory of its own can have the whole limit for the kernel."""
+    """In a plugin without a memory, the kernel can use the whole limit."""
     source = guest(export("echo", "(call $echo)"), memory="")
-    with limited(20, source) as plugin:
+    with make_limited_plugin(20, source) as plugin:
         assert len(plugin.call("echo", bytes(20 * 65536 - 512))) == 20 * 65536 - 512
         with pytest.raises(OutOfMemoryError):
             plugin.call("echo", bytes(20 * 65536 - 511))
@@ -344,8 +345,8 @@ def test_memory_all_for_kernel() -> None:
 )
 @pytest.mark.parametrize("order", ["fill_and_grow", "grow_and_fill", "in_turn"])
 def test_memory_hidden_from_host(memory: str, order: str) -> None:
-    """A memory that the host does not see counts too."""
-    with limited(30, growing(memory)) as plugin:
+    """A memory that is not exported counts too."""
+    with make_limited_plugin(30, growing_guest(memory)) as plugin:
         assert number(plugin.call(order)) <= 30
         assert number(plugin.call(order)) <= 30
         if "export" not in memory:  # it has a share of its own
@@ -353,14 +354,14 @@ def test_memory_hidden_from_host(memory: str, order: str) -> None:
 
 
 def test_memory_exported_by_other_name() -> None:
-    """A memory that is exported by another name leaves the kernel room to grow."""
-    with limited(100, growing('(memory (export "mem") 1)')) as plugin:
+    """A memory exported under another name leaves the kernel room to grow."""
+    with make_limited_plugin(100, growing_guest('(memory (export "mem") 1)')) as plugin:
         assert len(plugin.call("echo", bytes(10 * 65536))) == 10 * 65536
 
 
 def test_memory_not_exported() -> None:
     """A memory that is not exported leaves the kernel room to grow."""
-    with limited(100, growing("(memory 1)")) as plugin:
+    with make_limited_plugin(100, growing_guest("(memory 1)")) as plugin:
         assert len(plugin.call("echo", bytes(10 * 65536))) == 10 * 65536
 
 
@@ -396,7 +397,7 @@ TWO = """
 )
 def test_memory_of_two_in_module(order: str, a: str, b: str) -> None:
     """Two memories of a module count together."""
-    with limited(40, guest(TWO, memory=a + b)) as plugin:
+    with make_limited_plugin(40, guest(TWO, memory=a + b)) as plugin:
         for _ in range(3):
             assert number(plugin.call(order)) <= 40
 
@@ -422,14 +423,14 @@ def test_memory_of_linked_modules(order: str) -> None:
 
 
 def test_memory_growth_at_start() -> None:
-    """Memory that grows while the plugin is started counts too."""
+    """Memory that grows during the start counts too."""
     source = guest(
         """(func $s (loop $next (drop (call $alloc (i64.const 65000))) (br_if $next (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))))
         (start $s)"""
         + GROWS,
         memory='(memory (export "memory") 1)',
     )
-    with limited(30, source) as plugin:
+    with make_limited_plugin(30, source) as plugin:
         assert number(plugin.call("total")) <= 30
         assert number(plugin.call("in_turn")) <= 30
 
@@ -452,7 +453,7 @@ def test_tables_are_capped() -> None:
 
 
 def test_memory_many_or_huge() -> None:
-    """A module with many or huge memories is an error or works."""
+    """A module with many or huge memories works or raises an error."""
     for memory in ("(memory 65536)", "(memory 1)" * 50, "(memory 30000)" * 3):
         source = f'(module {memory} (func (export "f")))'
         with (
@@ -479,8 +480,8 @@ ABORTS = guest(
 
 
 def test_guest_abort_when_full() -> None:
-    """A guest that gives up because it is full is out of memory."""
-    with limited(10, ABORTS) as plugin:
+    """A guest that aborts after a refused growth is out of memory."""
+    with make_limited_plugin(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(OutOfMemoryError, match=r"10 pages.*unreachable") as caught:
             plugin.call("abort_when_full")
@@ -488,8 +489,8 @@ def test_guest_abort_when_full() -> None:
 
 
 def test_guest_abort_with_room_left() -> None:
-    """A guest with room left that aborts is not out of memory."""
-    with limited(10, ABORTS) as plugin, pytest.raises(TrapError):
+    """A guest that aborts with room left is not out of memory."""
+    with make_limited_plugin(10, ABORTS) as plugin, pytest.raises(TrapError):
         plugin.call("abort")
 
 
@@ -497,8 +498,8 @@ def test_guest_abort_with_room_left() -> None:
     ("function", "trap"), [("divide", "integer division by zero"), ("recurse", "stack overflow")]
 )
 def test_unrelated_trap_when_full(function: str, trap: str) -> None:
-    """A trap that has nothing to do with memory is told as it is, also when memory is full."""
-    with limited(10, ABORTS) as plugin:
+    """An unrelated trap is reported as such even if memory is full."""
+    with make_limited_plugin(10, ABORTS) as plugin:
         plugin.call("grow_all")
         with pytest.raises(TrapError) as caught:
             plugin.call(function)
@@ -506,7 +507,7 @@ def test_unrelated_trap_when_full(function: str, trap: str) -> None:
 
 
 def test_no_room_for_host_answer() -> None:
-    """The host that has no room for its answer is out of memory."""
+    """A host function whose result does not fit is out of memory."""
     source = guest(export("get", "(call $give (call $config_get <<k>>))"))
     with (
         Plugin(manifest(source, memory={"max_pages": 5}, config={"k": "x" * 1_000_000})) as plugin,
@@ -533,7 +534,7 @@ def test_thousand_plugins() -> None:
 def test_ten_thousand_plugins() -> None:
     """Ten thousand plugins can live at once.
 
-    Slow: each has three memories, which take the system time to map.
+    Slow: each has three memories, which the system takes time to map.
     """
     compiled = CompiledPlugin(guest(GROWS, memory='(memory (export "memory") 1)'))
     plugins = [Plugin(compiled) for _ in range(10_000)]
@@ -548,7 +549,7 @@ def test_ten_thousand_plugins() -> None:
 
 
 def test_dropped_plugins_leave_nothing() -> None:
-    """Plugins that are made and dropped leave nothing."""
+    """Creating and dropping plugins leaks no memory."""
 
     def churn(count: int) -> None:
         for i in range(count):

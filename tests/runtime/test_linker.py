@@ -1,4 +1,5 @@
-"""Linking: where the imports of a plugin's modules come from, and what is said when they come from nowhere."""
+"""Linking: which module or host function satisfies an import, and the errors for imports that
+nothing satisfies."""
 
 from __future__ import annotations
 
@@ -19,11 +20,11 @@ from plugwasm import (
     ValType,
 )
 from tests.support.guests import export, guest, manifest, number
-from tests.support.linked_modules import ALL_TYPES, ALL_VALUES, ask, asks
+from tests.support.linked_modules import ALL_TYPES, ALL_VALUES, asking_module, call_ask
 
 
-def gives(name: str, value: int) -> str:
-    """A module with one function () -> i64."""
+def returning_module(name: str, value: int) -> str:
+    """Return a module with one function () -> i64."""
     return f'(module (func (export "{name}") (result i64) (i64.const {value})))'
 
 
@@ -37,21 +38,24 @@ def host(namespace: str | None, name: str, value: int) -> Function:
 # Which module is main
 
 
-def answering(value: int) -> str:
+def answering_module(value: int) -> str:
     return guest(export("ask", f"(call $answer (i64.const {value}))"))
 
 
 @pytest.mark.parametrize(
     ("modules", "main"),
     [
-        ([answering(1)], 1),
-        ([("any name", answering(1))], 1),
-        ([("a", answering(1)), ("b", answering(2))], 2),
-        ([("main", answering(1)), ("b", answering(2))], 1),
-        ([("a", answering(1)), ("main", answering(2)), ("c", answering(3))], 2),
-        ([("a", answering(1)), answering(2)], 2),
-        ([answering(1), answering(2)], 2),
-        ([("Main", answering(1)), ("b", answering(2))], 2),
+        ([answering_module(1)], 1),
+        ([("any name", answering_module(1))], 1),
+        ([("a", answering_module(1)), ("b", answering_module(2))], 2),
+        ([("main", answering_module(1)), ("b", answering_module(2))], 1),
+        (
+            [("a", answering_module(1)), ("main", answering_module(2)), ("c", answering_module(3))],
+            2,
+        ),
+        ([("a", answering_module(1)), answering_module(2)], 2),
+        ([answering_module(1), answering_module(2)], 2),
+        ([("Main", answering_module(1)), ("b", answering_module(2))], 2),
     ],
     ids=[
         "one",
@@ -65,19 +69,25 @@ def answering(value: int) -> str:
     ],
 )
 def test_main_module(modules: list[Any], main: int) -> None:
-    """Main is the module of that name or the last."""
-    assert ask(manifest(*modules)) == main
+    """The main module is the one named `main`, or the last."""
+    assert call_ask(manifest(*modules)) == main
 
 
 def test_duplicate_name_is_error() -> None:
-    """A name twice is an error that names it."""
+    """A duplicate module name is an error that shows it."""
     with pytest.raises(ManifestError, match="twin"):
-        Plugin(manifest(("twin", gives("a", 1)), ("twin", gives("b", 2)), answering(3)))
+        Plugin(
+            manifest(
+                ("twin", returning_module("a", 1)),
+                ("twin", returning_module("b", 2)),
+                answering_module(3),
+            )
+        )
 
 
 def test_only_main_is_callable() -> None:
-    """Only the main module can be called."""
-    with Plugin(manifest(("a", guest(export("hidden", ""))), answering(1))) as plugin:
+    """Only exports of the main module can be called."""
+    with Plugin(manifest(("a", guest(export("hidden", ""))), answering_module(1))) as plugin:
         assert not plugin.function_exists("hidden")
         with pytest.raises(plugwasm.FunctionNotFoundError):
             plugin.call("hidden")
@@ -89,21 +99,21 @@ def test_only_main_is_callable() -> None:
 
 def test_import_functions() -> None:
     """A module can import functions of another."""
-    assert ask(manifest(("lib", gives("f", 7)), asks("lib", "f"))) == 7
+    assert call_ask(manifest(("lib", returning_module("f", 7)), asking_module("lib", "f"))) == 7
 
 
 def test_module_order_does_not_matter() -> None:
     """The order of the modules does not matter."""
     assert (
-        ask(
+        call_ask(
             manifest(
-                ("main", asks("a", "f")),
+                ("main", asking_module("a", "f")),
                 (
                     "a",
                     guest("", '(import "b" "f" (func $f (result i64)))')[:-1]
                     + '(export "f" (func $f)))',
                 ),
-                ("b", gives("f", 9)),
+                ("b", returning_module("f", 9)),
             )
         )
         == 9
@@ -142,8 +152,8 @@ def test_values_of_all_types() -> None:
 def test_host_function_over_kernel() -> None:
     """A host function wins over the kernel and the environment."""
     assert (
-        ask(
-            asks("extism:host/env", "input_length"),
+        call_ask(
+            asking_module("extism:host/env", "input_length"),
             functions=[host("extism:host/env", "input_length", 77)],
         )
         == 77
@@ -172,24 +182,24 @@ def test_a_host_function_wins_over_wasi(wasi: bool) -> None:
         results[0].value = 52
 
     own = Function("wasi_snapshot_preview1", "sched_yield", [], [ValType.I32], give)
-    assert ask(source, functions=[own], wasi=wasi) == 52
+    assert call_ask(source, functions=[own], wasi=wasi) == 52
 
 
 @pytest.mark.parametrize(
     "namespace", ["extism:host/user", "extism:host/env", "wasi_snapshot_preview1", "mine"]
 )
 def test_module_over_host_functions(namespace: str) -> None:
-    """A module wins over host functions of the same namespace."""
-    wasm = manifest((namespace, gives("f", 1)), ("main", asks(namespace, "f")))
-    assert ask(wasm, functions=[host(namespace, "f", 2)]) == 1
+    """A module wins over host functions in the same namespace."""
+    wasm = manifest((namespace, returning_module("f", 1)), ("main", asking_module(namespace, "f")))
+    assert call_ask(wasm, functions=[host(namespace, "f", 2)]) == 1
 
 
 def test_a_module_wins_over_the_kernel() -> None:
     assert (
-        ask(
+        call_ask(
             manifest(
-                ("extism:host/env", gives("input_length", 5)),
-                ("main", asks("extism:host/env", "input_length")),
+                ("extism:host/env", returning_module("input_length", 5)),
+                ("main", asking_module("extism:host/env", "input_length")),
             )
         )
         == 5
@@ -197,11 +207,13 @@ def test_a_module_wins_over_the_kernel() -> None:
 
 
 def test_missing_in_module_is_looked_up_next() -> None:
-    """What a module of that name does not have comes from the next in line."""
-    main = asks("extism:host/user", "g", '(import "extism:host/user" "f" (func (result i64)))')
+    """If a module with the imported name lacks the item, the next provider is searched."""
+    main = asking_module(
+        "extism:host/user", "g", '(import "extism:host/user" "f" (func (result i64)))'
+    )
     assert (
-        ask(
-            manifest(("extism:host/user", gives("f", 1)), ("main", main)),
+        call_ask(
+            manifest(("extism:host/user", returning_module("f", 1)), ("main", main)),
             functions=[host(None, "g", 2)],
         )
         == 2
@@ -209,10 +221,10 @@ def test_missing_in_module_is_looked_up_next() -> None:
 
 
 def test_later_host_function_counts() -> None:
-    """Of two host functions of one name, the later counts."""
+    """Of two host functions with one name, the later one is used."""
     assert (
-        ask(
-            asks("extism:host/user", "f"),
+        call_ask(
+            asking_module("extism:host/user", "f"),
             functions=[host(None, "f", 1), host("extism:host/user", "f", 2)],
         )
         == 2
@@ -220,16 +232,16 @@ def test_later_host_function_counts() -> None:
 
 
 def test_host_namespaces_do_not_mix() -> None:
-    """Host functions of two namespaces do not mix."""
+    """Host functions in two namespaces are kept apart."""
     functions = [host("a", "f", 1), host("b", "f", 2)]
-    assert ask(asks("a", "f"), functions=functions) == 1
-    assert ask(asks("b", "f"), functions=functions) == 2
+    assert call_ask(asking_module("a", "f"), functions=functions) == 1
+    assert call_ask(asking_module("b", "f"), functions=functions) == 2
     with pytest.raises(MissingImportError):
-        Plugin(asks("extism:host/user", "f"), functions=functions)
+        Plugin(asking_module("extism:host/user", "f"), functions=functions)
 
 
 def test_linked_module_calls_host() -> None:
-    """A linked module can call the kernel, config, vars and host functions."""
+    """A linked module can use the kernel, config, vars and host functions."""
     lib = guest(
         '(func (export "work") (call $give (call $config_get <<key>>)) (call $var_set <<v>> <<from the library>>) (call $user))',
         '(import "extism:host/user" "user" (func $user))',
@@ -247,7 +259,7 @@ def test_linked_module_calls_host() -> None:
 
 
 def test_shared_instance() -> None:
-    """Two modules that import the same one share its instance."""
+    """Two modules that import from a third share its instance."""
     counter = """(module (global $n (mut i64) (i64.const 0))
         (func (export "f") (result i64) (global.set $n (i64.add (global.get $n) (i64.const 1))) (global.get $n)))"""
     between = '(module (import "counter" "f" (func $f (result i64))) (func (export "g") (result i64) (call $f)))'
@@ -256,13 +268,13 @@ def test_shared_instance() -> None:
         '(import "counter" "f" (func $f (result i64)))',
         '(import "between" "g" (func $g (result i64)))',
     )
-    assert ask(manifest(("counter", counter), ("between", between), main)) == 3
+    assert call_ask(manifest(("counter", counter), ("between", between), main)) == 3
 
 
 # Commands and reactors
 
 
-def counting(extra: str) -> str:
+def counting_module(extra: str) -> str:
     return (
         "(module (global $n (mut i64) (i64.const 0)) (global $starts (mut i64) (i64.const 0))"
         '(func (export "f") (result i64) (global.set $n (i64.add (global.get $n) (i64.const 1))) '
@@ -271,9 +283,11 @@ def counting(extra: str) -> str:
 
 
 STARTS = "(global.set $starts (i64.add (global.get $starts) (i64.const 1)))"
-REACTOR = counting(f'(func (export "_initialize") {STARTS})')
-COMMAND = counting(f'(func (export "_start") {STARTS})')
-BOTH = counting(f'(func (export "_start") unreachable) (func (export "_initialize") {STARTS})')
+REACTOR = counting_module(f'(func (export "_initialize") {STARTS})')
+COMMAND = counting_module(f'(func (export "_start") {STARTS})')
+BOTH = counting_module(
+    f'(func (export "_start") unreachable) (func (export "_initialize") {STARTS})'
+)
 THREE_CALLS = guest(
     export("ask", "(drop (call $f)) (drop (call $f)) (call $answer (call $f))"),
     '(import "lib" "f" (func $f (result i64)))',
@@ -281,7 +295,7 @@ THREE_CALLS = guest(
 
 
 def test_reactor_is_initialised_once() -> None:
-    """A reactor has one instance that is initialised once."""
+    """A reactor has one instance, which is initialised once."""
     with Plugin(manifest(("lib", REACTOR), THREE_CALLS)) as plugin:
         assert [number(plugin.call("ask")) for _ in range(2)] == [1003, 1006]
         plugin.reset()
@@ -289,19 +303,19 @@ def test_reactor_is_initialised_once() -> None:
 
 
 def test_command_instance_per_call() -> None:
-    """A command has a fresh instance for each call and its start is not run."""
+    """A command has a fresh instance for each call, and its `_start` is not run."""
     with Plugin(manifest(("lib", COMMAND), THREE_CALLS)) as plugin:
         assert [number(plugin.call("ask")) for _ in range(2)] == [1, 1]
 
 
 def test_command_and_reactor_is_reactor() -> None:
-    """A module that exports both loads and is a reactor."""
+    """A module that exports `_start` and `_initialize` is a reactor."""
     with Plugin(manifest(("lib", BOTH), THREE_CALLS)) as plugin:
         assert [number(plugin.call("ask")) for _ in range(2)] == [1003, 1006]
 
 
 def test_command_start_can_be_imported() -> None:
-    """The start of a command can be imported and gets a fresh instance too."""
+    """A command's `_start` can be imported and gets a fresh instance too."""
     lib = guest(
         """(global $n (mut i64) (i64.const 0))
         (func (export "_start") (global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n)))"""
@@ -314,7 +328,7 @@ def test_command_start_can_be_imported() -> None:
 
 
 def test_command_imports_host_and_modules() -> None:
-    """A command can import from the host the kernel and other modules."""
+    """A command can import from the host, the kernel and other modules."""
     command = guest(
         '(func (export "_start")) (func (export "f") (result i64) (call $give <<from a command>>) (i64.add (call $g) (call $h)))',
         '(import "reactor" "f" (func $g (result i64)))',
@@ -335,8 +349,8 @@ def test_command_imports_command() -> None:
     """A command can import from a command."""
     outer = """(module (import "inner" "f" (func $f (result i64)))
         (func (export "_start")) (func (export "f") (result i64) (drop (call $f)) (call $f)))"""
-    wasm = manifest(("inner", COMMAND), ("outer", outer), ("main", asks("outer", "f")))
-    assert ask(wasm) == 1
+    wasm = manifest(("inner", COMMAND), ("outer", outer), ("main", asking_module("outer", "f")))
+    assert call_ask(wasm) == 1
 
 
 def test_command_exports_functions_only() -> None:
@@ -350,7 +364,7 @@ def test_trap_in_linked_module() -> None:
     """A trap in a command or a linked module reaches the caller with its frames."""
     for extra in ('(func (export "_start"))', ""):
         lib = f'(module {extra} (func $inside (export "f") (result i64) unreachable))'
-        with Plugin(manifest(("lib", lib), ("main", asks("lib", "f")))) as plugin:
+        with Plugin(manifest(("lib", lib), ("main", asking_module("lib", "f")))) as plugin:
             with pytest.raises(TrapError) as caught:
                 plugin.call("ask")
             assert caught.value.trap == "unreachable"
@@ -359,9 +373,9 @@ def test_trap_in_linked_module() -> None:
 
 
 def test_trap_in_command_start() -> None:
-    """A command whose own start function traps is an error of the call."""
+    """A trap in the start function of a command is an error of the call."""
     lib = '(module (func $s unreachable) (start $s) (func (export "_start")) (func (export "f") (result i64) (i64.const 1)))'
-    with Plugin(manifest(("lib", lib), ("main", asks("lib", "f")))) as plugin:
+    with Plugin(manifest(("lib", lib), ("main", asking_module("lib", "f")))) as plugin:
         for _ in range(2):
             with pytest.raises(TrapError, match=r"`ask`"):
                 plugin.call("ask")
@@ -379,15 +393,15 @@ def test_command_called_many_times(calls: int) -> None:
         ),
         '(import "lib" "f" (func $f (result i64)))',
     )
-    assert ask(manifest(("lib", COMMAND), ("main", main))) == calls
+    assert call_ask(manifest(("lib", COMMAND), ("main", main))) == calls
 
 
 def test_command_memory_is_released() -> None:
-    """The memory of commands is given back when their call ends."""
+    """The memory of commands is released when their call ends."""
     command = """(module (memory 64) (func (export "_start"))
         (func (export "f") (result i64) (memory.fill (i32.const 0) (i32.const 1) (i32.const 4194304)) (i64.const 1)))"""
     with Plugin(
-        manifest(("lib", command), ("main", asks("lib", "f")), memory={"max_pages": 80})
+        manifest(("lib", command), ("main", asking_module("lib", "f")), memory={"max_pages": 80})
     ) as plugin:
         number(plugin.call("ask"))
         before = resident()
@@ -404,15 +418,15 @@ def resident() -> int:
 # What cannot be linked
 
 
-def refused(source: Any, **options: Any) -> str:
+def link_error(source: Any, **options: Any) -> str:
     with pytest.raises(LinkError) as caught:
         CompiledPlugin(source, **options)
     return str(caught.value)
 
 
 def test_unknown_env_function() -> None:
-    """An unknown function of the environment says that the kit may be newer."""
-    text = refused(
+    """The error for an unknown environment function says that the kit may be newer."""
+    text = link_error(
         '(module (import "extism:host/env" "brand_new" (func (param i64) (result i64))))'
     )
     for part in ("plugin `", "extism:host/env.brand_new", "(i64) -> (i64)", "newer than this host"):
@@ -430,13 +444,13 @@ def test_unknown_env_function() -> None:
 )
 def test_env_has_functions_only(item: str) -> None:
     """Only functions can be imported from the environment."""
-    text = refused(f'(module (import "extism:host/env" {item}))')
+    text = link_error(f'(module (import "extism:host/env" {item}))')
     assert "extism:host/env." + item.split('"')[1] in text
     assert "only functions" in text
 
 
 def test_kernel_internal_exports() -> None:
-    """The host's own exports of the kernel cannot be imported."""
+    """The kernel exports that only the host uses cannot be imported."""
     for name in (
         "book",
         "reserve",
@@ -457,8 +471,8 @@ def test_kernel_internal_exports() -> None:
 
 @pytest.mark.parametrize("namespace", ["wasi_snapshot_preview1", "wasi_unstable"])
 def test_wasi_not_granted(namespace: str) -> None:
-    """WASI that was not granted says how to grant it."""
-    text = refused(
+    """If WASI is not granted, the error says how to grant it."""
+    text = link_error(
         f'(module (import "{namespace}" "fd_write" (func (param i32 i32 i32 i32) (result i32))))'
     )
     for part in (f"{namespace}.fd_write", "wasi=True"):
@@ -466,13 +480,13 @@ def test_wasi_not_granted(namespace: str) -> None:
 
 
 def test_wasi_unknown_function() -> None:
-    """An unknown function of WASI is named."""
-    text = refused(
+    """The error for an unknown WASI function names it."""
+    text = link_error(
         '(module (import "wasi_snapshot_preview1" "fd_teleport" (func (param i32) (result i32))))',
         wasi=True,
     )
     assert "wasi_snapshot_preview1.fd_teleport" in text
-    text = refused(
+    text = link_error(
         '(module (import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32))))',
         wasi=True,
     )
@@ -489,8 +503,8 @@ def test_wasi_unknown_function() -> None:
     ],
 )
 def test_missing_import_hint(item: str) -> None:
-    """What nobody provides is named with a hint."""
-    text = refused(
+    """The error for an import that nothing provides names it and gives a hint."""
+    text = link_error(
         manifest(("helper", f'(module (import "some where" {item}))'), ("main", "(module)"))
     )
     for part in ("`helper`", "some where.lost", "host function"):
@@ -533,17 +547,18 @@ def test_missing_import_hint(item: str) -> None:
     ],
 )
 def test_wrong_signature(source: str, options: dict[str, Any], offered: str) -> None:
-    """A wrong signature is refused with both types."""
-    text = refused(source, **options)
+    """A wrong signature is refused, and the error shows both types."""
+    text = link_error(source, **options)
     assert offered in text
     assert source.split('"')[3] in text
 
 
 def test_wrong_signature_between_modules() -> None:
     """A wrong signature between modules is refused."""
-    text = refused(
+    text = link_error(
         manifest(
-            ("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (func (result i32))))')
+            ("lib", returning_module("f", 1)),
+            ("main", '(module (import "lib" "f" (func (result i32))))'),
         )
     )
     for part in ("`main`", "lib.f", "() -> (i32)", "() -> (i64)"):
@@ -551,9 +566,11 @@ def test_wrong_signature_between_modules() -> None:
 
 
 def test_wrong_kind_between_modules() -> None:
-    """A wrong kind between modules is refused."""
-    text = refused(
-        manifest(("lib", gives("f", 1)), ("main", '(module (import "lib" "f" (memory 1)))'))
+    """An import of the wrong kind between modules is refused."""
+    text = link_error(
+        manifest(
+            ("lib", returning_module("f", 1)), ("main", '(module (import "lib" "f" (memory 1)))')
+        )
     )
     for part in ("`main`", "lib.f", "`lib`", "function"):
         assert part in text
@@ -570,7 +587,7 @@ def test_wrong_kind_between_modules() -> None:
     ],
 )
 def test_mismatched_memory_global_or_table(offered: str, wanted: str) -> None:
-    """Memories, globals and tables that do not fit are an error of ours."""
+    """Memories, globals and tables that do not match are one of our errors."""
     main = guest(export("f", ""), f'(import "lib" "x" {wanted})', memory="")
     with (
         pytest.raises(LinkError, match=r"main|plugin"),
@@ -580,17 +597,17 @@ def test_mismatched_memory_global_or_table(offered: str, wanted: str) -> None:
 
 
 def test_missing_import_of_linked_module() -> None:
-    """An import that only a linked module lacks is found before any call."""
-    assert "`lib`" in refused(
+    """A missing import of a linked module is found before any call."""
+    assert "`lib`" in link_error(
         manifest(("lib", '(module (import "x" "y" (func)))'), ("main", "(module)"))
     )
 
 
 def test_imports_and_exports() -> None:
-    """The imports and exports of the main module are told with their types."""
+    """The imports and exports of the main module are listed with their types."""
     compiled = CompiledPlugin(
         manifest(
-            ("lib", gives("f", 1)),
+            ("lib", returning_module("f", 1)),
             (
                 "main",
                 """(module (import "lib" "f" (func (result i64))) (import "extism:host/env" "alloc" (func (param i64) (result i64)))
@@ -622,7 +639,7 @@ ODD_TYPES = ["v128", "externref", "funcref", "(ref extern)", "(ref null $t)", "e
 
 @pytest.mark.parametrize("type", ODD_TYPES)
 def test_uncallable_export_type(type: str) -> None:
-    """A function of any type may be exported and is not callable."""
+    """A function of any type may be exported, even if the host cannot call it."""
     source = f"""(module (type $t (func)) (func (export "odd") (param {type}) (result i32) (i32.const 0))
         (func (export "good") (result i32) (i32.const 0)))"""
     with Plugin(source) as plugin:
@@ -634,8 +651,8 @@ def test_uncallable_export_type(type: str) -> None:
 
 @pytest.mark.parametrize("type", ODD_TYPES)
 def test_missing_import_of_any_type(type: str) -> None:
-    """A function of any type that nobody provides is a missing import."""
-    text = refused(f'(module (type $t (func)) (import "lib" "odd" (func (param {type}))))')
+    """A missing function of any type is reported as a missing import."""
+    text = link_error(f'(module (type $t (func)) (import "lib" "odd" (func (param {type}))))')
     assert "lib.odd" in text
 
 
@@ -656,16 +673,16 @@ def test_any_type_between_modules(type: str) -> None:
     main = guest(
         use, "(type $t (func))", f'(import "lib" "f" (func $f (param {type}) (result i64)))'
     )
-    assert ask(manifest(("lib", lib), ("main", main))) == 4
+    assert call_ask(manifest(("lib", lib), ("main", main))) == 4
 
 
 @pytest.mark.parametrize("type", ODD_TYPES)
 def test_any_type_to_command_is_refused(type: str) -> None:
-    """A command that would have the host pass such a value is refused."""
+    """A command is refused if the host would have to pass a value that it cannot."""
     command = (
         f'(module (type $t (func)) (func (export "_start")) (func (export "f") (param {type})))'
     )
-    text = refused(
+    text = link_error(
         manifest(
             ("tool", command),
             f'(module (type $t (func)) (import "tool" "f" (func (param {type}))))',
@@ -678,9 +695,9 @@ def test_any_type_to_command_is_refused(type: str) -> None:
 @pytest.mark.parametrize("type", ODD_TYPES)
 @pytest.mark.parametrize("place", ["param", "result"])
 def test_any_type_in_cycle_is_refused(type: str, place: str) -> None:
-    """A circle that would have the host pass such a value is refused."""
+    """A cycle is refused if the host would have to pass a value that it cannot."""
     b = f'(module (type $t (func)) (import "a" "g" (func)) (func (export "f") ({place} {type}) unreachable))'
     a = f'(module (type $t (func)) (import "b" "f" (func ({place} {type}))) (func (export "g")))'
-    text = refused(manifest(("b", b), ("a", a), "(module)"))
+    text = link_error(manifest(("b", b), ("a", a), "(module)"))
     assert "b.f" in text
     assert "i32, i64, f32 and f64" in text

@@ -1,4 +1,5 @@
-"""From bytes to compiled modules: what a process keeps, what it says of bad modules, and compiling after a fork."""
+"""From bytes to compiled modules: the cache in memory, errors of invalid modules, and
+compilation after a fork."""
 
 from __future__ import annotations
 
@@ -23,15 +24,15 @@ pools = pytest.mark.skipif(not can_pool(), reason="there is not enough address s
 
 
 @pytest.fixture(autouse=True)
-def without_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_seen_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(modules, "_seen", WeakValueDictionary())
     monkeypatch.setattr(modules, "_kept", [])
     monkeypatch.setattr(code_cache._Settings, "enabled", False)
     yield
 
 
-def numbered(number: int, padding: int = 0) -> bytes:
-    """Modules of one length, which differ only near their start."""
+def numbered_modules(number: int, padding: int = 0) -> bytes:
+    """Return modules of equal length that differ only near their start."""
     module = wat_to_wasm(
         b'(module (func (export "f") (result i32) (i32.const %d)))' % (1000 + number)
     )
@@ -62,70 +63,70 @@ def call(started: tuple[Instance, Environment], name: str = "f", *arguments: int
     return function.values[0]
 
 
-def kept() -> list[bytes]:
-    """The modules that the process keeps though nobody has them."""
+def kept_modules() -> list[bytes]:
+    """Return the modules that the process keeps although nothing refers to them."""
     return [wasm for _, wasm, _ in modules._seen]
 
 
-# ---- what a process keeps -----------------------------------------------------------------------------------------------------------------
+# ---- what a process keeps ------------------------------------------------------------------------
 
 
 def test_known_module_is_reused() -> None:
-    """A module seen before is the same module."""
-    first = compiled(numbered(1))
-    assert compiled(bytes(bytearray(numbered(1)))) is first
-    assert compiled(numbered(2)) is not first
-    assert compiled(numbered(1), fuel=True) is not first
-    assert compiled(numbered(1), fuel=True).engine.fuel
+    """The same bytes give the same module."""
+    first = compiled(numbered_modules(1))
+    assert compiled(bytes(bytearray(numbered_modules(1)))) is first
+    assert compiled(numbered_modules(2)) is not first
+    assert compiled(numbered_modules(1), fuel=True) is not first
+    assert compiled(numbered_modules(1), fuel=True).engine.fuel
 
 
 def test_modules_with_same_end_differ() -> None:
-    """Modules of one length with the same end are told apart."""
+    """Modules with equal length and end are distinguished."""
     numbers = range(20)
     assert (
-        len({len(numbered(number)) for number in numbers})
-        == len({numbered(number)[-64:] for number in numbers})
+        len({len(numbered_modules(number)) for number in numbers})
+        == len({numbered_modules(number)[-64:] for number in numbers})
         == 1
     )
     for _ in range(2):
         for number in numbers:
-            assert call(started(compiled(numbered(number)))) == 1000 + number
+            assert call(started(compiled(numbered_modules(number)))) == 1000 + number
 
 
 @pytest.mark.parametrize("same_length", [True, False])
 def test_kept_modules_are_limited(same_length: bool) -> None:
-    """A process keeps no more modules than it says."""
+    """A process keeps a limited number of modules."""
     for number in range(modules.KEPT_MODULES * 2):
-        compiled(numbered(number, padding=0 if same_length else number))
-        assert len(kept()) <= modules.KEPT_MODULES
-    newest = numbered(
+        compiled(numbered_modules(number, padding=0 if same_length else number))
+        assert len(kept_modules()) <= modules.KEPT_MODULES
+    newest = numbered_modules(
         modules.KEPT_MODULES * 2 - 1, padding=0 if same_length else modules.KEPT_MODULES * 2 - 1
     )
-    assert newest in kept()
-    assert len(kept()) > modules.KEPT_MODULES // 4
+    assert newest in kept_modules()
+    assert len(kept_modules()) > modules.KEPT_MODULES // 4
 
 
 def test_kept_bytes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process keeps no more bytes than it says."""
+    """A process keeps a limited number of bytes."""
     monkeypatch.setattr(modules, "KEPT_BYTES", 200_000)
     for number in range(30):
-        compiled(numbered(number, padding=1000))
+        compiled(numbered_modules(number, padding=1000))
         assert (
-            sum(len(wasm) for wasm in kept())
+            sum(len(wasm) for wasm in kept_modules())
             + sum(module.code_bytes for module in modules._seen.values())
             <= 200_000
         )
-    assert len(kept()) > 3
+    assert len(kept_modules()) > 3
 
 
 def test_text_and_binary_run_alike() -> None:
-    """Text and binary of one module run alike."""
+    """The text and the binary of a module behave the same."""
     text = b'(module (func (export "f") (result i32) (i32.const 7)))'
     assert call(started(compiled(text))) == call(started(compiled(wat_to_wasm(text)))) == 7
 
 
 def test_engine_made_once_by_threads() -> None:
-    """An engine is made once by however many threads."""
+    """An engine is created once, however many threads ask for it."""
     found = []
     barrier = threading.Barrier(8)
 
@@ -148,12 +149,12 @@ def test_engine_made_once_by_threads() -> None:
 
 
 def test_threads_compile_same_module() -> None:
-    """Threads that compile the same module at once all get one that runs."""
+    """Threads that compile the same module at once all get one that works."""
     results = []
 
     def work() -> None:
         for number in range(20):
-            results.append(call(started(compiled(numbered(number)))) - number)
+            results.append(call(started(compiled(numbered_modules(number)))) - number)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -163,19 +164,19 @@ def test_threads_compile_same_module() -> None:
     assert results == [1000] * 80
 
 
-# ---- bad modules --------------------------------------------------------------------------------------------------------------------------
+# ---- bad modules ---------------------------------------------------------------------------------
 
 
 def error_of(wasm: bytes, name: str = "guest") -> str:
     with pytest.raises(ModuleError) as caught:
         modules.compile_module(wasm, modules.get_engine(pooled=False), name)
-    assert kept() == []
+    assert kept_modules() == []
     return caught.value.message
 
 
 def test_invalid_binary_names_module() -> None:
-    """A bad binary is explained in one line that names the module."""
-    body = numbered(1)
+    """The error of an invalid binary is one line that names the module."""
+    body = numbered_modules(1)
     for wasm in (b"\0asm", b"\0asm\1\0\0\0\xff\xff", body[:20], b"\0asm\x0d\0\1\0"):
         message = error_of(wasm)
         assert "module `guest` is no valid WebAssembly module: " in message
@@ -184,7 +185,7 @@ def test_invalid_binary_names_module() -> None:
 
 
 def test_type_error_position() -> None:
-    """A type error says where and what."""
+    """A type error includes its position and cause."""
     wasm = wat_to_wasm(b"(module (func (result i32) (i32.const 1)))").replace(
         b"\x41\x01", b"\x42\x01"
     )
@@ -192,7 +193,7 @@ def test_type_error_position() -> None:
 
 
 def test_invalid_text_shows_line() -> None:
-    """Bad text is explained with its line."""
+    """The error of invalid text shows the line."""
     message = error_of(b"(module\n  (func (i32.konst 1)))")
     assert "2:" in message
     assert "i32.konst" in message
@@ -202,19 +203,19 @@ def test_invalid_text_shows_line() -> None:
     "wasm", [b"", b" ", b"\xff\xfe\xfd", b"\0", b"not wasm at all", b"{}", b"(component)"]
 )
 def test_no_module_at_all(wasm: bytes) -> None:
-    """What is no module at all is a module error too."""
+    """Bytes that are no module at all are a module error too."""
     assert error_of(wasm)
 
 
 def test_invalid_module_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bad module is not kept on disk."""
+    """An invalid module is not cached on disk."""
     monkeypatch.setattr(code_cache._Settings, "enabled", True)
     monkeypatch.setattr(code_cache._Settings, "directory", str(tmp_path / "kept"))
     error_of(b"\0asm\1\0\0\0\xff\xff")
     assert not (tmp_path / "kept").exists()
 
 
-# ---- pools --------------------------------------------------------------------------------------------------------------------------------
+# ---- pools ---------------------------------------------------------------------------------------
 
 SECRETIVE = b"""(module (memory (export "memory") 2)
   (func (export "fill") (param $pages i64)
@@ -231,7 +232,7 @@ SECRETIVE = b"""(module (memory (export "memory") 2)
 
 @pytest.mark.parametrize("pooled", [pytest.param(True, marks=pools), False])
 def test_instance_memory_is_clean(pooled: bool) -> None:
-    """No instance finds what another left in memory."""
+    """An instance finds no data that another left in its memory."""
     module = compiled(SECRETIVE, pooled=pooled)
     assert module.engine.pooled == pooled
     for pages in (0, 1, 50, 0, 7):
@@ -243,7 +244,7 @@ def test_instance_memory_is_clean(pooled: bool) -> None:
 
 @pools
 def test_module_beyond_pool() -> None:
-    """A module beyond the pool is told apart from a bad one."""
+    """A module too large for the pool is distinguished from an invalid one."""
     large = b"(module %s)" % (b"(memory 1)" * 20)
     with pytest.raises(modules.TooLargeForPool):
         compiled(large, pooled=True)
@@ -252,7 +253,7 @@ def test_module_beyond_pool() -> None:
         compiled(b"(module (memory 70000))", pooled=True)
 
 
-# ---- forks --------------------------------------------------------------------------------------------------------------------------------
+# ---- forks ---------------------------------------------------------------------------------------
 
 FORKING = """
 import os, signal, sys, threading, time
@@ -277,7 +278,7 @@ def in_child(work, seconds=10):
 """
 
 
-def forking(script: str) -> list[str]:
+def run_forking_program(script: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKING + script],
         capture_output=True,
@@ -291,7 +292,7 @@ def forking(script: str) -> list[str]:
 
 @forks
 def test_forked_child_compiles() -> None:
-    """A forked child can compile what its parent did not."""
+    """A forked child can compile a module that its parent did not."""
     script = """
 Plugin(text(0)).call("f")  # in parallel, so there are threads that the child will not have
 def work():
@@ -303,18 +304,18 @@ print(in_child(work))
 Plugin(text(5000)).call("f")
 print(in_child(work))
 """
-    assert forking(script) == ["0", "0"]
+    assert run_forking_program(script) == ["0", "0"]
 
 
 @forks
 def test_forked_before_first_compile() -> None:
-    """A child that was forked before anything was compiled can compile."""
-    assert forking('print(in_child(lambda: Plugin(text(0)).call("f")))') == ["0"]
+    """A child forked before the first compilation can compile."""
+    assert run_forking_program('print(in_child(lambda: Plugin(text(0)).call("f")))') == ["0"]
 
 
 @forks
 def test_forked_while_thread_compiles() -> None:
-    """A child that was forked while a thread compiled can compile."""
+    """A child forked while a thread compiles can compile."""
     script = """
 def compiling():
     for number in range(1000000):
@@ -324,12 +325,12 @@ time.sleep(0.05)
 print(*[in_child(lambda: Plugin(text(n * 100000)).call("f"), 5) for n in range(15)])
 os._exit(0 if sys.stdout.flush() is None else 1)
 """
-    assert forking(script) == ["0"] * 15
+    assert run_forking_program(script) == ["0"] * 15
 
 
 @forks
 def test_forked_while_lock_is_held() -> None:
-    """A child that was forked while a thread held the lock can compile."""
+    """A child forked while a thread holds the lock can compile."""
     script = """
 def holding():
     with _code._lock:
@@ -344,12 +345,12 @@ over.set()
 thread.join()
 print(status)
 """
-    assert forking(script) == ["0"]
+    assert run_forking_program(script) == ["0"]
 
 
 @forks
 def test_forked_child_memory_is_flat() -> None:
-    """A child that compiles much does not grow with each module."""
+    """Compiling many modules in a child does not leak memory."""
     script = """
 def size():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
@@ -366,13 +367,13 @@ print(in_child(work, 30))
 """
     if not Path("/proc/self/statm").exists():
         pytest.skip("reads /proc")
-    assert forking(script) == ["0"]
+    assert run_forking_program(script) == ["0"]
 
 
 @forks
 @pytest.mark.slow
 def test_threads_read_first_manifest() -> None:
-    """Threads that read the first manifest of a process at once do not crash it."""
+    """Several threads can read the first manifest of a process at once."""
     script = """
 sys.setswitchinterval(1e-6)
 manifest = {"wasm": [{"data": b"(module)"}]}
@@ -394,4 +395,4 @@ def work():
 Plugin(b"(module)")
 print(*{in_child(work) for _ in range(40)})
 """
-    assert forking(script) == ["0"]
+    assert run_forking_program(script) == ["0"]

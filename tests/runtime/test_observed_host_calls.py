@@ -1,4 +1,4 @@
-"""Host calls of observed plugins: their arguments, results and errors as observers see them."""
+"""Host calls of observed plugins: the arguments, results and errors that observers see."""
 
 from __future__ import annotations
 
@@ -25,12 +25,21 @@ from plugwasm import (
 from plugwasm.observing import CallLog
 from plugwasm.recording import Recorder
 from tests.support.guests import export, guest, manifest
-from tests.support.observers import ECHO, PLAIN, USER, Diary, Point, adds_up, calls_f, raising
+from tests.support.observers import (
+    ECHO,
+    PLAIN,
+    USER,
+    CollectingObserver,
+    Point,
+    make_calling_plugin,
+    raiser,
+    times_add_up,
+)
 from tests.support.paths import ROOT
 
 
 def test_env_functions() -> None:
-    """Functions of the environment are seen with their arguments and results."""
+    """Observers see environment functions with their arguments and results."""
     source = guest(
         export(
             "run",
@@ -39,13 +48,13 @@ def test_env_functions() -> None:
             (drop (call $http_headers)) (drop (call $http_request <<{"url": "http://u:p@a.test/?q=1", "method": "post"}>> <<body>>))""",
         )
     )
-    diary = Diary()
+    observed = CollectingObserver()
     with (
-        Plugin(source, config={"key": "set"}, observe=diary) as plugin,
+        Plugin(source, config={"key": "set"}, observe=observed) as plugin,
         pytest.raises(plugwasm.EgressDeniedError),
     ):
         plugin.call("run")
-    assert diary.shown() == [
+    assert observed.host_call_lines() == [
         "config_get('key') -> 'set'",
         "config_get('none') -> ''",
         "var_set('v', b'value')",
@@ -57,11 +66,11 @@ def test_env_functions() -> None:
         "http_headers() -> ''",
         """http_request('{"url": "http://u:p@a.test/?q=1", "method": "post"}', b'body') raised EgressDeniedError""",
     ]
-    assert {call.namespace for call in diary.host_calls} == {"extism:host/env"}
-    http = diary.host_calls[-1].http
+    assert {call.namespace for call in observed.host_calls} == {"extism:host/env"}
+    http = observed.host_calls[-1].http
     assert http is not None
     assert (http.method, http.url, http.status) == ("POST", "http://u:p@a.test/?q=1", None)
-    assert [(call.host_calls, call.http_requests, call.error) for call in diary.calls] == [
+    assert [(call.host_calls, call.http_requests, call.error) for call in observed.calls] == [
         (10, 1, "EgressDeniedError")
     ]
 
@@ -80,12 +89,12 @@ def test_env_functions() -> None:
     ],
 )
 def test_invalid_request_document(document: str) -> None:
-    """A request document that is none is no trouble for those who watch."""
+    """An invalid request document does not disturb observers."""
     source = guest(export("run", f"(drop (call $http_request {document} (i64.const 0)))"))
     granted = manifest(source, allowed_hosts=["a.test"])
     errors = []
-    diary = Diary()
-    for options in ({}, {"observe": diary}):
+    observed = CollectingObserver()
+    for options in ({}, {"observe": observed}):
         with (
             Plugin(granted, egress=plugwasm.Egress(allowed_hosts=[]), **options) as plugin,
             pytest.raises(plugwasm.Error) as caught,
@@ -93,8 +102,8 @@ def test_invalid_request_document(document: str) -> None:
             plugin.call("run")
         errors.append((type(caught.value), caught.value.message))
     assert errors[0] == errors[1]
-    assert diary.host_calls[0].http is not None
-    assert diary.host_calls[0].http.status is None
+    assert observed.host_calls[0].http is not None
+    assert observed.host_calls[0].http.status is None
 
 
 HUGE = "(local $b i64) (local.set $b (call $alloc (i64.const 209715200)))"
@@ -102,22 +111,22 @@ HUGE = "(local $b i64) (local.set $b (call $alloc (i64.const 209715200)))"
 
 @pytest.mark.parametrize("call", ["(call $log_trace (local.get $b))", "(call $f (local.get $b))"])
 def test_huge_block_is_truncated(call: str) -> None:
-    """Of a huge block, only its beginning is copied for those who watch."""
+    """Only the beginning of a huge block is copied for observers."""
     function = Function(
         "extism:host/user", "f", [ValType.I64], [], lambda plugin, inputs, results: None
     )
-    diary = Diary()
+    observed = CollectingObserver()
     with Plugin(
         guest(export("run", HUGE + call), USER.format("(param i64)")),
         functions=[function],
-        observe=diary,
+        observe=observed,
     ) as plugin:
         plugin.call("run")
-    assert [len(host_call.args[0]) for host_call in diary.host_calls] == [16 * 2**20]
+    assert [len(host_call.args[0]) for host_call in observed.host_calls] == [16 * 2**20]
 
 
 def test_plugins_beyond_pool() -> None:
-    """Observed plugins that the pool has no room for work as others do."""
+    """Observed plugins without a place in the pool work like others."""
     recorder = Recorder()
     compiled = CompiledPlugin(
         guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)'),
@@ -131,7 +140,7 @@ def test_plugins_beyond_pool() -> None:
 
 
 def test_call_in_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
-    """An application sees all of a call in one line of its log."""
+    """An application can log a whole call in one line."""
     with (
         caplog.at_level("INFO"),
         Plugin(ECHO, observe=CallLog()) as plugin,
@@ -260,15 +269,15 @@ I64, F64 = ValType.I64, ValType.F64
 def test_host_functions(
     f: Any, type: str, code: str, args: tuple[Any, ...], results: tuple[Any, ...]
 ) -> None:
-    """Functions of the application are seen with values of their types."""
+    """Observers see host functions with values of their Python types."""
     for make in (Plugin, IsolatedPlugin) if f in (_shout, _pair) else (Plugin,):
-        diary = Diary()
+        observed = CollectingObserver()
         function = f if isinstance(f, Function) else plugwasm.host_fn(name="f")(f)
         with make(
-            guest(export("run", code), USER.format(type)), functions=[function], observe=diary
+            guest(export("run", code), USER.format(type)), functions=[function], observe=observed
         ) as plugin:
             plugin.call("run")
-        (call,) = diary.host_calls
+        (call,) = observed.host_calls
         assert (call.namespace, call.name, call.args, call.results, call.error) == (
             "extism:host/user",
             "f",
@@ -276,8 +285,8 @@ def test_host_functions(
             results,
             None,
         )
-        assert call.call is diary.calls[0]
-        assert 0 < call.seconds <= diary.calls[0].host_seconds + 1e-9
+        assert call.call is observed.calls[0]
+        assert 0 < call.seconds <= observed.calls[0].host_seconds + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -292,25 +301,27 @@ def test_host_functions(
     ],
 )
 def test_arguments_by_type_or_bytes(annotation: Any, argument: str, seen: object) -> None:
-    """Arguments are shown as the function takes them or else as bytes."""
+    """Arguments appear as the function's types or else as bytes."""
 
     def body(value: Any) -> None:
         pass
 
     body.__annotations__ = {"value": annotation, "return": None}
-    diary = Diary()
-    with calls_f(body, "(param i64)", f"(call $f {argument})", observe=diary) as plugin:
+    observed = CollectingObserver()
+    with make_calling_plugin(
+        body, "(param i64)", f"(call $f {argument})", observe=observed
+    ) as plugin:
         try:
             plugin.call("run")
         except plugwasm.HostFunctionError:
             assert seen == b"not json"
-    (value,) = diary.host_calls[0].args
+    (value,) = observed.host_calls[0].args
     assert type(value) is type(seen)
     assert value == seen or seen == 1024
 
 
 def test_deep_json_stays_bytes() -> None:
-    """JSON that is nested too deep for a parser stays bytes."""
+    """JSON nested too deep for the parser is shown as bytes."""
     script = f"""
 import sys, threading
 sys.path[:0] = {[str(ROOT)]!r}
@@ -345,18 +356,18 @@ with plugwasm.Plugin(source, functions=[f], observe=Trace(seen.append)) as plugi
 
 
 def test_host_exception_name() -> None:
-    """What a host function raises is told by its own name."""
-    diary = Diary()
+    """A host function's exception is shown by the name of its class."""
+    observed = CollectingObserver()
     with (
-        calls_f(raising(LookupError("no")), observe=diary) as plugin,
+        make_calling_plugin(raiser(LookupError("no")), observe=observed) as plugin,
         pytest.raises(plugwasm.HostFunctionError),
     ):
         plugin.call("run")
-    assert diary.shown() == ["f() raised LookupError"]
+    assert observed.host_call_lines() == ["f() raised LookupError"]
 
 
 def test_wasi_functions_and_exit() -> None:
-    """Functions of WASI are seen and leaving is no error of theirs."""
+    """Observers see WASI functions, and an exit is not an error of `proc_exit`."""
     wasi = """(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))"""
     code = "(i32.store (i32.const 0) (i32.const 8)) (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 4)))"
@@ -365,16 +376,16 @@ def test_wasi_functions_and_exit() -> None:
         wasi,
         memory='(memory (export "memory") 1)',
     )
-    diary = Diary()
-    with Plugin(source, wasi=True, observe=diary) as plugin:
+    observed = CollectingObserver()
+    with Plugin(source, wasi=True, observe=observed) as plugin:
         plugin.call("run")
-    assert diary.shown() == ["fd_write(1, 0, 1, 4) -> 0", "proc_exit(0)"]
-    assert {call.namespace for call in diary.host_calls} == {"wasi_snapshot_preview1"}
-    assert diary.calls[0].error is None
+    assert observed.host_call_lines() == ["fd_write(1, 0, 1, 4) -> 0", "proc_exit(0)"]
+    assert {call.namespace for call in observed.host_calls} == {"wasi_snapshot_preview1"}
+    assert observed.calls[0].error is None
 
 
 def test_linked_modules_and_commands() -> None:
-    """Calls by linked modules are seen, also from commands with stores of their own."""
+    """Observers see calls by linked modules, also by commands with their own stores."""
     library = guest('(func (export "g") (call $log_info <<of the library>>))')
     command = guest(
         '(func (export "_start")) (func (export "g") (call $log_info <<of the command>>) (call $f))',
@@ -382,46 +393,57 @@ def test_linked_modules_and_commands() -> None:
     )
     imports = '(import "library" "g" (func $g)) (import "command" "g" (func $h))'
     main = guest(export("run", "(call $g) (call $h) (call $h)"), imports)
-    diary = Diary()
+    observed = CollectingObserver()
     functions = [plugwasm.host_fn(name="f")(lambda: time.sleep(0.05))]
     with Plugin(
         manifest(("library", library), ("command", command), main),
         functions=functions,
-        observe=diary,
+        observe=observed,
     ) as plugin:
         plugin.call("run")
-    assert diary.shown() == [
+    assert observed.host_call_lines() == [
         "log_info('of the library')",
         *["log_info('of the command')", "f()"] * 2,
     ]
-    assert diary.calls[0].host_calls == 5
-    assert diary.calls[0].host_seconds >= 0.1
-    assert adds_up(diary.calls[0])
+    assert observed.calls[0].host_calls == 5
+    assert observed.calls[0].host_seconds >= 0.1
+    assert times_add_up(observed.calls[0])
 
 
 def test_cyclic_import_is_no_host_call() -> None:
-    """The way around a circle of modules is no host call and time on it counts once."""
+    """A call through a cycle of modules is no host call, and its time counts once."""
     a = '(module (import "main" "back" (func $back)) (func (export "go") (call $back)))'
     imports = '(import "a" "go" (func $go))'
     main = guest(export("run", "(call $go)") + '(func (export "back") (call $f))', imports, PLAIN)
-    diary = Diary()
+    observed = CollectingObserver()
     functions = [plugwasm.host_fn(name="f")(lambda: time.sleep(0.1))]
-    with Plugin(manifest(("a", a), ("main", main)), functions=functions, observe=diary) as plugin:
+    with Plugin(
+        manifest(("a", a), ("main", main)), functions=functions, observe=observed
+    ) as plugin:
         plugin.call("run")
-    assert diary.shown() == ["f()"]
-    assert diary.calls[0].host_seconds >= 0.1
-    assert adds_up(diary.calls[0])
+    assert observed.host_call_lines() == ["f()"]
+    assert observed.calls[0].host_seconds >= 0.1
+    assert times_add_up(observed.calls[0])
 
 
 def test_nested_observed_plugin() -> None:
-    """A host function that calls another observed plugin has all of its time."""
-    diary = Diary()
+    """The time of a nested observed plugin counts as time of the host function that calls it."""
+    observed = CollectingObserver()
     with (
-        calls_f(lambda: time.sleep(0.1), observe=diary, name="inner") as inner,
-        calls_f(lambda: inner.call("run") and None, observe=diary) as outer,
+        make_calling_plugin(lambda: time.sleep(0.1), observe=observed, name="inner") as inner,
+        make_calling_plugin(lambda: inner.call("run") and None, observe=observed) as outer,
     ):
         outer.call("run")
-    assert diary.events == ["> run", "  > f", "> run", "  > f", "  < f", "< run", "  < f", "< run"]
-    second, first = diary.calls
+    assert observed.events == [
+        "> run",
+        "  > f",
+        "> run",
+        "  > f",
+        "  < f",
+        "< run",
+        "  < f",
+        "< run",
+    ]
+    second, first = observed.calls
     assert 0.1 <= second.host_seconds <= second.seconds <= first.host_seconds <= first.seconds
-    assert [call.call.plugin for call in diary.host_calls] == ["inner", first.plugin]
+    assert [call.call.plugin for call in observed.host_calls] == ["inner", first.plugin]

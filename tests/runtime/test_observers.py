@@ -1,4 +1,4 @@
-"""Observers: what can be one, those that misbehave, and those that write traces and logs."""
+"""Observers: which objects can be one, faulty ones, and those that write traces and logs."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from tests.support.observers import (
     ECHO,
     PLAIN,
     USER,
-    Diary,
-    adds_up,
-    calls_f,
-    fails,
-    nothing,
-    raising,
+    CollectingObserver,
+    do_nothing,
+    fail,
+    make_calling_plugin,
+    raiser,
+    times_add_up,
 )
 from tests.support.paths import ROOT
 
-# ---- observers that misbehave ------------------------------------------------------------------------------------------------------------
+# ---- observers that misbehave --------------------------------------------------------------------
 
 
 class Manager:
-    """A context manager that does what it is told to."""
+    """A context manager whose methods do what the test sets."""
 
     def __init__(self, enter: Any, leave: Any) -> None:
         self._enter, self._leave = enter, leave
@@ -55,10 +55,10 @@ class Manager:
 
 
 BAD = {
-    "raises": lambda record: fails(),
-    "raises on entry": lambda record: Manager(fails, nothing),
-    "raises on exit": lambda record: Manager(nothing, fails),
-    "suppresses": lambda record: Manager(nothing, lambda: True),
+    "raises": lambda record: fail(),
+    "raises on entry": lambda record: Manager(fail, do_nothing),
+    "raises on exit": lambda record: Manager(do_nothing, fail),
+    "suppresses": lambda record: Manager(do_nothing, lambda: True),
     "returns garbage": lambda record: 5,
     "returns a class": lambda record: Manager,
 }
@@ -66,7 +66,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD)
 def test_misbehaving_observer(bad: str, caplog: pytest.LogCaptureFixture) -> None:
-    """An observer that misbehaves changes nothing."""
+    """A faulty observer does not change the call's result."""
 
     class Bad(Observer):
         def on_call(self, call: Call) -> Any:
@@ -75,7 +75,7 @@ def test_misbehaving_observer(bad: str, caplog: pytest.LogCaptureFixture) -> Non
         def on_host_call(self, call: HostCall) -> Any:
             return BAD[bad](call)
 
-    before, after = Diary(), Diary()
+    before, after = CollectingObserver(), CollectingObserver()
 
     def f(text: str) -> str:
         if text == "bad":
@@ -94,8 +94,8 @@ def test_misbehaving_observer(bad: str, caplog: pytest.LogCaptureFixture) -> Non
         with pytest.raises(plugwasm.HostFunctionError) as caught:
             plugin.call("bad")
     assert isinstance(caught.value.__cause__, ValueError)
-    for diary in (before, after):
-        assert diary.events == [
+    for observed in (before, after):
+        assert observed.events == [
             "> good",
             "  > f",
             "  < f",
@@ -105,27 +105,31 @@ def test_misbehaving_observer(bad: str, caplog: pytest.LogCaptureFixture) -> Non
             "  < f",
             "< bad",
         ]
-        assert [call.error for call in diary.calls] == [None, "HostFunctionError"]
+        assert [call.error for call in observed.calls] == [None, "HostFunctionError"]
     said = [record for record in caplog.records if record.name == "plugwasm.observing"]
     assert len(said) == (0 if bad == "suppresses" else 4)
     assert all(record.exc_info for record in said)
 
 
 def test_interrupt_in_observer() -> None:
-    """An interrupt in an observer goes through and leaves no other entered."""
+    """A KeyboardInterrupt in an observer reaches the caller, and all entered observers are left."""
 
     class Interrupted(Observer):
         def on_call(self, call: Call) -> None:
             raise KeyboardInterrupt
 
-    diary = Diary()
-    with Plugin(ECHO, observe=[diary, Interrupted()]) as plugin, pytest.raises(KeyboardInterrupt):
+    observed = CollectingObserver()
+    with (
+        Plugin(ECHO, observe=[observed, Interrupted()]) as plugin,
+        pytest.raises(KeyboardInterrupt),
+    ):
         plugin.call("echo")
-    assert diary.events == ["> echo", "< echo"]
+    assert observed.events == ["> echo", "< echo"]
 
 
 class After:
-    """Raises after so many calls by a module of plugwasm, as a signal handler may; a profiler is called at the same places."""
+    """A profiler that raises after so many calls of plugwasm's functions, as a signal handler
+    could: both run at the same places."""
 
     def __init__(self, module: str, count: int) -> None:
         self._file = f"{module}.py"
@@ -151,9 +155,11 @@ class After:
 
 @pytest.mark.parametrize("module", ["instrumentation", "capture"])
 def test_plugin_is_free_if_handler_raises(module: str) -> None:
-    """A plugin is free again wherever a signal handler raises."""
+    """The plugin is usable again wherever a signal handler raises."""
     recorder = Recorder()
-    with calls_f(lambda: None, observe=[recorder, Trace(lambda record: None)]) as plugin:
+    with make_calling_plugin(
+        lambda: None, observe=[recorder, Trace(lambda record: None)]
+    ) as plugin:
         for count in range(1, 1000):
             plugin.reset()
             plugin.call("run")
@@ -175,7 +181,7 @@ def test_plugin_is_free_if_handler_raises(module: str) -> None:
 
 
 def test_context_is_left_if_handler_raises() -> None:
-    """A context manager is left where a signal handler raises right after it was entered."""
+    """A context manager is left even if a signal handler raises right after it was entered."""
     events = []
 
     class Context:
@@ -196,7 +202,7 @@ def test_context_is_left_if_handler_raises() -> None:
 
 
 def test_order_of_observers() -> None:
-    """Observers are entered in order and left in reverse those of the compiled plugin first."""
+    """Observers are entered in order, the compiled plugin's first, and left in reverse order."""
     events: list[str] = []
 
     def named(name: str) -> Observer:
@@ -213,7 +219,7 @@ def test_order_of_observers() -> None:
 
     source = guest(export("run", "(call $f)"), PLAIN)
     compiled = CompiledPlugin(
-        source, functions=[plugwasm.host_fn(name="f")(nothing)], observe=named("a")
+        source, functions=[plugwasm.host_fn(name="f")(do_nothing)], observe=named("a")
     )
     with Plugin(compiled, observe=[named("b"), named("c")]) as plugin:
         plugin.call("run")
@@ -231,12 +237,12 @@ def test_order_of_observers() -> None:
     ]
 
 
-# ---- what can be observed ----------------------------------------------------------------------------------------------------------------
+# ---- what can be observed ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("observe", [None, False, [], ()])
 def test_no_observer_plain_plugin(observe: Any) -> None:
-    """Who wants no observation has a plain plugin."""
+    """Without observers, a plugin is a plain plugin."""
     for plugin in (
         Plugin(ECHO, observe=observe),
         Plugin(CompiledPlugin(ECHO, observe=observe)),
@@ -256,7 +262,7 @@ def test_what_is_no_observer_is_refused(observe: Any) -> None:
 
 
 def test_results_are_measured() -> None:
-    """Results are measured whatever they are read by."""
+    """The size of an output is measured whatever parses it."""
 
     class Counter(Protocol):
         def count_vowels(self, text: str) -> Measured[dict[str, Any]]: ...
@@ -280,8 +286,8 @@ def test_results_are_measured() -> None:
 
 
 def test_isolated_plugin() -> None:
-    """An isolated plugin is observed from the outside."""
-    diary = Diary()
+    """An isolated plugin is observed from the application's process."""
+    observed = CollectingObserver()
     source = guest(
         export("run", "(call $log_info <<hi>>) (call $f)")
         + export("trap", "unreachable")
@@ -291,9 +297,9 @@ def test_isolated_plugin() -> None:
     )
     functions = [
         plugwasm.host_fn(name="f")(lambda: time.sleep(0.1)),
-        plugwasm.host_fn(name="g")(raising(KeyError("k"))),
+        plugwasm.host_fn(name="g")(raiser(KeyError("k"))),
     ]
-    with IsolatedPlugin(source, functions=functions, fuel_limit=10**6, observe=diary) as plugin:
+    with IsolatedPlugin(source, functions=functions, fuel_limit=10**6, observe=observed) as plugin:
         assert plugin.call("run", returns=Measured).call.host_seconds >= 0.1
         for name, error in (
             ("trap", plugwasm.TrapError),
@@ -302,19 +308,19 @@ def test_isolated_plugin() -> None:
         ):
             with pytest.raises(error):
                 plugin.call(name)
-    assert diary.shown() == ["log_info('hi')", "f()", "g() raised KeyError"]
-    assert [call.error for call in diary.calls] == [
+    assert observed.host_call_lines() == ["log_info('hi')", "f()", "g() raised KeyError"]
+    assert [call.error for call in observed.calls] == [
         None,
         "TrapError",
         "HostFunctionError",
         "FunctionNotFoundError",
     ]
-    assert diary.calls[0].fuel
-    assert all(call.memory_bytes is None and adds_up(call) for call in diary.calls)
+    assert observed.calls[0].fuel
+    assert all(call.memory_bytes is None and times_add_up(call) for call in observed.calls)
 
 
 def test_observed_subclass() -> None:
-    """An observed subclass of a plugin is one and calls through its own methods."""
+    """An observed subclass of Plugin is an instance of it and uses its own methods."""
 
     class Mine(Plugin):
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -335,7 +341,7 @@ def test_observed_subclass() -> None:
 
 
 def test_pickling() -> None:
-    """Observed plugins cannot be pickled and say so, but what was measured can."""
+    """Observed plugins cannot be pickled, with an error that says so, but statistics can."""
     with Plugin(ECHO, observe=True) as plugin:
         with pytest.raises(TypeError, match="a Plugin cannot be copied or pickled"):
             pickle.dumps(plugin)
@@ -345,22 +351,22 @@ def test_pickling() -> None:
 
 
 def test_observer_of_pool_in_threads() -> None:
-    """One observer serves the threads of a pool."""
-    diary = Diary()
-    with PluginPool(ECHO, size=4, observe=diary) as pool:
+    """One observer can serve all threads of a pool."""
+    observed = CollectingObserver()
+    with PluginPool(ECHO, size=4, observe=observed) as pool:
         assert list(pool.map("echo", (str(n) for n in range(200)))) == [
             str(n).encode() for n in range(200)
         ]
-    assert len(diary.calls) == 200
-    assert sorted(int(call.output or b"") for call in diary.calls) == list(range(200))
-    assert all(call.input == call.output and adds_up(call) for call in diary.calls)
+    assert len(observed.calls) == 200
+    assert sorted(int(call.output or b"") for call in observed.calls) == list(range(200))
+    assert all(call.input == call.output and times_add_up(call) for call in observed.calls)
 
 
 def test_async_host_functions() -> None:
-    """Host functions that are coroutines are seen with the time they waited."""
+    """Coroutines of host functions are observed with the time that they waited."""
     threads = set()
 
-    class Threads(Diary):
+    class Threads(CollectingObserver):
         def on_host_call(self, call: HostCall) -> Any:
             threads.add(threading.get_ident())
             return super().on_host_call(call)
@@ -370,8 +376,10 @@ def test_async_host_functions() -> None:
         await asyncio.sleep(0.05)
         return text.upper()
 
-    diary = Threads()
-    plugin = calls_f(f, "(param i64) (result i64)", "(call $give (call $f <<hi>>))", observe=diary)
+    observed = Threads()
+    plugin = make_calling_plugin(
+        f, "(param i64) (result i64)", "(call $give (call $f <<hi>>))", observe=observed
+    )
 
     async def main() -> Measured[str]:
         return await plugin.call_async("run", returns=Measured[str])
@@ -379,16 +387,16 @@ def test_async_host_functions() -> None:
     result = asyncio.run(main())
     assert result.value == "HI"
     assert result.call.host_seconds >= 0.04
-    assert diary.shown() == ["f('hi') -> 'HI'"]
+    assert observed.host_call_lines() == ["f('hi') -> 'HI'"]
     assert threads
-    assert adds_up(result.call)
+    assert times_add_up(result.call)
 
 
-# ---- traces and logs -----------------------------------------------------------------------------------------------------------------------
+# ---- traces and logs -----------------------------------------------------------------------------
 
 
 def test_trace_order(capsys: pytest.CaptureFixture[str]) -> None:
-    """A trace tells of host calls before the call that they were made in."""
+    """A trace shows host calls before the call that made them."""
     source = guest(
         export("run", "(call $log_info <<hi>>) (call $echo)") + export("trap", "unreachable")
     )
@@ -407,7 +415,7 @@ def test_trace_order(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_call_log_fields_and_threshold(caplog: pytest.LogCaptureFixture) -> None:
-    """A call log has the statistics as fields and can keep to what is slow."""
+    """A call log has the statistics as fields and can be limited to slow calls."""
     logger = logging.getLogger("mine")
     caplog.set_level(logging.INFO)
     source = guest(export("run", "(call $echo)") + export("trap", "unreachable"))
@@ -432,8 +440,8 @@ def test_call_log_fields_and_threshold(caplog: pytest.LogCaptureFixture) -> None
 WASI_LOG = """(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))"""
 
 
-def writes(text: str, fd: int) -> str:
-    """Code that writes a short text, without an end of line if it has none."""
+def writing_code(text: str, fd: int) -> str:
+    """Return code that writes a short text, without a line end unless it has one."""
     stores = "".join(
         f"(i32.store8 (i32.const {64 + i}) (i32.const {byte}))"
         for i, byte in enumerate(text.encode())
@@ -447,13 +455,13 @@ def writes(text: str, fd: int) -> str:
 def test_log_records_name_plugin(
     make: type[Plugin], observe: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Records of plugins say which plugin and which function."""
+    """Log records of plugins have the plugin and the function as fields."""
     caplog.set_level(logging.DEBUG)
     source = guest(
         export("_initialize", "(call $log_info <<at the start>>)")
         + export("logs", "(call $log_warn <<by itself>>)")
-        + export("prints", writes("out\n", 1) + writes("err\n", 2))
-        + export("mutters", writes("rest", 1)),
+        + export("prints", writing_code("out\n", 1) + writing_code("err\n", 2))
+        + export("mutters", writing_code("rest", 1)),
         WASI_LOG,
         memory='(memory (export "memory") 1)',
     )

@@ -1,4 +1,5 @@
-"""Observed plugins: what calls are said to have taken, each way that a call ends, and what is left behind."""
+"""Observed plugins: statistics of calls, each way that a call can end, and that nothing is left
+behind."""
 
 from __future__ import annotations
 
@@ -27,63 +28,63 @@ from tests.support.observers import (
     ECHO,
     PLAIN,
     SECONDS,
-    Diary,
+    CollectingObserver,
     Point,
-    adds_up,
-    calls_f,
-    fails,
-    nothing,
-    raising,
+    do_nothing,
+    fail,
+    make_calling_plugin,
+    raiser,
+    times_add_up,
 )
 from tests.support.paths import ROOT
 from tests.support.threads import InThread
 from tests.support.waiting import soon
 
-# ---- figures -----------------------------------------------------------------------------------------------------------------------------
+# ---- figures -------------------------------------------------------------------------------------
 
 
 def test_host_sleep_is_host_time() -> None:
-    """Time that a host function sleeps is time of the host."""
-    with calls_f(lambda: time.sleep(0.2), observe=True) as plugin:
+    """The time that a host function sleeps is host time."""
+    with make_calling_plugin(lambda: time.sleep(0.2), observe=True) as plugin:
         plugin.call("echo")
         call = plugin.call("run", returns=Measured).call
     assert 0.2 <= call.host_seconds <= call.seconds
     assert call.guest_seconds < call.host_seconds
     assert call.start_seconds == 0
-    assert adds_up(call)
+    assert times_add_up(call)
 
 
 def test_busy_guest_is_guest_time() -> None:
-    """Time that a guest is busy is time of the guest."""
+    """The time that a guest computes is guest time."""
     loop = "(call $f) (loop $next (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 30000000))))"
     source = guest(export("run", loop, "(local $i i32)") + export("echo", "(call $echo)"), PLAIN)
-    with Plugin(source, functions=[plugwasm.host_fn(name="f")(nothing)], observe=True) as plugin:
+    with Plugin(source, functions=[plugwasm.host_fn(name="f")(do_nothing)], observe=True) as plugin:
         plugin.call("echo")
         call = plugin.call("run", returns=Measured).call
     assert call.guest_seconds > 10 * call.host_seconds
     assert call.guest_seconds > call.seconds / 2
-    assert adds_up(call)
+    assert times_add_up(call)
 
 
 def test_host_time_at_start() -> None:
-    """What a host function takes while the plugin is started is not time of the start."""
+    """A host function's time during the start is host time, not start time."""
     source = guest(export("_initialize", "(call $f)") + export("echo", "(call $echo)"), PLAIN)
-    diary = Diary()
+    observed = CollectingObserver()
     with Plugin(
-        source, functions=[plugwasm.host_fn(name="f")(lambda: time.sleep(0.2))], observe=diary
+        source, functions=[plugwasm.host_fn(name="f")(lambda: time.sleep(0.2))], observe=observed
     ) as plugin:
         plugin.call("echo", "x")
         plugin.call("echo", "x")
-    first, second = diary.calls
+    first, second = observed.calls
     assert first.host_calls == 1
     assert first.host_seconds >= 0.2 > first.start_seconds > 0 < first.guest_seconds < 0.2
     assert (second.host_calls, second.start_seconds, second.host_seconds) == (0, 0, 0)
-    assert adds_up(first)
-    assert adds_up(second)
+    assert times_add_up(first)
+    assert times_add_up(second)
 
 
 def test_memory_is_peak_of_instance() -> None:
-    """Memory is the most that the instance had and grows with it."""
+    """The memory of a call is the peak of its instance."""
     source = guest(
         export("echo", "(call $echo)") + export("grow", "(drop (memory.grow (i32.const 10)))"),
         memory='(memory (export "memory") 1)',
@@ -99,18 +100,18 @@ def test_memory_is_peak_of_instance() -> None:
 
 
 def test_fuel_of_call() -> None:
-    """Fuel is what this call used and nothing where it has no limit."""
-    diary = Diary()
-    with Plugin(ECHO, fuel_limit=10_000, observe=diary) as plugin:
+    """The fuel is what this call used, or None without a limit."""
+    observed = CollectingObserver()
+    with Plugin(ECHO, fuel_limit=10_000, observe=observed) as plugin:
         plugin.call("echo", b"x")
-        assert diary.calls[0].fuel == plugin.fuel_used
-        assert diary.calls[0].fuel > 0
+        assert observed.calls[0].fuel == plugin.fuel_used
+        assert observed.calls[0].fuel > 0
         with pytest.raises(plugwasm.FunctionNotFoundError):
             plugin.call("missing")
-        assert diary.calls[1].fuel is None
-    with Plugin(ECHO, observe=diary) as plugin:
+        assert observed.calls[1].fuel is None
+    with Plugin(ECHO, observe=observed) as plugin:
         plugin.call("echo", b"x")
-    assert diary.calls[2].fuel is None
+    assert observed.calls[2].fuel is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_fuel_of_call() -> None:
     ["grüße", b"bytes", bytearray(b"x" * 9), memoryview(b"abcdef")[::2], {"a": 1}, "", [1.5, None]],
 )
 def test_input_and_output(data: object) -> None:
-    """The input and the output are what the guest got and gave."""
+    """The input and output sizes are what the guest received and returned."""
     with Plugin(ECHO, observe=True) as plugin:
         result = plugin.call("echo", data, returns=Measured[bytes])
         with Plugin(ECHO) as unobserved:
@@ -128,7 +129,7 @@ def test_input_and_output(data: object) -> None:
 
 
 def test_statistics_hold_no_data() -> None:
-    """The statistics are numbers and names without the data."""
+    """The statistics are numbers and names, and no data of the call."""
     with Plugin(ECHO, name="mine", observe=True, fuel_limit=1000) as plugin:
         call = plugin.call("echo", "secret", host_context="secret", returns=Measured[str]).call
     statistics = call.statistics()
@@ -147,6 +148,7 @@ def test_statistics_hold_no_data() -> None:
         "output_bytes": 6,
         "fuel": 0,
         "memory_bytes": 0,
+        "recycled": None,
     }
 
 
@@ -190,43 +192,45 @@ ENDINGS = guest(
 def test_every_call_is_reported(
     function: str, error: str | None, options: dict[str, Any], fresh: bool
 ) -> None:
-    """Every call is told of once with the error that it raised."""
+    """Every call is reported once, with the error that it raised."""
     options = dict(options)
     raises = options.pop("raises", None)
-    diary = Diary()
-    host = Function(None, "f", [], [], lambda *_: raising(raises)() if raises else None)
+    observed = CollectingObserver()
+    host = Function(None, "f", [], [], lambda *_: raiser(raises)() if raises else None)
     raised: BaseException | None = None
-    with Plugin(ENDINGS, functions=[host], observe=diary, **options) as plugin:
+    with Plugin(ENDINGS, functions=[host], observe=observed, **options) as plugin:
         if not fresh:
             plugin.call("ok")
-            diary.__init__()  # type: ignore[misc]
+            observed.__init__()  # type: ignore[misc]
         try:
             plugin.call(function)
         except BaseException as exception:
             raised = exception
-        assert [event for event in diary.events if not event.startswith("  ")] == [
+        assert [event for event in observed.events if not event.startswith("  ")] == [
             f"> {function}",
             f"< {function}",
         ]
-        assert diary.errors == [raised]
-        assert diary.calls[0].error == error == (None if raised is None else type(raised).__name__)
-        assert (diary.calls[0].output is None) == (error is not None)
-        assert adds_up(diary.calls[0])
+        assert observed.errors == [raised]
+        assert (
+            observed.calls[0].error == error == (None if raised is None else type(raised).__name__)
+        )
+        assert (observed.calls[0].output is None) == (error is not None)
+        assert times_add_up(observed.calls[0])
         assert plugin.call("ok", "still here") == b"still here"
 
 
 def test_unreadable_output_is_error() -> None:
-    """Outputs that cannot be read and parsers that raise are errors of the call."""
-    diary = Diary()
-    with Plugin(ECHO, observe=diary) as plugin:
+    """An output that cannot be read and a failing parser are errors of the call."""
+    observed = CollectingObserver()
+    with Plugin(ECHO, observe=observed) as plugin:
         with pytest.raises(plugwasm.OutputError):
             plugin.call("echo", "x", returns=int)
         with pytest.raises(ValueError, match="invalid literal"):
             plugin.call("echo", "x", int)
         with pytest.raises(plugwasm.OutputError):
             plugin.call("echo", "x", returns=Measured[int])
-    assert [call.error for call in diary.calls] == ["OutputError", "ValueError", "OutputError"]
-    assert [type(error).__name__ for error in diary.errors] == [
+    assert [call.error for call in observed.calls] == ["OutputError", "ValueError", "OutputError"]
+    assert [type(error).__name__ for error in observed.errors] == [
         "OutputError",
         "ValueError",
         "OutputError",
@@ -234,25 +238,25 @@ def test_unreadable_output_is_error() -> None:
 
 
 def test_failed_start_is_error() -> None:
-    """An instance that does not start is an error of the call."""
-    diary = Diary()
+    """An instance that fails to start is an error of the call."""
+    observed = CollectingObserver()
     with Plugin(
-        guest(export("_initialize", "unreachable") + export("run", "")), observe=diary
+        guest(export("_initialize", "unreachable") + export("run", "")), observe=observed
     ) as plugin:
         for _ in range(2):
             with pytest.raises(plugwasm.TrapError):
                 plugin.call("run")
-    assert diary.events == ["> run", "< run"] * 2
-    assert [(call.error, call.memory_bytes is not None) for call in diary.calls] == [
+    assert observed.events == ["> run", "< run"] * 2
+    assert [(call.error, call.memory_bytes is not None) for call in observed.calls] == [
         ("TrapError", True)
     ] * 2
-    assert all(call.start_seconds > 0 and adds_up(call) for call in diary.calls)
+    assert all(call.start_seconds > 0 and times_add_up(call) for call in observed.calls)
 
 
 def test_cancelled_waiting_and_closed() -> None:
-    """A cancelled call, one that waited too long and one of a closed plugin are told of."""
-    diary = Diary()
-    plugin = calls_f(nothing, observe=diary)
+    """A cancelled call, one that waited too long and one of a closed plugin are reported."""
+    observed = CollectingObserver()
+    plugin = make_calling_plugin(do_nothing, observe=observed)
     thread = InThread(plugin.call, "spin")
     assert soon(lambda: plugin._guest is not None and not hasattr(plugin, "_idle"))
     second = InThread(plugin.call, "run")
@@ -260,39 +264,48 @@ def test_cancelled_waiting_and_closed() -> None:
     queued_calls(plugin)[0].cancel()
     with pytest.raises(plugwasm.CancelledError):
         second.result()
-    assert diary.events == ["> spin", "> run", "< run"]
+    assert observed.events == ["> spin", "> run", "< run"]
     assert soon(plugin.cancel_handle().cancel)
     with pytest.raises(plugwasm.CancelledError):
         thread.result()
     plugin.close()
     with pytest.raises(plugwasm.ClosedError):
         plugin.call("run")
-    assert [(call.function, call.error) for call in diary.calls] == [
+    assert [(call.function, call.error) for call in observed.calls] == [
         ("run", "CancelledError"),
         ("spin", "CancelledError"),
         ("run", "ClosedError"),
     ]
-    assert diary.calls[0].guest_seconds == 0
+    assert observed.calls[0].guest_seconds == 0
 
 
 def test_waiting_call() -> None:
-    """A call that meets another one runs when that has ended."""
-    diary, release = Diary(), threading.Event()
-    plugin = calls_f(lambda: release.wait(5) and None, observe=diary)
+    """A call that finds another one running waits for its end."""
+    observed, release = CollectingObserver(), threading.Event()
+    plugin = make_calling_plugin(lambda: release.wait(5) and None, observe=observed)
     first = InThread(plugin.call, "run")
-    assert soon(lambda: "  > f" in diary.events)
+    assert soon(lambda: "  > f" in observed.events)
     second = InThread(plugin.call, "run")
     assert soon(lambda: queued_calls(plugin))
     time.sleep(0.2)
     release.set()
     first.result()
     second.result()
-    assert diary.events == ["> run", "  > f", "> run", "  < f", "< run", "  > f", "  < f", "< run"]
-    waited = diary.calls[-1]
+    assert observed.events == [
+        "> run",
+        "  > f",
+        "> run",
+        "  < f",
+        "< run",
+        "  > f",
+        "  < f",
+        "< run",
+    ]
+    waited = observed.calls[-1]
     assert waited.seconds > 0.2 > waited.guest_seconds
 
 
-# ---- what is left behind -----------------------------------------------------------------------------------------------------------------
+# ---- what is left behind -------------------------------------------------------------------------
 
 
 def test_dropped_plugin_is_freed() -> None:
@@ -301,12 +314,12 @@ def test_dropped_plugin_is_freed() -> None:
     gc.disable()
     try:
         for end in ("close", "drop", "reset", "fail"):
-            for observe in (True, Trace(lambda record: None), Diary()):
-                plugin = calls_f(fails, observe=observe)
+            for observe in (True, Trace(lambda record: None), CollectingObserver()):
+                plugin = make_calling_plugin(fail, observe=observe)
                 context = Point(1, 2)
                 kept = weakref.ref(context)
                 plugin.call("echo", host_context=context)
-                if isinstance(observe, Diary):
+                if isinstance(observe, CollectingObserver):
                     observe.__init__()  # type: ignore[misc]
                 del context
                 assert kept() is None
@@ -319,7 +332,7 @@ def test_dropped_plugin_is_freed() -> None:
                         plugin.call("run")
                     except plugwasm.HostFunctionError:
                         pass
-                    if isinstance(observe, Diary):
+                    if isinstance(observe, CollectingObserver):
                         observe.errors.clear()
                 else:
                     getattr(plugin, end)()
@@ -330,7 +343,7 @@ def test_dropped_plugin_is_freed() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_forked_child() -> None:
-    """A forked child observes as its parent does."""
+    """Observation works in a forked child."""
     script = f"""
 import os, sys
 import plugwasm
@@ -345,7 +358,8 @@ if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 os._exit(0)
 """
-    # Python counts the threads right after the fork, and one that has just been joined may still be seen by the system.
+    # Python counts the threads right after the fork, and one that has just been joined may still be
+    # seen by the system.
     command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", script]
     done = subprocess.run(
         command,

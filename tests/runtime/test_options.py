@@ -1,4 +1,5 @@
-"""Options by mistake: what is not used is refused, and what is of the wrong kind is told in words that say what to write."""
+"""Mistaken options: unused options are refused, and the error for a wrong type says what to
+write."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def plugin(compiled: CompiledPlugin) -> Iterator[Plugin]:
         yield plugin
 
 
-# ---- options that nothing would use -------------------------------------------------------------------------------------------------
+# ---- options that nothing would use --------------------------------------------------------------
 
 OF_THE_COMPILED: list[dict[str, Any]] = [
     {"limits": Limits(timeout=0.2)},
@@ -87,7 +88,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
 def test_compiled_plugin_settings_are_refused(
     compiled: CompiledPlugin, maker: str, options: dict[str, Any]
 ) -> None:
-    """What a compiled plugin has of its own is refused."""
+    """Options that belong to the compiled plugin are refused."""
     (name,) = options
     with pytest.raises(
         OptionError,
@@ -99,7 +100,7 @@ def test_compiled_plugin_settings_are_refused(
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_empty_option_is_not_refused(compiled: CompiledPlugin, maker: str) -> None:
-    """What says nothing is no option that is refused.
+    """An option whose value is empty is not refused.
 
     A wrapper may pass on that its caller gave no name, limits or policy.
     """
@@ -108,7 +109,7 @@ def test_empty_option_is_not_refused(compiled: CompiledPlugin, maker: str) -> No
 
 
 def test_refused_options_in_one_error(compiled: CompiledPlugin) -> None:
-    """All that is refused is named at once."""
+    """One error lists all refused options."""
     with pytest.raises(OptionError, match=r"^wasi, functions, limits: they would not be used here"):
         Plugin(compiled, True, functions=[], limits=Limits(timeout=1))
 
@@ -118,7 +119,7 @@ def test_refused_options_in_one_error(compiled: CompiledPlugin) -> None:
     [*OF_THE_COMPILED[:-2], {"limits": Limits()}, {"config": {"a": "b"}}, {"observe": True}],
 )
 def test_pool_with_factory(options: dict[str, Any]) -> None:
-    """A pool with a factory refuses what the factory is to give."""
+    """A pool with a factory refuses options that the factory should set."""
     (name,) = options
     if name == "name":
         return
@@ -131,7 +132,7 @@ def test_pool_with_factory(options: dict[str, Any]) -> None:
 def test_pool_of_compiled_plugin(compiled: CompiledPlugin) -> None:
     """A pool of a compiled plugin applies config and observers.
 
-    These belong to the plugins, and not to what they are made of.
+    They belong to each plugin, not to the compiled plugin.
     """
     seen: list[str] = []
 
@@ -161,7 +162,7 @@ def test_pool_of_compiled_plugin(compiled: CompiledPlugin) -> None:
     ids=lambda options: next(iter(options)),
 )
 def test_set_of_compiled_plugins(compiled: CompiledPlugin, options: dict[str, Any]) -> None:
-    """A set of compiled plugins alone refuses what none of them heeds."""
+    """A set of only compiled plugins refuses options that none of them uses."""
     (name,) = options
     for plugins in ([compiled], {"a": compiled}, iter([compiled])):
         with pytest.raises(
@@ -174,7 +175,7 @@ def test_set_of_compiled_plugins(compiled: CompiledPlugin, options: dict[str, An
 
 
 def test_ref_and_harness(compiled: CompiledPlugin) -> None:
-    """A ref and a harness take no compiled plugin."""
+    """A PluginRef and a harness accept no compiled plugin."""
     with pytest.raises(
         OptionError, match="a PluginRef is made of what a CompiledPlugin was made of"
     ):
@@ -183,7 +184,7 @@ def test_ref_and_harness(compiled: CompiledPlugin) -> None:
         Harness(compiled, limits=Limits())  # type: ignore[arg-type]
 
 
-# ---- arguments that there are none of -------------------------------------------------------------------------------------------------
+# ---- arguments that there are none of ------------------------------------------------------------
 
 TAKE_LIMITS: list[Callable[..., Any]] = [
     Plugin,
@@ -210,7 +211,7 @@ TAKE_LIMITS: list[Callable[..., Any]] = [
     ],
 )
 def test_unknown_argument_suggestion(owner: Any, name: str, instead: str) -> None:
-    """An argument that there is none of says what to write."""
+    """The error for an unknown argument suggests what to write."""
     with pytest.raises(
         TypeError,
         match=re.escape(f"{owner.__name__}: there is no argument `{name}`; ")
@@ -221,7 +222,7 @@ def test_unknown_argument_suggestion(owner: Any, name: str, instead: str) -> Non
 
 
 def test_unknown_argument_of_other_classes() -> None:
-    """An argument that sets, limits and processes do not have says what to write."""
+    """Unknown arguments of plugins, sets and limits get a suggestion."""
     cases: list[tuple[Callable[[], object], str]] = [
         (
             lambda: PluginSet([ECHO], timeout=1),
@@ -249,7 +250,7 @@ def test_unknown_argument_of_other_classes() -> None:
             make()
 
 
-# ---- arguments of the wrong kind --------------------------------------------------------------------------------------------------------
+# ---- arguments of the wrong kind -----------------------------------------------------------------
 
 WRONG: list[tuple[str, str, str]] = [
     # the argument, the call, what the message has
@@ -555,7 +556,7 @@ WRONG: list[tuple[str, str, str]] = [
 def test_wrong_argument_suggestion(
     compiled: CompiledPlugin, plugin: Plugin, argument: str, call: str, words: str
 ) -> None:
-    """A wrong argument is named and what to write instead."""
+    """The error for a wrong argument names it and says what to write."""
     with pytest.raises(OptionError) as told:
         eval(call, globals() | {"compiled": compiled, "plugin": plugin})
     assert argument in told.value.message
@@ -564,7 +565,7 @@ def test_wrong_argument_suggestion(
 
 
 def test_single_host_function(tmp_path: Path) -> None:
-    """One host function may stand for a list of one wherever functions are given."""
+    """A single host function is accepted wherever a list of them is."""
     for make in (Plugin, IsolatedPlugin, PluginPool):
         with make(ASKS, functions=f) as plugin:
             plugin.call("go")
@@ -573,7 +574,7 @@ def test_single_host_function(tmp_path: Path) -> None:
 
 
 def test_invalid_host_function() -> None:
-    """What is no host function says how it becomes one."""
+    """The error for an object that is no host function says how to make it one."""
     for functions in ([print], print, [[f]]):
         for make in (Plugin, lambda plugin, functions: PluginSet([plugin], functions=functions)):
             with pytest.raises(
@@ -588,7 +589,7 @@ def test_no_bytes_are_no_module() -> None:
             Plugin(empty)
 
 
-# ---- what a host function returns ----------------------------------------------------------------------------------------------------
+# ---- what a host function returns ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -605,7 +606,7 @@ def test_no_bytes_are_no_module() -> None:
     ],
 )
 def test_host_function_result_type(annotation: Any, value: Any, words: str) -> None:
-    """A host function that returns another type is told which."""
+    """The error for a host function's result of a wrong type names that type."""
 
     def wrong():  # type: ignore[no-untyped-def]
         return value
@@ -625,7 +626,7 @@ def test_host_function_result_type(annotation: Any, value: Any, words: str) -> N
 
 
 def test_value_set_to_other_type() -> None:
-    """A value that is set to another type is told which."""
+    """The error for setting a value to a wrong type names that type."""
 
     def wrong(plugin: Any, inputs: Any, outputs: Any) -> None:
         outputs[0].value = "text"
@@ -640,12 +641,12 @@ def test_value_set_to_other_type() -> None:
         plugin.call("go")
 
 
-# ---- fuel, hooks, keys ------------------------------------------------------------------------------------------------------------------
+# ---- fuel, hooks, keys ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
 def test_fuel_exhausted_names_limit(make: Any) -> None:
-    """Used up fuel says of which limit."""
+    """The error for exhausted fuel names the limit."""
     with (
         make(ECHO, fuel_limit=12_345) as plugin,
         pytest.raises(
@@ -657,9 +658,9 @@ def test_fuel_exhausted_names_limit(make: Any) -> None:
 
 
 def test_unserved_hook_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A hook that no plugin has is logged once.
+    """A hook that no plugin serves is logged once.
 
-    It is no error: which plugins there are is not for the application to say. Where hooks are
+    It is no error, since the application does not decide which plugins are installed. If hooks are
     declared, other names are errors.
     """
     with PluginSet([ECHO]) as plugins, caplog.at_level(logging.WARNING, "plugwasm.plugins"):
@@ -709,7 +710,7 @@ class Team:
 def test_output_type_error_names_key(
     plugin: Plugin, codec: Any, value: Any, kind: Any, path: str
 ) -> None:
-    """An output that is not of its type says at which key."""
+    """The error for an output of the wrong type names the key."""
     data = (codec or codecs.JSON).encode(value)
     with pytest.raises(plugwasm.OutputError) as told:
         plugin.call("echo", data, returns=kind) if codec is None else plugin.call(
@@ -720,7 +721,7 @@ def test_output_type_error_names_key(
 
 
 def test_output_too_long_names_no_key(plugin: Plugin) -> None:
-    """What is too long to look for the key has none."""
+    """In an output too long to search, the error names no key."""
     data = {f"key {i}": i for i in range(10_000)} | {"last": "x"}
     with pytest.raises(plugwasm.OutputError) as told:
         plugin.call("echo", data, returns=dict[str, int])
@@ -728,9 +729,9 @@ def test_output_too_long_names_no_key(plugin: Plugin) -> None:
 
 
 def test_repeated_options_are_accepted() -> None:
-    """Options that are those of the compiled plugin may be said again.
+    """Options equal to those of the compiled plugin are accepted.
 
-    As a program does that was written for the official SDK, where they are not looked at.
+    Programs written for the official SDK pass them; it ignores them.
     """
     limits = Limits(timeout=5)
     compiled = CompiledPlugin(ECHO, wasi=True, name="echo", limits=limits, fuel_limit=10_000)

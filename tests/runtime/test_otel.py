@@ -1,4 +1,4 @@
-"""OpenTelemetry: the tree of spans, the metrics, and what must not be in either."""
+"""OpenTelemetry: the tree of spans, the metrics, and data that neither may contain."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ SOURCE = guest(
 )
 
 
-class Told:
-    """What an SDK was told."""
+class Exported:
+    """The spans and metrics that an SDK received."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
@@ -63,7 +63,7 @@ class Told:
         return self.exporter.get_finished_spans()
 
     def tree(self) -> list[str]:
-        """The names of spans, below their parents, as they began."""
+        """Return the names of the spans below their parents, in order of their start."""
         spans = sorted(self.spans, key=lambda span: span.start_time or 0)
 
         def below(parent: int | None, level: int) -> Iterator[str]:
@@ -96,8 +96,8 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def exported() -> Exported:
+    return Exported()
 
 
 def f(body: Any) -> list[Function]:
@@ -108,33 +108,33 @@ def nothing() -> None:
     pass
 
 
-# ---- spans -------------------------------------------------------------------------------------------------------------------------------
+# ---- spans ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [Plugin, IsolatedPlugin])
-def test_span_of_call(make: type[Plugin], told: Told) -> None:
-    """The span of a call is below its callers and above those of host functions."""
+def test_span_of_call(make: type[Plugin], exported: Exported) -> None:
+    """A call's span is a child of the caller's and the parent of those of host functions."""
 
     def body() -> None:
-        with told.tracer.start_as_current_span("query"):
+        with exported.tracer.start_as_current_span("query"):
             pass
 
-    with make(SOURCE, functions=f(body), name="p", observe=told.observer()) as plugin:
-        with told.tracer.start_as_current_span("request") as request:
+    with make(SOURCE, functions=f(body), name="p", observe=exported.observer()) as plugin:
+        with exported.tracer.start_as_current_span("request") as request:
             plugin.call("run")
             plugin.call("echo", "abc")
             assert get_current_span() is request
         plugin.call("asks")
-    assert told.tree() == ["request", "  p/run", "    f", "      query", "  p/echo", "p/asks"]
+    assert exported.tree() == ["request", "  p/run", "    f", "      query", "  p/echo", "p/asks"]
     assert get_current_span().get_span_context().is_valid is False
 
 
-def test_a_span_says_what_the_call_took(told: Told) -> None:
+def test_a_span_says_what_the_call_took(exported: Exported) -> None:
     with Plugin(
-        SOURCE, functions=f(nothing), name="p", fuel_limit=10**6, observe=told.observer()
+        SOURCE, functions=f(nothing), name="p", fuel_limit=10**6, observe=exported.observer()
     ) as plugin:
         plugin.call("run", "abc")
-    span, host = told.span("p/run"), told.span("f")
+    span, host = exported.span("p/run"), exported.span("f")
     attributes = dict(span.attributes or {})
     assert {
         name: attributes[name]
@@ -171,37 +171,37 @@ def test_a_span_says_what_the_call_took(told: Told) -> None:
 
 
 @pytest.mark.parametrize("host_calls", [True, False])
-def test_span_of_coroutine(told: Told, host_calls: bool) -> None:
-    """Coroutines of host functions are below the call that awaits them."""
+def test_span_of_coroutine(exported: Exported, host_calls: bool) -> None:
+    """Spans of host function coroutines are children of the call's span."""
 
     async def body() -> None:
-        with told.tracer.start_as_current_span("before"):
+        with exported.tracer.start_as_current_span("before"):
             await asyncio.sleep(0.01)
         await inner.call_async("echo")
 
-    inner = Plugin(SOURCE, functions=f(nothing), name="inner", observe=told.observer())
+    inner = Plugin(SOURCE, functions=f(nothing), name="inner", observe=exported.observer())
     outer = Plugin(
-        SOURCE, functions=f(body), name="outer", observe=told.observer(host_calls=host_calls)
+        SOURCE, functions=f(body), name="outer", observe=exported.observer(host_calls=host_calls)
     )
 
     async def main() -> None:
-        with told.tracer.start_as_current_span("request") as request:
+        with exported.tracer.start_as_current_span("request") as request:
             await outer.call_async("run")
             assert get_current_span() is request
 
     asyncio.run(main())
     above = ["request", "  outer/run", *(["    f"] if host_calls else [])]
     indent = "  " * len(above)
-    assert told.tree() == [*above, f"{indent}before", f"{indent}inner/echo"]
+    assert exported.tree() == [*above, f"{indent}before", f"{indent}inner/echo"]
 
 
-def test_span_of_cancelled_coroutine(told: Told, caplog: pytest.LogCaptureFixture) -> None:
-    """A coroutine that is cancelled ends the spans around it."""
+def test_span_of_cancelled_coroutine(exported: Exported, caplog: pytest.LogCaptureFixture) -> None:
+    """Cancelling a coroutine ends the spans around it."""
 
     async def body() -> None:
         await asyncio.sleep(30)
 
-    plugin = Plugin(SOURCE, functions=f(body), name="p", observe=told.observer())
+    plugin = Plugin(SOURCE, functions=f(body), name="p", observe=exported.observer())
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
@@ -210,31 +210,31 @@ def test_span_of_cancelled_coroutine(told: Told, caplog: pytest.LogCaptureFixtur
         assert not get_current_span().get_span_context().is_valid
 
     asyncio.run(main())
-    assert told.tree() == ["p/run", "  f"]
-    assert told.span("p/run").status.status_code.name == "ERROR"
+    assert exported.tree() == ["p/run", "  f"]
+    assert exported.span("p/run").status.status_code.name == "ERROR"
     assert not caplog.records
 
 
-def test_span_in_pools_and_sets(told: Told) -> None:
-    """Calls of pools and sets are below who made them."""
-    observer = told.observer()
+def test_span_in_pools_and_sets(exported: Exported) -> None:
+    """Spans of calls through pools and sets are children of the caller's."""
+    observer = exported.observer()
     with PluginPool(SOURCE, functions=f(nothing), name="p", size=2, observe=observer) as pool:
-        with told.tracer.start_as_current_span("map"):
+        with exported.tracer.start_as_current_span("map"):
             assert len(list(pool.map("echo", ["a", "b", "c"]))) == 3
 
         async def main() -> None:
-            with told.tracer.start_as_current_span("tasks"):
+            with exported.tracer.start_as_current_span("tasks"):
                 await asyncio.gather(pool.call_async("echo"), pool.call_async("echo"))
 
         asyncio.run(main())
-        with told.tracer.start_as_current_span("call"):
+        with exported.tracer.start_as_current_span("call"):
             pool.call("echo")
     with (
         PluginSet({"a": SOURCE, "b": SOURCE}, functions=f(nothing), observe=observer) as plugins,
-        told.tracer.start_as_current_span("set"),
+        exported.tracer.start_as_current_span("set"),
     ):
         plugins.all("echo", "x")
-    assert told.tree() == [
+    assert exported.tree() == [
         "map",
         *["  p/echo"] * 3,
         "tasks",
@@ -247,20 +247,20 @@ def test_span_in_pools_and_sets(told: Told) -> None:
     ]
 
 
-def test_span_of_busy_plugin(told: Told) -> None:
-    """A call of a busy plugin has a span of its own."""
+def test_span_of_busy_plugin(exported: Exported) -> None:
+    """A call that waits for a busy plugin has its own span."""
 
     def body() -> None:
         with pytest.raises(plugwasm.BusyError):
             plugin.call("echo")
 
-    with Plugin(SOURCE, functions=f(body), name="p", observe=told.observer()) as plugin:
+    with Plugin(SOURCE, functions=f(body), name="p", observe=exported.observer()) as plugin:
         plugin.call("run")
-    assert told.tree() == ["p/run", "  f", "    p/_OTHER"]
-    assert told.span("p/_OTHER").attributes["error.type"] == "BusyError"  # type: ignore[index]
+    assert exported.tree() == ["p/run", "  f", "    p/_OTHER"]
+    assert exported.span("p/_OTHER").attributes["error.type"] == "BusyError"  # type: ignore[index]
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 
 def exception(span: ReadableSpan) -> dict[str, Any]:
@@ -269,12 +269,12 @@ def exception(span: ReadableSpan) -> dict[str, Any]:
     return dict(event.attributes or {})
 
 
-def test_a_call_that_fails_says_why(told: Told) -> None:
-    with Plugin(SOURCE, functions=f(nothing), name="p", observe=told.observer()) as plugin:
+def test_a_call_that_fails_says_why(exported: Exported) -> None:
+    with Plugin(SOURCE, functions=f(nothing), name="p", observe=exported.observer()) as plugin:
         for function in ("trap", "fail"):
             with pytest.raises(plugwasm.CallError):
                 plugin.call(function)
-    trap, fail = told.span("p/trap"), told.span("p/fail")
+    trap, fail = exported.span("p/trap"), exported.span("p/fail")
     assert trap.attributes["error.type"] == "TrapError"  # type: ignore[index]
     assert (trap.status.status_code.name, trap.status.description) == (
         "ERROR",
@@ -292,46 +292,46 @@ def test_a_call_that_fails_says_why(told: Told) -> None:
     }
 
 
-def test_host_exception_hides_message(told: Told) -> None:
-    """What a host function raises is told by kind and place, but not in its words."""
+def test_host_exception_hides_message(exported: Exported) -> None:
+    """A host function's exception is exported by class and location, without its message."""
 
     def body() -> None:
         raise ValueError("postgres://user:secret@db")
 
-    with Plugin(SOURCE, functions=f(body), name="p", observe=told.observer()) as plugin:
+    with Plugin(SOURCE, functions=f(body), name="p", observe=exported.observer()) as plugin:
         with pytest.raises(plugwasm.HostFunctionError, match="secret"):
             plugin.call("run", "secret")
         with pytest.raises(plugwasm.OutputError, match="secret"):
             plugin.call("echo", "secret", returns=int)
         with pytest.raises(ValueError, match="secret"):
             plugin.call("echo", "secret", int)
-    host = exception(told.span("f"))
+    host = exception(exported.span("f"))
     assert host["exception.type"] == "ValueError"
     assert (
         f'File "{__file__}", line {body.__code__.co_firstlineno + 1}, in body'
         in host["exception.stacktrace"]
     )
-    assert told.span("f").attributes["error.type"] == "ValueError"  # type: ignore[index]
-    assert told.span("p/run").attributes["error.type"] == "HostFunctionError"  # type: ignore[index]
-    spans = [span for span in told.spans if span.name == "p/echo"]
+    assert exported.span("f").attributes["error.type"] == "ValueError"  # type: ignore[index]
+    assert exported.span("p/run").attributes["error.type"] == "HostFunctionError"  # type: ignore[index]
+    spans = [span for span in exported.spans if span.name == "p/echo"]
     assert [exception(span)["exception.type"] for span in spans] == [
         "plugwasm.errors.OutputError",
         "ValueError",
     ]
     # The stack has the lines of the program, and one of them is the text above.
-    assert "secret" not in told.everything().replace(
+    assert "secret" not in exported.everything().replace(
         'raise ValueError(\\"postgres://user:secret@db\\")', ""
     )
 
 
-def test_long_and_broken_text(told: Told) -> None:
-    """Long and broken texts are told as an exporter can send them."""
+def test_long_and_broken_text(exported: Exported) -> None:
+    """Long and invalid texts are exported in a form that exporters accept."""
     source = guest(export("fail", "(call $error_set <<" + "x" * 5000 + ">>)"))
-    with Plugin(source, name="x\ny", observe=told.observer()) as plugin:
+    with Plugin(source, name="x\ny", observe=exported.observer()) as plugin:
         for function in ("fail", "\udc80" * 5000):
             with pytest.raises(plugwasm.CallError):
                 plugin.call(function)
-    for span in told.spans:
+    for span in exported.spans:
         texts = [
             span.name,
             span.status.description or "",
@@ -339,18 +339,18 @@ def test_long_and_broken_text(told: Told) -> None:
             *exception(span).values(),
         ]
         assert max(len(text.encode()) for text in texts) <= 2003
-    assert [span.name for span in told.spans] == ["x\\ny/fail", "x\\ny/_OTHER"]
+    assert [span.name for span in exported.spans] == ["x\\ny/fail", "x\\ny/_OTHER"]
 
 
-# ---- HTTP --------------------------------------------------------------------------------------------------------------------------------
+# ---- HTTP ----------------------------------------------------------------------------------------
 
 
-def requesting(document: str) -> str:
+def requesting_guest(document: str) -> str:
     return guest(export("run", f"(drop (call $http_request <<{document}>> <<the body>>))"))
 
 
-def test_http_span_hides_secrets(told: Told) -> None:
-    """An HTTP request has a span by the conventions without anything secret."""
+def test_http_span_hides_secrets(exported: Exported) -> None:
+    """An HTTP request has a span by the conventions, without secrets."""
     with Server(
         {"/": reply(b"the answer"), "/missing": reply(b"the answer", status=404)}
     ) as server:
@@ -363,14 +363,14 @@ def test_http_span_hides_secrets(told: Told) -> None:
                 }
             )
             with Plugin(
-                manifest(requesting(document), allowed_hosts=["127.0.0.1"]),
+                manifest(requesting_guest(document), allowed_hosts=["127.0.0.1"]),
                 name="p",
-                observe=told.observer(),
+                observe=exported.observer(),
             ) as plugin:
                 plugin.call("run")
         port = int(server.url.rpartition(":")[2])
-    assert told.tree() == ["p/run", "  POST"] * 2
-    first, second = (span for span in told.spans if span.name == "POST")
+    assert exported.tree() == ["p/run", "  POST"] * 2
+    first, second = (span for span in exported.spans if span.name == "POST")
     assert first.kind.name == "CLIENT"
     assert dict(first.attributes or {}) == {
         "plugwasm.plugin": "p",
@@ -386,8 +386,8 @@ def test_http_span_hides_secrets(told: Told) -> None:
     assert second.status.status_code.name == "ERROR"
     assert not second.events
     for secret in ("secret", "the body", "the answer", "x-key", "/missing"):
-        assert secret not in told.everything()
-    assert told.metrics()["plugwasm.http_requests"].data.data_points[0].value == 2
+        assert secret not in exported.everything()
+    assert exported.metrics()["plugwasm.http_requests"].data.data_points[0].value == 2
 
 
 @pytest.mark.parametrize(
@@ -410,25 +410,25 @@ def test_http_span_hides_secrets(told: Told) -> None:
     ],
 )
 def test_http_span_of_refused_request(
-    document: str, name: str, attributes: dict[str, Any], told: Told
+    document: str, name: str, attributes: dict[str, Any], exported: Exported
 ) -> None:
-    """A request that is refused has a span that says so."""
+    """A refused request has a span that says so."""
     source = guest(export("run", f"(drop (call $http_request <<{document}>> (i64.const 0)))"))
     with (
-        Plugin(manifest(source, allowed_hosts=["b.test"]), observe=told.observer()) as plugin,
+        Plugin(manifest(source, allowed_hosts=["b.test"]), observe=exported.observer()) as plugin,
         pytest.raises(plugwasm.EgressError),
     ):
         plugin.call("run")
-    span = told.span(name)
+    span = exported.span(name)
     found = dict(span.attributes or {})
     assert {key: found[key] for key in found if key.startswith(("server", "url"))} == attributes
     assert found["http.request.method"] == ("_OTHER" if name == "HTTP" else name)
     assert found["error.type"] in ("EgressError", "EgressDeniedError")
     assert span.status.status_code.name == "ERROR"
-    assert "secret" not in told.everything().lower()
+    assert "secret" not in exported.everything().lower()
 
 
-# ---- metrics -----------------------------------------------------------------------------------------------------------------------------
+# ---- metrics -------------------------------------------------------------------------------------
 
 
 def points(metric: Any) -> dict[tuple[str, str | None], Any]:
@@ -438,10 +438,10 @@ def points(metric: Any) -> dict[tuple[str, str | None], Any]:
     }
 
 
-def test_metrics_units(told: Told) -> None:
+def test_metrics_units(exported: Exported) -> None:
     """Calls are measured in seconds and bytes."""
     with Plugin(
-        SOURCE, functions=f(nothing), name="p", fuel_limit=10**6, observe=told.observer()
+        SOURCE, functions=f(nothing), name="p", fuel_limit=10**6, observe=exported.observer()
     ) as plugin:
         plugin.call("echo", "abc")
         plugin.call("echo", "abcde")
@@ -449,7 +449,7 @@ def test_metrics_units(told: Told) -> None:
         for function in ("trap", "missing"):
             with pytest.raises(plugwasm.CallError):
                 plugin.call(function)
-    metrics = told.metrics()
+    metrics = exported.metrics()
     assert {name: metric.unit for name, metric in metrics.items()} == {
         "plugwasm.call.duration": "s",
         "plugwasm.call.start.duration": "s",
@@ -481,9 +481,25 @@ def test_metrics_units(told: Told) -> None:
     )
 
 
-def test_metrics_ignore_free_names(told: Told, caplog: pytest.LogCaptureFixture) -> None:
-    """Names that anybody may choose do not multiply the metrics."""
-    observer = OpenTelemetry(NoOpTracerProvider(), told.meters)
+def test_recycled_instances_are_counted(exported: Exported) -> None:
+    """Each instance that was replaced is counted once, with the reason, in a pool too."""
+    recycle = plugwasm.Recycle(calls=2)
+    observer = exported.observer()
+    with Plugin(SOURCE, functions=f(nothing), observe=observer, recycle=recycle) as plugin:
+        for _ in range(5):
+            plugin.call("echo", "x")
+    with PluginPool(
+        SOURCE, functions=f(nothing), size=1, observe=observer, recycle=recycle
+    ) as pool:
+        for _ in range(3):
+            pool.call("echo", "x")
+    (point,) = exported.metrics()["plugwasm.recycled_instances"].data.data_points
+    assert (point.value, point.attributes["plugwasm.recycled"]) == (3, "calls")
+
+
+def test_metrics_ignore_free_names(exported: Exported, caplog: pytest.LogCaptureFixture) -> None:
+    """Names that anyone may choose are no attributes of metrics."""
+    observer = OpenTelemetry(NoOpTracerProvider(), exported.meters)
     hosts = [f"h{n}.test" for n in range(30)]
     requests = [
         json.dumps({"url": f"http://{host}/{host}", "method": f"M{n}"})
@@ -499,12 +515,12 @@ def test_metrics_ignore_free_names(told: Told, caplog: pytest.LogCaptureFixture)
         for n in range(300):
             with pytest.raises(plugwasm.FunctionNotFoundError):
                 plugin.call(f"x{n}")
-    assert len(told.metrics()["plugwasm.call.duration"].data.data_points) == 1
+    assert len(exported.metrics()["plugwasm.call.duration"].data.data_points) == 1
     with Plugin(manifest(source, allowed_hosts=["a.test"]), name="q", observe=observer) as plugin:
         for n in range(30):
             with pytest.raises(plugwasm.EgressError):
                 plugin.call(f"r{n}")
-    metrics = told.metrics()
+    metrics = exported.metrics()
     assert {key for m in metrics.values() for p in m.data.data_points for key in p.attributes} == {
         "plugwasm.plugin",
         "plugwasm.function",
@@ -514,27 +530,27 @@ def test_metrics_ignore_free_names(told: Told, caplog: pytest.LogCaptureFixture)
     assert not caplog.records
 
 
-def test_metrics_bound_names(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is an end to the names that metrics tell apart."""
+def test_metrics_bound_names(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of distinct names in metrics is bounded."""
     assert MAX_NAMES >= 1000
     monkeypatch.setattr(plugwasm.otel, "MAX_NAMES", 5)
     compiled = plugwasm.CompiledPlugin(guest(export("a", "") + export("b", "")))
-    observer = OpenTelemetry(NoOpTracerProvider(), told.meters)
+    observer = OpenTelemetry(NoOpTracerProvider(), exported.meters)
     for n in range(20):
         compiled.name = f"p{n}"
         with Plugin(compiled, observe=observer) as plugin:
             plugin.call("a")
             plugin.call("b")
-    found = told.metrics()["plugwasm.call.duration"].data.data_points
+    found = exported.metrics()["plugwasm.call.duration"].data.data_points
     assert len(found) == 6
     assert {p.attributes["plugwasm.plugin"]: p.count for p in found}["_OTHER"] == 35
 
 
-# ---- with and without an SDK ---------------------------------------------------------------------------------------------------------------
+# ---- with and without an SDK ---------------------------------------------------------------------
 
 
-def test_unsampled_span_is_parent(told: Told) -> None:
-    """What is not sampled is nobody's span, but still the parent."""
+def test_unsampled_span_is_parent(exported: Exported) -> None:
+    """The span of a call that is not sampled is not exported but is still the parent."""
     tracers = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     inside = []
     with Plugin(
@@ -547,18 +563,18 @@ def test_unsampled_span_is_parent(told: Told) -> None:
     assert not inside[0].get_span_context().trace_flags.sampled
 
 
-def test_absent_span_hides_no_parent(told: Told) -> None:
-    """Spans that nobody makes do not hide the span of the caller."""
+def test_absent_span_hides_no_parent(exported: Exported) -> None:
+    """If no span is created for a call, the caller's span stays the current one."""
     inside = []
-    observer = OpenTelemetry(NoOpTracerProvider(), told.meters)
+    observer = OpenTelemetry(NoOpTracerProvider(), exported.meters)
     plugin = Plugin(
         SOURCE, functions=f(lambda: inside.append(get_current_span())), observe=observer
     )
-    with plugin, told.tracer.start_as_current_span("request") as request:
+    with plugin, exported.tracer.start_as_current_span("request") as request:
         plugin.call("run")
         assert request.is_recording()
     assert inside == [request]
-    assert told.tree() == ["request"]
+    assert exported.tree() == ["request"]
 
 
 def run(script: str) -> str:
@@ -574,7 +590,7 @@ ECHO = f"plugwasm.Plugin({str(ROOT / 'examples' / 'echo.wasm')!r}, observe=plugw
 
 
 def test_sdk_set_up_later() -> None:
-    """Without an SDK, calls do what they do, and one that is set up later is used."""
+    """Without an SDK, calls work, and an SDK that is set up later is used."""
     script = f"""
 import plugwasm
 from opentelemetry import trace
@@ -592,7 +608,7 @@ print(plugin.call("echo", "after"), [span.name for span in exporter.get_finished
 
 
 def test_missing_package() -> None:
-    """Without the package, the module can be imported and says what to install."""
+    """Without the package, the module can be imported, and the error says what to install."""
     script = f"""
 import sys
 sys.modules["opentelemetry"] = None
@@ -611,7 +627,7 @@ except ImportError as error:
 
 
 def test_lazy_import() -> None:
-    """Nobody loads OpenTelemetry who does not ask for it."""
+    """OpenTelemetry is imported only on request."""
     script = f"""
 import sys, plugwasm
 from plugwasm import observing
@@ -621,18 +637,18 @@ print([name for name in sys.modules if "opentelemetry" in name])
     assert run(script) == "[]\n"
 
 
-def test_observers_share_instruments(told: Told, caplog: pytest.LogCaptureFixture) -> None:
-    """Several observers of one provider share their instruments."""
+def test_observers_share_instruments(exported: Exported, caplog: pytest.LogCaptureFixture) -> None:
+    """Observers of one provider share their instruments."""
     for _ in range(2):
-        with Plugin(SOURCE, functions=f(nothing), name="p", observe=told.observer()) as plugin:
+        with Plugin(SOURCE, functions=f(nothing), name="p", observe=exported.observer()) as plugin:
             plugin.call("echo")
-    (point,) = told.metrics()["plugwasm.call.duration"].data.data_points
+    (point,) = exported.metrics()["plugwasm.call.duration"].data.data_points
     assert point.count == 2
     assert not caplog.records
 
 
 def test_names_are_documented() -> None:
-    """The page has every name that is told."""
+    """The documentation lists every exported name."""
     page = (ROOT / "docs" / "observing.md").read_text()
     code = Path(plugwasm.otel.__file__).read_text()
     names = {f"plugwasm.call.{name}" for name in re.findall(r'= histogram\("([a-z.]+)"', code)}

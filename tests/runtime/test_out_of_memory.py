@@ -1,4 +1,5 @@
-"""A guest that ends after it was refused memory: the error says which memory has how much of which limit."""
+"""A guest that ends after a refused memory growth: the error says how much of which limit each
+memory uses."""
 
 from __future__ import annotations
 
@@ -80,7 +81,7 @@ SOURCE = guest(
 )
 
 
-def made(kind: Any) -> Any:
+def make_plugin(kind: Any) -> Any:
     return kind(SOURCE, wasi=True, name="p", limits=Limits(memory_bytes=20 * 65536))
 
 
@@ -95,8 +96,8 @@ def made(kind: Any) -> Any:
 )
 @pytest.mark.parametrize("how", REFUSED)
 def test_refused_growth(kind: Any, how: str, end: str) -> None:
-    """After it was refused memory, whatever a guest ends with says so."""
-    with made(kind) as plugin, pytest.raises(OutOfMemoryError) as caught:
+    """After a refused growth, the error says so however the guest ends."""
+    with make_plugin(kind) as plugin, pytest.raises(OutOfMemoryError) as caught:
         plugin.call(f"{how} {end}")
     assert caught.match(SAYS[how])
     assert caught.match(ENDS[end][1])
@@ -107,19 +108,22 @@ def test_refused_growth(kind: Any, how: str, end: str) -> None:
 @KINDS
 @pytest.mark.parametrize("how", REFUSED)
 def test_code_and_exit_name_likely_cause(kind: Any, how: str) -> None:
-    """A code and an exit stay what they are and say it as the likely cause."""
+    """A code or an exit keeps its error, which names the refused growth as the likely cause."""
     says = "; it may have " + SAYS[how].removeprefix("ran ").join(("run ", ""))
-    with made(kind) as plugin, pytest.raises(GuestError, match="returned the error code 3" + says):
+    with (
+        make_plugin(kind) as plugin,
+        pytest.raises(GuestError, match="returned the error code 3" + says),
+    ):
         plugin.call(f"{how} returns a code")
-    with made(kind) as plugin, pytest.raises(ExitError, match="with the exit code 4" + says):
+    with make_plugin(kind) as plugin, pytest.raises(ExitError, match="with the exit code 4" + says):
         plugin.call(f"{how} exits")
 
 
 @KINDS
 @pytest.mark.parametrize("how", REFUSED)
 def test_guest_message_gets_note(kind: Any, how: str) -> None:
-    """What the guest itself says is left alone and has a note."""
-    with made(kind) as plugin, pytest.raises(GuestError) as caught:
+    """The guest's own message is unchanged and gets a note."""
+    with make_plugin(kind) as plugin, pytest.raises(GuestError) as caught:
         plugin.call(f"{how} reports")
     assert caught.value.message == "no memory left"
     (note,) = caught.value.__notes__
@@ -129,8 +133,8 @@ def test_guest_message_gets_note(kind: Any, how: str) -> None:
 
 @KINDS
 def test_refusal_counts_for_its_call(kind: Any) -> None:
-    """What was refused counts for its own call only."""
-    with made(kind) as plugin:
+    """A refusal affects the error of its own call only."""
+    with make_plugin(kind) as plugin:
         assert plugin.call("allocating goes on", b"fine") == b"fine"
         with pytest.raises(plugwasm.BadHandleError):
             plugin.call("bad_output")
@@ -149,7 +153,7 @@ LEAKY = guest(
 
 
 def test_refusal_and_bad_handle_differ() -> None:
-    """A plugin that takes memory in each call is told apart from one with a bad handle.
+    """A plugin that allocates in each call is distinguished from one with a bad handle.
 
     It takes 16 pages at once, so it is refused before it has all of them.
     """
@@ -175,7 +179,7 @@ def test_it_is_said_of_a_start_as_well() -> None:
 
 
 def test_hidden_memories_are_not_mentioned() -> None:
-    """Memories that the host cannot see are not spoken of."""
+    """Memories that the host cannot see are not mentioned."""
     source = guest(
         export("f", REFUSED["allocating"] + "unreachable", "(local $got i64)"),
         memory="(memory 1) (memory 1)",
@@ -191,7 +195,7 @@ def test_hidden_memories_are_not_mentioned() -> None:
 
 
 def test_input_and_answer_without_room() -> None:
-    """An input and an answer that have no room say why."""
+    """The errors for an input or a result that does not fit say why."""
     source = guest(
         export("get", "(call $give (call $config_get <<k>>))") + export("echo", "(call $echo)")
     )

@@ -1,4 +1,4 @@
-"""What plugins and compiled plugins are made of, what they tell of themselves, and what they refuse."""
+"""Sources of plugins and compiled plugins, their attributes, and the arguments that they refuse."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def forms(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_sources(tmp_path: Path) -> None:
-    """A plugin can be made of all of these."""
+    """A plugin can be created from each kind of source."""
     for form, value in forms(tmp_path).items():
         with Plugin(value) as plugin:
             assert plugin.call("echo", form) == form.encode()
 
 
 def test_positional_arguments() -> None:
-    """The arguments can be given by position."""
+    """The arguments can be positional."""
     with Plugin(CONFIG, False, {"k": "by position"}, []) as plugin:
         assert plugin.call("get", "", bytes, None) == b"by position"
     assert CompiledPlugin(CONFIG, False, []).functions == ()
@@ -86,13 +86,13 @@ def test_positional_arguments() -> None:
     "value", [None, 5, 1.5, [], object(), ("a",)], ids=lambda value: type(value).__name__
 )
 def test_invalid_source(value: Any) -> None:
-    """What can be no plugin is a manifest error."""
+    """A source that cannot be a plugin is a manifest error."""
     with pytest.raises(ManifestError):
         Plugin(value)
 
 
 def test_invalid_inputs(tmp_path: Path) -> None:
-    """Wrong inputs are typed errors with a message."""
+    """Invalid inputs raise typed errors with a message."""
     with pytest.raises(SourceError, match="nowhere"):
         Plugin(tmp_path / "nowhere.wasm")
     with pytest.raises(SourceError, match=r"nowhere\.wasm"):
@@ -133,7 +133,7 @@ def test_wrong_hash_before_compile() -> None:
 
 
 def test_name(tmp_path: Path) -> None:
-    """The name is the file the main module or the one given."""
+    """The name is the given one, or that of the file or of the main module."""
     (tmp_path / "my.plugin.wasm").write_bytes(binary(ECHO))
     assert "my.plugin" in Plugin(tmp_path / "my.plugin.wasm").name
     assert Plugin(ECHO).name == "plugin"
@@ -148,7 +148,7 @@ def test_name(tmp_path: Path) -> None:
 
 
 def test_id_is_unique_and_stable() -> None:
-    """Each plugin has an id of its own that stays."""
+    """Each plugin has a unique id that does not change."""
     compiled = CompiledPlugin(ECHO)
     plugins = [Plugin(compiled) for _ in range(50)]
     ids = [plugin.id for plugin in plugins]
@@ -160,7 +160,7 @@ def test_id_is_unique_and_stable() -> None:
 
 
 def test_compiled_plugin_attribute() -> None:
-    """A plugin knows its compiled plugin."""
+    """A plugin has its compiled plugin as an attribute."""
     compiled = CompiledPlugin(
         ECHO, wasi=True, fuel_limit=1000, http_response_headers=True, functions=[]
     )
@@ -177,7 +177,7 @@ def test_compiled_plugin_attribute() -> None:
 
 
 def test_compiled_settings_are_not_accepted() -> None:
-    """Settings that belong to the compiled plugin are not taken from the plugin."""
+    """A plugin does not accept settings that belong to its compiled plugin."""
     compiled = CompiledPlugin(ECHO, name="compiled")
     with pytest.raises(
         OptionError,
@@ -191,7 +191,7 @@ def test_compiled_settings_are_not_accepted() -> None:
 
 
 def test_exports_and_imports() -> None:
-    """Exports and imports are told with kinds and types."""
+    """Exports and imports are listed with kinds and types."""
     with Plugin(ECHO) as plugin:
         assert {item.name: repr(item.type) for item in plugin.exports} == {
             "echo": "() -> ()",
@@ -205,7 +205,7 @@ def test_exports_and_imports() -> None:
 
 
 def test_extism_version() -> None:
-    """The Extism version is that of plugwasm."""
+    """The Extism version is plugwasm's own version."""
     assert plugwasm.extism_version() == plugwasm.__version__
     assert all(part.isdigit() for part in plugwasm.__version__.split(".")[:2])
 
@@ -213,7 +213,7 @@ def test_extism_version() -> None:
 @pytest.mark.parametrize("make", [Plugin, CompiledPlugin])
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_no_pickle_and_no_copy(make: Any, way: Any) -> None:
-    """What lives in one process is neither pickled nor copied."""
+    """Objects that live in one process can be neither pickled nor copied."""
     plugin = make(ECHO)
     with pytest.raises(TypeError, match=f"{make.__name__}.*cannot be copied or pickled"):
         way(plugin)
@@ -229,7 +229,7 @@ def test_no_pickle_and_no_copy(make: Any, way: Any) -> None:
     "way", [lambda value: pickle.loads(pickle.dumps(value)), copy.copy, copy.deepcopy]
 )
 def test_exports_can_be_pickled(way: Any) -> None:
-    """What a plugin exports can be pickled and copied."""
+    """The descriptions of exports can be pickled and copied."""
     items = Plugin(ECHO).exports
     again = way(items)
     assert [repr(item) for item in again] == [repr(item) for item in items]
@@ -237,12 +237,12 @@ def test_exports_can_be_pickled(way: Any) -> None:
 
 
 def test_cancel_handle_class() -> None:
-    """A cancel handle is of its class."""
+    """`cancel_handle()` returns a CancelHandle."""
     assert isinstance(Plugin(ECHO).cancel_handle(), CancelHandle)
 
 
 def test_misspelt_names_are_refused() -> None:
-    """Names that are misspelt are not taken silently."""
+    """Misspelt argument names are refused."""
     plugin = Plugin(ECHO)
     with pytest.raises(AttributeError):
         plugin.timeout = 5  # type: ignore[attr-defined]
@@ -251,7 +251,7 @@ def test_misspelt_names_are_refused() -> None:
 
 
 def test_thousand_calls() -> None:
-    """A thousand calls give a thousand answers."""
+    """A thousand calls return a thousand correct outputs."""
     with Plugin(ECHO) as plugin:
         for i in range(1000):
             data = str(i).encode() * (i % 50)
@@ -259,7 +259,7 @@ def test_thousand_calls() -> None:
 
 
 def test_functions_in_any_order() -> None:
-    """Functions of one plugin can be called in any order."""
+    """Functions of a plugin can be called in any order."""
     source = guest(
         "(global $n (mut i64) (i64.const 1))"
         + export(
@@ -284,6 +284,6 @@ def test_functions_in_any_order() -> None:
     ],
 )
 def test_wrong_option_type_is_refused(options: dict[str, Any], message: str) -> None:
-    """An option of another kind is refused at once."""
+    """An option of the wrong type is refused at once."""
     with pytest.raises(OptionError, match=f"^{message}"):
         CompiledPlugin(ECHO, **options)

@@ -1,4 +1,5 @@
-"""Threads that share a plugin wait for each other: first come, first served, as long as their deadlines allow, and never for themselves."""
+"""Threads that share a plugin wait in order of arrival, up to their deadlines, and a thread that
+would wait for itself gets an error."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def soon(condition: Callable[[], object]) -> bool:
     return True
 
 
-def backs(
+def make_plugin(
     back: Callable[[], object], kind: Any = Plugin, timeout: float | None = None, **options: Any
 ) -> Any:
     return kind(
@@ -78,11 +79,11 @@ def backs(
 
 
 class Busy:
-    """A plugin whose host function runs until it is told to leave."""
+    """A plugin whose host function runs until the test ends it."""
 
     def __init__(self, kind: Any = Plugin, **options: Any) -> None:
         self.entered, self._leave = threading.Event(), threading.Event()
-        self.plugin = backs(self._back, kind, **options)
+        self.plugin = make_plugin(self._back, kind, **options)
         self.first = InThread(self.plugin.call, "back")
         assert self.entered.wait(SOON)
 
@@ -113,12 +114,12 @@ def busy(kind: Any = Plugin, **options: Any) -> Iterator[Busy]:
 kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
-# ---- taking turns ----------------------------------------------------------------------------------------------------------------------
+# ---- taking turns --------------------------------------------------------------------------------
 
 
 @kinds
 def test_second_thread_gets_its_turn(kind: Any) -> None:
-    """A second thread gets its turn when the call under way has ended."""
+    """A second thread's call runs when the current call has ended."""
     with busy(kind) as it:
         second = it.waits("echo", b"2")
         it.leave()
@@ -146,8 +147,8 @@ def test_first_come_first_served(kind: Any) -> None:
 
 
 def test_eager_thread_leaves_turns() -> None:
-    """A thread that calls again and again leaves others their turn."""
-    plugin = backs(lambda: None)
+    """A thread that calls in a loop does not starve others."""
+    plugin = make_plugin(lambda: None)
     counts = [0, 0, 0]
     end = time.monotonic() + 1.0
 
@@ -164,8 +165,8 @@ def test_eager_thread_leaves_turns() -> None:
 
 @kinds
 def test_threads_are_never_mixed_up(kind: Any) -> None:
-    """Many threads share a plugin and none is refused or gets what is another's."""
-    with backs(lambda: None, kind) as plugin:
+    """Many threads can share a plugin: none is refused, and each gets its own output."""
+    with make_plugin(lambda: None, kind) as plugin:
 
         def work(number: int) -> None:
             for _ in range(40):
@@ -178,7 +179,7 @@ def test_threads_are_never_mixed_up(kind: Any) -> None:
 
 
 def test_leased_plugin_in_threads() -> None:
-    """A plugin of a pool can be shared by the threads of its lease."""
+    """Threads can share the plugin of a lease."""
     with plugwasm.PluginPool(
         SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: time.sleep(0.1))]
     ) as pool:
@@ -192,7 +193,7 @@ def test_leased_plugin_in_threads() -> None:
 
 
 def test_returned_lease_ends_wait() -> None:
-    """Who waits for a leased plugin that was given back is told that it was closed."""
+    """A thread waiting for a leased plugin gets an error when the lease is returned."""
     with plugwasm.PluginPool(
         SOURCE, size=1, functions=[Function(None, "back", [], [], lambda *_: None)]
     ) as pool:
@@ -207,12 +208,12 @@ def test_returned_lease_ends_wait() -> None:
         assert pool.call("echo", b"x") == b"x"
 
 
-# ---- the end of waiting ----------------------------------------------------------------------------------------------------------------
+# ---- the end of waiting --------------------------------------------------------------------------
 
 
 @kinds
 def test_wait_ends_at_deadline(kind: Any) -> None:
-    """A call waits no longer for its turn than its own deadline allows."""
+    """A call waits for its turn no longer than its own deadline."""
     with busy(kind, timeout=0.4) as it:
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="busy with another call") as caught:
@@ -229,8 +230,8 @@ def test_wait_ends_at_deadline(kind: Any) -> None:
 @kinds
 @pytest.mark.slow
 def test_deadline_includes_wait(kind: Any) -> None:
-    """The deadline counts from when it began to wait."""
-    with backs(lambda: time.sleep(1.5), kind, timeout=2.0) as plugin:
+    """The deadline includes the time spent waiting."""
+    with make_plugin(lambda: time.sleep(1.5), kind, timeout=2.0) as plugin:
         first = InThread(plugin.call, "back")
         assert soon(lambda: not hasattr(plugin, "_idle"))
         time.sleep(0.1)
@@ -257,7 +258,7 @@ def test_failed_call_leaves_no_deadline() -> None:
 
 @kinds
 def test_cancel_ends_wait(kind: Any) -> None:
-    """A cancel handle ends the waiting."""
+    """A cancel handle ends a wait."""
     with busy(kind) as it:
         second = it.waits("echo", b"2")
         assert it.plugin.cancel_handle().cancel() is True
@@ -281,7 +282,7 @@ def test_closing_ends_the_waiting(kind: Any) -> None:
 
 @kinds
 def test_configure_but_not_reset(kind: Any) -> None:
-    """A plugin can be configured while a call waits but not reset."""
+    """While a call waits, a plugin can be configured but not reset."""
     with busy(kind) as it:
         second = it.waits("echo", b"2")
         it.plugin.update_config({"a": "b"})
@@ -294,10 +295,12 @@ def test_configure_but_not_reset(kind: Any) -> None:
 
 
 def test_wait_ends_with_outer_call() -> None:
-    """Waiting ends with the call whose host function waits."""
+    """A host function's wait ends when its own call ends."""
     with busy() as it:
         with pytest.raises(TimeoutError, match="`back` of plugin `outer`"):
-            backs(lambda: it.plugin.call("echo", b"x"), timeout=0.3, name="outer").call("back")
+            make_plugin(lambda: it.plugin.call("echo", b"x"), timeout=0.3, name="outer").call(
+                "back"
+            )
         it.leave()
         assert it.plugin.call("echo", b"3") == b"3"
 
@@ -307,7 +310,7 @@ def test_wait_ends_with_outer_call() -> None:
     "kind", ["Plugin", "IsolatedPlugin", "partial(Plugin, observe=plugwasm.observing.CallLog())"]
 )
 def test_ctrl_c_ends_wait(kind: str) -> None:
-    """Ctrl-C ends the waiting and costs nothing."""
+    """Ctrl-C ends a wait, and the plugin stays usable."""
     script = f"""
     import os, random, signal, sys, threading, time
     from functools import partial
@@ -356,7 +359,7 @@ def test_ctrl_c_ends_wait(kind: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_forked_child_does_not_wait() -> None:
-    """A forked child does not wait for a thread that is not there."""
+    """A forked child does not wait for a thread that only its parent has."""
     with busy() as it:
         second = it.waits("echo", b"2")
         child = os.fork()
@@ -373,15 +376,15 @@ def test_forked_child_does_not_wait() -> None:
         assert second.result() == b"2"
 
 
-# ---- never for itself ------------------------------------------------------------------------------------------------------------------
+# ---- never for itself ----------------------------------------------------------------------------
 
 
 @kinds
 def test_reentry_is_refused(kind: Any) -> None:
-    """A call from inside of a call is refused."""
+    """A call from inside a call of the same plugin is refused."""
     plugin: Any
     for way in (lambda: plugin.call("echo", b"x"), lambda: plugin.reset()):
-        with backs(way, kind) as plugin:
+        with make_plugin(way, kind) as plugin:
             with pytest.raises(HostFunctionError) as caught:
                 plugin.call("back")
             assert isinstance(caught.value.__cause__, BusyError)
@@ -389,7 +392,7 @@ def test_reentry_is_refused(kind: Any) -> None:
 
 
 def test_reentry_from_finalizer_or_input() -> None:
-    """A call from a finalizer, or from what makes the input or the result, is refused."""
+    """A call from a finalizer, or from code that makes the input or the result, is refused."""
     refused: list[str] = []
 
     def attempt() -> None:
@@ -413,7 +416,7 @@ def test_reentry_from_finalizer_or_input() -> None:
         del circle
         gc.collect()
 
-    with backs(back) as plugin:
+    with make_plugin(back) as plugin:
         plugin.call("back")
         assert plugin.call("echo", Text("y"), parse=lambda output: attempt() or output) == b"y"
     assert len(refused) == 3
@@ -421,7 +424,7 @@ def test_reentry_from_finalizer_or_input() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_reentry_from_signal_handler() -> None:
-    """A call from a signal handler during the call is refused."""
+    """A call from a signal handler during a call is refused."""
     refused: list[BusyError] = []
 
     def handler(*_: Any) -> None:
@@ -432,7 +435,7 @@ def test_reentry_from_signal_handler() -> None:
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        with backs(lambda: signal.raise_signal(signal.SIGUSR1)) as plugin:
+        with make_plugin(lambda: signal.raise_signal(signal.SIGUSR1)) as plugin:
             plugin.call("back")
     finally:
         signal.signal(signal.SIGUSR1, before)
@@ -440,7 +443,7 @@ def test_reentry_from_signal_handler() -> None:
 
 
 def test_deadlock_is_detected() -> None:
-    """Plugins that wait for each other in two threads are told so."""
+    """Two threads whose plugins wait for each other get an error."""
     both = threading.Barrier(2)
     plugins: list[Plugin] = []
 
@@ -448,7 +451,7 @@ def test_deadlock_is_detected() -> None:
         both.wait(SOON)
         plugins[other].call("echo", b"x")
 
-    plugins += [backs(lambda: back(1), name="a"), backs(lambda: back(0), name="b")]
+    plugins += [make_plugin(lambda: back(1), name="a"), make_plugin(lambda: back(0), name="b")]
     ended = []
     for thread in [InThread(plugin.call, "back") for plugin in plugins]:
         try:
@@ -461,7 +464,7 @@ def test_deadlock_is_detected() -> None:
     assert [plugin.call("echo", b"x") for plugin in plugins] == [b"x", b"x"]
 
 
-# ---- tasks -----------------------------------------------------------------------------------------------------------------------------
+# ---- tasks ---------------------------------------------------------------------------------------
 
 
 @kinds
@@ -475,13 +478,13 @@ def test_tasks_wait_for_each_other(kind: Any) -> None:
             )
         )
 
-    with backs(lambda: None, kind) as plugin:
+    with make_plugin(lambda: None, kind) as plugin:
         assert asyncio.run(main()) == [b"%d" % number for number in range(6)]
 
 
 @kinds
 def test_cancelled_wait_keeps_call(kind: Any) -> None:
-    """A task that is cancelled while it waits leaves the call under way."""
+    """Cancelling a waiting task does not affect the running call."""
 
     async def main() -> None:
         task = asyncio.create_task(it.plugin.call_async("echo", b"2"))
@@ -499,7 +502,7 @@ def test_cancelled_wait_keeps_call(kind: Any) -> None:
 
 @kinds
 def test_coroutine_reentry_is_refused(kind: Any) -> None:
-    """A coroutine of a host function is refused by the plugin that waits for it."""
+    """A host function's coroutine cannot call the plugin that waits for it."""
     refused = []
 
     async def back(*_: Any) -> None:
@@ -521,7 +524,7 @@ def test_coroutine_reentry_is_refused(kind: Any) -> None:
 
 
 def test_event_loop_is_not_blocked() -> None:
-    """An event loop is not blocked by a call that a task of it awaits."""
+    """A call that waits for its turn does not block the event loop."""
 
     async def main() -> None:
         task = asyncio.create_task(it.call_async("spin"))
@@ -533,5 +536,5 @@ def test_event_loop_is_not_blocked() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with backs(lambda: None) as it:
+    with make_plugin(lambda: None) as it:
         asyncio.run(main())

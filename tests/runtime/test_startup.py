@@ -1,4 +1,4 @@
-"""What guests run before their first call, and what happens when that goes wrong."""
+"""Functions that guests run before their first call, and their failures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tests.support.guests import LOOP, export, guest, manifest, number
 NOTE = '(import "extism:host/user" "note" (func $note (param i64)))'
 
 
-def starts(*names: str, body: str = "", more: str = "") -> str:
-    """A module whose start-up functions each note their number, in the order of `NAMES`."""
+def starting_module(*names: str, body: str = "", more: str = "") -> str:
+    """Return a module whose start-up functions each report their number, in the order of
+    `NAMES`."""
     text = "".join(
         f'(func (export "{name}") {"(param i32 i32)" if name == "hs_init" else ""} (call $note (i64.const {NAMES.index(name)})) {body})'
         for name in names
@@ -27,7 +28,7 @@ NAMES = ("hs_init", "__wasm_call_ctors", "_initialize", "_start")
 
 
 class Notes:
-    """A host function `note` and what it was called with."""
+    """A host function `note` and the arguments of its calls."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
@@ -55,9 +56,9 @@ class Notes:
     ids=lambda names: "+".join(names) or "none",
 )
 def test_start_functions_run_once(present: tuple[str, ...], run: list[str]) -> None:
-    """The right functions run once before the first call."""
+    """The right functions run once, before the first call."""
     notes = Notes()
-    with Plugin(starts(*present), functions=notes.functions) as plugin:
+    with Plugin(starting_module(*present), functions=notes.functions) as plugin:
         assert notes.seen == []
         plugin.call("run")
         plugin.call("run")
@@ -68,7 +69,7 @@ def test_start_functions_run_once(present: tuple[str, ...], run: list[str]) -> N
 
 
 def test_haskell_start_arguments() -> None:
-    """Haskell is started without arguments."""
+    """A Haskell module is started without arguments."""
     source = guest(
         '(func (export "hs_init") (param i32 i32) (call $note (i64.extend_i32_u (i32.or (local.get 0) (local.get 1)))))'
         + export("run", ""),
@@ -83,7 +84,7 @@ def test_haskell_start_arguments() -> None:
 def test_the_start_section_runs_first() -> None:
     notes = Notes()
     with Plugin(
-        starts("_initialize", more="(func $s (call $note (i64.const 7))) (start $s)"),
+        starting_module("_initialize", more="(func $s (call $note (i64.const 7))) (start $s)"),
         functions=notes.functions,
     ) as plugin:
         plugin.call("run")
@@ -91,7 +92,7 @@ def test_the_start_section_runs_first() -> None:
 
 
 def test_start_effects_are_kept() -> None:
-    """What the start did is there in the calls."""
+    """Effects of the start are visible in the calls."""
     source = guest(
         "(global $g (mut i64) (i64.const 0))"
         + export(
@@ -105,7 +106,7 @@ def test_start_effects_are_kept() -> None:
 
 
 def test_start_output_is_discarded() -> None:
-    """A message or an output of the start is not the first call's."""
+    """A message or an output of the start is not that of the first call."""
     source = guest(
         export("_initialize", "(call $error_set <<old>>) (call $give <<old output>>)")
         + export("run", "")
@@ -115,7 +116,7 @@ def test_start_output_is_discarded() -> None:
 
 
 def test_start_sees_config_and_logs(caplog: pytest.LogCaptureFixture) -> None:
-    """The start sees config and can log."""
+    """The start can read config and write logs."""
     source = guest(
         export("_initialize", "(call $log_error (call $config_get <<k>>))") + export("run", "")
     )
@@ -157,7 +158,7 @@ COMMAND = guest(
 
 
 def test_start_called_by_name() -> None:
-    """Start runs when it is called by name and the instance is replaced after it."""
+    """`_start` runs when it is called by name, and the instance is replaced after it."""
     with Plugin(COMMAND) as plugin:
         assert [number(plugin.call("count")) for _ in range(2)] == [1, 2]
         assert number(plugin.call("_start")) == 3
@@ -166,7 +167,7 @@ def test_start_called_by_name() -> None:
 
 
 def test_start_output_view() -> None:
-    """The view of what start gave outlives its instance."""
+    """A view of the output of `_start` outlives its instance."""
     with Plugin(COMMAND) as plugin:
         view = plugin.call("_start", parse=None)
         assert number(view.tobytes()) == 1
@@ -174,7 +175,7 @@ def test_start_output_view() -> None:
 
 
 def test_start_failure_replaces_instance() -> None:
-    """A start that fails is replaced as well."""
+    """The instance is replaced after a failed `_start` as well."""
     source = guest(
         '(global $n (mut i64) (i64.const 0)) (func (export "_start") (result i32) (global.set $n (i64.const 5)) (i32.const 2))'
         + export("n", "(call $answer (global.get $n))")
@@ -200,7 +201,7 @@ ways = pytest.mark.parametrize("way", WAYS)
 
 @ways
 def test_start_trap_is_retried(way: str) -> None:
-    """A trap in the start is an error of the call and the next call tries again."""
+    """A trap in the start is an error of the call, and the next call starts again."""
     with Plugin(guest(WAYS[way]("unreachable") + export("run", ""))) as plugin:
         for _ in range(2):
             with pytest.raises(TrapError, match=r"plugin `plugin`.*unreachable") as caught:
@@ -239,7 +240,7 @@ def test_a_message_of_the_start_is_told(way: str) -> None:
 
 @ways
 def test_host_exception_is_cause(way: str) -> None:
-    """What a host function raises in the start is the cause."""
+    """An exception of a host function in the start is the cause of the error."""
 
     def back(*_: Any) -> None:
         raise LookupError("not there")
@@ -255,7 +256,7 @@ def test_host_exception_is_cause(way: str) -> None:
 
 
 def test_linked_start_failure() -> None:
-    """A start in a linked module that fails is told too."""
+    """A failed start of a linked module is reported too."""
     lib = guest(export("_initialize", "unreachable") + '(func (export "f"))')
     main = guest(export("run", ""), '(import "lib" "f" (func $f))')
     with Plugin(manifest(("lib", lib), ("main", main))) as plugin, pytest.raises(TrapError):
@@ -276,7 +277,7 @@ def test_linked_start_failure() -> None:
     ],
 )
 def test_segments_that_do_not_fit(code: str, trap: str) -> None:
-    """Segments that do not fit are an error of ours."""
+    """Segments that do not fit raise one of our errors."""
     with (
         Plugin(guest(code + export("run", ""), memory='(memory (export "memory") 1)')) as plugin,
         pytest.raises(plugwasm.Error, match=trap),
@@ -285,7 +286,7 @@ def test_segments_that_do_not_fit(code: str, trap: str) -> None:
 
 
 def test_deadline_of_each_attempt() -> None:
-    """The deadline starts anew with each attempt."""
+    """Each attempt has its full deadline."""
     fails = [True]
 
     def back(*_: Any) -> None:
@@ -319,7 +320,7 @@ def test_deadline_of_each_attempt() -> None:
     ],
 )
 def test_start_type_is_checked(name: str, type: str) -> None:
-    """A start up function of another type is refused by name."""
+    """A start-up function of another type is refused, and the error names it."""
     with (
         pytest.raises(LinkError, match=name),
         Plugin(guest(f'(func (export "{name}") {type})' + export("run", ""))) as plugin,
@@ -329,7 +330,7 @@ def test_start_type_is_checked(name: str, type: str) -> None:
 
 @pytest.mark.parametrize("name", ["_initialize", "__wasm_call_ctors", "hs_init"])
 def test_start_kind_is_checked(name: str) -> None:
-    """An export of that name that is no function is refused by name."""
+    """An export with a start-up name that is no function is refused, and the error names it."""
     with (
         pytest.raises(LinkError, match=name),
         Plugin(
@@ -340,7 +341,7 @@ def test_start_kind_is_checked(name: str) -> None:
 
 
 def test_start_not_a_function() -> None:
-    """A start that is no function is just an export."""
+    """A `_start` that is no function is a plain export."""
     with Plugin(
         '(module (global (export "_start") i32 (i32.const 1)) (func (export "run")))'
     ) as plugin:
@@ -349,10 +350,11 @@ def test_start_not_a_function() -> None:
 
 
 def test_nothing_runs_before_first_call() -> None:
-    """Nothing of a plugin runs before its first call."""
+    """No code of a plugin runs before its first call."""
     notes = Notes()
     plugin = Plugin(
-        starts("_initialize", more="(func $s unreachable) (start $s)"), functions=notes.functions
+        starting_module("_initialize", more="(func $s unreachable) (start $s)"),
+        functions=notes.functions,
     )
     assert plugin.function_exists("run")
     with pytest.raises(plugwasm.FunctionNotFoundError):
@@ -362,15 +364,15 @@ def test_nothing_runs_before_first_call() -> None:
 
 
 def test_initializer_called_by_name() -> None:
-    """A start up function can also be called by name."""
+    """A start-up function can also be called by name."""
     notes = Notes()
-    with Plugin(starts("_initialize"), functions=notes.functions) as plugin:
+    with Plugin(starting_module("_initialize"), functions=notes.functions) as plugin:
         plugin.call("_initialize")
     assert notes.seen == [2, 2]
 
 
 def test_host_context_at_start() -> None:
-    """A host function that is called at the start sees the context of the call."""
+    """A host function called by the start sees the call's host context."""
     seen: list[object] = []
     note = Function(
         None,

@@ -1,4 +1,5 @@
-"""Waiting for a plugin counts towards the calls that wait for it, and nobody waits for itself."""
+"""The time spent waiting for a plugin counts towards the deadlines of the calls around it, and a
+call that would wait for itself is refused."""
 
 from __future__ import annotations
 
@@ -37,12 +38,12 @@ SOON = 20.0
 """Seconds; what is waited for would take for ever, or a minute."""
 
 
-def asking(ask: Callable[[], object]) -> list[Function]:
+def ask_functions(ask: Callable[[], object]) -> list[Function]:
     return [Function(None, "ask", [], [], lambda *_: ask())]
 
 
 @contextmanager
-def soon() -> Iterator[None]:
+def ends_soon() -> Iterator[None]:
     start = time.monotonic()
     yield
     assert time.monotonic() - start < SOON
@@ -50,7 +51,7 @@ def soon() -> Iterator[None]:
 
 @contextmanager
 def all_in_use(pool: PluginPool) -> Iterator[None]:
-    """Another thread has all plugins of the pool."""
+    """Hold all plugins of the pool in another thread."""
     taken, end = threading.Event(), threading.Event()
 
     def take() -> None:
@@ -70,7 +71,7 @@ def all_in_use(pool: PluginPool) -> Iterator[None]:
             thread.result()
 
 
-# ---- for others ------------------------------------------------------------------------------------------------------------------------
+# ---- for others ----------------------------------------------------------------------------------
 
 WAYS: dict[str, Callable[[PluginPool], object]] = {
     "call": lambda pool: pool.call("ok"),
@@ -85,16 +86,18 @@ WAYS: dict[str, Callable[[PluginPool], object]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_host_function_wait_is_bounded(way: str) -> None:
     """A host function waits for a plugin no longer than its call may take."""
-    with PluginPool(OTHER, size=2) as pool, all_in_use(pool), soon():
-        plugin = Plugin(ASK, functions=asking(lambda: WAYS[way](pool)), limits=Limits(timeout=0.3))
+    with PluginPool(OTHER, size=2) as pool, all_in_use(pool), ends_soon():
+        plugin = Plugin(
+            ASK, functions=ask_functions(lambda: WAYS[way](pool)), limits=Limits(timeout=0.3)
+        )
         with pytest.raises(
             TimeoutError, match="`ask` of plugin `plugin` did not end before its deadline of 300 ms"
         ):
             plugin.call("ask")
-        assert pool.stats.waiting == 0 or soon_is(lambda: pool.stats.waiting == 0)
+        assert pool.stats.waiting == 0 or becomes_true(lambda: pool.stats.waiting == 0)
 
 
-def soon_is(condition: Callable[[], bool]) -> bool:
+def becomes_true(condition: Callable[[], bool]) -> bool:
     end = time.monotonic() + SOON
     while not condition():
         if time.monotonic() > end:
@@ -105,11 +108,11 @@ def soon_is(condition: Callable[[], bool]) -> bool:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cancel_ends_host_function_wait(way: str) -> None:
-    """Cancelling a call ends what its host function waits for."""
-    with PluginPool(OTHER, size=2) as pool, all_in_use(pool), soon():
-        plugin = Plugin(ASK, functions=asking(lambda: WAYS[way](pool)))
+    """Cancelling a call ends the wait of its host function."""
+    with PluginPool(OTHER, size=2) as pool, all_in_use(pool), ends_soon():
+        plugin = Plugin(ASK, functions=ask_functions(lambda: WAYS[way](pool)))
         thread = InThread(lambda: plugin.call("ask"))
-        assert soon_is(lambda: plugin.cancel_handle().cancel())
+        assert becomes_true(lambda: plugin.cancel_handle().cancel())
         with pytest.raises(CancelledError):
             thread.result()
 
@@ -117,9 +120,10 @@ def test_cancel_ends_host_function_wait(way: str) -> None:
 @pytest.mark.parametrize(("size", "inputs"), [(1, 1), (1, 3), (2, 1), (2, 2), (2, 4), (4, 8)])
 @pytest.mark.parametrize("ending", ["deadline", "cancel"])
 def test_map_ends_with_reading_call(ending: str, size: int, inputs: int) -> None:
-    """A call of a map ends with the call that reads it.
+    """A `map` read by a host function ends when the host function's call ends.
 
-    However few inputs there are: no call of a `map` is made by a reader that others wait for.
+    This holds for any number of inputs: the reader of a `map` makes none of its calls if others
+    wait for the reader.
     """
     begun = threading.Event()
 
@@ -129,7 +133,9 @@ def test_map_ends_with_reading_call(ending: str, size: int, inputs: int) -> None
 
     with PluginPool(OTHER, size=size, limits=Limits(timeout=60)) as pool:
         plugin = Plugin(
-            ASK, functions=asking(read), limits=Limits(timeout=0.3 if ending == "deadline" else 60)
+            ASK,
+            functions=ask_functions(read),
+            limits=Limits(timeout=0.3 if ending == "deadline" else 60),
         )
         handle = plugin.cancel_handle()
 
@@ -140,7 +146,7 @@ def test_map_ends_with_reading_call(ending: str, size: int, inputs: int) -> None
                 handle.cancel()
 
         canceller = InThread(cancel)
-        with soon(), pytest.raises(TimeoutError if ending == "deadline" else CancelledError):
+        with ends_soon(), pytest.raises(TimeoutError if ending == "deadline" else CancelledError):
             plugin.call("ask")
         canceller.result()
         assert pool.stats.busy == 0, "the calls have ended, and are not left to themselves"
@@ -149,7 +155,7 @@ def test_map_ends_with_reading_call(ending: str, size: int, inputs: int) -> None
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_map_in_host_function(workers: int) -> None:
-    """A map in a host function gives outputs in order and errors."""
+    """A `map` in a host function returns outputs in order and raises errors."""
     seen: list[object] = []
     echo = b"""(module (import "extism:host/env" "input_offset" (func $in (result i64)))
       (import "extism:host/env" "length" (func $length (param i64) (result i64)))
@@ -161,28 +167,28 @@ def test_map_in_host_function(workers: int) -> None:
         seen.extend(pool.map("echo", [b"a" * i for i in range(200)], return_exceptions=True))
 
     with PluginPool(echo, size=2) as pool:
-        Plugin(ASK, functions=asking(read)).call("ask")
+        Plugin(ASK, functions=ask_functions(read)).call("ask")
     assert isinstance(seen.pop(7), TrapError)
     assert seen == [b"a" * i for i in range(200) if i != 7]
 
 
 def test_slow_map_ends_with_reading_call() -> None:
-    """A map of slow calls ends with the call that reads it."""
-    slow = PluginPool(ASK, functions=asking(lambda: time.sleep(0.05)), size=2)
-    with slow as pool, soon():
+    """A `map` of slow calls ends when the call that reads it ends."""
+    slow = PluginPool(ASK, functions=ask_functions(lambda: time.sleep(0.05)), size=2)
+    with slow as pool, ends_soon():
         plugin = Plugin(
             ASK,
-            functions=asking(lambda: list(pool.map("ask", [b""] * 10_000, workers=2))),
+            functions=ask_functions(lambda: list(pool.map("ask", [b""] * 10_000, workers=2))),
             limits=Limits(timeout=0.5),
         )
         with pytest.raises(TimeoutError, match="500 ms"):
             plugin.call("ask")
-        assert soon_is(lambda: pool.stats.busy == 0)
+        assert becomes_true(lambda: pool.stats.busy == 0)
 
 
 def test_coroutine_wait_is_bounded() -> None:
-    """The coroutine of a host function waits no longer than its call may take."""
-    with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
+    """A host function's coroutine waits no longer than its call may take."""
+    with PluginPool(OTHER, size=1) as pool, all_in_use(pool), ends_soon():
 
         async def ask(*_: object) -> None:
             await pool.call_async("ok")
@@ -195,12 +201,12 @@ def test_coroutine_wait_is_bounded() -> None:
 
 
 def test_any_outer_deadline_counts() -> None:
-    """The deadline of any call around counts."""
-    with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
-        inner = Plugin(ASK, functions=asking(lambda: pool.call("ok")), name="inner")
+    """The deadline of every enclosing call applies."""
+    with PluginPool(OTHER, size=1) as pool, all_in_use(pool), ends_soon():
+        inner = Plugin(ASK, functions=ask_functions(lambda: pool.call("ok")), name="inner")
         outer = Plugin(
             ASK,
-            functions=asking(lambda: inner.call("ask")),
+            functions=ask_functions(lambda: inner.call("ask")),
             limits=Limits(timeout=0.3),
             name="outer",
         )
@@ -209,10 +215,10 @@ def test_any_outer_deadline_counts() -> None:
 
 
 def test_worker_process_wait_is_bounded() -> None:
-    """A worker process is waited for no longer than the call may take."""
-    with IsolatedPlugin(OTHER) as isolated, soon():
+    """A wait for a worker process takes no longer than the call may take."""
+    with IsolatedPlugin(OTHER) as isolated, ends_soon():
         plugin = Plugin(
-            ASK, functions=asking(lambda: isolated.call("spin")), limits=Limits(timeout=0.5)
+            ASK, functions=ask_functions(lambda: isolated.call("spin")), limits=Limits(timeout=0.5)
         )
         with pytest.raises(TimeoutError, match="500 ms"):
             plugin.call("ask")
@@ -221,9 +227,9 @@ def test_worker_process_wait_is_bounded() -> None:
 
 def test_isolated_host_function_wait() -> None:
     """An isolated plugin's host function waits no longer than its call may take."""
-    with PluginPool(OTHER, size=1) as pool, all_in_use(pool), soon():
+    with PluginPool(OTHER, size=1) as pool, all_in_use(pool), ends_soon():
         plugin = IsolatedPlugin(
-            ASK, functions=asking(lambda: pool.call("ok")), limits=Limits(timeout=0.5)
+            ASK, functions=ask_functions(lambda: pool.call("ok")), limits=Limits(timeout=0.5)
         )
         with plugin, pytest.raises(TimeoutError):
             plugin.call("ask")
@@ -240,24 +246,24 @@ def test_request_queue_wait_is_bounded() -> None:
         (guest,) = waiting_callers()
         limiter.acquire(object(), CallClock(guest.remaining))
 
-    with soon(), pytest.raises(TimeoutError):
-        Plugin(ASK, functions=asking(ask), limits=Limits(timeout=0.3)).call("ask")
+    with ends_soon(), pytest.raises(TimeoutError):
+        Plugin(ASK, functions=ask_functions(ask), limits=Limits(timeout=0.3)).call("ask")
 
 
-# ---- for itself ------------------------------------------------------------------------------------------------------------------------
+# ---- for itself ----------------------------------------------------------------------------------
 
 
 def pool_of(size: int, ask: Callable[[PluginPool], object], **options: Any) -> PluginPool:
     pool: PluginPool
-    pool = PluginPool(ASK, size=size, functions=asking(lambda: ask(pool)), **options)
+    pool = PluginPool(ASK, size=size, functions=ask_functions(lambda: ask(pool)), **options)
     return pool
 
 
 @pytest.mark.parametrize("wait", [None, 1000.0])
 @pytest.mark.parametrize("way", WAYS)
 def test_deadlock_with_itself(way: str, wait: float | None) -> None:
-    """A call that would wait for itself is told so."""
-    with pool_of(1, WAYS[way], wait=wait, limits=Limits(timeout=None)) as pool, soon():
+    """A call that would wait for itself gets an error."""
+    with pool_of(1, WAYS[way], wait=wait, limits=Limits(timeout=None)) as pool, ends_soon():
         with pytest.raises(HostFunctionError) as caught:
             pool.call("ask")
         assert isinstance(caught.value.__cause__, PoolTimeoutError)
@@ -266,36 +272,35 @@ def test_deadlock_with_itself(way: str, wait: float | None) -> None:
 
 
 def test_deadlock_through_several_calls() -> None:
-    """A call that would wait for itself through several calls that have all plugins together is
-    told so.
-    """
+    """A call gets an error if it would wait for itself through several calls that together hold
+    all plugins."""
     depth = iter((1, 2, 3))
 
     def ask(pool: PluginPool) -> None:
         pool.call("ask", wait=None)
         next(depth)
 
-    with pool_of(3, ask, limits=Limits(timeout=None)) as pool, soon():
+    with pool_of(3, ask, limits=Limits(timeout=None)) as pool, ends_soon():
         with pytest.raises(HostFunctionError) as caught:
             pool.call("ask")
         assert "would wait for itself" in str(caught.value)
 
 
 def test_deadlock_in_threads() -> None:
-    """A call that would wait for itself is told so where threads make the calls."""
+    """A call that would wait for itself gets an error also where threads make the calls."""
 
     def ask(pool: PluginPool) -> None:
         pool.call("ask") if pool.stats.busy < 2 else list(pool.map("ok", [b""] * 9, workers=2))
 
     with (
         pool_of(2, ask, limits=Limits(timeout=None)) as pool,
-        soon(),
+        ends_soon(),
         pytest.raises(HostFunctionError, match="would wait for itself"),
     ):
         pool.call("ask")
 
 
-def test_so_it_is_for_tasks() -> None:
+def test_deadlock_in_tasks() -> None:
     pool: PluginPool
 
     async def ask(*_: object) -> None:
@@ -304,37 +309,37 @@ def test_so_it_is_for_tasks() -> None:
     pool = PluginPool(
         ASK, size=1, functions=[Function(None, "ask", [], [], ask)], limits=Limits(timeout=None)
     )
-    with pool, soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
+    with pool, ends_soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
         asyncio.run(pool.call_async("ask"))
 
 
 def test_deadlock_of_task() -> None:
-    """A task whose host function is no coroutine is told that it would wait for itself."""
+    """A task whose synchronous host function would wait for the task itself gets an error."""
     pool = pool_of(1, lambda pool: pool.call("ok"), limits=Limits(timeout=None))
-    with pool, soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
+    with pool, ends_soon(), pytest.raises(HostFunctionError, match="would wait for itself"):
         asyncio.run(pool.call_async("ask"))
 
 
 def test_deadlock_in_set_processes() -> None:
-    """A call that would wait for itself is told so for processes of a set."""
+    """A call that would wait for itself gets an error also in a plugin set with processes."""
     plugins: PluginSet
     plugins = PluginSet(
         plugins={"a": ASK},
-        functions=asking(lambda: plugins.call("a", "ok")),
+        functions=ask_functions(lambda: plugins.call("a", "ok")),
         isolated=True,
         instances=1,
         limits=Limits(timeout=30),
     )
     with (
         plugins,
-        soon(),
+        ends_soon(),
         pytest.raises(HostFunctionError, match=r"wait for itself: allow more \(`instances`\)"),
     ):
         plugins.call("a", "ask")
 
 
 def test_deadlock_with_lease() -> None:
-    """A call that would wait for what its host function has on lease is told so."""
+    """A call that would wait for a plugin that its host function has leased gets the error."""
 
     def ask(pool: PluginPool) -> None:
         with pool.plugin():
@@ -342,14 +347,14 @@ def test_deadlock_with_lease() -> None:
 
     with (
         pool_of(2, ask, limits=Limits(timeout=None)) as pool,
-        soon(),
+        ends_soon(),
         pytest.raises(HostFunctionError, match="would wait for itself"),
     ):
         pool.call("ask")
 
 
 def test_lease_returned_by_other_thread() -> None:
-    """A lease of this thread that another one gives back may be waited for."""
+    """A call may wait for a lease of this thread if another thread returns it."""
     with PluginPool(OTHER, size=1) as pool:
         lease = pool.plugin()
         lease.__enter__()
@@ -358,7 +363,7 @@ def test_lease_returned_by_other_thread() -> None:
 
 
 def test_partial_holder_waits() -> None:
-    """Who has some of the plugins waits for the others."""
+    """A call whose host function holds some of the plugins waits for the others."""
     with pool_of(2, lambda pool: pool.call("ok")) as pool:
         taken, end = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Trees of files, some of which are granted."""
+"""Directory trees, some of which are granted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.file_attacker import plant
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """`granted`, `other`: trees to grant. `outside`: what nobody granted."""
+    """Create `granted` and `other`, trees to grant, and `outside`, which is never granted."""
     for name in ("granted", "other", "outside"):
         plant(tmp_path / name)
     (tmp_path / "outside" / "file").write_bytes(b"secret")

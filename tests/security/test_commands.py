@@ -1,4 +1,4 @@
-"""Commands have stores of their own: what all of them may take together."""
+"""Commands have their own stores, and share one limit of memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from tests.support.guests import manifest
 GROWS = "(loop $next (br_if $next (i32.ne (memory.grow $m{0} (i32.const 1)) (i32.const -1))))"
 
 
-def pages_of_a_command(depth: int, memories: int, max_pages: int) -> int:
-    """How many pages a command has, when it has taken all that it can at each level of a chain of commands that call each other."""
+def measure_command_pages(depth: int, memories: int, max_pages: int) -> int:
+    """Return how many pages a command gets when it takes all it can at each level of a chain of
+    commands that call each other."""
     taken: list[int] = []
     take = Function(
         None,
@@ -42,12 +43,13 @@ def pages_of_a_command(depth: int, memories: int, max_pages: int) -> int:
     ("depth", "memories", "most"), [(1, 1, 512), (1, 8, 512), (4, 1, 960), (4, 3, 960)]
 )
 def test_commands_are_limited(depth: int, memories: int, most: int) -> None:
-    """Commands take as much as the plugin may and within each other less than twice."""
-    assert most - 20 < pages_of_a_command(depth, memories, 512) <= most
+    """A command takes at most the plugin's limit, and nested commands together less than twice
+    that."""
+    assert most - 20 < measure_command_pages(depth, memories, 512) <= most
 
 
 def test_kept_command_counts_with_plugin() -> None:
-    """A command that has to stay in the plugin's store counts with it."""
+    """A command that has to stay in the plugin's store counts towards the plugin's memory."""
     taken: list[int] = []
     take = Function(
         None,

@@ -1,4 +1,5 @@
-"""What compiling may take: in this process next to nothing, and for all modules of a plugin, or of a set, no more than for one."""
+"""The cost of compilation: small in this process, and for all modules of a plugin or a set no
+more than for one."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from plugwasm._plugin_set.compile_shares import MIN_SHARE, CompileShares
 from plugwasm._runtime import modules as _code
 from tests.support import hard_modules, wasm_binary
 from tests.support.guests import export, guest
-from tests.support.hard_modules import of_locals, passing_blocks
+from tests.support.hard_modules import module_of_locals, passing_blocks
 from tests.support.paths import ROOT
 from tests.support.wasm_binary import (
     BLOCK,
@@ -28,10 +29,10 @@ from tests.support.wasm_binary import (
     I32,
     LOOP,
     V128,
+    function_type,
     leb128,
     module,
     section,
-    type_of,
 )
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled")
@@ -41,13 +42,13 @@ needs_proc = pytest.mark.skipif(
 )
 
 
-def slow(functions: int) -> bytes:
-    """A module that takes long to compile: each function declares 49,000 locals."""
+def slow_module(functions: int) -> bytes:
+    """Return a module that takes long to compile: each function declares 49,000 locals."""
     return module([b"\x03\x40\x0b"] * functions, locals=[(49_000, I32)])
 
 
-def heavy(seed: int = 0) -> bytes:
-    """A module of more than a few kilobytes that takes little to compile."""
+def heavy_module(seed: int = 0) -> bytes:
+    """Return a module of more than a few kilobytes that is cheap to compile."""
     rest = "".join(
         f"(func (result i64) (i64.const {number * 2**40 + seed}))" for number in range(600)
     )
@@ -77,29 +78,29 @@ def refused(wasm, **limits):
 """
 
 
-def measured(script: str) -> list[str]:
-    """What a process of its own prints."""
+def run_program(script: str) -> list[str]:
+    """Run a program in another process and return its output lines."""
     run = [sys.executable, "-W", "ignore", "-c", MEASURE + script]
     done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-# ---- what this process compiles itself ----------------------------------------------------------------------------------------------
+# ---- what this process compiles itself -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("nested", [True, False])
 @pytest.mark.parametrize("type", [I32, V128])
 @pytest.mark.parametrize("kind", [BLOCK, LOOP])
 def test_blocks_passing_values_not_light(kind: int, type: int, nested: bool) -> None:
-    """Blocks that pass values on are not light."""
+    """Blocks with parameters and results are not light."""
     assert len(passing_blocks(kind, 1200, 32, type, nested)) < 4500
     assert not is_light(passing_blocks(kind, 1, 1, type, nested))
 
 
 def test_gigabyte_compile_in_subprocess() -> None:
-    """A few kilobytes that take a gigabyte to compile take it elsewhere."""
-    peak, *refusals = measured("""
+    """A few kilobytes that take a gigabyte to compile are compiled in another process."""
+    peak, *refusals = run_program("""
 before = status("VmHWM")
 told = [refused(hard_modules.passing_blocks(wasm_binary.LOOP, 1200, 32, t, n), compile_bytes=2**28) for t in (wasm_binary.I32, wasm_binary.V128) for n in (1, 0)]
 print(status("VmHWM") - before, *told, sep="\\n")
@@ -112,16 +113,16 @@ print(status("VmHWM") - before, *told, sep="\\n")
 @needs_proc
 @pytest.mark.parametrize("first", range(0, len(hard_modules.FAMILIES), 10))
 def test_heaviest_light_module(first: int) -> None:
-    """The heaviest module that is light takes little.
+    """The heaviest light module costs little.
 
-    Of each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was
+    For each family of modules, the largest that is light: 0.14 s and 45 MB at most where this was
     written.
     """
-    lines = measured(f"""
+    lines = run_program(f"""
 from plugwasm._engine import Engine, estimate_cost, is_light
 engine = Engine()
 for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
-    wasm = hard_modules.fitted(hard_modules.FAMILIES[what], is_light)
+    wasm = hard_modules.largest_fitting(hard_modules.FAMILIES[what], is_light)
     before, start = status("VmRSS"), time.process_time()
     engine.compile(wasm)
     took = time.process_time() - start
@@ -135,8 +136,8 @@ for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
 
 @needs_proc
 def test_random_light_modules() -> None:
-    """No mixture that is light takes more."""
-    (number,) = measured("""
+    """No random mixture that is light costs more."""
+    (number,) = run_program("""
 from plugwasm._engine import Engine, is_light
 engine = Engine()
 light = 0
@@ -158,13 +159,13 @@ NOT_LIGHT = {
     "a block with a type by a number of two bytes": module([b"\x02\x80\0\x0b"]),
     "a vector": module([wasm_binary.CONST[V128] + b"\x1a"]),
     "a local that is a vector": module(locals=[(1, V128)]),
-    "a parameter that is a vector": module(types=[type_of([V128])], exports=()),
+    "a parameter that is a vector": module(types=[function_type([V128])], exports=()),
     "a block with a vector": module([b"\x02\x7b" + wasm_binary.CONST[V128] + END + b"\x1a"]),
     "a global that is a vector": module(globals=[b"\x7b\1" + wasm_binary.CONST[V128] + END]),
     "many locals": module(locals=[(5000, I32)]),
     "many locals in many groups": module(locals=[(1000, I32)] * 5),
-    "a type of many values": module(types=[type_of([I32] * 33)], exports=()),
-    "a place where control meets and many locals": of_locals(b"\x03\x40\x0b" * 100, 60),
+    "a type of many values": module(types=[function_type([I32] * 33)], exports=()),
+    "a place where control meets and many locals": module_of_locals(b"\x03\x40\x0b" * 100, 60),
     "a tail call": wat_to_wasm(b"(module (func $f (return_call $f)))"),
     "a handler": wat_to_wasm(b"(module (tag) (func (try_table)))"),
     "a second memory": wat_to_wasm(
@@ -176,20 +177,20 @@ NOT_LIGHT = {
     ),
     "a global of such a reference": wat_to_wasm(b"(module (global externref (ref.null extern)))"),
     "one that is imported": wat_to_wasm(b'(module (import "a" "b" (global externref)))'),
-    "tables that are laid out": hard_modules.laid_out_tables(1),
+    "allocated tables": hard_modules.allocated_tables(1),
     "an instruction that nobody knows": module([b"\xe7"]),
     "another that nobody knows": module([b"\xfc\x7f"]),
     "a function that ends within an instruction": module([b"\x44"]),
     "a function that is longer than its section": b"\0asm\1\0\0\0"
-    + section(1, b"\1" + type_of())
+    + section(1, b"\1" + function_type())
     + section(3, b"\1\0")
     + section(10, b"\1\7\0\x0b"),
     "bytes after the last function": b"\0asm\1\0\0\0"
-    + section(1, b"\1" + type_of())
+    + section(1, b"\1" + function_type())
     + section(3, b"\1\0")
     + section(10, b"\1\2\0\x0b\0"),
     "fewer functions than are there": b"\0asm\1\0\0\0"
-    + section(1, b"\1" + type_of())
+    + section(1, b"\1" + function_type())
     + section(3, b"\1\0")
     + section(10, b"\0\2\0\x0b"),
     "more entries than there can be": b"\0asm\1\0\0\0" + section(7, leb128(2**32 - 1)),
@@ -198,15 +199,15 @@ NOT_LIGHT = {
 
 @pytest.mark.parametrize("what", NOT_LIGHT)
 def test_uncertain_modules_are_not_light(what: str) -> None:
-    """What is not certain to be light is not."""
+    """A module that is not certain to be light is not light."""
     assert not is_light(NOT_LIGHT[what])
 
 
 def test_instructions_are_read_like_engine() -> None:
-    """Each instruction that can be light is read as the engine reads it.
+    """Each instruction that a light module can have is decoded as the engine decodes it.
 
-    Each stands before what would be heavy if it was taken for code, in numbers of the greatest
-    length.
+    Each stands before bytes that would be heavy if they were taken for code, with numbers in their
+    longest encoding.
     """
     poison = b"\xe7\xe7\xe7\xe7\x87\x00"  # of a number that takes six bytes
     text = """(module (memory 1) (table $t 4 funcref) (global $g (mut i32) (i32.const 0)) (type $n (func)) (elem $e func $f) (data $d "x")
@@ -238,7 +239,7 @@ def test_instructions_are_read_like_engine() -> None:
 
 
 def test_long_names_left_out_of_light() -> None:
-    """Names that are very long are left out of light modules too."""
+    """Very long names are removed from light modules too."""
     names = section(1, b"\1\0" + leb128(20_000) + b"x" * 20_000)
     wasm = module([b"\0"]) + section(0, b"\4name" + names)
     assert is_light(wasm)
@@ -282,8 +283,8 @@ TEXTS: dict[str, bytes] = {
 
 @needs_proc
 def test_text_parsing_is_bounded(tmp_path: Path) -> None:
-    """No text that this process reads takes long or much memory."""
-    (peak,) = measured("""
+    """No text that this process parses takes long or much memory."""
+    (peak,) = run_program("""
 from tests.security.test_compiling import TEXTS
 from plugwasm._runtime.compiler import LIGHT_TEXT
 from plugwasm._engine import EngineFailure, wat_to_wasm
@@ -301,40 +302,40 @@ print(status("VmHWM") - before)
     assert int(peak) < 50e6
 
 
-# ---- all modules of a plugin ------------------------------------------------------------------------------------------------------------
+# ---- all modules of a plugin ---------------------------------------------------------------------
 
 
-def together(*modules: bytes, **limits: Any) -> CompiledPlugin:
+def compile_together(*modules: bytes, **limits: Any) -> CompiledPlugin:
     named = [{"name": f"m{number}", "data": wasm} for number, wasm in enumerate(modules[:-1])]
     return CompiledPlugin({"wasm": [*named, {"data": modules[-1]}]}, limits=Limits(**limits))
 
 
 def test_one_light_module_in_process(compilers: list[Any]) -> None:
-    """This process compiles no more of a plugin than one light module."""
+    """Of the heaviest light modules of a plugin, this process compiles one."""
     modules = [
-        hard_modules.fitted(
+        hard_modules.largest_fitting(
             lambda n, i=number: module(
-                [b"\x41" + wasm_binary.signed(i) + b"\x1a\x10\0" * 1 + b"\x10\0" * n]
+                [b"\x41" + wasm_binary.signed_leb128(i) + b"\x1a\x10\0" * 1 + b"\x10\0" * n]
             ),
             is_light,
         )
         for number in range(6)
     ]
-    together(*modules)
+    compile_together(*modules)
     assert len(compilers) == 5
-    together(*[guest(export(f"f{number}", "(call $echo)")).encode() for number in range(6)])
+    compile_together(*[guest(export(f"f{number}", "(call $echo)")).encode() for number in range(6)])
     assert len(compilers) == 5
 
 
 def test_light_modules_up_to_total_weight(compilers: list[Any]) -> None:
-    """Modules that are light are compiled here until they weigh too much together."""
+    """Light modules are compiled in this process up to a total weight."""
     one = module([b"\x10\0" * 300])
     fit = LIGHT_COST // estimate_cost(one)
-    together(
+    compile_together(
         *[module([b"\x10\0" * 300 + b"\x01" * number]) for number in range(fit)], compile_seconds=30
     )
     assert len(compilers) <= 1
-    together(
+    compile_together(
         *[module([b"\x10\0" * 301 + b"\x01" * number]) for number in range(fit + 4)],
         compile_seconds=30,
     )
@@ -342,11 +343,14 @@ def test_light_modules_up_to_total_weight(compilers: list[Any]) -> None:
 
 
 def test_modules_share_time(compilers: list[Any]) -> None:
-    """The modules of a plugin share the time."""
+    """The modules of a plugin share the compile time limit."""
     start = time.monotonic()
     with pytest.raises(ModuleError, match=r"`m\d`.*`Limits.compile_seconds`"):
-        together(
-            *[slow(20 + number % 2) + section(0, b"\1x" + bytes([number])) for number in range(8)],
+        compile_together(
+            *[
+                slow_module(20 + number % 2) + section(0, b"\1x" + bytes([number]))
+                for number in range(8)
+            ],
             LIGHTEST,
             compile_seconds=0.4,
         )
@@ -355,13 +359,13 @@ def test_modules_share_time(compilers: list[Any]) -> None:
         ModuleError,
         match=r"`m1` takes longer to compile than the \S+ seconds that other modules of the plugin left of ",
     ):
-        together(heavy(), slow(6000), LIGHTEST, compile_seconds=5)
+        compile_together(heavy_module(), slow_module(6000), LIGHTEST, compile_seconds=5)
     assert compilers[-1].returncode == -signal.SIGKILL
-    assert together(heavy(1), heavy(2), LIGHTEST, compile_seconds=60).exports
+    assert compile_together(heavy_module(1), heavy_module(2), LIGHTEST, compile_seconds=60).exports
 
 
 def test_no_compile_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the time is over, no further module is compiled."""
+    """When the time is used up, no further module is compiled."""
     budget = _code.CompileBudget(Limits(compile_seconds=0.05))
     with budget.charge_time("first"):
         time.sleep(0.06)
@@ -373,25 +377,27 @@ def test_no_compile_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_code_size_is_limited() -> None:
-    """The code of all modules of a plugin is bounded."""
-    one = CompiledPlugin(heavy())._plan.main.module.resident_bytes
+    """The code size of all modules of a plugin is limited."""
+    one = CompiledPlugin(heavy_module())._plan.main.module.resident_bytes
     with pytest.raises(
         ModuleError,
         match=rf"`m1`: the compiled code of the plugin is more than the {2 * one - 1} bytes of `Limits.code_bytes`",
     ):
-        together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one - 1)
+        compile_together(heavy_module(1), heavy_module(2), LIGHTEST, code_bytes=2 * one - 1)
     small = CompiledPlugin(LIGHTEST)._plan.main.module.resident_bytes
-    assert together(heavy(1), heavy(2), LIGHTEST, code_bytes=2 * one + small + 4096).exports
+    assert compile_together(
+        heavy_module(1), heavy_module(2), LIGHTEST, code_bytes=2 * one + small + 4096
+    ).exports
     with pytest.raises(ModuleError, match="code_bytes"):
         CompiledPlugin(LIGHTEST, limits=Limits(code_bytes=small - 1))
 
 
 @needs_proc
 def test_code_bomb_is_refused_early() -> None:
-    """A few bytes that become much code are refused before this process has it."""
-    peak, refusal = measured("""
+    """A few bytes that compile to too much code are refused before this process loads the code."""
+    peak, refusal = run_program("""
 before = status("VmHWM")
-refusal = refused(hard_modules.laid_out_tables(100))
+refusal = refused(hard_modules.allocated_tables(100))
 print(status("VmHWM") - before, refusal, sep="\\n")
 """)
     assert "`Limits.code_bytes`" in refusal
@@ -399,47 +405,52 @@ print(status("VmHWM") - before, refusal, sep="\\n")
 
 
 def test_no_python_to_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a Python to start, what is not light is refused."""
+    """If no Python process can be started, modules that are not light are refused."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(ModuleError, match="no process can be started to compile it"):
-        CompiledPlugin(heavy())
+        CompiledPlugin(heavy_module())
     assert CompiledPlugin(LIGHTEST).exports
 
 
 def test_function_type_values_are_limited() -> None:
-    """Functions at the border have no more values together than can be read soon."""
+    """The functions at a module's border have a limited total of parameters and results, so they
+    are read quickly."""
     exports = [wasm_binary.name(number) + b"\0\0" for number in range(7000)]
     with pytest.raises(ModuleError, match="more than 300000 values together"):
-        CompiledPlugin(module([b"\0"], types=[type_of([F32] * 120)], exports=exports))
+        CompiledPlugin(module([b"\0"], types=[function_type([F32] * 120)], exports=exports))
     assert (
-        len(CompiledPlugin(module([b"\0"], types=[type_of([F32] * 40)], exports=exports)).exports)
+        len(
+            CompiledPlugin(
+                module([b"\0"], types=[function_type([F32] * 40)], exports=exports)
+            ).exports
+        )
         == 7000
     )
 
 
 def test_cli_inspect_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inspecting a module from the command line is bounded like loading it."""
+    """Inspecting a module on the command line has the limits of loading it."""
     pytest.importorskip("typer")
     from plugwasm._manifest.resolve import resolve
     from plugwasm.cli import inspection
 
     monkeypatch.setattr(inspection, "DEFAULT_LIMITS", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
-        inspection.collect_facts(resolve(slow(3000)))
+        inspection.collect_facts(resolve(slow_module(3000)))
 
 
-# ---- what the process keeps -------------------------------------------------------------------------------------------------------------
+# ---- what the process keeps ----------------------------------------------------------------------
 
 
 @needs_proc
 def test_unused_code_is_released() -> None:
-    """The code of plugins that nobody has goes back to the system."""
+    """The code of plugins that nothing refers to is returned to the system."""
     before, held, after = (
         int(line)
-        for line in measured("""
+        for line in run_program("""
 def plugin(number):
     return Plugin(wasm_binary.module([b"\\x01" * number], tables=[b"\\x70\\0" + wasm_binary.leb128(900000)] * 4,
-        elements=[b"\\2" + wasm_binary.leb128(i) + b"\\x41" + wasm_binary.signed(899999) + b"\\x0b\\0\\1\\0" for i in range(4)]))
+        elements=[b"\\2" + wasm_binary.leb128(i) + b"\\x41" + wasm_binary.signed_leb128(899999) + b"\\x0b\\0\\1\\0" for i in range(4)]))
 plugin(0).close()
 print(status("VmRSS"))
 plugins = [plugin(number) for number in range(1, 9)]
@@ -457,10 +468,10 @@ print(status("VmRSS"))
 def test_large_module_found_while_used(
     monkeypatch: pytest.MonkeyPatch, compilers: list[Any]
 ) -> None:
-    """What is too large to be kept is found while somebody has it."""
+    """A module too large to be kept is shared while something refers to it."""
     monkeypatch.setattr(_code, "KEPT_BYTES", 1000)
-    first = CompiledPlugin(heavy())
-    again = CompiledPlugin(heavy())
+    first = CompiledPlugin(heavy_module())
+    again = CompiledPlugin(heavy_module())
     assert again._plan.main.module is first._plan.main.module
     assert len(compilers) == 1
     assert _code._kept == []
@@ -469,18 +480,18 @@ def test_large_module_found_while_used(
             assert plugin.call("run", b"x") == b"x"
     assert len(compilers) == 1
     del first, again, plugin
-    CompiledPlugin(heavy())
+    CompiledPlugin(heavy_module())
     assert len(compilers) == 2
 
 
 @needs_proc
 def test_large_code_is_kept_once() -> None:
-    """A plugin of much code does not have it twice."""
+    """The code of a large plugin is in memory once."""
     once, later = (
         int(line)
-        for line in measured("""
+        for line in run_program("""
 before = status("VmRSS")
-compiled = CompiledPlugin(hard_modules.laid_out_tables(8), limits=Limits(stack_bytes=2**19))
+compiled = CompiledPlugin(hard_modules.allocated_tables(8), limits=Limits(stack_bytes=2**19))
 print(status("VmRSS") - before)
 for _ in range(6):
     with Plugin(compiled) as plugin:
@@ -496,7 +507,7 @@ print(status("VmRSS") - before)
     assert later < 1.4 * once
 
 
-# ---- the plugins of a set ---------------------------------------------------------------------------------------------------------------
+# ---- the plugins of a set ------------------------------------------------------------------------
 
 
 def folder(place: Path, modules: dict[str, bytes]) -> Path:
@@ -506,9 +517,9 @@ def folder(place: Path, modules: dict[str, bytes]) -> Path:
 
 
 def test_ten_slow_plugins(tmp_path: Path, compilers: list[Any]) -> None:
-    """Ten slow plugins take no longer than one and the others are loaded."""
-    slow_ones = {f"a{number}": slow(2000 + number) for number in range(10)}
-    place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy()})
+    """Ten slow plugins take no longer than one, and the other plugins are loaded."""
+    slow_ones = {f"a{number}": slow_module(2000 + number) for number in range(10)}
+    place = folder(tmp_path, slow_ones | {"good": wat_to_wasm(LIGHTEST), "large": heavy_module()})
     start = time.monotonic()
     with PluginSet.from_directory(place, limits=Limits(compile_seconds=6)) as plugins:
         assert time.monotonic() - start < 6 + 12 * MIN_SHARE + 6
@@ -521,18 +532,18 @@ def test_ten_slow_plugins(tmp_path: Path, compilers: list[Any]) -> None:
 def test_unused_shares_are_passed_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plugin that needs more than its share gets what the others left."""
+    """A plugin that needs more than its share of the time gets what the others left."""
     monkeypatch.setattr(
         "plugwasm._plugin_set.compile_shares.MIN_SHARE", 0.05
     )  # far less than the slow one takes on any machine
     begin = time.monotonic()
-    CompiledPlugin(slow(80))
+    CompiledPlugin(slow_module(80))
     took = time.monotonic() - begin
     assert took > 2 * 0.05
     place = folder(
         tmp_path,
         {f"b{number}": wat_to_wasm(LIGHTEST) for number in range(100)}
-        | {"a": slow(81), "c": b"\0asm\1\0\0\0\xff"},
+        | {"a": slow_module(81), "c": b"\0asm\1\0\0\0\xff"},
     )
     with PluginSet.from_directory(
         place, limits=Limits(compile_seconds=min(60.0, 20 * took))
@@ -548,10 +559,10 @@ def test_unused_shares_are_passed_on(
 
 def test_slow_plugin_enabled_alone(tmp_path: Path) -> None:
     """A plugin that was too slow among others can be enabled alone."""
-    place = folder(tmp_path, {"a": slow(3000), "b": slow(3001)})
+    place = folder(tmp_path, {"a": slow_module(3000), "b": slow_module(3001)})
     with PluginSet.from_directory(place, limits=Limits(compile_seconds=4)) as plugins:
         assert all("; `enable` tries it alone" in (told.error or "") for told in plugins.describe())
-        (place / "a.wasm").write_bytes(heavy())
+        (place / "a.wasm").write_bytes(heavy_module())
         with pytest.raises(ModuleError, match=r"than the 4 seconds of `Limits.compile_seconds`$"):
             plugins.enable("b")
         plugins.enable("a")
@@ -559,7 +570,7 @@ def test_slow_plugin_enabled_alone(tmp_path: Path) -> None:
 
 
 def test_shares_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shares add up to the whole and the least of each."""
+    """The shares and minimum shares of the time add up to the whole."""
     now = [0.0]
     monkeypatch.setattr("plugwasm._plugin_set.compile_shares.monotonic", lambda: now[0])
 
@@ -597,9 +608,9 @@ def test_shares_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     not hasattr(os, "fork"), reason="processes of their own need a system that is POSIX"
 )
 def test_isolated_plugin_time(tmp_path: Path) -> None:
-    """An isolated plugin of many modules has the time of one."""
+    """An isolated plugin of many modules has the time limit of one."""
     start = time.monotonic()
-    modules = [{"name": f"m{number}", "data": slow(1000 + number)} for number in range(20)]
+    modules = [{"name": f"m{number}", "data": slow_module(1000 + number)} for number in range(20)]
     with pytest.raises(ModuleError, match="compile_seconds"):
         plugwasm.IsolatedPlugin(
             {"wasm": [*modules, {"data": LIGHTEST}]}, limits=Limits(compile_seconds=0.5)

@@ -1,4 +1,4 @@
-"""Debug information that means harm: reading it ends soon, and takes little memory."""
+"""Hostile debug information is read in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def at(i: int) -> bytes:
     return struct.pack("<II", i * 100, 100)
 
 
-def abbreviations_again_and_again() -> bytes:
+def repeated_abbreviations() -> bytes:
     one = b"\x01\x11\x00\x00\x00"
     return module(
         debug_info=b"".join(unit(b"\x01", len(one) * i) for i in range(20_000)),
@@ -102,7 +102,7 @@ def functions_of_a_long_scope() -> bytes:
 
 
 BOMBS = [
-    abbreviations_again_and_again,
+    repeated_abbreviations,
     lines,
     many_entries,
     nested_names,
@@ -143,7 +143,7 @@ def test_backtrace_is_bounded(bomb: Callable[[], bytes], tmp_path: Path) -> None
 
 
 def test_names_without_function_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names of functions that there are not are not kept."""
+    """Names of functions that do not exist are dropped."""
     from plugwasm._debugging import code_map
 
     entries = b"".join(leb(i) + b"\x01" + bytes([97 + i % 26]) for i in range(1000))
@@ -157,7 +157,7 @@ def test_names_without_function_are_dropped(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_lookup_within_bounds() -> None:
-    """What is within the bounds is found."""
+    """Debug information within the bounds is found."""
     from plugwasm._debugging.code_map import CodeMap
     from plugwasm._debugging.dwarf import SourceLines
 

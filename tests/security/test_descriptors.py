@@ -1,4 +1,5 @@
-"""Descriptors that a plugin's files have, in a process that closes all of its own and opens others, as daemons do."""
+"""Descriptors of a plugin's files in a process that closes all its descriptors and opens others,
+as daemons do."""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ def preopen(granted: Path) -> Iterator[Preopen]:
     preopen.close()
 
 
-def replaced(fd: int, path: Path, flags: int = os.O_RDONLY) -> os.stat_result:
-    """Has the number stand for another file."""
+def replace_descriptor(fd: int, path: Path, flags: int = os.O_RDONLY) -> os.stat_result:
+    """Make the descriptor refer to another file."""
     other = os.open(path, flags)
     os.dup2(other, fd)
     os.close(other)
@@ -52,16 +53,16 @@ def content(directory: Directory) -> bytes:
 
 
 def test_grant_reopened_after_close(preopen: Preopen) -> None:
-    """A grant is opened again where its number was closed."""
+    """A granted directory is reopened if its descriptor was closed."""
     directory = Directory.of_preopen(preopen)
     os.close(preopen.fd)
     assert content(directory) == b"granted"
 
 
 def test_grant_reopened_after_reuse(preopen: Preopen, granted: Path) -> None:
-    """A grant is opened again where its number is another's."""
+    """A granted directory is reopened if its descriptor refers to another file."""
     directory, number = Directory.of_preopen(preopen), preopen.fd
-    other = replaced(number, granted.parent / "other")
+    other = replace_descriptor(number, granted.parent / "other")
     assert content(directory) == b"granted"
     assert preopen.fd != number
     preopen.close()
@@ -70,7 +71,7 @@ def test_grant_reopened_after_reuse(preopen: Preopen, granted: Path) -> None:
 
 
 def test_grant_lost_when_path_moved(preopen: Preopen, granted: Path) -> None:
-    """A grant is gone where its path leads elsewhere now."""
+    """A grant is lost if its path now leads elsewhere."""
     directory = Directory.of_preopen(preopen)
     os.close(preopen.fd)
     granted.rename(granted.parent / "moved")
@@ -82,7 +83,7 @@ def test_grant_lost_when_path_moved(preopen: Preopen, granted: Path) -> None:
 
 
 def test_grant_by_relative_path(granted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A grant by a relative path is found from another directory."""
+    """A grant by a relative path still works after the current directory changes."""
     monkeypatch.chdir(granted.parent)
     preopen = Preopen("granted", "/data")
     monkeypatch.chdir("/")
@@ -92,7 +93,7 @@ def test_grant_by_relative_path(granted: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_open_files_are_not_confused(preopen: Preopen, granted: Path) -> None:
-    """Files and directories that were open are not taken for others."""
+    """If the descriptor of an open file or directory refers to another file, it is not used."""
     (granted / "sub").mkdir()
     top = Directory.of_preopen(preopen)
     file = top.open(b"file", follow=True, oflags=0, fdflags=0, rights=abi.FD_READ | abi.FD_WRITE)
@@ -101,8 +102,8 @@ def test_open_files_are_not_confused(preopen: Preopen, granted: Path) -> None:
     assert isinstance(directory, Directory)
     numbers = file.fd, directory.fd
     others = (
-        replaced(file.fd, granted.parent / "other" / "file", os.O_RDWR),
-        replaced(directory.fd, granted.parent / "other"),
+        replace_descriptor(file.fd, granted.parent / "other" / "file", os.O_RDWR),
+        replace_descriptor(directory.fd, granted.parent / "other"),
     )
     for use in (
         lambda: file.read([memoryview(bytearray(9))], None),

@@ -1,4 +1,5 @@
-"""Another process exchanges what lies in a directory of plugins, again and again, while a set reads it: nothing outside is ever run."""
+"""While a set reads a plugin directory, another process keeps exchanging its entries: nothing
+outside is ever run."""
 
 from __future__ import annotations
 
@@ -35,21 +36,21 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def says(text: str) -> str:
+def text_module(text: str) -> str:
     return guest(export("hook", f"(call $give <<{text}>>)"))
 
 
 def put_folder(folder: Path, text: str, module: str = "plugin.wasm") -> Path:
     (folder / module).parent.mkdir(parents=True, exist_ok=True)
-    (folder / module).write_text(says(text))
+    (folder / module).write_text(text_module(text))
     (folder / "plugin.toml").write_text(f'[plugin]\ntitle = "{text}"\n')
     (folder / "manifest.json").write_text(json.dumps({"wasm": [{"path": module}]}))
     return folder
 
 
 @contextmanager
-def exchanging(*pairs: tuple[Path, Path]) -> Iterator[None]:
-    """Another process exchanges the two of each pair all the time."""
+def exchange_repeatedly(*pairs: tuple[Path, Path]) -> Iterator[None]:
+    """Have another process exchange the two paths of each pair repeatedly."""
     paths = [str(path) for pair in pairs for path in pair]
     process = subprocess.Popen(
         [sys.executable, "-I", "-c", EXCHANGER, *paths],
@@ -68,8 +69,8 @@ def exchanging(*pairs: tuple[Path, Path]) -> Iterator[None]:
         process.communicate()
 
 
-def read_again_and_again(plugins: PluginSet, seen: Callable[[PluginSet], object]) -> set[object]:
-    """What was seen after each of many reloads."""
+def read_repeatedly(plugins: PluginSet, seen: Callable[[PluginSet], object]) -> set[object]:
+    """Return what was read after each of many reloads."""
     found: set[object] = set()
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -100,33 +101,33 @@ def test_a_folder_for_a_link(place: Path, seen: Callable[[PluginSet], object]) -
     (place / "link").symlink_to(place / "outside")
     with PluginSet.from_directory(place / "plugins") as plugins:
         assert plugins.first("hook") == b"inside"
-        with exchanging((folder, place / "link")):
-            found = read_again_and_again(plugins, seen)
+        with exchange_repeatedly((folder, place / "link")):
+            found = read_repeatedly(plugins, seen)
     assert found
     assert found <= {None, b"inside", (), ("inside",), ("x",)}
 
 
 def test_a_parent_folder_for_a_link(place: Path) -> None:
-    """A folder that its modules are in for a link."""
+    """The folder that contains its modules is exchanged for a link."""
     folder = put_folder(place / "plugins" / "x", "inside", "sub/plugin.wasm")
     (place / "link").symlink_to(place / "outside" / "sub")
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((folder / "sub", place / "link")),
+        exchange_repeatedly((folder / "sub", place / "link")),
     ):
-        assert read_again_and_again(plugins, answer) <= {None, b"inside"}
+        assert read_repeatedly(plugins, answer) <= {None, b"inside"}
 
 
 @pytest.mark.parametrize("file", ["plugins/x/plugin.wasm", "plugins/y.wasm"])
 def test_a_module_for_a_link(place: Path, file: str) -> None:
     put_folder(place / "plugins" / "x", "inside")
-    (place / "plugins" / "y.wasm").write_text(says("inside"))
+    (place / "plugins" / "y.wasm").write_text(text_module("inside"))
     (place / "link").symlink_to(place / "outside" / "plugin.wasm")
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((place / file, place / "link")),
+        exchange_repeatedly((place / file, place / "link")),
     ):
-        found = read_again_and_again(
+        found = read_repeatedly(
             plugins,
             lambda plugins: {result.output for result in plugins.all("hook")} <= {b"inside"},
         )
@@ -140,47 +141,47 @@ def test_a_text_for_a_link(place: Path, text: str) -> None:
     (place / "link").symlink_to(place / "outside" / text)
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((folder / text, place / "link")),
+        exchange_repeatedly((folder / text, place / "link")),
     ):
-        assert read_again_and_again(plugins, titles) <= {("inside",), ("x",)}
+        assert read_repeatedly(plugins, titles) <= {("inside",), ("x",)}
 
 
 @pytest.mark.parametrize("file", ["plugin.wasm", "plugin.toml", "manifest.json"])
 def test_a_file_for_a_pipe(place: Path, file: str) -> None:
-    """A file for a pipe that nobody writes to."""
+    """A file is exchanged for a pipe that nobody writes to."""
     folder = put_folder(place / "plugins" / "x", "inside")
     os.mkfifo(place / "pipe")
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((folder / file, place / "pipe")),
+        exchange_repeatedly((folder / file, place / "pipe")),
     ):
-        assert read_again_and_again(plugins, answer) <= {None, b"inside"}
+        assert read_repeatedly(plugins, answer) <= {None, b"inside"}
 
 
 def test_a_plugin_in_its_own_process(place: Path) -> None:
-    """A plugin in processes of its own is read the same way."""
+    """A plugin in its own processes is read in the same way."""
     folder = put_folder(place / "plugins" / "x", "inside")
     (place / "link").symlink_to(place / "outside")
     with (
         PluginSet.from_directory(place / "plugins", isolated=True, instances=1) as plugins,
-        exchanging((folder, place / "link")),
+        exchange_repeatedly((folder, place / "link")),
     ):
-        assert read_again_and_again(plugins, answer) <= {None, b"inside"}
+        assert read_repeatedly(plugins, answer) <= {None, b"inside"}
 
 
 def test_a_single_look_sees_one_folder(place: Path) -> None:
-    """What is read in one look is of one folder.
+    """A single read comes from one folder.
 
-    Two folders of one author, exchanged: what is said of a plugin is never said of another's
+    Two folders of one author are exchanged: the description of a plugin never comes with another's
     module.
     """
     folder = put_folder(place / "plugins" / "x", "one")
     put_folder(place / "other", "two")
     with (
         PluginSet.from_directory(place / "plugins") as plugins,
-        exchanging((folder, place / "other")),
+        exchange_repeatedly((folder, place / "other")),
     ):
-        found = read_again_and_again(plugins, lambda plugins: (titles(plugins), answer(plugins)))
+        found = read_repeatedly(plugins, lambda plugins: (titles(plugins), answer(plugins)))
     assert found <= {(("one",), b"one"), (("two",), b"two")}
     assert len(found) == 2
 
@@ -211,7 +212,7 @@ def test_a_named_directory_may_be_a_link(place: Path) -> None:
     "path", ["../outside/plugin.wasm", "sub/../../outside/plugin.wasm", "{}/outside/plugin.wasm"]
 )
 def test_a_manifest_leading_out(place: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manifest that leads out is not even looked at."""
+    """A manifest whose path leads out of the directory is not even opened."""
     folder = put_folder(place / "plugins" / "x", "inside")
     (folder / "sub").mkdir()
     (folder / "manifest.json").write_text(json.dumps({"wasm": [{"path": path.format(place)}]}))

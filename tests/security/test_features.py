@@ -1,4 +1,5 @@
-"""What of WebAssembly is off unless the application allows it: objects of the garbage collector, and atomic instructions."""
+"""WebAssembly features that are off unless the application allows them: garbage-collected
+objects and atomic instructions."""
 
 from __future__ import annotations
 
@@ -105,7 +106,7 @@ def word(value: int) -> bytes:
 
 @pytest.mark.parametrize(("source", "name"), [(OBJECTS, "gc"), (COUNTS, "atomics")])
 def test_features_off_by_default(source: str, name: str) -> None:
-    """Both are off and the error says how to allow them."""
+    """Both features are off by default, and the error says how to allow them."""
     for limits in (None, Limits(), Limits(gc=name != "gc", atomics=name != "atomics")):
         with pytest.raises(
             ModuleError, match=rf"an application can allow .*`Limits\({name}=True\)`"
@@ -127,7 +128,7 @@ def test_features_off_by_default(source: str, name: str) -> None:
     ],
 )
 def test_features_as_a_whole(text: str) -> None:
-    """Every part of them is off and allowed together."""
+    """Every part of the features is off by default and works when both are allowed."""
     with pytest.raises(ModuleError, match="an application can allow"):
         CompiledPlugin(f"(module {text})")
     CompiledPlugin(f"(module {text})", limits=Limits(gc=True, atomics=True))
@@ -180,7 +181,7 @@ def test_atomics_on_unshared_memory() -> None:
     ],
 )
 def test_shared_memory_is_refused(text: str) -> None:
-    """A memory that is shared is refused at load."""
+    """A shared memory is refused at load."""
     for limits in (None, ATOMICS, Limits(atomics=True, compile_seconds=None)):
         with pytest.raises(ModuleError, match="shared"):
             CompiledPlugin(text, limits=limits)
@@ -197,7 +198,7 @@ def test_shared_memory_import_is_refused() -> None:
         plugin.call("f")
 
 
-# ---- memory ----------------------------------------------------------------------------------------------------------------------------
+# ---- memory --------------------------------------------------------------------------------------
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc"
@@ -230,7 +231,7 @@ with Plugin(OBJECTS, limits=Limits(gc=True, memory_bytes=90 * 2**20)) as plugin:
 
 @needs_proc
 def test_objects_are_limited() -> None:
-    """Objects take their share of the memory and no more."""
+    """Objects count towards the memory limit."""
     found = subprocess.run(
         [sys.executable, "-c", PEAK.format(path=sys.path, name="keep")],
         capture_output=True,
@@ -242,9 +243,9 @@ def test_objects_are_limited() -> None:
 
 
 def test_objects_and_memory_limit() -> None:
-    """Heap and memory together stay within the limit.
+    """Objects and memory together stay within the limit.
 
-    Each has a third: the heap, the memory, and what is passed in and out.
+    Objects, the memory, and what is passed in and out each take a third.
     """
     limits = Limits(gc=True, memory_bytes=30 * MIB)
     with Plugin(OBJECTS, limits=limits) as plugin:
@@ -260,7 +261,7 @@ def test_objects_and_memory_limit() -> None:
 
 
 def test_memory_without_objects() -> None:
-    """A plugin without objects has all of its memory where they are allowed."""
+    """A plugin without objects can use all of its memory where objects are allowed."""
     plain = guest(
         '(func (export "grow") (result i32) (i32.eq (i32.const -1) (memory.grow (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))',
         memory='(memory (export "memory") 1)',
@@ -275,7 +276,7 @@ def test_memory_without_objects() -> None:
 
 
 def test_objects_are_collected() -> None:
-    """Garbage is collected and a deadline ends it."""
+    """Unreachable objects are collected, and a deadline ends the guest's loop."""
     with Plugin(OBJECTS, limits=Limits(gc=True, memory_bytes=30 * MIB, timeout=0.5)) as plugin:
         with pytest.raises(plugwasm.TimeoutError):
             plugin.call("garbage")
@@ -283,7 +284,7 @@ def test_objects_are_collected() -> None:
 
 
 def test_objects_end_with_instance() -> None:
-    """Objects of one instance are gone with it."""
+    """The objects of an instance are freed with it."""
     compiled = CompiledPlugin(OBJECTS, limits=Limits(gc=True, memory_bytes=30 * MIB))
     for _ in range(12):
         with Plugin(compiled) as plugin:
@@ -291,14 +292,14 @@ def test_objects_end_with_instance() -> None:
             assert number(plugin.call("list")) == 42
 
 
-# ---- every way in ----------------------------------------------------------------------------------------------------------------------
+# ---- every way in --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("source", "limits", "name"), [(OBJECTS, GC, "list"), (COUNTS, ATOMICS, "count")]
 )
 def test_every_kind_of_plugin(source: str, limits: Limits, name: str, tmp_path: Path) -> None:
-    """Every kind of plugin can have them."""
+    """Every kind of plugin can use the features."""
     with IsolatedPlugin(source, limits=limits) as isolated:
         assert number(isolated.call(name)) == 42
     with PluginPool(source, limits=limits, size=2) as pool:
@@ -321,7 +322,7 @@ def test_every_kind_of_plugin(source: str, limits: Limits, name: str, tmp_path: 
     ("source", "flag", "name"), [(OBJECTS, "--gc", "list"), (COUNTS, "--atomics", "count")]
 )
 def test_cli_option(source: str, flag: str, name: str, tmp_path: Path) -> None:
-    """The command line can allow them."""
+    """An option of the command line allows the features."""
     path = tmp_path / "p.wasm"
     path.write_bytes(wat_to_wasm(source.encode()))
     command = [sys.executable, "-m", "plugwasm", "call", str(path), name, "--input", ""]
@@ -339,7 +340,7 @@ def test_cli_option(source: str, flag: str, name: str, tmp_path: Path) -> None:
 
 
 def test_recording_cannot_allow_features() -> None:
-    """A recording says what was allowed and cannot allow it."""
+    """A recording states which features were allowed but cannot allow them."""
     from plugwasm.recording import Recorder
 
     recorder = Recorder()
@@ -375,7 +376,7 @@ assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_object_types_at_host_border() -> None:
-    """Types of objects at the border are shown and do no harm."""
+    """Object types in imports and exports are shown and are harmless."""
     text = """(module (type $s (struct (field i32))) (type $a (array (mut i8)))
       (func (export "a") (param (ref null $s)) (result (ref null $a)) unreachable)
       (func (export "b") (param anyref eqref i31ref structref arrayref nullref (ref i31) externref))
@@ -397,7 +398,7 @@ def test_object_types_at_host_border() -> None:
 
 
 def test_no_engine_made_without_features() -> None:
-    """No engine without them is made anew."""
+    """Without the features, no additional engine is created."""
     assert CompiledPlugin("(module)")._plan.engine is modules.get_engine(pooled=False)
     assert CompiledPlugin("(module)", limits=Limits(timeout=1))._plan.engine is modules.get_engine(
         pooled=False

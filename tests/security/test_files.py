@@ -1,7 +1,8 @@
-"""Files, end to end: what plugins with granted directories can reach, change and hold open (cases 32 to 34 of the sandbox).
+"""Files, end to end: what plugins with granted directories can reach, change and hold open (cases
+32 to 34 of the sandbox).
 
-The plugin below has one export for each function of WASI preview 1, and makes the call that its input asks for. So a test is a hostile guest
-that is written in Python, and goes through a plugin's whole way to the host's files and back.
+The plugin below exports each function of WASI preview 1 and makes the call that its input asks for,
+so a test is a hostile guest written in Python whose calls go through a real plugin.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.support.paths import ROOT
 from tests.support.waiting import soon
 from tests.support.wasi_guest import BOTH, READ, RESULT, WRITE, Guest
 
-# ---- 32: out of the directory -------------------------------------------------------------------------------------------------------------
+# ---- 32: out of the directory --------------------------------------------------------------------
 
 EXCLUSIVE = abi.O_CREAT | abi.O_EXCL
 Attempt = Callable[[Guest, str], int]
@@ -112,7 +113,7 @@ def plant_links_out(base: Path) -> None:
 
 @pytest.mark.parametrize("path", LEAD_OUT)
 def test_path_leads_out(path: str, base: Path) -> None:
-    """No function takes a path that leads out."""
+    """No function accepts a path that leads out of the directory."""
     plant_links_out(base)
     attacker = Attacker(base / "granted")
     before = state(base)
@@ -124,7 +125,7 @@ def test_path_leads_out(path: str, base: Path) -> None:
 @pytest.mark.parametrize("name", LINKS_OUT)
 @pytest.mark.parametrize("end", ["", "/", "/."])
 def test_link_leads_out(name: str, end: str, base: Path) -> None:
-    """No function follows a link that leads out."""
+    """No function follows a link that leads out of the directory."""
     plant_links_out(base)
     attacker = Attacker(base / "granted")
     before = state(base / "outside")
@@ -138,9 +139,9 @@ def test_link_leads_out(name: str, end: str, base: Path) -> None:
 
 
 def test_paths_inside(base: Path) -> None:
-    """The same functions take paths that stay inside.
+    """The same functions accept paths that stay inside.
 
-    Without this, the tests above would hold for a sandbox that refuses everything.
+    Otherwise the tests above would also pass for a sandbox that refuses everything.
     """
     places = {
         "open and create": "new1",
@@ -162,7 +163,7 @@ def test_paths_inside(base: Path) -> None:
 
 
 def test_opened_directory_is_no_way_up(base: Path) -> None:
-    """A directory that was opened is no way up."""
+    """A directory that the guest opened does not give access to its parent."""
     attacker = Attacker(base / "granted")
     sub = attacker.opened("sub", READ, abi.O_DIRECTORY)
     for path in ("..", "../file", "deep/../..", "deep/../../file", "/", "."):
@@ -176,12 +177,13 @@ def test_opened_directory_is_no_way_up(base: Path) -> None:
 
 
 def test_guest_link_leads_nowhere(base: Path) -> None:
-    """A link that the guest makes or moves leads nowhere."""
+    """A link that the guest creates or moves leads nowhere outside."""
     attacker = Attacker(base / "granted")
     before = state(base / "outside")
     for target in ("/", "/etc/passwd", str(base / "granted" / "file")):
         assert attacker.symlink(target, "absolute") == abi.PERM
-    # One that leads out can be made, since whether it does depends on where it stands; it cannot be followed.
+    # One that leads out can be made, since whether it does depends on where it stands; it cannot be
+    # followed.
     assert attacker.symlink("../outside", "made") == 0
     assert attacker.symlink("../../file", "sub/deep/moved") == 0
     assert attacker.open("sub/deep/moved", READ)[0] == 0
@@ -198,7 +200,7 @@ def test_guest_link_leads_nowhere(base: Path) -> None:
 
 @pytest.mark.parametrize("path", ["file/", "file/.", "link/", "sub/inner/", "new/"])
 def test_trailing_slash(path: str, base: Path) -> None:
-    """A slash at the end makes no file of a directory, nor the other way."""
+    """A trailing slash does not make a directory accepted as a file, nor a file as a directory."""
     attacker = Attacker(base / "granted")
     before = state(base)
     for name in (
@@ -216,7 +218,7 @@ def test_trailing_slash(path: str, base: Path) -> None:
 
 
 def test_move_needs_both_writable(base: Path) -> None:
-    """Between two directories, things move only when both are writable."""
+    """A move between two directories needs both to be writable."""
     attacker = Attacker(base / "granted", base / "other")
     assert attacker.rename("file", "moved", 3, 4) == 0
     assert attacker.link("sub/inner", "linked", 3, 4) == 0
@@ -225,13 +227,14 @@ def test_move_needs_both_writable(base: Path) -> None:
     assert attacker.rename("moved", "../granted/file", 4, 4) == abi.PERM
 
 
-# ---- 34: the host's descriptors -----------------------------------------------------------------------------------------------------------
+# ---- 34: the host's descriptors ------------------------------------------------------------------
 
 CAP = 64
 
 
 def host_descriptors(root: Path) -> int:
-    """How many descriptors this process has for files of the test. Elsewhere than on Linux: how many it has."""
+    """Return how many descriptors of this process are files of the test, or outside Linux how
+    many it has."""
     if sys.platform != "linux":
         return len(os.listdir("/dev/fd"))
     targets = []
@@ -245,13 +248,14 @@ def host_descriptors(root: Path) -> int:
 
 @pytest.fixture
 def settled(base: Path) -> Path:
-    """`base`, when nothing that earlier tests left open can be closed any more."""
+    """Return `base` after a garbage collection, so that nothing of earlier tests is closed
+    later."""
     gc.collect()
     return base
 
 
 def open_until_refused(attacker: Attacker, *paths: str, at_most: int = 1000) -> int:
-    """How many times the paths could be opened, by turns."""
+    """Open the paths in turn until it is refused, and return how many succeeded."""
     for n, path in zip(range(at_most), itertools.cycle(paths), strict=False):
         if errno := attacker.open(path)[0]:
             assert errno == abi.MFILE
@@ -265,7 +269,7 @@ def open_until_refused(attacker: Attacker, *paths: str, at_most: int = 1000) -> 
     ids=["files", "directories", "both"],
 )
 def test_open_files_limit(paths: tuple[str, ...], settled: Path) -> None:
-    """A guest that opens in a loop is stopped at the limit."""
+    """A guest that opens files in a loop is stopped at the limit."""
     attacker = Attacker(settled / "granted")
     attacker.opened("file")
     attacker.call("fd_close", 4)
@@ -290,7 +294,7 @@ def test_open_files_limit(paths: tuple[str, ...], settled: Path) -> None:
 
 
 def test_open_files_limit_by_number_tricks(settled: Path) -> None:
-    """No trick with numbers gives room."""
+    """Renumbering descriptors does not get around the limit."""
     attacker = Attacker(settled / "granted", f"ro:{settled / 'other'}")
     attacker.opened("file")
     attacker.call("fd_close", 5)
@@ -332,7 +336,7 @@ TAKES_DESCRIPTOR = {
 
 @pytest.mark.parametrize("fd", [5, 63, 64, 67, 68, 1000, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 2])
 def test_unknown_descriptor(fd: int, settled: Path) -> None:
-    """A number that was not given out is no descriptor."""
+    """A number that is not an open descriptor is a bad descriptor."""
     attacker = Attacker(settled / "granted")
     attacker.opened("file")
     before, files = host_descriptors(settled), state(settled)
@@ -348,7 +352,7 @@ def test_unknown_descriptor(fd: int, settled: Path) -> None:
 
 
 def test_descriptors_are_of_guest(base: Path) -> None:
-    """Numbers are those of the guest and none of the host."""
+    """Descriptor numbers are the guest's own, not the host's."""
     with (base / "outside" / "file").open("rb") as secret:
         attacker = Attacker(base / "granted")
         for fd in {secret.fileno(), *range(4, 100)}:
@@ -365,7 +369,7 @@ ENDINGS: dict[str, type[plugwasm.Error]] = {
 
 @pytest.mark.parametrize("ending", ["reset", "close", "drop", *ENDINGS])
 def test_descriptors_returned_at_end(ending: str, settled: Path) -> None:
-    """Descriptors come back however an instance ends."""
+    """The host's descriptors are closed however an instance ends."""
     compiled = plugwasm.CompiledPlugin(
         manifest(
             DRIVER,
@@ -422,7 +426,7 @@ print(max(opened), sum(opened), len(mine), attackers[0].open("new", 64, 1)[0], o
 
 @pytest.mark.parametrize(("limit", "kept"), [(256, 64), (1024, 256)])
 def test_descriptors_of_hundred_guests(limit: int, kept: int, base: Path) -> None:
-    """A hundred guests at their limit leave the host its own descriptors.
+    """A hundred guests at their limit leave descriptors for the host.
 
     A hundred times 64 is more than a process may usually have: then the last quarter of these, at
     most 256, is the host's.

@@ -1,7 +1,8 @@
-"""What guests make the host hold stays flat, whatever they do and however often (case 19); figures: `python -m benchmarks.memory`.
+"""The host's memory stays flat whatever guests do and however often (case 19). Figures: `python -m
+benchmarks.memory`.
 
-Each test does something in two halves of the same length: after the first, all that fills up has been filled, so the second must add
-nothing. Bytes, Python objects, mappings and descriptors are counted.
+Each test does something in two halves of equal length. All caches have been filled after the first
+half, so the second must add nothing. Bytes, Python objects, mappings and descriptors are counted.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ INPUT = b"0123456789" * 100
 
 @pytest.fixture(scope="module", autouse=True)
 def _only_what_is_made_here_is_collected() -> Iterator[None]:
-    """Collecting all that a test run holds would take most of the time."""
+    """Freeze earlier objects: collecting those of a whole test run would take most of the time."""
     gc.collect()
     gc.freeze()
     yield
@@ -75,8 +76,8 @@ def compiled(**options: Any) -> CompiledPlugin:
     )
 
 
-def held() -> tuple[int, int, int, int]:
-    """Resident bytes, Python objects, mappings, descriptors."""
+def measure_resources() -> tuple[int, int, int, int]:
+    """Return the resident bytes, Python objects, mappings and descriptors of this process."""
     gc.collect()
     with open("/proc/self/statm", encoding="ascii") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
@@ -86,18 +87,22 @@ def held() -> tuple[int, int, int, int]:
 
 
 def assert_flat(once: Callable[[], object], rounds: int) -> None:
-    """The least growth of three attempts counts, for other threads of the process may be busy with something of their own.
+    """Check the growth. The least of three attempts counts, since other threads of the process may
+    be busy.
 
-    Some sixty objects come and go by themselves, whatever the number of rounds; one that each round leaves is noticed from 130 rounds on.
+    Some sixty objects come and go by themselves, whatever the number of rounds. A leak of one
+    object per round is noticed from 130 rounds on.
     """
     for _ in range(rounds):
         once()
     grown: list[tuple[int, ...]] = []
     for _ in range(3):
-        before = held()
+        before = measure_resources()
         for _ in range(rounds):
             once()
-        grown.append(tuple(after - was for after, was in zip(held(), before, strict=True)))
+        grown.append(
+            tuple(after - was for after, was in zip(measure_resources(), before, strict=True))
+        )
         resident, objects, mappings, descriptors = (
             min(values) for values in zip(*grown, strict=True)
         )
@@ -132,7 +137,7 @@ WAYS: dict[str, tuple[str, type[BaseException] | None, Any, int]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_calls_leave_nothing(way: str) -> None:
-    """Calls leave nothing behind, however each of them ends."""
+    """Calls leak nothing, however they end."""
     function, error, context, rounds = WAYS[way]
     with Plugin(compiled()) as plugin:
 
@@ -158,7 +163,7 @@ def test_timeouts_leave_nothing_behind() -> None:
 
 
 def test_calls_out_of_fuel_leave_nothing() -> None:
-    """Calls that run out of fuel leave nothing behind."""
+    """Calls that run out of fuel leak nothing."""
     with Plugin(compiled(fuel_limit=20_000)) as plugin:
 
         def once() -> None:
@@ -171,7 +176,7 @@ def test_calls_out_of_fuel_leave_nothing() -> None:
 @pytest.mark.parametrize("end", ["closed", "dropped", "reset", "in a cycle"])
 @pytest.mark.parametrize("pooled", [True, False], ids=["from the pool", "without a pool"])
 def test_instances_leave_nothing(end: str, pooled: bool) -> None:
-    """Instances leave nothing behind, however they come and go."""
+    """Instances leak nothing, however they are created and closed."""
     shared = compiled() if pooled else compiled(fuel_limit=2**62)
     kept = Plugin(shared)
     rounds = 200 if pooled else 150
@@ -195,7 +200,7 @@ def test_instances_leave_nothing(end: str, pooled: bool) -> None:
 
 
 def test_failed_starts_leave_nothing() -> None:
-    """Instances that fail to start leave nothing behind."""
+    """Instances that fail to start leak nothing."""
     sources = [
         guest(export("_initialize", "unreachable") + export("f", "")),
         '(module (memory 1) (data (i32.const 65536) "x") (func (export "f")))',
@@ -211,7 +216,7 @@ def test_failed_starts_leave_nothing() -> None:
 
 
 def test_instances_of_threads_leave_nothing() -> None:
-    """Instances of many threads that come and go leave nothing behind."""
+    """Instances of many short-lived threads leak nothing."""
     shared = compiled()
 
     def work() -> None:
@@ -230,10 +235,9 @@ def test_instances_of_threads_leave_nothing() -> None:
 
 
 def test_modules_seen_once_are_bounded() -> None:
-    """Modules that are seen once leave no more behind than what is kept of them.
+    """Modules that are seen once leave no more behind than the cache of modules.
 
-    The process keeps some of the modules that it has seen; more of them take the place of the
-    first.
+    The process keeps some of the modules that it has seen, and replaces the oldest by further ones.
     """
     from plugwasm._runtime import modules
 
@@ -249,20 +253,20 @@ def test_modules_seen_once_are_bounded() -> None:
     for _ in range(modules.KEPT_MODULES):
         once()
     kept = len(modules._seen)
-    before = held()
+    before = measure_resources()
     for _ in range(40):
         once()
     resident, _, mappings, descriptors = (
-        after - was for after, was in zip(held(), before, strict=True)
+        after - was for after, was in zip(measure_resources(), before, strict=True)
     )
     assert len(modules._seen) <= max(kept, modules.KEPT_MODULES)
     assert (resident < 8 * 2**20, mappings < 60, descriptors < 60) == (True, True, True)
 
 
 def test_instance_size_is_documented() -> None:
-    """An instance takes what is documented.
+    """An instance takes as much memory as documented.
 
-    A page or two of each of its three memories, its tables, and what Python keeps of it.
+    A page or two of each of its three memories, its tables, and its Python objects.
     """
     shared = CompiledPlugin(
         guest(export("echo", "(call $echo)"), memory='(memory (export "memory") 1)')
@@ -271,11 +275,11 @@ def test_instance_size_is_documented() -> None:
     for plugin in first:
         plugin.call("echo", b"x")
     plugins = [Plugin(shared) for _ in range(600)]
-    before = held()
+    before = measure_resources()
     for plugin in plugins:
         assert plugin.call("echo", b"x") == b"x"
     resident, objects, mappings, descriptors = (
-        after - was for after, was in zip(held(), before, strict=True)
+        after - was for after, was in zip(measure_resources(), before, strict=True)
     )
     assert resident / 600 < 60_000
     assert objects / 600 < 120

@@ -1,4 +1,4 @@
-"""Floods: what a plugin writes and keeps without end (`docs/security.md`, 35 and 36)."""
+"""Floods of log lines and vars from a plugin (`docs/security.md`, 35 and 36)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plugwasm import GuestError, Limits, Plugin
 from plugwasm._host import plugin_log
 from tests.support.guests import export, guest, manifest, number
 
-# ---- 35: logging and stdout ------------------------------------------------------------------------------------------------------------
+# ---- 35: logging and stdout ----------------------------------------------------------------------
 
 WRITES = """(func $write (param $fd i32) (param $at i32) (param $size i32)
   (i32.store (i32.const 0) (local.get $at)) (i32.store (i32.const 4) (local.get $size))
@@ -23,27 +23,30 @@ WRITES = """(func $write (param $fd i32) (param $at i32) (param $size i32)
 WASI = '(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))'
 
 
-def times(code: str, count: str = "(call $input_load_u64 (i64.const 0))") -> tuple[str, str]:
-    """The code so many times, and the locals that this needs."""
+def repeat_code(code: str, count: str = "(call $input_load_u64 (i64.const 0))") -> tuple[str, str]:
+    """Return the code so many times, and the locals that this needs."""
     loop = f"""(local.set $n {count}) (block $done (loop $next (br_if $done (i64.eqz (local.get $n)))
       {code} (local.set $n (i64.sub (local.get $n) (i64.const 1))) (br $next)))"""
     return loop, "(local $n i64)"
 
 
 FLOOD = guest(
-    export("log", *times("(call $log_info <<a line>>)"))
-    + export("long", *times("(call $log_info (call $put (i32.const 1024) (i32.const 60000)))"))
-    + export("quiet", *times("(call $log_debug <<a line>>)"))
+    export("log", *repeat_code("(call $log_info <<a line>>)"))
+    + export(
+        "long", *repeat_code("(call $log_info (call $put (i32.const 1024) (i32.const 60000)))")
+    )
+    + export("quiet", *repeat_code("(call $log_debug <<a line>>)"))
     + export("one", "(call $log_info <<one>>)")
     + export("control", "(call $log_error <<a\n\x1b[31mb\rc\x7fd>>)")
     + export("ok", "(call $echo)")
 )
 PRINTS = guest(
     WRITES
-    + export("lines", *times("(call $write (i32.const 1) (i32.const 1024) (i32.const 5))"))
-    + export("warnings", *times("(call $write (i32.const 2) (i32.const 1024) (i32.const 5))"))
+    + export("lines", *repeat_code("(call $write (i32.const 1) (i32.const 1024) (i32.const 5))"))
+    + export("warnings", *repeat_code("(call $write (i32.const 2) (i32.const 1024) (i32.const 5))"))
     + export(
-        "endless_line", *times("(call $write (i32.const 1) (i32.const 2048) (i32.const 30000))")
+        "endless_line",
+        *repeat_code("(call $write (i32.const 1) (i32.const 2048) (i32.const 30000))"),
     )
     + export("control", "(call $write (i32.const 1) (i32.const 1040) (i32.const 8))")
     + '(data (i32.const 1024) "line\\n") (data (i32.const 1040) "a\\1b[2Jbc\\n")',
@@ -64,7 +67,8 @@ class Kept(logging.Handler):
 
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
-    """What plugins log at the level of info and above; kept from pytest, which would show all of a flood."""
+    """Collect the records of plugins at level INFO and above, hidden from pytest, which would
+    show the whole flood."""
     found: list[logging.LogRecord] = []
     logger, handler = logging.getLogger("plugwasm.plugin"), Kept(found)
     logger.addHandler(handler)
@@ -78,13 +82,13 @@ def records() -> Iterator[list[logging.LogRecord]]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock for the rates of logs that stands still until it is moved."""
+    """A clock for log rates that only the test moves."""
     now = [1000.0]
     monkeypatch.setattr(plugin_log, "monotonic", lambda: now[0])
     return now
 
 
-def few(**limits: Any) -> Limits:
+def few_lines(**limits: Any) -> Limits:
     return Limits(**{"log_lines_per_second": 10, "log_bytes_per_second": None} | limits)
 
 
@@ -96,9 +100,10 @@ def lines_of(records: list[logging.LogRecord]) -> list[str]:
 def test_burst_then_lines_are_dropped(
     function: str, records: list[logging.LogRecord], clock: list[float]
 ) -> None:
-    """A plugin may write ten seconds' worth at once, and the rest is dropped and counted."""
+    """A plugin may write ten seconds' worth of lines at once. Further lines are dropped and
+    counted."""
     source = FLOOD if function == "log" else PRINTS
-    with Plugin(source, wasi=True, limits=few()) as plugin:
+    with Plugin(source, wasi=True, limits=few_lines()) as plugin:
         plugin.call(function, count(100))
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (100, 0)
         plugin.call(function, count(1))
@@ -111,8 +116,8 @@ def test_burst_then_lines_are_dropped(
 
 
 def test_log_reports_lost_lines(records: list[logging.LogRecord], clock: list[float]) -> None:
-    """After a flood, the log says how many lines were lost and goes on."""
-    with Plugin(FLOOD, limits=few()) as plugin:
+    """After a flood, the log reports how many lines were dropped and goes on."""
+    with Plugin(FLOOD, limits=few_lines()) as plugin:
         plugin.call("log", count(150))
         del records[:]
         clock[0] += 0.5  # room for five lines, but it begins again only with room for a second
@@ -129,7 +134,7 @@ def test_log_reports_lost_lines(records: list[logging.LogRecord], clock: list[fl
 
 def test_bytes_are_counted_as_well(records: list[logging.LogRecord], clock: list[float]) -> None:
     with Plugin(
-        FLOOD, limits=few(log_lines_per_second=None, log_bytes_per_second=30_000)
+        FLOOD, limits=few_lines(log_lines_per_second=None, log_bytes_per_second=30_000)
     ) as plugin:
         plugin.call("long", count(3))  # 60,000 bytes each, of which nearly all are escaped
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (2, 1)
@@ -141,8 +146,8 @@ def test_bytes_are_counted_as_well(records: list[logging.LogRecord], clock: list
 
 
 def test_rate_outlives_instance(records: list[logging.LogRecord], clock: list[float]) -> None:
-    """Fresh instances do not begin anew."""
-    compiled = plugwasm.CompiledPlugin(FLOOD, limits=few())
+    """A new instance does not reset the rate."""
+    compiled = plugwasm.CompiledPlugin(FLOOD, limits=few_lines())
     for _ in range(30):
         with Plugin(compiled) as plugin:
             plugin.call("log", count(10))
@@ -150,22 +155,22 @@ def test_rate_outlives_instance(records: list[logging.LogRecord], clock: list[fl
 
 
 def test_filtered_lines_do_not_count(records: list[logging.LogRecord]) -> None:
-    """Lines that nobody would see do not count."""
-    with Plugin(FLOOD, limits=few()) as plugin:
+    """Lines below the log level do not count."""
+    with Plugin(FLOOD, limits=few_lines()) as plugin:
         plugin.call("quiet", count(1000))
         assert plugin.compiled_plugin.log_lines_dropped == 0
         assert records == []
 
 
 def test_rate_of_zero(records: list[logging.LogRecord]) -> None:
-    """Nothing at all may be logged where the rate is zero."""
-    with Plugin(FLOOD, limits=few(log_lines_per_second=0)) as plugin:
+    """With a rate of zero, nothing is logged."""
+    with Plugin(FLOOD, limits=few_lines(log_lines_per_second=0)) as plugin:
         plugin.call("log", count(3))
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (0, 3)
 
 
 def test_flood_with_default_limits(records: list[logging.LogRecord]) -> None:
-    """By default, a flood is capped and ends with the deadline."""
+    """With default limits, a flood is capped and ends at the deadline."""
     with Plugin(FLOOD, limits=Limits(timeout=1.0)) as plugin:
         start = time.monotonic()
         with pytest.raises(plugwasm.TimeoutError):
@@ -176,7 +181,7 @@ def test_flood_with_default_limits(records: list[logging.LogRecord]) -> None:
 
 
 def test_endless_line_takes_no_memory(records: list[logging.LogRecord]) -> None:
-    """A line without end takes no memory."""
+    """An endless line takes no memory."""
     with Plugin(PRINTS, wasi=True) as plugin:
         plugin.call("endless_line", count(1))
         tracemalloc.start()
@@ -202,7 +207,7 @@ def test_control_characters_are_escaped(records: list[logging.LogRecord]) -> Non
     ]
 
 
-# ---- 36: vars ---------------------------------------------------------------------------------------------------------------------------
+# ---- 36: vars ------------------------------------------------------------------------------------
 
 VARS = guest(
     # Sets $input vars, whose names are four bytes, to a value of $size bytes.
@@ -215,7 +220,8 @@ VARS = guest(
       (local.get $block))
     (func $is_there (param $n i64) (result i64) (i64.extend_i32_u (i64.ne (call $var_get (call $name (local.get $n))) (i64.const 0))))"""
     + export(
-        "many", *times("(call $var_set (call $name (local.get $n)) (call $alloc (i64.const 1)))")
+        "many",
+        *repeat_code("(call $var_set (call $name (local.get $n)) (call $alloc (i64.const 1)))"),
     )
     + export("last", "(call $answer (call $is_there (i64.const 1)))")
     + export("again", "(call $var_set (call $name (i64.const 2)) (call $alloc (i64.const 1)))")
@@ -231,7 +237,7 @@ VARS = guest(
 
 @pytest.mark.parametrize(("names", "is_refused"), [(1000, False), (1001, True)])
 def test_vars_count_limit(names: int, is_refused: bool) -> None:
-    """As many vars as are allowed can be set and no more."""
+    """Exactly the allowed number of vars can be set."""
     with Plugin(VARS, limits=Limits(vars=1000)) as plugin:
         if is_refused:
             with pytest.raises(GuestError, match="1000 names"):
@@ -242,7 +248,7 @@ def test_vars_count_limit(names: int, is_refused: bool) -> None:
 
 
 def test_vars_full_allow_change_and_removal() -> None:
-    """Where no more names are allowed, those that are there can be changed and removed."""
+    """At the limit, existing vars can still be changed and removed."""
     with Plugin(VARS, limits=Limits(vars=1000)) as plugin:
         plugin.call("many", count(1000))
         plugin.call("again")
@@ -252,7 +258,7 @@ def test_vars_full_allow_change_and_removal() -> None:
 
 
 def test_vars_tiny_values() -> None:
-    """Tiny vars take little of the host by default."""
+    """With default limits, tiny vars take little of the host's memory."""
     with Plugin(VARS) as plugin:
         plugin.call("many", count(1))
         tracemalloc.start()
@@ -266,7 +272,7 @@ def test_vars_tiny_values() -> None:
 
 @pytest.mark.parametrize(("size", "is_refused"), [(99, False), (100, True), (2**29, True)])
 def test_vars_size_limit(size: int, is_refused: bool) -> None:
-    """A value may fill what is allowed with its name and no more."""
+    """A name and value may be exactly as large as the limit."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": 100})) as plugin:
         plugin.call("value", count(1))
         if is_refused:
@@ -280,7 +286,7 @@ def test_vars_size_limit(size: int, is_refused: bool) -> None:
 
 @pytest.mark.parametrize(("size", "is_refused"), [(99, False), (100, True), (2**20, True)])
 def test_vars_names_count(size: int, is_refused: bool) -> None:
-    """A name counts as much as a value."""
+    """Names count as much as values."""
     with Plugin(manifest(VARS, memory={"max_var_bytes": 100})) as plugin:
         if is_refused:
             with pytest.raises(GuestError, match="limit of 100 bytes"):

@@ -1,4 +1,4 @@
-"""Names that a guest gives to its functions: what a backtrace makes of them, and what it takes."""
+"""Function names chosen by a guest: how backtraces show them, and their cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.support.paths import ROOT
 
 
 def bomb(arguments: int, levels: int) -> str:
-    """A mangled C++ name that stands for text of `arguments` to the power of `levels`."""
+    """Return a mangled C++ name that stands for text of size `arguments` to the power of
+    `levels`."""
     name = f"_Z1f1AI{'i' * arguments}E"
     for level in range(1, levels):
         reference = "S_" if level == 1 else f"S{'0123456789'[level - 2]}_"
@@ -24,7 +25,7 @@ def bomb(arguments: int, levels: int) -> str:
 
 @pytest.mark.parametrize("way", ["trap", "timeout", "fuel", "exception"])
 def test_demangling_bomb_is_shown_mangled(way: str) -> None:
-    """A name that stands for gigabytes of text is shown as it is."""
+    """A name that would demangle to gigabytes of text is shown as it is."""
     body = {"trap": "unreachable", "exception": "(throw $t)"}.get(way, "(loop $l (br $l))")
     script = f"""
 import sys, time, plugwasm
@@ -54,7 +55,7 @@ except plugwasm.CallError as error:
 
 
 def test_uncaught_error_hides_guest_names() -> None:
-    """What nobody caught is told without the names of the guest."""
+    """The error for an uncaught Wasm exception does not contain the guest's names."""
     text = '(module (tag $t) (func $"a\\0aCRITICAL root logged in\\1b[2J" (export "f") (throw $t)))'
     with Plugin(text) as plugin, pytest.raises(plugwasm.CallError) as caught:
         plugin.call("f")
@@ -63,7 +64,7 @@ def test_uncaught_error_hides_guest_names() -> None:
 
 
 def test_usual_names_are_demangled() -> None:
-    """Ordinary mangled names are still made readable."""
+    """Ordinary mangled names are demangled."""
     text = '(module (func $"_ZN3foo3barEi" (export "f") unreachable))'
     with Plugin(text) as plugin, pytest.raises(TrapError) as caught:
         plugin.call("f")
@@ -72,7 +73,7 @@ def test_usual_names_are_demangled() -> None:
 
 @pytest.mark.parametrize(("length", "is_kept"), [(4096, True), (4097, False)])
 def test_long_names_are_not_compiled(length: int, is_kept: bool) -> None:
-    """Very long names of functions are left out of what is compiled."""
+    """Very long function names are removed before compilation."""
     wasm = wat_to_wasm(
         f'(module (func ${"x" * length} (export "f") unreachable) (func $short))'.encode()
     )
@@ -90,7 +91,7 @@ def test_long_names_are_not_compiled(length: int, is_kept: bool) -> None:
 
 
 def test_unreadable_name_section() -> None:
-    """A section of names that cannot be read is left out."""
+    """A name section that cannot be read is left out."""
     wasm = wat_to_wasm(b"(module (func))")
     broken = b"\x00\x08\x04name\x01\xff\xff"
     assert strip_long_names(wasm + broken) == wasm
@@ -99,7 +100,7 @@ def test_unreadable_name_section() -> None:
 
 
 def test_plugin_usable_afterwards() -> None:
-    """A plugin that was ended in any of these ways goes on."""
+    """The plugin stays usable after each of these endings."""
     text = f'(module (func $"{bomb(16, 8)}" (export "f") unreachable) (func (export "ok")))'
     with Plugin(text, limits=Limits(timeout=5.0)) as plugin:
         for _ in range(3):

@@ -1,4 +1,5 @@
-"""Handles: whatever a plugin passes or writes, the host stays sound (`docs/security.md`, 14 to 16)."""
+"""Handles: whatever a plugin passes or writes, the host stays sound (`docs/security.md`, 14 to
+16)."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ from plugwasm import (
     Plugin,
     ValType,
 )
-from tests.support.both_engines import ENGINES, MASK, PAGE, plugin_of, word
+from tests.support.both_engines import ENGINES, MASK, PAGE, make_plugin, u64_bytes
 from tests.support.guests import LOOP, export, guest, manifest, number
 
-# ---- a guest that does what it is told: for 14, 15 and 16 -------------------------------------------------------------------------------
+# ---- a guest that does what it is told: for 14, 15 and 16 ----------------------------------------
 
 OPERATIONS = {
     "alloc": "(local.set $r (call $alloc (local.get $b))) (i64.store (local.get $reg) (local.get $r)) (call $tell (local.get $r))",
@@ -98,25 +99,26 @@ OBEDIENT = guest(
 )
 
 
-def obedient(pooled: bool = False) -> Plugin:
-    return plugin_of(OBEDIENT, pooled, limits=Limits(memory_bytes=60 * PAGE), functions=[TELL])
+def make_obedient_plugin(pooled: bool = False) -> Plugin:
+    return make_plugin(OBEDIENT, pooled, limits=Limits(memory_bytes=60 * PAGE), functions=[TELL])
 
 
 def run(plugin: Plugin, *steps: Step) -> tuple[bytes, list[int]]:
-    """The output, and what was told. Raises what the call does."""
+    """Return the output and the reported handles, or raise what the call raises."""
     TOLD.clear()
     code = b"".join(
         CODES[name].to_bytes(4, "little")
         + register.to_bytes(4, "little")
-        + word(add)
-        + word(second)
+        + u64_bytes(add)
+        + u64_bytes(second)
         for name, register, add, second in steps
     )
     return plugin.call("run", code), list(TOLD)
 
 
 class Expected:
-    """What the contract says of a script, given the handles that were told: a model of the kernel that knows only what it must answer."""
+    """A model of the contract, given the handles that were reported: it knows only what the
+    kernel must answer."""
 
     def __init__(self, steps: tuple[Step, ...] | list[Step], told: list[int]) -> None:
         self.live = {512: 24 * len(steps)}
@@ -197,7 +199,8 @@ class Expected:
 
 
 def check(plugin: Plugin, steps: tuple[Step, ...] | list[Step]) -> Expected:
-    """Runs the script and compares all that comes of it with what the contract says; then the next call must work."""
+    """Run the script, compare all its results with the model, and check that the next call
+    works."""
     output = None
     try:
         output, _ = run(plugin, *steps)
@@ -212,7 +215,7 @@ def check(plugin: Plugin, steps: tuple[Step, ...] | list[Step]) -> Expected:
     return expected
 
 
-# ---- 14. handles that are none ---------------------------------------------------------------------------------------------------------
+# ---- 14. handles that are none -------------------------------------------------------------------
 
 BLOCKS: list[Step] = [
     ("alloc", 0, 0, 100),
@@ -262,8 +265,8 @@ GOOD_RANGES = {
 @ENGINES
 @pytest.mark.parametrize("what", BAD_RANGES)
 def test_output_outside_block(what: str, pooled: bool) -> None:
-    """An output that is not inside of one block is an error."""
-    with obedient(pooled) as plugin:
+    """An output that is not inside one block is an error."""
+    with make_obedient_plugin(pooled) as plugin:
         for _ in range(2):
             register, add, length = BAD_RANGES[what]
             with pytest.raises(BadHandleError, match="no memory that the plugin has allocated"):
@@ -273,8 +276,8 @@ def test_output_outside_block(what: str, pooled: bool) -> None:
 
 @pytest.mark.parametrize("what", BAD_RANGES)
 def test_input_outside_block(what: str) -> None:
-    """An input that is not inside of one block is an error and the input stays."""
-    with obedient() as plugin:
+    """An input range that is not inside one block is an error, and the input stays."""
+    with make_obedient_plugin() as plugin:
         register, add, length = BAD_RANGES[what]
         with pytest.raises(BadHandleError, match="its input"):
             run(
@@ -293,9 +296,9 @@ def test_input_outside_block(what: str) -> None:
 
 @pytest.mark.parametrize("what", GOOD_RANGES)
 def test_output_and_input_inside_block(what: str) -> None:
-    """An output and an input inside of one block are taken."""
+    """An output and an input inside one block are accepted."""
     register, add, length = GOOD_RANGES[what]
-    with obedient() as plugin:
+    with make_obedient_plugin() as plugin:
         output, _ = run(plugin, *BLOCKS, ("output_set", register, add, length))
         assert len(output) == length
         check(
@@ -326,16 +329,16 @@ def test_output_and_input_inside_block(what: str) -> None:
     ],
 )
 def test_error_not_at_block_start(register: int, add: int, pooled: bool) -> None:
-    """An error that is not the start of a block is an error of its own."""
-    with obedient(pooled) as plugin:
+    """An error message handle that is not the start of a block raises its own error."""
+    with make_obedient_plugin(pooled) as plugin:
         with pytest.raises(BadHandleError, match="set the error"):
             run(plugin, *BLOCKS, ("error_set", register, add, 0))
         check(plugin, [*BLOCKS, ("error_set", register, add, 0), ("error", 0, 0, 0)])
 
 
 def test_corrected_handle_is_forgiven() -> None:
-    """A bad handle that is corrected is forgiven."""
-    with obedient() as plugin:
+    """A bad handle that the guest corrects is no error."""
+    with make_obedient_plugin() as plugin:
         output, _ = run(
             plugin,
             *BLOCKS,
@@ -348,8 +351,8 @@ def test_corrected_handle_is_forgiven() -> None:
 
 
 def test_reads_stay_in_own_memory() -> None:
-    """What is read through handles is the plugin's own memory and zero beyond."""
-    with obedient() as plugin:
+    """Reads through handles give the plugin's own memory, and zero beyond it."""
+    with make_obedient_plugin() as plugin:
         edges = [
             0,
             500,
@@ -376,7 +379,7 @@ def test_reads_stay_in_own_memory() -> None:
         assert told == [0] * len(told)
 
 
-# ---- 15. writing everywhere ------------------------------------------------------------------------------------------------------------
+# ---- 15. writing everywhere ----------------------------------------------------------------------
 
 
 @ENGINES
@@ -403,7 +406,7 @@ def test_writes_damage_own_data_only(value: int, pooled: bool) -> None:
     after += [("input", 0, 0, 0), ("output", 0, 0, 0), ("error", 0, 0, 0)]
     after += [("free", i, 0, 0) for i in (*live, 9, 10, 11) if i != 2]
     after += [("store_u64", 12, 0, 0x1122334455667788), ("output_set", 12, 0, 8)]
-    with obedient(pooled) as plugin:
+    with make_obedient_plugin(pooled) as plugin:
         quiet: list[Step] = [("free", ZERO, 1, 0)] * len(scribbles)  # which does nothing
         check(plugin, [*blocks, *quiet, *after])
         _, told = run(plugin, *blocks, *quiet, *after)
@@ -465,7 +468,7 @@ REMAINS = guest(
 @ENGINES
 @pytest.mark.parametrize("how", ["soil", "soil_and_trap", "soil_and_spin"])
 def test_new_instance_is_clean(how: str, pooled: bool) -> None:
-    """A new instance finds nothing of what another left in memory tables and blocks."""
+    """A new instance finds nothing of another's memory, tables and blocks."""
     compiled = CompiledPlugin(manifest(REMAINS, memory={"max_pages": 100}, timeout_ms=30_000))
     compiled._starts = 3 if pooled else -1000
     for _ in range(5):
@@ -486,7 +489,7 @@ def test_new_instance_is_clean(how: str, pooled: bool) -> None:
             assert number(plugin.call("found")) == 0
 
 
-# ---- 16. every kind of wrong handle in any order -----------------------------------------------------------------------------------------
+# ---- 16. every kind of wrong handle in any order -------------------------------------------------
 
 EDGES = [
     0,
@@ -589,8 +592,8 @@ _plugins: dict[bool, Plugin] = {}
     ]
 )
 def test_random_wrong_handles(script: list[Step], pooled: bool) -> None:
-    """Wrong handles of every kind in any order are errors or have no effect."""
+    """Wrong handles of any kind in any order raise errors or have no effect."""
     plugin = _plugins.get(pooled)
     if plugin is None:
-        plugin = _plugins[pooled] = obedient(pooled)
+        plugin = _plugins[pooled] = make_obedient_plugin(pooled)
     check(plugin, script)

@@ -1,4 +1,5 @@
-"""Workers that mean harm: whatever one says or does is an error of ours, in good time (`test_taken_worker.py` counts what it costs)."""
+"""Hostile worker processes: any message or behaviour is one of our errors, in bounded time
+(`test_taken_worker.py` measures the cost)."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ from tests.support.waiting import soon
     ],
 )
 def test_hostile_start(program: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever happens at the start is an error."""
+    """Any behaviour at the start is an error."""
     with worker_runs(monkeypatch, program), pytest.raises(WorkerError, match=f"(?s){says}"):
         IsolatedPlugin(
             SIMPLE, process=ProcessLimits(start_seconds=0.7 if "forever" in program else 30)
@@ -107,7 +108,7 @@ GREET = next(i for i, name in enumerate(["config_get", "var_get"]) if name == "v
     ],
 )
 def test_hostile_answer_in_call(program: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is said in a call is an error."""
+    """Any message during a call is an error."""
     with worker_runs(monkeypatch, f"start(); hear(); {program}; forever()"):
         plugin = IsolatedPlugin(SIMPLE, name="p", limits=Limits(memory_bytes=2**24))
         assert plugin.confinement == ("nothing",)
@@ -128,7 +129,7 @@ def test_hostile_answer_in_call(program: str, says: str, monkeypatch: pytest.Mon
     ],
 )
 def test_endless_call_is_killed(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that never comes to an end is killed after the deadline."""
+    """A worker that never answers is killed after the deadline."""
     with worker_runs(monkeypatch, f"start(); hear(); {program}; forever()"):
         plugin = IsolatedPlugin(
             manifest(SIMPLE, timeout_ms=200), name="p", process=ProcessLimits(grace=0.2)
@@ -150,7 +151,7 @@ def test_not_reading_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ignored_cancel_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that does not care for being cancelled is killed."""
+    """A worker that ignores a cancellation is killed."""
     with worker_runs(monkeypatch, "start(); hear(); forever()"):
         plugin = IsolatedPlugin(SIMPLE, process=ProcessLimits(grace=0.1))
         call = InThread(plugin.call, "f")
@@ -160,7 +161,7 @@ def test_ignored_cancel_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_second_answer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second answer is not taken for that of the next call."""
+    """A second answer is not used for the next call."""
     with worker_runs(monkeypatch, f"start(); hear(); say({DONE}, {DONE}); forever()"):
         plugin = IsolatedPlugin(SIMPLE)
         assert plugin.call("f") == b"yes"
@@ -169,7 +170,7 @@ def test_second_answer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_error_fields_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error has no fields but its own of their own types."""
+    """An error message may have only the fields of its class, with the right types."""
     fields = "{'message': 5, 'code': 'x', 'plugin': ['a'], 'backtrace': 'abc', '__class__': 'int', 'args': 'x', 'trap': 'unreachable'}"
     with worker_runs(
         monkeypatch,
@@ -190,7 +191,7 @@ def test_error_fields_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_host_exception_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host functions exception counts whatever the worker makes of it."""
+    """A host function's exception is raised whatever the worker answers."""
     with worker_runs(
         monkeypatch,
         f"start(); hear(); say(m.HostCall({GREET + 1}, [32, 0], [b'k', None])); hear(); say({DONE}); forever()",

@@ -1,4 +1,5 @@
-"""Blocks and lists as large as a guest can make them cost the host, and its other threads, no time."""
+"""Blocks and lists as large as a guest can make them cost the host and its other threads no
+time."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ def test_gigabyte_block_is_cheap(function: str) -> None:
 
 
 def test_suggestion_among_many_names_is_fast() -> None:
-    """Looking for the name that was meant takes no time however many there are."""
+    """Finding the closest name is fast however many names there are."""
     names = "".join(f'(export "count_vowel{number:05}" (func $f))' for number in range(20_000))
     with Plugin(f"(module (func $f) {names})") as plugin:
         before = time.thread_time()

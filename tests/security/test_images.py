@@ -1,4 +1,5 @@
-"""Modules with many data segments, or much initial data, are compiled with images of their memories (`docs/decisions.md`, 38)."""
+"""Modules with many data segments or much initial data are compiled with memory images
+(`docs/decisions.md`, 38)."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def section(number: int, content: bytes) -> bytes:
     return bytes([number]) + leb128(len(content)) + content
 
 
-def signed(value: int) -> bytes:
+def signed_leb128(value: int) -> bytes:
     out = b""
     while not -64 <= value < 64:
         out += bytes([value & 127 | 128])
@@ -39,24 +40,24 @@ def signed(value: int) -> bytes:
 
 
 def segments(count: int, content: bytes = b"abcdefgh", step: int = 24) -> bytes:
-    """A data section: so many segments with that content, one every `step` bytes."""
+    """Return a data section: so many segments with that content, one every `step` bytes."""
     return section(
         11,
         leb128(count)
         + b"".join(
-            b"\0\x41" + signed(i * step) + b"\x0b" + leb128(len(content)) + content
+            b"\0\x41" + signed_leb128(i * step) + b"\x0b" + leb128(len(content)) + content
             for i in range(count)
         ),
     )
 
 
-def plugin_with(data: bytes, pages: int = 20) -> bytes:
+def plugin_with_data(data: bytes, pages: int = 20) -> bytes:
     return wat_to_wasm(guest(CODE, memory=f'(memory (export "memory") {pages})').encode()) + data
 
 
-MANY = plugin_with(segments(500))
-FEW = plugin_with(segments(100, step=25))
-MUCH = plugin_with(segments(2, bytes(2400) + b"abcdefgh" + bytes(140_000), step=500_000))
+MANY = plugin_with_data(segments(500))
+FEW = plugin_with_data(segments(100, step=25))
+MUCH = plugin_with_data(segments(2, bytes(2400) + b"abcdefgh" + bytes(140_000), step=500_000))
 
 
 def engine_of(compiled: CompiledPlugin) -> Engine:
@@ -69,7 +70,7 @@ def engine_of(compiled: CompiledPlugin) -> Engine:
     ids=["many segments", "few segments", "much data"],
 )
 def test_initial_data_with_images(wasm: bytes, images: bool) -> None:
-    """Who has much initial data gets images, and the data is the same."""
+    """A module with much initial data gets images, and the data is the same."""
     compiled = CompiledPlugin(wasm)
     assert engine_of(compiled).images is images
     for start in range(6):
@@ -100,12 +101,12 @@ def test_modules_share_engine() -> None:
 
 
 def test_many_segments_with_default_limits() -> None:
-    """Forty five thousand segments load within the default limits.
+    """A module with 45,000 segments loads within the default limits.
 
-    As standard Go has them. Without images that takes 20 s of a processor and 1.25 GB; here a
-    hundredth of both is enough.
+    Standard Go produces such modules. Without images, one takes 20 s of CPU time and 1.25 GB; here
+    a hundredth of both is enough.
     """
-    wasm = plugin_with(segments(45_000, step=27))
+    wasm = plugin_with_data(segments(45_000, step=27))
     limits = Limits(compile_bytes=2**28)
     with Plugin(wasm, limits=limits) as plugin:
         assert engine_of(plugin.compiled_plugin).images
@@ -117,7 +118,7 @@ def test_many_segments_with_default_limits() -> None:
 @pytest.mark.parametrize("fuel", [None, 10**6])
 @pytest.mark.parametrize("stack", [None, 2**20])
 def test_images_with_other_settings(fuel: int | None, stack: int | None) -> None:
-    """Images go with all other settings."""
+    """Images can be combined with all other engine settings."""
     limits = None if stack is None else Limits(stack_bytes=stack)
     with Plugin(MANY, fuel_limit=fuel, limits=limits) as plugin:
         assert engine_of(plugin.compiled_plugin).images
@@ -149,7 +150,7 @@ def test_text_gets_them_as_well() -> None:
 
 
 def test_cache_keeps_kinds_apart(tmp_path: Path) -> None:
-    """The cache keeps both kinds apart."""
+    """The cache keeps code with images and code without apart."""
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
@@ -184,7 +185,7 @@ def test_a_forked_child_has_them() -> None:
     code = f"""
 import os, sys
 sys.path[:0] = {sys.path!r}
-from tests.security.test_images import MANY, segments, plugin_with
+from tests.security.test_images import MANY, segments, plugin_with_data
 from plugwasm import CompiledPlugin, Plugin
 old = CompiledPlugin(MANY)
 for _ in range(6):
@@ -192,7 +193,7 @@ for _ in range(6):
 pid = os.fork()
 if not pid:
     assert Plugin(old).call("f") == b"abcdefgh"
-    new = CompiledPlugin(plugin_with(segments(501, b"hgfedcba")))
+    new = CompiledPlugin(plugin_with_data(segments(501, b"hgfedcba")))
     assert [Plugin(new).call("f") for _ in range(6)] == [b"hgfedcba"] * 6
     os._exit(0)
 assert os.waitpid(pid, 0)[1] == 0
@@ -202,7 +203,7 @@ assert Plugin(old).call("f") == b"abcdefgh"
 
 
 def test_mappings_of_instance() -> None:
-    """Instances of it take no more mappings than others by much."""
+    """An instance with images has only a few more mappings than others."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("the mappings of the process are read from /proc")
@@ -217,12 +218,12 @@ def test_mappings_of_instance() -> None:
     assert len(maps.read_text().splitlines()) - before <= 100 * 9
 
 
-# ---- what is hostile -------------------------------------------------------------------------------------------------------------------
+# ---- what is hostile -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", range(9, 60, 3))
 def test_truncated_module(where: int) -> None:
-    """A module that is broken off is looked at without harm."""
+    """Looking at a truncated module is harmless."""
     benefits_from_images(MANY[:where])
     broken = MANY[:where] + MANY[-400:]
     benefits_from_images(broken)
@@ -232,7 +233,7 @@ def test_truncated_module(where: int) -> None:
 
 @given(st.binary(max_size=400))
 def test_random_bytes(junk: bytes) -> None:
-    """Any bytes are looked at without harm."""
+    """Looking at arbitrary bytes is harmless."""
     assert benefits_from_images(b"\0asm\1\0\0\0" + junk) in (True, False)
     assert benefits_from_images(b"\0asm\1\0\0\0" + bytes(MANY_SEGMENTS) + junk) in (True, False)
     assert benefits_from_images(junk) in (True, False)
@@ -240,27 +241,27 @@ def test_random_bytes(junk: bytes) -> None:
 
 @pytest.mark.parametrize("claim", [b"\xff\xff\xff\xff\x0f", b"\xff" * 2**16])
 def test_claimed_count_is_refused(claim: bytes) -> None:
-    """A count that is only claimed is refused."""
+    """A segment count larger than the section is refused."""
     with pytest.raises(plugwasm.ModuleError):
-        CompiledPlugin(plugin_with(section(11, claim)))
+        CompiledPlugin(plugin_with_data(section(11, claim)))
 
 
 def test_thresholds() -> None:
-    """The thresholds are where they say."""
-    assert not benefits_from_images(plugin_with(segments(MANY_SEGMENTS)))
-    assert benefits_from_images(plugin_with(segments(MANY_SEGMENTS + 1)))
-    assert not benefits_from_images(plugin_with(segments(1, bytes(MUCH_DATA - 100))))
-    assert benefits_from_images(plugin_with(segments(1, bytes(MUCH_DATA))))
+    """Images are used exactly above the documented thresholds."""
+    assert not benefits_from_images(plugin_with_data(segments(MANY_SEGMENTS)))
+    assert benefits_from_images(plugin_with_data(segments(MANY_SEGMENTS + 1)))
+    assert not benefits_from_images(plugin_with_data(segments(1, bytes(MUCH_DATA - 100))))
+    assert benefits_from_images(plugin_with_data(segments(1, bytes(MUCH_DATA))))
 
 
-FAR = b"\0\x41\0\x0b\1a" + b"\0\x41" + signed(2**24 - 70_000) + b"\x0b\1b"
+FAR = b"\0\x41\0\x0b\1a" + b"\0\x41" + signed_leb128(2**24 - 70_000) + b"\x0b\1b"
 
 
 def test_sparse_image_in_subprocess() -> None:
-    """An image that is mostly empty is made in a process of its own and counts.
+    """A mostly empty image is made in another process, and its size counts.
 
-    Two bytes far apart make an image of 16 MiB; a light module may have eight memories, and there
-    is an image of each.
+    Two bytes far apart make an image of 16 MiB. A light module may have eight memories, each with
+    an image.
     """
     memories = b"".join(
         b"\2" + leb128(i) + entry[1:] for i in range(8) for entry in (FAR[:6], FAR[6:])
@@ -280,6 +281,6 @@ def test_sparse_image_in_subprocess() -> None:
 def test_no_cache_is_needed() -> None:
     cache.configure(enabled=False)
     try:
-        assert Plugin(plugin_with(segments(502))).call("f") == b"abcdefgh"
+        assert Plugin(plugin_with_data(segments(502))).call("f") == b"abcdefgh"
     finally:
         cache.configure()

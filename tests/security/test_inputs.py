@@ -1,4 +1,5 @@
-"""What is passed in, end to end: config and secrets, manifests, and the cache directory (`docs/security.md`, 37, 38 and 40)."""
+"""Inputs of the host, end to end: config and secrets, manifests, and the cache directory
+(`docs/security.md`, 37, 38 and 40)."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ from tests.support.paths import ROOT
 HEADER = b"\0asm\1\0\0\0"
 
 
-# ---- 37: config and secrets ---------------------------------------------------------------------------------------------------------------
+# ---- 37: config and secrets ----------------------------------------------------------------------
 
 SECRET = "canary-7d1f"
 KEY = "token-name"
@@ -81,7 +82,7 @@ def _raise(plugin: plugwasm.CurrentPlugin, inputs: object, outputs: object) -> N
 HOST = Function(None, "host", [ValType.I64], [], _raise)
 
 
-def holding_a_secret(**fields: Any) -> dict[str, Any]:
+def make_secret_plugin(**fields: Any) -> dict[str, Any]:
     return manifest(FAILS, config={KEY: SECRET, "other": f"x{SECRET}x"}, timeout_ms=500, **fields)
 
 
@@ -95,9 +96,9 @@ def all_words_of(error: BaseException) -> str:
 def test_call_failure_hides_config(
     failure: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No failure of a call shows config."""
+    """No error of a call shows config."""
     caplog.set_level(logging.NOTSET)
-    with Plugin(holding_a_secret(), wasi=True, functions=[HOST]) as plugin:
+    with Plugin(make_secret_plugin(), wasi=True, functions=[HOST]) as plugin:
         assert plugin.call("give_secret") == SECRET.encode(), "the guest does have it"
         with pytest.raises(FAILURES[failure]) as caught:
             plugin.call(failure)
@@ -108,7 +109,7 @@ def test_call_failure_hides_config(
 
 
 def test_no_object_shows_config() -> None:
-    document = holding_a_secret()
+    document = make_secret_plugin()
     document["wasm"] = [{"data": wat_to_wasm(FAILS.encode())}]
     parsed = plugwasm.Manifest(
         wasm=[plugwasm.WasmSource(data=document["wasm"][0]["data"])],
@@ -162,9 +163,9 @@ STOPPED_EARLIER: dict[str, dict[str, Any]] = {
 def test_load_failure_hides_secrets(
     what: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No failure before the first call shows config or headers."""
+    """No error before the first call shows config or headers."""
     caplog.set_level(logging.NOTSET)
-    document = {**holding_a_secret(), **STOPPED_EARLIER[what]}
+    document = {**make_secret_plugin(), **STOPPED_EARLIER[what]}
     with pytest.raises(plugwasm.Error) as caught:
         Plugin(document, wasi=True, functions=[HOST])
     assert SECRET not in all_words_of(caught.value)
@@ -172,7 +173,7 @@ def test_load_failure_hides_secrets(
     assert SECRET not in "".join(capfd.readouterr())
 
 
-# ---- 38: manifests ------------------------------------------------------------------------------------------------------------------------
+# ---- 38: manifests -------------------------------------------------------------------------------
 
 GOOD = base64.b64encode(HEADER).decode()
 VALUES: dict[str, Any] = {
@@ -225,7 +226,7 @@ GOOD_BUT = {
 
 
 def with_field(field: str, value: object) -> dict[str, Any]:
-    """The smallest good manifest, but for one field."""
+    """Return the smallest valid manifest with one field replaced."""
     document: dict[str, Any] = {"wasm": [{"data": GOOD}], "memory": {}}
     if field == "wasm[0]":
         document["wasm"] = [value]
@@ -275,8 +276,7 @@ def test_field_type_in_each_manifest_form(field: str, tmp_path: Path) -> None:
 def test_wrong_hash_before_compile() -> None:
     """A wrong hash is found before any module is compiled.
 
-    Else the bytes that nobody vouches for would be the compiler's business already: here they are
-    not even valid.
+    Otherwise unverified bytes would reach the compiler: here they are not even valid.
     """
     bad, good = HEADER + b"\xff\xff", wat_to_wasm(b'(module (func (export "f")))')
     right = hashlib.sha256(good).hexdigest()
@@ -315,7 +315,7 @@ JUNK: dict[str, str] = {
 @pytest.mark.parametrize("form", ["text", "bytes", "file"])
 @pytest.mark.parametrize("junk", JUNK)
 def test_megabytes_of_junk(junk: str, form: str, tmp_path: Path) -> None:
-    """Megabytes of junk are refused in good time."""
+    """Megabytes of junk are refused quickly."""
     text = JUNK[junk]
     plugin: Any = text
     if form != "text":
@@ -330,7 +330,7 @@ def test_megabytes_of_junk(junk: str, form: str, tmp_path: Path) -> None:
     assert len(str(caught.value)) < 1000
 
 
-# ---- 40: the cache directory --------------------------------------------------------------------------------------------------------------
+# ---- 40: the cache directory ---------------------------------------------------------------------
 
 RUNS = """
 import logging, sys
@@ -343,7 +343,8 @@ STRANGER = 54321
 
 
 def run_in_child(module: str, cache: Path) -> tuple[int, str]:
-    """What the plugin's function answers in a process that has not seen the plugin, and what that process logs."""
+    """Return the function's output in a process that has not seen the plugin, and that process's
+    log."""
     arguments = [sys.executable, "-W", "ignore", "-c", RUNS, module]
     child = subprocess.run(
         arguments,
@@ -362,7 +363,8 @@ ZERO, ONE, TWO = (guest(export("f", f"(call $answer (i64.const {n}))")) for n in
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A cache in which the entry of the plugin that answers 1 has the code of the one that answers 2, and that entry's name."""
+    """Make a cache in which the plugin that answers 1 has the code of the one that answers 2.
+    Return it and the entry's name."""
     cache = tmp_path_factory.mktemp("pristine") / "cache"
     entries: list[set[str]] = []
     for answer, module in enumerate((ZERO, ONE, TWO)):
@@ -374,8 +376,8 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.fixture
-def forged(pristine: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of that cache's entry, which answers 2 as long as it is trusted."""
+def forged_entry(pristine: tuple[Path, str], tmp_path: Path) -> Path:
+    """Copy that cache's entry, which answers 2 as long as it is trusted."""
     cache, name = pristine
     copy = tmp_path / "deep" / "cache"
     shutil.copytree(cache, copy)
@@ -429,29 +431,29 @@ DAMAGED: dict[str, Callable[[Path], object]] = {
 }
 
 
-def test_valid_cache_entry_is_run(forged: Path) -> None:
-    """An entry that nothing is wrong with is run.
+def test_valid_cache_entry_is_run(forged_entry: Path) -> None:
+    """A valid entry is run.
 
-    So the tests below show that it is not, and not that there is no cache.
+    So the tests below show that an entry is refused, and not that there is no cache.
     """
-    assert run_in_child(ONE, forged.parent) == (2, "")
+    assert run_in_child(ONE, forged_entry.parent) == (2, "")
 
 
 @pytest.mark.parametrize("fault", DOUBTFUL)
-def test_foreign_cache_entry_is_not_run(fault: str, forged: Path) -> None:
-    """What somebody else could have touched is not run and the log says so once."""
-    DOUBTFUL[fault](forged)
-    answer, log = run_in_child(ONE, forged.parent)
+def test_foreign_cache_entry_is_not_run(fault: str, forged_entry: Path) -> None:
+    """An entry that someone else could have changed is not run, and the log says so once."""
+    DOUBTFUL[fault](forged_entry)
+    answer, log = run_in_child(ONE, forged_entry.parent)
     assert answer == 1
     assert log.count(WARNING) == 1
-    assert str(forged.parent) in log
+    assert str(forged_entry.parent) in log
 
 
 @pytest.mark.parametrize("fault", DAMAGED)
-def test_damaged_cache_entry_is_replaced(fault: str, forged: Path) -> None:
-    """A damaged entry is not run but made anew."""
-    DAMAGED[fault](forged)
-    assert run_in_child(ONE, forged.parent) == (1, "")
-    whole = forged.read_bytes()
-    assert run_in_child(ONE, forged.parent) == (1, "")
-    assert forged.read_bytes() == whole, "the second process found it good"
+def test_damaged_cache_entry_is_replaced(fault: str, forged_entry: Path) -> None:
+    """A damaged entry is not run, and is replaced."""
+    DAMAGED[fault](forged_entry)
+    assert run_in_child(ONE, forged_entry.parent) == (1, "")
+    whole = forged_entry.read_bytes()
+    assert run_in_child(ONE, forged_entry.parent) == (1, "")
+    assert forged_entry.read_bytes() == whole, "the second process found it good"

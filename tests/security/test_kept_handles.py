@@ -1,4 +1,5 @@
-"""What is kept of a call when it has ended: views, handles, current plugins (`docs/security.md`, 25)."""
+"""Objects kept after their call has ended: views, handles, current plugins (`docs/security.md`,
+25)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from plugwasm import (
     TrapError,
     Val,
 )
-from tests.support.callback_guest import compiled, plugin_with
+from tests.support.callback_guest import compile_guest, make_plugin
 from tests.support.guests import number
 
 # 25. What is kept of a call
@@ -45,7 +46,7 @@ def test_current_plugin_after_return() -> None:
         kept.append(current)
         assert current.input_bytes(value) == b"input"
 
-    with plugin_with(body) as plugin:
+    with make_plugin(body) as plugin:
         plugin.call("back_twice", b"input")
         plugin.call("back", b"input")
     assert len(refused) == 1 + 2
@@ -53,10 +54,10 @@ def test_current_plugin_after_return() -> None:
 
 @pytest.mark.parametrize("use", ["alloc", "free", "return_bytes", "set_error"])
 def test_current_plugin_in_other_thread(use: str) -> None:
-    """What another thread does with a current plugin works or is an error of ours.
+    """Using a current plugin in another thread works or raises one of our errors.
 
-    The engine knows only the stack of the thread that made the call, so what runs in the guest may
-    have to be refused.
+    The engine knows only the stack of the thread that made the call, so operations that run guest
+    code may have to be refused.
     """
     ended: list[Any] = []
 
@@ -80,7 +81,7 @@ def test_current_plugin_in_other_thread(use: str) -> None:
         thread.start()
         thread.join()
 
-    with plugin_with(body) as plugin:
+    with make_plugin(body) as plugin:
         for _ in range(3):
             try:
                 plugin.call("back", b"input")
@@ -93,7 +94,7 @@ def test_current_plugin_in_other_thread(use: str) -> None:
 
 
 def test_handle_of_earlier_call() -> None:
-    """A handle kept from an earlier call is refused by the next."""
+    """A handle kept from an earlier call is refused by the next call."""
     kept: list[Memory] = []
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -107,7 +108,7 @@ def test_handle_of_earlier_call() -> None:
             kept.extend(current.alloc(size) for size in (1, 1000, 100_000))
             assert [len(current.memory(memory)) for memory in kept] == [1, 1000, 100_000]
 
-    with plugin_with(body) as plugin:
+    with make_plugin(body) as plugin:
         plugin.call("back")
         plugin.call("back")
         plugin.reset()
@@ -115,9 +116,9 @@ def test_handle_of_earlier_call() -> None:
 
 
 def test_handle_of_other_plugin() -> None:
-    """A handle of one plugin says nothing to another.
+    """A handle of one plugin gives no access to it through another.
 
-    What is at that offset there, if anything, is the other one's own.
+    The other plugin has its own data at that offset, if anything.
     """
     memories: list[Memory] = []
 
@@ -130,14 +131,14 @@ def test_handle_of_other_plugin() -> None:
             with pytest.raises(BadHandleError):
                 current.memory(memories[0])
 
-    shared = compiled(body)
+    shared = compile_guest(body)
     with Plugin(shared) as first, Plugin(shared) as other:
         first.call("back", host_context="first")
     assert len(memories) == 1
 
 
 def test_results_set_after_return() -> None:
-    """Results that are set after the host function returned change nothing."""
+    """Setting results after the host function has returned has no effect."""
     kept: list[Val] = []
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -146,7 +147,7 @@ def test_results_set_after_return() -> None:
         kept.extend([value, result])
         result.value = value.value
 
-    with plugin_with(body) as plugin:
+    with make_plugin(body) as plugin:
         assert plugin.call("back_twice", b"input") == b"input"
         for old in kept:
             old.value = 12345
@@ -171,7 +172,7 @@ def test_views_released_at_call_end(end: str) -> None:
             plugin.close()
 
     with (
-        plugin_with(body, timeout_ms=50 if end == "times out" else None) as plugin,
+        make_plugin(body, timeout_ms=50 if end == "times out" else None) as plugin,
         pytest.raises(plugwasm.CallError),
     ):
         plugin.call("back_then_trap", b"input")
@@ -183,10 +184,9 @@ def test_views_released_at_call_end(end: str) -> None:
 
 @pytest.mark.parametrize("end", ["trap", "reset", "close", "drop"])
 def test_copies_of_view_after_instance(end: str) -> None:
-    """What was made of a view can be read and written after its instance is gone.
+    """Objects made from a view can be read and written after its instance is gone.
 
-    It keeps the memory that it shows; nobody else ever gets that, so new instances find theirs as
-    new.
+    They keep the view's memory, which nobody else gets, so new instances find zeroed memory.
     """
     kept: list[memoryview] = []
 
@@ -194,7 +194,7 @@ def test_copies_of_view_after_instance(end: str) -> None:
         kept.append(current.memory(current.alloc(200_000))[:])
         kept[0][:] = b"k" * 200_000
 
-    shared = compiled(body)
+    shared = compile_guest(body)
     for _ in range(5):
         Plugin(shared).call("count")  # from now on from the pool
     plugin = Plugin(shared)
@@ -219,8 +219,8 @@ def test_copies_of_view_after_instance(end: str) -> None:
 
 
 def test_output_view_released_by_next_call() -> None:
-    """An output view is released in whatever way the next call ends."""
-    with plugin_with(timeout_ms=50) as plugin:
+    """An output view is released however the next call ends."""
+    with make_plugin(timeout_ms=50) as plugin:
         for function, ends in (
             ("trap", TrapError),
             ("spin", plugwasm.TimeoutError),
@@ -237,8 +237,8 @@ def test_output_view_released_by_next_call() -> None:
 
 
 def test_busy_call_keeps_output_view() -> None:
-    """A call that was refused as busy does not release the view of the call before."""
-    plugin = plugin_with()
+    """A call that was refused as busy does not release the view of the previous call."""
+    plugin = make_plugin()
     view = plugin.call("echo", b"abc", parse=None)
 
     class Enters(str):

@@ -1,4 +1,5 @@
-"""Threads and life cycle: plugins that are shared, closed, dropped and broken in the middle of calls (`docs/security.md`, 19 to 24)."""
+"""Threads and life cycle: plugins that are shared, closed, dropped or fail during calls
+(`docs/security.md`, 19 to 24)."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from plugwasm import (
     Val,
 )
 from plugwasm._runtime.call_queue import queued_calls
-from tests.support.callback_guest import Body, compiled, nothing, plugin_with
+from tests.support.callback_guest import Body, compile_guest, do_nothing, make_plugin
 from tests.support.guests import export, guest, manifest, number
 from tests.support.paths import ROOT
 from tests.support.threads import InThread
@@ -38,9 +39,10 @@ from tests.support.waiting import soon
 
 
 class Stopped:
-    """A call whose host function waits: `began` says that it is there, `go_on` lets it return."""
+    """A call whose host function waits. `began` is set when it waits, and setting `go_on` lets
+    it return."""
 
-    def __init__(self, function: str = "back", after: Body = nothing, **fields: Any) -> None:
+    def __init__(self, function: str = "back", after: Body = do_nothing, **fields: Any) -> None:
         self.began, self._leave = threading.Event(), threading.Event()
 
         def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -48,7 +50,7 @@ class Stopped:
             assert self._leave.wait(20)
             after(current, value, result)
 
-        self.plugin = plugin_with(body, **fields)
+        self.plugin = make_plugin(body, **fields)
         self.call = InThread(self.plugin.call, function, b"input")
         assert self.began.wait(20)
 
@@ -61,9 +63,9 @@ class Stopped:
 
 
 def test_linked_command_with_full_pool() -> None:
-    """A linked command runs also while the pool is full.
+    """A linked command also runs while the pool is full.
 
-    A command gets a fresh instance for each call, wherever there is room.
+    A command gets a fresh instance for each call, in the pool or outside.
     """
     command = """(module (memory (export "memory") 1) (func (export "_start"))
         (func (export "next") (param i64) (result i64) (i64.add (local.get 0) (i64.const 1))))"""
@@ -72,7 +74,7 @@ def test_linked_command_with_full_pool() -> None:
         '(import "lib" "next" (func $next (param i64) (result i64)))',
     )
     shared = CompiledPlugin(manifest(("lib", command), ("main", main)))
-    filling = compiled()
+    filling = compile_guest()
     plugins = [Plugin(shared) for _ in range(8)]
     others = [Plugin(filling) for _ in range(400)]
     for plugin in plugins:
@@ -91,10 +93,10 @@ def test_linked_command_with_full_pool() -> None:
 def test_calls_are_never_interleaved() -> None:
     """Calls of many threads are never interleaved inside the guest.
 
-    The guest traps when it is entered while it waits for the host; the host lets other threads run
-    then.
+    The guest traps if it is entered while it waits for the host, which lets other threads run at
+    that time.
     """
-    plugin = plugin_with(lambda *_: time.sleep(0.0005))
+    plugin = make_plugin(lambda *_: time.sleep(0.0005))
     served, other = [0], []
 
     def work(number: int) -> None:
@@ -114,7 +116,7 @@ def test_calls_are_never_interleaved() -> None:
 
 
 def test_threads_during_call() -> None:
-    """While a call runs, other threads can look, configure and cancel, but not enter."""
+    """During a call, other threads can inspect, configure and cancel, but not call."""
     stopped = Stopped()
     plugin = stopped.plugin
     assert plugin.function_exists("count")
@@ -137,7 +139,8 @@ def test_threads_during_call() -> None:
 
 
 def test_waiting_thread_leaves_call_alone() -> None:
-    """A waiting thread leaves the call under way as it was.
+    """A waiting thread does not affect the running call: its input, host context, deadline and
+    place in the ticker.
 
     Its input, its host context, its deadline and its place in the ticker.
     """
@@ -160,8 +163,8 @@ def test_waiting_thread_leaves_call_alone() -> None:
 
 
 def test_many_threads_close() -> None:
-    """Many threads close a plugin at once while it runs."""
-    plugin = plugin_with()
+    """Many threads can close a plugin at once while it runs."""
+    plugin = make_plugin()
     plugin.call("echo")
     running = InThread(plugin.call, "spin")
     time.sleep(0.05)
@@ -177,9 +180,7 @@ def test_many_threads_close() -> None:
 
 
 def test_exceptions_of_several_threads() -> None:
-    """Exceptions of different kinds on different threads reach their own caller with their own
-    traceback.
-    """
+    """Exceptions in several threads each reach their own caller with their own traceback."""
     kinds = [ValueError, KeyError, OSError, ZeroDivisionError, SystemExit, BaseException]
     barrier = threading.Barrier(len(kinds))
 
@@ -192,7 +193,7 @@ def test_exceptions_of_several_threads() -> None:
         exec(f"def raises_{kind.__name__}(): raise kind(ident)", space)
         return space[f"raises_{kind.__name__}"]  # type: ignore[no-any-return]
 
-    shared = compiled(body)
+    shared = compile_guest(body)
 
     def work(kind: type[BaseException]) -> None:
         with Plugin(shared) as plugin:
@@ -219,14 +220,14 @@ def frames(error: BaseException) -> list[str]:
 
 
 def test_one_exception_in_several_threads() -> None:
-    """One exception object that several threads raise at once is the cause of each."""
+    """One exception object raised by several threads at once is the cause of each error."""
     raised, barrier = LookupError("the same"), threading.Barrier(4)
 
     def body(*_: Any) -> None:
         barrier.wait(20)
         raise raised
 
-    shared = compiled(body)
+    shared = compile_guest(body)
 
     def work() -> None:
         for _ in range(10):
@@ -241,24 +242,26 @@ def test_one_exception_in_several_threads() -> None:
 # 22. What a host function raises
 
 
-class Untold(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("this exception cannot be shown")
 
 
-class Odd(Exception):
+class OddError(Exception):
     def __str__(self) -> str:
         return 5  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("raised", [Untold(), Odd()], ids=["raises in str", "str is no text"])
+@pytest.mark.parametrize(
+    "raised", [UnprintableError(), OddError()], ids=["raises in str", "str is no text"]
+)
 def test_exception_that_cannot_be_shown(raised: Exception) -> None:
-    """An exception that cannot be shown is the cause all the same."""
+    """An exception whose text cannot be produced is still the cause."""
 
     def body(*_: Any) -> None:
         raise raised
 
-    with plugin_with(body) as plugin:
+    with make_plugin(body) as plugin:
         with pytest.raises(HostFunctionError) as caught:
             plugin.call("back")
         assert caught.value.__cause__ is raised
@@ -276,12 +279,12 @@ def test_handled_exception_is_not_raised() -> None:
             current.memory(Memory(12345, 1))
         current.return_bytes(result, b"went on")
 
-    with plugin_with(body) as plugin:
+    with make_plugin(body) as plugin:
         assert plugin.call("back") == b"went on"
 
 
 def test_exit_in_host_function() -> None:
-    """An exit in a host function does not end the process unless the application lets it."""
+    """SystemExit in a host function does not end the process: the call raises HostFunctionError."""
     code = """
         import sys, plugwasm
         source = '(module (import "extism:host/user" "back" (func $back)) (func (export "f") (call $back)))'
@@ -293,10 +296,10 @@ def test_exit_in_host_function() -> None:
             print("caught")
         raise SystemExit(3)
     """
-    assert in_process(code, status=3) == "caught"
+    assert run_program(code, status=3) == "caught"
 
 
-def in_process(code: str, status: int = 0) -> str:
+def run_program(code: str, status: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-W", "error", "-c", textwrap.dedent(code)],
         cwd=ROOT,
@@ -313,7 +316,8 @@ def in_process(code: str, status: int = 0) -> str:
 
 
 class ClosesLate(str):
-    """An input that closes the plugin when it is encoded: the call has begun, and its guest does not run yet."""
+    """An input that closes the plugin when it is encoded: the call has begun, but its guest does
+    not run yet."""
 
     plugin: Plugin
 
@@ -324,8 +328,8 @@ class ClosesLate(str):
 
 @pytest.mark.parametrize("started", [True, False], ids=["started before", "started by the call"])
 def test_close_at_start_of_call(started: bool) -> None:
-    """Closing in the first moment of a call ends it as well."""
-    plugin = plugin_with(timeout_ms=5000)
+    """Closing the plugin in the first moment of a call ends the call."""
+    plugin = make_plugin(timeout_ms=5000)
     if started:
         plugin.call("echo")
     data = ClosesLate()
@@ -337,7 +341,7 @@ def test_close_at_start_of_call(started: bool) -> None:
 
 
 def test_closing_ends_a_sleep_in_wasi() -> None:
-    plugin = plugin_with()
+    plugin = make_plugin()
     plugin.call("echo")
     running = InThread(plugin.call, "sleep")
     time.sleep(0.1)
@@ -349,7 +353,7 @@ def test_closing_ends_a_sleep_in_wasi() -> None:
 
 
 def test_close_in_host_function() -> None:
-    """Closing while a host function runs is deferred until that returns."""
+    """Closing the plugin while a host function runs is deferred until the function returns."""
     ran: list[bytes] = []
 
     def after(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -374,8 +378,8 @@ def test_close_in_host_function() -> None:
 
 @pytest.mark.parametrize("how", [bytes, None])
 def test_close_while_parsing(how: Any) -> None:
-    """Closing while the output is parsed does not spoil it."""
-    plugin = plugin_with()
+    """Closing the plugin while the output is parsed does not affect the output."""
+    plugin = make_plugin()
 
     def parse(output: bytes) -> bytes:
         plugin.close()
@@ -387,7 +391,7 @@ def test_close_while_parsing(how: Any) -> None:
 
 
 def test_close_in_log_handler(caplog: pytest.LogCaptureFixture) -> None:
-    """Closing from a log handler in the middle of a call ends it."""
+    """Closing the plugin from a log handler during a call ends the call."""
     import logging
 
     class Closes(logging.Handler):
@@ -397,7 +401,7 @@ def test_close_in_log_handler(caplog: pytest.LogCaptureFixture) -> None:
     logger, handler = logging.getLogger("plugwasm"), Closes()
     logger.addHandler(handler)
     try:
-        plugin = plugin_with()
+        plugin = make_plugin()
         with pytest.raises(CancelledError):
             plugin.call("log", b"input")
         with pytest.raises(ClosedError):
@@ -407,10 +411,9 @@ def test_close_in_log_handler(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_last_reference_dropped_in_call() -> None:
-    """A plugin whose last reference goes in the middle of its call ends that well.
+    """A plugin whose last reference is dropped during its call finishes the call.
 
-    It, its compiled plugin and its host function are all dropped by the host function, which then
-    collects garbage.
+    The host function drops the plugin, its compiled plugin and itself, and then collects garbage.
     """
     holder: list[Any] = []
     alive: list[bool] = []
@@ -423,7 +426,7 @@ def test_last_reference_dropped_in_call() -> None:
         alive.append(seen() is not None)
         current.return_bytes(result, current.input_bytes(value) + b" and more")
 
-    holder.append(plugin_with(body))
+    holder.append(make_plugin(body))
     seen = weakref.ref(holder[0])
     assert holder[0].call("back", b"input") == b"input and more"
     assert alive == [True]
@@ -432,8 +435,8 @@ def test_last_reference_dropped_in_call() -> None:
 
 
 def test_cycle_collected_by_other_thread() -> None:
-    """A plugin in a cycle is collected while another thread collects and calls."""
-    shared, over, gone = compiled(), threading.Event(), []
+    """A plugin in a reference cycle is collected while another thread collects and calls."""
+    shared, over, gone = compile_guest(), threading.Event(), []
 
     class Holder:
         pass
@@ -462,7 +465,9 @@ def test_cycle_collected_by_other_thread() -> None:
 
 def test_plugins_outlive_compiled_plugin() -> None:
     """Plugins outlive their compiled plugin and its functions."""
-    shared = compiled(lambda current, value, result: current.return_bytes(result, b"still here"))
+    shared = compile_guest(
+        lambda current, value, result: current.return_bytes(result, b"still here")
+    )
     plugins = [Plugin(shared) for _ in range(6)]
     del shared
     gc.collect()
@@ -473,10 +478,10 @@ def test_plugins_outlive_compiled_plugin() -> None:
 
 
 def test_dropped_while_other_thread_calls() -> None:
-    """A plugin that was dropped while another thread runs its call ends that call by itself."""
+    """A plugin dropped while another thread runs its call finishes that call."""
 
     def call() -> bytes:
-        plugin = plugin_with(body)
+        plugin = make_plugin(body)
         seen.append(weakref.ref(plugin))
         return plugin.call("back", b"input")  # type: ignore[no-any-return]
 
@@ -496,7 +501,7 @@ def test_dropped_while_other_thread_calls() -> None:
 
 
 def test_alive_at_interpreter_exit() -> None:
-    """Plugins alive at the end of the interpreter are left in peace."""
+    """Plugins that are alive at interpreter exit cause no error."""
     code = """
         import sys, threading, plugwasm
         source = '(module (import "extism:host/user" "back" (func $back)) (func (export "f") (call $back)) (func (export "s") (loop $l (br $l))))'
@@ -512,7 +517,7 @@ def test_alive_at_interpreter_exit() -> None:
         threading.Thread(target=plugwasm.Plugin(compiled).call, args=("s",), daemon=True).start()
         print("end")
     """
-    assert in_process(code) == "end"
+    assert run_program(code) == "end"
 
 
 # 24. Traps in the middle of calls in the middle of calls
@@ -522,7 +527,8 @@ def test_alive_at_interpreter_exit() -> None:
 def chain(
     depth: int, end: str, handled_at: int | None = None
 ) -> Iterator[tuple[list[Plugin], list[str]]]:
-    """Plugins of which each calls the next one; the last one's export is `end`. One of them may handle what comes from below."""
+    """Return plugins that each call the next one. The last one's export is `end`, and one of
+    them may handle the error of the next."""
     plugins: list[Plugin] = []
     unwound: list[str] = []
 
@@ -540,7 +546,7 @@ def chain(
         finally:
             unwound.append(f"{level}")
 
-    shared = compiled(body)
+    shared = compile_guest(body)
     plugins += [Plugin(shared) for _ in range(depth)]
     for plugin in plugins:
         assert number(plugin.call("count")) == 1
@@ -566,7 +572,7 @@ def test_trap_unwinds_chain_once() -> None:
 
 
 def test_handled_trap_costs_one_plugin() -> None:
-    """A trap that a host function handles costs only the plugin that trapped."""
+    """A trap that a host function handles replaces only the instance of the plugin that trapped."""
     with chain(3, "trap", handled_at=1) as (plugins, unwound):
         for round in range(3):
             assert plugins[0].call("back", b"0") == b"handled"
@@ -576,8 +582,8 @@ def test_handled_trap_costs_one_plugin() -> None:
 
 
 def test_trap_after_nested_call() -> None:
-    """A trap after a host function called another plugin leaves that as it is."""
-    with Plugin(compiled()) as other, plugin_with(lambda *_: other.call("count")) as plugin:
+    """A trap after a host function called another plugin does not affect that plugin."""
+    with Plugin(compile_guest()) as other, make_plugin(lambda *_: other.call("count")) as plugin:
         for round in range(3):
             with pytest.raises(TrapError):
                 plugin.call("back_then_trap")
@@ -586,10 +592,10 @@ def test_trap_after_nested_call() -> None:
 
 
 def test_inner_end_is_not_outer_end() -> None:
-    """What ends a call within a call is not told as the end of the outer one.
+    """The end of an inner call is not reported as the end of the outer call.
 
-    An inner timeout or cancellation that is handled does not end the outer call, and its own
-    deadline still does.
+    An inner timeout or cancellation that is handled does not end the outer call, and the outer
+    call's own deadline still does.
     """
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
@@ -602,20 +608,21 @@ def test_inner_end_is_not_outer_end() -> None:
                 inner.call("spin")
         current.return_bytes(result, b"outer")
 
-    with plugin_with(timeout_ms=60) as inner, plugin_with(body, timeout_ms=20_000) as plugin:
+    with make_plugin(timeout_ms=60) as inner, make_plugin(body, timeout_ms=20_000) as plugin:
         assert plugin.call("back") == b"outer"
         assert plugin.call("back", host_context="cancel") == b"outer"
         assert number(plugin.call("count")) == 1
 
 
 def test_outer_deadline_in_inner_plugin() -> None:
-    """An outer deadline that passes in an inner plugin ends the outer call when it returns."""
+    """An outer deadline that passes during an inner plugin's call ends the outer call when the
+    inner one returns."""
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
         with pytest.raises(plugwasm.TimeoutError):
             inner.call("spin")
 
-    with plugin_with(timeout_ms=150) as inner, plugin_with(body, timeout_ms=50) as plugin:
+    with make_plugin(timeout_ms=150) as inner, make_plugin(body, timeout_ms=50) as plugin:
         with pytest.raises(
             plugwasm.TimeoutError,
             match="`back` of plugin `plugin` did not end before its deadline of 50 ms",
@@ -650,8 +657,7 @@ INTERRUPTS = """
 
 @pytest.mark.parametrize("what", ["plugin.call('trap')", "plugin.reset()"])
 def test_ctrl_c_while_instance_is_dropped(what: str) -> None:
-    """Ctrl-C in the moment when an instance is dropped leaves a plugin that works and drops the
-    instance.
-    """
-    # A reset that was interrupted may not have come to it; the instance of a call that was unwound must be gone.
-    assert in_process(INTERRUPTS.format(what=what)) in (("1", "2") if "reset" in what else ("1",))
+    """Ctrl-C while an instance is dropped leaves a usable plugin, and the instance is freed."""
+    # A reset that was interrupted may not have come to it; the instance of a call that was unwound
+    # must be gone.
+    assert run_program(INTERRUPTS.format(what=what)) in (("1", "2") if "reset" in what else ("1",))

@@ -1,4 +1,5 @@
-"""Whatever strangers name things, a record of the log is one record, and the message of an error is one line of bounded length."""
+"""Whatever names strangers choose, a log record is one record, and an error message is one line
+of bounded length."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ ECHO = guest(export("echo", "(call $echo)"))
 
 
 class Log:
-    """What an application's log file would hold, with the fields of records in it."""
+    """The content of an application's log file, with the fields of its records."""
 
     def __init__(self) -> None:
         self.stream = io.StringIO()
@@ -57,7 +58,8 @@ class Log:
         return self.stream.getvalue()
 
     def check(self, *, records: int | None = None) -> None:
-        """Each line is a record of ours, or is indented; and nothing in it moves a cursor or cannot be written."""
+        """Check that each line is one of our records or indented, and has no control characters
+        and no text that cannot be encoded."""
         lines = self.text.split("\n")
         assert lines.pop() == ""
         assert lines
@@ -89,11 +91,11 @@ def is_one_line(message: str) -> bool:
     return message.isprintable() and len(message) < 5000
 
 
-# ---- the log -----------------------------------------------------------------------------------------------------------------------------
+# ---- the log -------------------------------------------------------------------------------------
 
 
 def test_a_cache_in_a_wild_directory(tmp_path: Path, log: Log) -> None:
-    """A cache in a directory of a wild name."""
+    """The cache is in a directory with a hostile name."""
     place = tmp_path / ("c" + FORGED)
     place.mkdir(mode=0o777)
     place.chmod(0o777)
@@ -109,7 +111,7 @@ def test_a_cache_in_a_wild_directory(tmp_path: Path, log: Log) -> None:
 
 
 def test_plugins_in_wild_files_and_folders(tmp_path: Path, log: Log) -> None:
-    """Plugins in files and folders of wild names."""
+    """The plugins are in files and folders with hostile names."""
     (tmp_path / f"a{FORGED}.wasm").write_text("no module")
     (tmp_path / f"b{FORGED}").mkdir()
     (tmp_path / f"b{FORGED}" / "plugin.toml").write_text("[plugin]\n")
@@ -128,7 +130,7 @@ def test_plugins_in_wild_files_and_folders(tmp_path: Path, log: Log) -> None:
 
 
 def test_a_missing_directory_of_plugins(tmp_path: Path, log: Log) -> None:
-    """A directory of plugins that is gone."""
+    """A directory of plugins does not exist."""
     place = tmp_path / f"d{FORGED}"
     place.mkdir()
     with PluginSet.from_directory(place) as plugins:
@@ -141,7 +143,7 @@ def test_a_missing_directory_of_plugins(tmp_path: Path, log: Log) -> None:
 
 
 def test_a_failure_of_a_plugin_in_a_set(log: Log) -> None:
-    """What a plugin of a set fails with."""
+    """A plugin of a set fails."""
 
     def fail() -> None:
         raise ValueError("x" + FORGED)
@@ -159,7 +161,7 @@ def test_a_failure_of_a_plugin_in_a_set(log: Log) -> None:
 
 
 def test_a_callback_exception_is_indented(tmp_path: Path, log: Log) -> None:
-    """What a callback of the application raises is indented."""
+    """The exception of an application's callback is indented."""
     from tests.support.waiting import soon
 
     def on_change(changes: object) -> None:
@@ -175,7 +177,7 @@ def test_a_callback_exception_is_indented(tmp_path: Path, log: Log) -> None:
 
 
 def test_an_observer_exception_is_indented(log: Log) -> None:
-    """What an observer raises is indented."""
+    """The exception of an observer is indented."""
 
     class Broken(observing.Observer):
         def on_call(self, call: observing.Call) -> None:
@@ -188,7 +190,7 @@ def test_an_observer_exception_is_indented(log: Log) -> None:
 
 
 def test_a_record_with_exc_info(log: Log) -> None:
-    """A record of a raised exception has what logging gives others."""
+    """A record of an exception has the `exc_info` that logging expects."""
     records: list[logging.LogRecord] = []
     log.handler.addFilter(lambda record: not records.append(record))
 
@@ -220,7 +222,7 @@ def test_a_log_of_calls(log: Log) -> None:
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 def test_a_log_line_with_export_name(kind: type[Plugin], tmp_path: Path, log: Log) -> None:
-    """What a plugin logs with the name of its export."""
+    """A plugin's log line shows the name of its export."""
     file = tmp_path / f"p{FORGED}.wasm"
     file.write_text(guest('(func (export "f\\0aforged") (call $log_warn (call $copy)))'))
     with kind(file) as plugin:
@@ -247,7 +249,7 @@ with plugwasm.Plugin(sys.argv[2].encode("utf-8", "surrogateescape").decode("utf-
     assert second == "    forged", "it cannot pass for a record"
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 ERRORS: dict[str, Callable[[Path], object]] = {
     "no such file": lambda tmp: Plugin(tmp / f"a{FORGED}.wasm"),
@@ -336,7 +338,7 @@ def test_an_error_message_is_one_line(make: Callable[[Path], object], tmp_path: 
 
 @pytest.mark.parametrize("kind", [Plugin, IsolatedPlugin])
 def test_a_host_exception_is_one_line(kind: type[Plugin]) -> None:
-    """What a host function raises is repeated in one line."""
+    """A host function's exception is shown in one line."""
 
     def fail() -> None:
         raise ValueError("x" + FORGED + "y" * 10**6)
@@ -352,7 +354,7 @@ def test_a_host_exception_is_one_line(kind: type[Plugin]) -> None:
 
 
 def test_a_guest_message_is_unchanged() -> None:
-    """What a guest itself reports is as it said it."""
+    """A guest's own error message is unchanged."""
     with (
         Plugin(guest(export("f", "(call $error_set (call $copy))"))) as plugin,
         pytest.raises(GuestError) as caught,
@@ -379,12 +381,12 @@ def test_names_of_a_megabyte_are_cut() -> None:
     "text", ["plain", "é ü 漢字", "non-breaking\u00a0space", "", "back\\slash"]
 )
 def test_harmless_text_is_unchanged(text: str) -> None:
-    """Text that does no harm is shown as it is."""
+    """Harmless text is shown unchanged."""
     assert escape_line(text) == truncate(text) == text
 
 
 def test_the_cli_writes_its_own_lines_only(tmp_path: Path) -> None:
-    """The command line writes lines of its own only."""
+    """The command line writes only lines of its own."""
     file = tmp_path / "x\nerror: forged\x1b[2J.wasm"
     file.write_text(guest('(func (export "f\\0aerror: forged") unreachable)'))
     for command in (
@@ -402,7 +404,7 @@ def test_the_cli_writes_its_own_lines_only(tmp_path: Path) -> None:
         assert not any(line.startswith("error: forged") for line in both.splitlines())
 
 
-# ---- text that cannot be encoded ---------------------------------------------------------------------------------------------------------
+# ---- text that cannot be encoded -----------------------------------------------------------------
 
 BAD = "\ud800"
 WASM = ECHO.encode()
@@ -466,7 +468,7 @@ SURROGATES: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("make", SURROGATES.values(), ids=SURROGATES.keys())
 def test_a_lone_surrogate_is_an_error(make: Callable[[], object]) -> None:
-    """A lone surrogate is an error of ours that says where."""
+    """A lone surrogate is one of our errors, which says where it is."""
     with pytest.raises(Error) as caught:
         make()
     caught.value.message.encode()
@@ -477,7 +479,7 @@ def test_a_lone_surrogate_is_an_error(make: Callable[[], object]) -> None:
 
 
 def test_a_refused_input_keeps_the_plugin() -> None:
-    """A plugin goes on after an input that cannot be sent."""
+    """The plugin stays usable after an input that cannot be encoded."""
     with Plugin(ECHO) as plugin:
         assert plugin.call("echo", "before") == b"before"
         with pytest.raises(
@@ -488,7 +490,7 @@ def test_a_refused_input_keeps_the_plugin() -> None:
 
 
 def test_a_host_function_returning_one() -> None:
-    """A host function that returns a lone surrogate."""
+    """A host function returns a lone surrogate."""
     wasm = guest(
         export("f", "(call $give (call $text))"),
         '(import "extism:host/user" "text" (func $text (result i64)))',
@@ -508,7 +510,7 @@ def test_a_host_function_returning_one() -> None:
 
 
 def test_an_environment_variable_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable of the environment that is not UTF-8."""
+    """An environment variable is not UTF-8."""
     monkeypatch.setenv("PLUGWASM_TEST_SECRET", "\udcff")
     ref = PluginRef(
         {
@@ -521,7 +523,7 @@ def test_an_environment_variable_not_utf8(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_file_names_not_utf8_in_a_worker(tmp_path: Path) -> None:
-    """Files of names that are not UTF-8 run in a worker too."""
+    """Plugin files whose names are not UTF-8 run in a worker too."""
     file = tmp_path / "x\udcff.wasm"
     file.write_text(ECHO)
     for kind in (Plugin, IsolatedPlugin):

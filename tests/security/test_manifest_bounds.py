@@ -1,6 +1,8 @@
-"""What a manifest of a stranger can make the host spend before anything of it runs: time, memory, descriptors, the native stack.
+"""The cost of a stranger's manifest before anything of it runs: time, memory, descriptors and
+native stack.
 
-The kinds: text that takes long to parse, more entries than anybody needs, patterns that take long to match, files that never end.
+The kinds: text that takes long to parse, too many entries, patterns that take long to match, files
+that never end.
 """
 
 from __future__ import annotations
@@ -39,49 +41,55 @@ MIB = 2**20
 # ---- text
 
 
-def filled(part: str, size: int = 30 * MIB) -> str:
+def repeat_to_size(part: str, size: int = 30 * MIB) -> str:
     return part * (size // len(part))
 
 
-def numbered(part: str, count: int) -> str:
+def repeat_numbered(part: str, count: int) -> str:
     return "".join(part.replace("#", str(index)) for index in range(count))
 
 
 JUNK: dict[str, Callable[[], str]] = {
-    "empty lists": lambda: filled("[],"),
-    "empty lists as modules, in JSON": lambda: '{"wasm":[' + filled("[],") + "[]]}",
-    "empty objects as modules": lambda: '{"wasm":[' + filled("{},") + "{}]}",
-    "closing brackets": lambda: '{"wasm":[' + filled("]"),
-    "strings as modules": lambda: '{"wasm":[' + filled('"",') + '""]}',
-    "numbers": lambda: '{"wasm":[' + filled("1,") + "1]}",
+    "empty lists": lambda: repeat_to_size("[],"),
+    "empty lists as modules, in JSON": lambda: '{"wasm":[' + repeat_to_size("[],") + "[]]}",
+    "empty objects as modules": lambda: '{"wasm":[' + repeat_to_size("{},") + "{}]}",
+    "closing brackets": lambda: '{"wasm":[' + repeat_to_size("]"),
+    "strings as modules": lambda: '{"wasm":[' + repeat_to_size('"",') + '""]}',
+    "numbers": lambda: '{"wasm":[' + repeat_to_size("1,") + "1]}",
     "names of config": lambda: (
-        '{"wasm":[{"path":"m"}],"config":{' + numbered('"#":"",', 500_000) + '"x":""}}'
+        '{"wasm":[{"path":"m"}],"config":{' + repeat_numbered('"#":"",', 500_000) + '"x":""}}'
     ),
-    "unknown names": lambda: "{" + numbered('"#":0,', 500_000) + '"x":0}',
-    "an escape after the other": lambda: '{"wasm":"' + filled("\\n"),
-    "empty lists, in TOML": lambda: "wasm=[" + filled("[],", 3 * MIB) + "]",
-    "lines": lambda: "a=1" + filled("\n", 3 * MIB),
-    "lines in a list": lambda: "a=[" + filled("\n", 3 * MIB),
-    "comments": lambda: filled("#\n", 3 * MIB),
-    "tables": lambda: numbered("[a#]\n", 400_000),
-    "one array of tables": lambda: filled("[[a]]\n", 3 * MIB),
-    "keys": lambda: numbered("a#=1\n", 400_000),
-    "keys of an inline table": lambda: "a={" + numbered("a#=1,", 400_000) + "b=1}",
-    "dotted keys": lambda: numbered("a." * 30 + "b#=1\n", 40_000),
-    "escapes, in TOML": lambda: 'a="' + filled("\\n", 3 * MIB) + '"',
-    "quotes that open again": lambda: filled('"""', 3 * MIB),
-    "quotes of both kinds": lambda: filled("'''\"\"\"", 3 * MIB),
-    "one string": lambda: 'a="' + filled("x", 3 * MIB) + '"',
-    "a number of a million digits": lambda: 'a={b="c"}\ntimeout_ms=' + filled("1", 1_000_000),
-    "a hexadecimal number of a million digits": lambda: "timeout_ms=0x" + filled("1", 1_000_000),
-    "TOML that is too long": lambda: 'a="' + filled("x") + '"',
+    "unknown names": lambda: "{" + repeat_numbered('"#":0,', 500_000) + '"x":0}',
+    "an escape after the other": lambda: '{"wasm":"' + repeat_to_size("\\n"),
+    "empty lists, in TOML": lambda: "wasm=[" + repeat_to_size("[],", 3 * MIB) + "]",
+    "lines": lambda: "a=1" + repeat_to_size("\n", 3 * MIB),
+    "lines in a list": lambda: "a=[" + repeat_to_size("\n", 3 * MIB),
+    "comments": lambda: repeat_to_size("#\n", 3 * MIB),
+    "tables": lambda: repeat_numbered("[a#]\n", 400_000),
+    "one array of tables": lambda: repeat_to_size("[[a]]\n", 3 * MIB),
+    "keys": lambda: repeat_numbered("a#=1\n", 400_000),
+    "keys of an inline table": lambda: "a={" + repeat_numbered("a#=1,", 400_000) + "b=1}",
+    "dotted keys": lambda: repeat_numbered("a." * 30 + "b#=1\n", 40_000),
+    "escapes, in TOML": lambda: 'a="' + repeat_to_size("\\n", 3 * MIB) + '"',
+    "quotes that open again": lambda: repeat_to_size('"""', 3 * MIB),
+    "quotes of both kinds": lambda: repeat_to_size("'''\"\"\"", 3 * MIB),
+    "one string": lambda: 'a="' + repeat_to_size("x", 3 * MIB) + '"',
+    "a number of a million digits": lambda: (
+        'a={b="c"}\ntimeout_ms=' + repeat_to_size("1", 1_000_000)
+    ),
+    "a hexadecimal number of a million digits": lambda: (
+        "timeout_ms=0x" + repeat_to_size("1", 1_000_000)
+    ),
+    "TOML that is too long": lambda: 'a="' + repeat_to_size("x") + '"',
     "a number of a million digits, in JSON": lambda: (
-        '{"timeout_ms":' + filled("1", 1_000_000) + "}"
+        '{"timeout_ms":' + repeat_to_size("1", 1_000_000) + "}"
     ),
     "a negative one": lambda: (
-        '{"wasm":[{"path":"m"}],"timeout_ms":-' + filled("1", 1_000_000) + "}"
+        '{"wasm":[{"path":"m"}],"timeout_ms":-' + repeat_to_size("1", 1_000_000) + "}"
     ),
-    "a fraction of a million digits": lambda: '{"timeout_ms":1.' + filled("1", 1_000_000) + "}",
+    "a fraction of a million digits": lambda: (
+        '{"timeout_ms":1.' + repeat_to_size("1", 1_000_000) + "}"
+    ),
 }
 
 
@@ -97,7 +105,7 @@ def test_junk_is_refused_in_good_time(text: Callable[[], str], as_bytes: bool) -
 
 
 def test_junk_takes_little_memory() -> None:
-    """Junk takes little memory besides its own."""
+    """Junk takes little memory beyond its own size."""
     program = """
 import resource, plugwasm
 from plugwasm.manifest import parse
@@ -118,9 +126,9 @@ except plugwasm.ManifestError:
 
 
 def test_largest_manifest_needs_long_text() -> None:
-    """What a manifest may be needs no small text.
+    """A manifest with megabytes in its strings can be read.
 
-    Strings may be as long as ever, also when they hold what counts outside of them.
+    Strings may be of any length, also if they contain characters that count outside strings.
     """
     config = {
         "json": json.dumps([[]] * 200_000),
@@ -135,7 +143,7 @@ def test_largest_manifest_needs_long_text() -> None:
 
 @given(st.text("\"'#\\\n[]{}=.,a ", max_size=60))
 def test_count_of_small_text_is_small(text: str) -> None:
-    """What is counted never makes a small text too large."""
+    """The estimated cost of a small text is always within the limits."""
     try:
         parse(text)
     except ManifestError as error:
@@ -177,7 +185,7 @@ COUNTS: list[tuple[str, Callable[[int], dict[str, Any]], int]] = [
 def test_excess_names_field_and_limit(
     form: Callable[[Any], Any], field: str, document: Callable[[int], dict[str, Any]], most: int
 ) -> None:
-    """What is too much is refused by the name of its field with what is allowed."""
+    """The error for an exceeded limit names the field and the limit."""
     assert parse(form({"wasm": [{"path": "m"}]} | document(most))).wasm
     with pytest.raises(
         ManifestError, match=f"expected at most {most} .*, got {most + 1}"
@@ -206,16 +214,16 @@ def test_config_has_a_bound_on_its_size() -> None:
     "method", ["DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "CONNECT", "get /"]
 )
 def test_modules_by_get_or_post_only(method: str) -> None:
-    """A module is fetched by GET or POST only."""
+    """A module can be fetched by GET or POST only."""
     with pytest.raises(ManifestError, match="expected GET or POST") as caught:
         parse({"wasm": [{"url": "http://h/m", "method": method}]})
     assert caught.value.field == "wasm[0].method"
 
 
 def test_total_module_size(tmp_path: Path) -> None:
-    """All modules together have a bound.
+    """The total size of all modules is limited.
 
-    A file may be named as often as there may be modules.
+    One file may be named as often as there may be modules.
     """
     path = tmp_path / "m.wasm"
     with open(path, "wb") as file:
@@ -237,7 +245,7 @@ FIRST = '(module (func (export "f") (result i64) (i64.const 1)))'
 
 
 def chain(length: int) -> list[tuple[str, str]]:
-    """Modules of which each imports from the one after it, the main one first."""
+    """Return modules that each import from the next one, the main module first."""
     main = guest(
         f'(import "m{length - 1}" "f" (func $f (result i64)))'
         + export("run", "(call $answer (call $f))")
@@ -250,7 +258,7 @@ def chain(length: int) -> list[tuple[str, str]]:
 
 
 def test_longest_chain_runs() -> None:
-    """A chain of as many modules as there may be runs."""
+    """A chain of the maximum number of modules runs."""
     with Plugin(
         {"wasm": [{"name": name, "data": text.encode()} for name, text in chain(255)]}
     ) as plugin:
@@ -258,7 +266,7 @@ def test_longest_chain_runs() -> None:
 
 
 def test_longer_chain_is_error() -> None:
-    """A chain of more is a manifest error."""
+    """A longer chain is a manifest error."""
     with pytest.raises(ManifestError, match="at most 256 modules, got 1501"):
         CompiledPlugin(
             {"wasm": [{"name": name, "data": text.encode()} for name, text in chain(1500)]}
@@ -268,7 +276,7 @@ def test_longer_chain_is_error() -> None:
 def test_chain_linking_does_not_recurse() -> None:
     """Linking a chain does not recurse.
 
-    A chain has more modules than the stack has frames left.
+    The chain has more modules than Python's stack has frames left.
     """
     spec = PluginSpec([ModuleSpec(name, text.encode(), name) for name, text in chain(300)])
     before = sys.getrecursionlimit()
@@ -288,7 +296,7 @@ def test_chain_linking_does_not_recurse() -> None:
     ["*a" * 150_000, "a" * 150_000, "?" * 1000, "*" * 300, "é" * 10_000, "*a" * 127 + "b"],
 )
 def test_impossible_pattern_is_refused(pattern: str) -> None:
-    """A pattern that no host could have is refused when the manifest is made."""
+    """A pattern longer than any host name is refused when the manifest is read."""
     started = time.monotonic()
     with pytest.raises(
         ManifestError, match=r"allowed_hosts\[0\]`: expected at most 254 characters"
@@ -301,7 +309,7 @@ def test_impossible_pattern_is_refused(pattern: str) -> None:
 
 
 def test_application_pattern_limit() -> None:
-    """The application has a bound on patterns but not on names."""
+    """For an application, the number of patterns is limited, and that of plain names is not."""
     HostRules([f"h{index}.example" for index in range(20_000)])
     HostRules([f"h{index}.*" for index in range(1000)])
     with pytest.raises(OptionError, match="expected at most 1000 patterns, got 1001"):
@@ -310,9 +318,9 @@ def test_application_pattern_limit() -> None:
 
 @pytest.mark.parametrize("part", ["*a", "*aa", "*?", "?*", "*a?a", "*a*b"])
 def test_worst_patterns_are_fast(part: str) -> None:
-    """The worst patterns take no time with the worst name.
+    """The most expensive patterns are matched quickly against the most expensive name.
 
-    A thousand of the longest patterns, which fit until the last character of the longest name.
+    A thousand of the longest patterns, which match up to the last character of the longest name.
     """
     patterns = [
         (f"{index:03}"[::-1].replace("0", "*") + part * 130)[:252] + "b" for index in range(1000)
@@ -325,7 +333,7 @@ def test_worst_patterns_are_fast(part: str) -> None:
 
 @given(st.text("ab*?.", max_size=12), st.text("ab.", min_size=1, max_size=12))
 def test_patterns_match_like_shell(pattern: str, host: str) -> None:
-    """A pattern means what it means in a shell."""
+    """A pattern matches like one of a shell."""
     if "*" in pattern or "?" in pattern:
         assert HostRules([pattern]).allows(host) == fnmatch.fnmatchcase(
             host, pattern.removesuffix(".")
@@ -333,7 +341,7 @@ def test_patterns_match_like_shell(pattern: str, host: str) -> None:
 
 
 def test_random_patterns_match_like_shell() -> None:
-    """Many random patterns mean what they mean in a shell."""
+    """Random patterns match like those of a shell."""
     numbers = random.Random(5)
     for _ in range(3000):
         pattern = (
@@ -363,7 +371,7 @@ KMSG = "/proc/kmsg"
 def endless(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """A path at which a read waits for ever, or never comes to an end."""
+    """Return a path whose read blocks forever or never ends."""
     path = str(tmp_path / "m.wasm")
     if request.param == "pipe":
         os.mkfifo(path)
@@ -408,14 +416,14 @@ OPENED: dict[str, Callable[[str], object]] = {
 @pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
 @pytest.mark.timeout(20)
 def test_special_files_are_not_waited_for(opened: Callable[[str], object], endless: str) -> None:
-    """What is no file of a size is not waited for."""
+    """A path that is not a regular file does not block."""
     with pytest.raises((SourceError, RecordingError)):
         opened(endless)
 
 
 @pytest.mark.timeout(20)
 def test_set_folder_may_hold_pipes(tmp_path: Path) -> None:
-    """A folder of a set may hold pipes."""
+    """A plugin set's folder may contain pipes."""
     for folder, pipe in (("a", "plugin.toml"), ("b", "manifest.json"), ("c", "plugin.wasm")):
         (tmp_path / folder).mkdir()
         if folder == "c":
@@ -428,7 +436,7 @@ def test_set_folder_may_hold_pipes(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(20)
 def test_file_exchanged_for_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is exchanged for a pipe after it was looked at is not waited for."""
+    """A file that is exchanged for a pipe after it was checked does not block."""
     path = tmp_path / "m.wasm"
     path.write_bytes(WASM)
     look = os.stat
@@ -447,7 +455,7 @@ def test_file_exchanged_for_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.timeout(30)
 def test_growing_file(tmp_path: Path) -> None:
-    """A file that grows is read as far as it went."""
+    """A file that grows is read up to a size that it had."""
     path = tmp_path / "m.wasm"
     path.write_bytes(WASM)
     stop = threading.Event()

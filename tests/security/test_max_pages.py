@@ -1,4 +1,5 @@
-"""`memory.max_pages`: what the official host runs with it, runs here; `Limits.memory_bytes` bounds everything besides."""
+"""`memory.max_pages`: modules that run in the official host with it also run here.
+`Limits.memory_bytes` bounds everything besides."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ def word(value: int) -> bytes:
     return value.to_bytes(8, "little")
 
 
-def plain(first: int, attributes: str = '(export "memory")', more: str = "") -> str:
-    """It grows its memory by the pages that the input begins with and fails if it cannot; so do `alloc` and `keep` with bytes."""
+def growing_guest(first: int, attributes: str = '(export "memory")', more: str = "") -> str:
+    """Return a guest that grows its memory by the number of pages at the start of the input and
+    fails if it cannot. `alloc` and `keep` do so with bytes."""
     return guest(
         export("quick", "")
         + """(func (export "grow") (result i32)
@@ -47,7 +49,7 @@ LINKED = guest(
 )
 
 
-def starting(name: str, first: int, more: int) -> str:
+def starting_guest(name: str, first: int, more: int) -> str:
     return guest(
         f"""(func (export "{name}") (if (i32.eq (i32.const -1) (memory.grow (i32.const {more}))) (then unreachable)))"""
         + export("quick", ""),
@@ -56,7 +58,7 @@ def starting(name: str, first: int, more: int) -> str:
 
 
 def works(plugin: Any, steps: tuple[tuple[str, bytes], ...]) -> int:
-    """How many of the calls end well before one does not."""
+    """Return how many of the calls succeed before one fails."""
     for done, (name, data) in enumerate(steps):
         try:
             plugin.call(name, data)
@@ -94,33 +96,33 @@ ROOMY = (
 )
 CASES: dict[str, tuple[str, tuple[tuple[str, bytes], ...]]] = {
     **{
-        f"{first} pages, inputs": (plain(first), inputs(0, 1, PAGE, 2 * PAGE, 2**20))
+        f"{first} pages, inputs": (growing_guest(first), inputs(0, 1, PAGE, 2 * PAGE, 2**20))
         for first in range(21)
     },
-    **{f"{first} pages, growing": (plain(first), ROOMY) for first in (0, 1, 5, 17)},
-    "a memory that is not exported": (plain(3, ""), ROOMY),
-    "growing page by page": (plain(1), (("grow", word(1)),) * 24),
-    "the kernel first": (plain(1), (("alloc", word(2**20)), *(("grow", word(1)),) * 6)),
+    **{f"{first} pages, growing": (growing_guest(first), ROOMY) for first in (0, 1, 5, 17)},
+    "a memory that is not exported": (growing_guest(3, ""), ROOMY),
+    "growing page by page": (growing_guest(1), (("grow", word(1)),) * 24),
+    "the kernel first": (growing_guest(1), (("alloc", word(2**20)), *(("grow", word(1)),) * 6)),
     "the kernel in steps": (
-        plain(1),
+        growing_guest(1),
         (*inputs(*(n * 70_000 for n in range(14))), *(("grow", word(1)),) * 6),
     ),
     "growing in `_initialize`": (
-        starting("_initialize", 5, 3),
+        starting_guest("_initialize", 5, 3),
         inputs(0, PAGE, 2 * PAGE, 5 * PAGE),
     ),
     "growing in `__wasm_call_ctors`": (
-        starting("__wasm_call_ctors", 5, 3),
+        starting_guest("__wasm_call_ctors", 5, 3),
         inputs(0, PAGE, 2 * PAGE, 5 * PAGE),
     ),
     "two memories": (
-        plain(5, '(export "memory")', "").replace(
+        growing_guest(5, '(export "memory")', "").replace(
             "(memory (", '(memory (export "other") 6) (memory (', 1
         ),
         inputs(0, 2 * PAGE),
     ),
     "a maximum of its own": (
-        plain(1, '(export "memory")').replace(" 1)", " 1 3)", 1),
+        growing_guest(1, '(export "memory")').replace(" 1)", " 1 3)", 1),
         (("grow", word(1)),) * 2,
     ),
 }
@@ -128,7 +130,7 @@ CASES: dict[str, tuple[str, tuple[tuple[str, bytes], ...]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_official_plugins_run(case: str) -> None:
-    """What runs on the official host runs here."""
+    """Plugins that run in the official host run here."""
     source, steps = CASES[case]
     wasm = [{"data": wat_to_wasm(source.encode())}]
     done = [
@@ -140,7 +142,7 @@ def test_official_plugins_run(case: str) -> None:
 
 
 def test_official_linked_modules_run() -> None:
-    """What runs on the official host in linked modules runs here."""
+    """Linked modules that run in the official host run here."""
     wasm = [{"name": "lib", "data": LIB}, {"name": "main", "data": wat_to_wasm(LINKED.encode())}]
     for steps in (
         (("quick", b""), ("lib", word(3)), ("grow", word(2)), ("lib", word(3)), *inputs(2 * PAGE)),
@@ -156,20 +158,20 @@ def test_official_linked_modules_run() -> None:
 
 
 def test_minimum_pages_are_needed() -> None:
-    """A plugin runs with the pages that it starts with and not with one less."""
-    with Plugin(manifest(plain(17), memory={"max_pages": 17})) as plugin:
+    """A plugin runs with exactly the pages that it starts with, and not with one less."""
+    with Plugin(manifest(growing_guest(17), memory={"max_pages": 17})) as plugin:
         assert plugin.call("quick", bytes(128 * 1024)) == b""
     with pytest.raises(
         OutOfMemoryError,
         match=r"main module .* starts with 17 pages .* needs `memory\.max_pages` of 17 at least",
     ):
-        Plugin(manifest(plain(17), memory={"max_pages": 16}))
+        Plugin(manifest(growing_guest(17), memory={"max_pages": 16}))
 
 
 @pytest.mark.parametrize("pooled", [False, True])
 def test_growth_with_kernel_is_bounded(pooled: bool) -> None:
-    """What is grown is bounded for kernel and memory together."""
-    compiled = CompiledPlugin(manifest(plain(5), memory={"max_pages": 9}))
+    """Growth is bounded for the kernel and the memory together."""
+    compiled = CompiledPlugin(manifest(growing_guest(5), memory={"max_pages": 9}))
     for _ in range(4 * pooled):
         Plugin(compiled).call("quick")
     with Plugin(compiled) as plugin:
@@ -189,7 +191,7 @@ def test_growth_with_kernel_is_bounded(pooled: bool) -> None:
 
 def test_the_error_says_what_is_needed() -> None:
     with (
-        Plugin(manifest(plain(1), memory={"max_pages": 3})) as plugin,
+        Plugin(manifest(growing_guest(1), memory={"max_pages": 3})) as plugin,
         pytest.raises(OutOfMemoryError) as caught,
     ):
         plugin.call("quick", bytes(2**20))
@@ -199,12 +201,12 @@ def test_the_error_says_what_is_needed() -> None:
     with pytest.raises(
         OutOfMemoryError, match=rf"needs `Limits\.memory_bytes` of {19 * PAGE} at least"
     ):
-        Plugin(plain(17), limits=Limits(memory_bytes=18 * PAGE))
+        Plugin(growing_guest(17), limits=Limits(memory_bytes=18 * PAGE))
 
 
 def test_memory_bytes_bounds_everything() -> None:
-    """`memory_bytes` stays the bound of everything."""
-    wide = manifest(plain(5), memory={"max_pages": 1000})
+    """`memory_bytes` is the bound of everything."""
+    wide = manifest(growing_guest(5), memory={"max_pages": 1000})
     with Plugin(wide, limits=Limits(memory_bytes=20 * PAGE)) as plugin:
         with pytest.raises(plugwasm.Error):
             plugin.call("grow", word(14))
@@ -235,13 +237,15 @@ def test_memory_bytes_bounds_everything() -> None:
 def test_the_two_limits_are_kept_apart(
     limits: Limits | None, maximum: int | None, memory_bytes: int | None, max_pages: int | None
 ) -> None:
-    plugin = CompiledPlugin(manifest(plain(1), memory={"max_pages": maximum}), limits=limits)
+    plugin = CompiledPlugin(
+        manifest(growing_guest(1), memory={"max_pages": maximum}), limits=limits
+    )
     assert (plugin.limits.memory_bytes, plugin.limits.max_pages) == (memory_bytes, max_pages)
     assert pickle.loads(pickle.dumps(plugin.limits)) == plugin.limits
 
 
-def grown(plugin: Any) -> list[int]:
-    """Of four steps by two pages, which are granted."""
+def granted_steps(plugin: Any) -> list[int]:
+    """Return which of four growths by two pages are granted."""
     return [works(plugin, (("grow", word(2)),)) for _ in range(4)]
 
 
@@ -257,23 +261,23 @@ class _InSet:
 
 
 def test_every_kind_of_plugin() -> None:
-    """Every way to run a plugin counts alike."""
-    asked = manifest(plain(5), memory={"max_pages": 5})
+    """Every way to run a plugin counts in the same way."""
+    asked = manifest(growing_guest(5), memory={"max_pages": 5})
     with Plugin(asked) as plugin:
-        assert grown(plugin) == GRANTED
-    with Plugin(plain(5), limits=Limits(max_pages=5)) as plugin:
-        assert grown(plugin) == GRANTED
+        assert granted_steps(plugin) == GRANTED
+    with Plugin(growing_guest(5), limits=Limits(max_pages=5)) as plugin:
+        assert granted_steps(plugin) == GRANTED
     with IsolatedPlugin(asked) as isolated:
-        assert grown(isolated) == GRANTED
+        assert granted_steps(isolated) == GRANTED
         assert works(isolated, inputs(2**20)) == 0
     with Harness(asked) as harness:
-        assert grown(harness.plugin()) == GRANTED
+        assert granted_steps(harness.plugin()) == GRANTED
     with PluginSet({"one": asked}) as plugins:
-        assert grown(_InSet(plugins)) == GRANTED
+        assert granted_steps(_InSet(plugins)) == GRANTED
 
 
 def test_replay_grows_like_recording() -> None:
-    """A replay grows as the recorded plugin did."""
+    """In a replay, memory grows as in the recorded call."""
     from plugwasm.recording import Recorder
 
     recorder = Recorder()

@@ -1,4 +1,5 @@
-"""Memory: whatever a plugin asks for, it stays within its limit and the host stays sound (`docs/security.md`, 11 to 13)."""
+"""Memory: whatever a plugin allocates, it stays within its limit and the host stays sound
+(`docs/security.md`, 11 to 13)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from plugwasm import (
     OutOfMemoryError,
     Plugin,
 )
-from tests.support.both_engines import ENGINES, MASK, PAGE, plugin_of, word
+from tests.support.both_engines import ENGINES, MASK, PAGE, make_plugin, u64_bytes
 from tests.support.guests import export, guest, manifest, number
 from tests.support.paths import ROOT
 
@@ -23,7 +24,7 @@ GIB = 2**30
 
 
 def resident() -> int:
-    """Bytes of memory that the process has from the system."""
+    """Return the resident memory of this process in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) * 1024
@@ -34,10 +35,10 @@ needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the memory of the process is read from /proc"
 )
 
-# ---- 11. memory.grow -------------------------------------------------------------------------------------------------------------------
+# ---- 11. memory.grow -----------------------------------------------------------------------------
 
 
-def growing(type: str = "i32", memory: str = "1") -> str:
+def growing_guest(type: str = "i32", memory: str = "1") -> str:
     zero, asked = (
         ("", "(i32.wrap_i64 (call $input_load_u64 (i64.const 0)))")
         if type == "i32"
@@ -62,54 +63,56 @@ def growing(type: str = "i32", memory: str = "1") -> str:
 @ENGINES
 @pytest.mark.parametrize("type", ["i32", "i64"])
 def test_memory_bomb(type: str, pooled: bool) -> None:
-    """A bomb gets minus one at the cap and goes on as it likes."""
-    with plugin_of(growing(type), pooled, limits=Limits(memory_bytes=100 * PAGE)) as plugin:
+    """Growth beyond the limit returns -1, and the guest can continue."""
+    with make_plugin(growing_guest(type), pooled, limits=Limits(memory_bytes=100 * PAGE)) as plugin:
         assert number(plugin.call("bomb")) == 98  # two are the kernel's
         assert number(plugin.call("bomb")) == 98
-        assert number(plugin.call("grow", word(0))) == 98
+        assert number(plugin.call("grow", u64_bytes(0))) == 98
 
 
 @ENGINES
 @pytest.mark.parametrize("type", ["i32", "i64"])
 @pytest.mark.parametrize("maximum", [4, 100])
 def test_growth_to_last_page(type: str, maximum: int, pooled: bool) -> None:
-    """A step is granted up to the last page and refused beyond."""
-    with plugin_of(growing(type), pooled, limits=Limits(memory_bytes=maximum * PAGE)) as plugin:
+    """Growth is granted up to the last page and refused beyond it."""
+    with make_plugin(
+        growing_guest(type), pooled, limits=Limits(memory_bytes=maximum * PAGE)
+    ) as plugin:
         room = maximum - 3
         for too_much in (room + 1, 65535, 65536, 2**31, 2**32 - 1):
-            assert number(plugin.call("grow", word(too_much))) == -1
+            assert number(plugin.call("grow", u64_bytes(too_much))) == -1
         if type == "i64":
             for too_much in (2**32, 2**48, 2**48 + 1, 2**63, MASK):
-                assert number(plugin.call("grow", word(too_much))) == -1
+                assert number(plugin.call("grow", u64_bytes(too_much))) == -1
         assert number(plugin.call("size")) == 1
-        assert number(plugin.call("grow", word(room))) == 1
-        assert number(plugin.call("grow", word(1))) == -1
+        assert number(plugin.call("grow", u64_bytes(room))) == 1
+        assert number(plugin.call("grow", u64_bytes(1))) == -1
         assert number(plugin.call("size")) == maximum - 2
 
 
 @ENGINES
 def test_kernel_memory_counts(pooled: bool) -> None:
-    """What the kernel took the memory cannot have."""
-    with plugin_of(growing(), pooled, limits=Limits(memory_bytes=50 * PAGE)) as plugin:
-        assert number(plugin.call("alloc", word(20 * PAGE))) != 0
+    """Memory that the kernel uses is not available to the guest."""
+    with make_plugin(growing_guest(), pooled, limits=Limits(memory_bytes=50 * PAGE)) as plugin:
+        assert number(plugin.call("alloc", u64_bytes(20 * PAGE))) != 0
         kernel = number(plugin.call("kernel")) // PAGE
         assert kernel >= 21
-        assert number(plugin.call("grow", word(50 - kernel))) == -1
-        assert number(plugin.call("grow", word(50 - kernel - 1))) == 1
-        assert number(plugin.call("alloc", word((kernel + 1) * PAGE))) == 0
+        assert number(plugin.call("grow", u64_bytes(50 - kernel))) == -1
+        assert number(plugin.call("grow", u64_bytes(50 - kernel - 1))) == 1
+        assert number(plugin.call("alloc", u64_bytes((kernel + 1) * PAGE))) == 0
 
 
 @ENGINES
 def test_default_limit_is_a_gibibyte(pooled: bool) -> None:
-    """Without a word about memory, all of it together is a gibibyte."""
-    with plugin_of(growing(), pooled) as plugin:
-        assert number(plugin.call("grow", word(GIB // PAGE - 2))) == -1
-        assert number(plugin.call("grow", word(GIB // PAGE - 3))) == 1
-        assert number(plugin.call("grow", word(1))) == -1
-        assert number(plugin.call("alloc", word(3 * PAGE))) == 0
+    """By default, the limit of all memory together is one gibibyte."""
+    with make_plugin(growing_guest(), pooled) as plugin:
+        assert number(plugin.call("grow", u64_bytes(GIB // PAGE - 2))) == -1
+        assert number(plugin.call("grow", u64_bytes(GIB // PAGE - 3))) == 1
+        assert number(plugin.call("grow", u64_bytes(1))) == -1
+        assert number(plugin.call("alloc", u64_bytes(3 * PAGE))) == 0
 
 
-# ---- 12. huge and many -----------------------------------------------------------------------------------------------------------------
+# ---- 12. huge and many ---------------------------------------------------------------------------
 
 
 def module(text: str) -> str:
@@ -150,7 +153,7 @@ ALLOWED = {
 @needs_proc
 @pytest.mark.parametrize("what", REFUSED)
 def test_declaration_over_limit(what: str) -> None:
-    """A module that declares too much is refused and costs nothing."""
+    """A module that declares too much memory is refused and allocates nothing."""
     before = resident()
     for _ in range(2):
         with pytest.raises(plugwasm.Error) as caught, Plugin(REFUSED[what]) as plugin:
@@ -165,7 +168,7 @@ def test_declaration_over_limit(what: str) -> None:
 @needs_proc
 @pytest.mark.parametrize("what", ALLOWED)
 def test_declaration_at_limit(what: str, pooled: bool) -> None:
-    """A module that declares just as much as it may works and costs what it uses."""
+    """A module that declares exactly the limit works and takes only what it uses."""
     before = resident()
     compiled = CompiledPlugin(ALLOWED[what])
     for _ in range(5 if pooled else 1):
@@ -175,7 +178,7 @@ def test_declaration_at_limit(what: str, pooled: bool) -> None:
 
 
 def test_linked_modules_count() -> None:
-    """Memories and tables of linked modules count with those of the main module."""
+    """Memories and tables of linked modules count together with those of the main module."""
     for item, most in (("(memory 1)", 8), ("(table 1 funcref)", 16)):
         for over in (0, 1):
             lib = ("lib", f'(module {item * (most - 4 + over)} (func (export "f")))')
@@ -204,15 +207,15 @@ TABLES = guest(
 @ENGINES
 @pytest.mark.parametrize("table", ["t", "e"])
 def test_table_limit(table: str, pooled: bool) -> None:
-    """A table grows to its limit and not an element further."""
-    with plugin_of(TABLES, pooled) as plugin:
+    """A table grows exactly to its limit."""
+    with make_plugin(TABLES, pooled) as plugin:
         for too_many in (1_000_001, 100_000_000, 2**31, 2**32 - 1):
-            assert number(plugin.call(f"grow_{table}", word(too_many))) == -1
+            assert number(plugin.call(f"grow_{table}", u64_bytes(too_many))) == -1
         if not pooled:  # a table of the pool has its own, lower cap
-            assert number(plugin.call(f"grow_{table}", word(999_999))) == 0
-            assert number(plugin.call(f"grow_{table}", word(2))) == -1
-            assert number(plugin.call(f"grow_{table}", word(1))) == 999_999
-            assert number(plugin.call(f"grow_{table}", word(1))) == -1
+            assert number(plugin.call(f"grow_{table}", u64_bytes(999_999))) == 0
+            assert number(plugin.call(f"grow_{table}", u64_bytes(2))) == -1
+            assert number(plugin.call(f"grow_{table}", u64_bytes(1))) == 999_999
+            assert number(plugin.call(f"grow_{table}", u64_bytes(1))) == -1
 
 
 EXCEPTIONS = guest(
@@ -239,9 +242,9 @@ EXCEPTIONS = guest(
 @needs_proc
 @pytest.mark.parametrize("name", ["chain", "row"])
 def test_kept_exceptions_are_limited(name: str, pooled: bool) -> None:
-    """Exceptions that are kept take no more memory than the limit."""
+    """Exceptions that the guest keeps take no more memory than the limit."""
     try:
-        plugin = plugin_of(
+        plugin = make_plugin(
             manifest(EXCEPTIONS, memory={"max_pages": 400}, timeout_ms=20_000), pooled
         )
     except plugwasm.ModuleError:
@@ -260,7 +263,7 @@ STRUCTS = """(module (type $node (struct (field (ref null $node)) (field i64))) 
 
 @needs_proc
 def test_gc_objects_are_limited() -> None:
-    """Objects of the garbage collector are refused or counted."""
+    """Garbage-collected objects are refused or counted."""
     before = resident()
     with (
         pytest.raises((plugwasm.ModuleError, OutOfMemoryError)),
@@ -270,7 +273,7 @@ def test_gc_objects_are_limited() -> None:
     assert resident() - before < 2 * 400 * PAGE + 40e6
 
 
-# ---- 13. alloc -------------------------------------------------------------------------------------------------------------------------
+# ---- 13. alloc -----------------------------------------------------------------------------------
 
 ALLOCS = guest(
     export(
@@ -322,22 +325,22 @@ LARGEST = 20 * PAGE - 512 - 32
     ],
 )
 def test_alloc_impossible_size(size: int, pooled: bool) -> None:
-    """Alloc of more than there can be is zero without a trap and takes nothing."""
-    with plugin_of(ALLOCS, pooled) as plugin:
+    """`alloc` of an impossible size returns zero, does not trap and takes no memory."""
+    with make_plugin(ALLOCS, pooled) as plugin:
         before = number(plugin.call("bytes"))
-        assert number(plugin.call("alloc", word(size))) == 0
+        assert number(plugin.call("alloc", u64_bytes(size))) == 0
         assert number(plugin.call("bytes")) == before
-        assert number(plugin.call("alloc", word(100))) != 0
+        assert number(plugin.call("alloc", u64_bytes(100))) != 0
         assert plugin.call("echo", b"still here") == b"still here"
 
 
 @ENGINES
 def test_alloc_to_last_byte(pooled: bool) -> None:
-    """Alloc succeeds up to the last byte of the limit and not one further."""
-    with plugin_of(ALLOCS, pooled, limits=Limits(memory_bytes=20 * PAGE)) as plugin:
-        assert number(plugin.call("alloc", word(LARGEST + 1))) == 0
+    """`alloc` succeeds exactly up to the last byte of the limit."""
+    with make_plugin(ALLOCS, pooled, limits=Limits(memory_bytes=20 * PAGE)) as plugin:
+        assert number(plugin.call("alloc", u64_bytes(LARGEST + 1))) == 0
         assert number(plugin.call("bytes")) == 2 * PAGE
-        assert number(plugin.call("alloc", word(LARGEST))) == 512 + 32
+        assert number(plugin.call("alloc", u64_bytes(LARGEST))) == 512 + 32
         assert number(plugin.call("bytes")) == 20 * PAGE
 
 
@@ -345,10 +348,10 @@ def test_alloc_to_last_byte(pooled: bool) -> None:
 @needs_proc
 @pytest.mark.parametrize("size", [1, 32, 33, 4000, PAGE, 10**6])
 def test_alloc_in_loop(size: int, pooled: bool) -> None:
-    """Alloc in a loop ends with zero and the host has lost no more than the limit."""
-    with plugin_of(ALLOCS, pooled, limits=Limits(memory_bytes=200 * PAGE)) as plugin:
+    """`alloc` in a loop ends with zero, and the host's memory grows by no more than the limit."""
+    with make_plugin(ALLOCS, pooled, limits=Limits(memory_bytes=200 * PAGE)) as plugin:
         before = resident()
-        count = number(plugin.call("all", word(size)))
+        count = number(plugin.call("all", u64_bytes(size)))
         assert count * size <= 200 * PAGE
         # At the end the block that could be had again was freed and its place taken by the answer.
         granules = -(-size // 32)
@@ -358,7 +361,7 @@ def test_alloc_in_loop(size: int, pooled: bool) -> None:
         assert plugin.call("echo", b"still here") == b"still here"
 
 
-# ---- the host's own memory -------------------------------------------------------------------------------------------------------------
+# ---- the host's own memory -----------------------------------------------------------------------
 
 HUNGRY = """
 import plugwasm
@@ -380,7 +383,7 @@ print(mib("VmHWM") - before)
 
 @needs_proc
 def test_total_cost_is_near_limit() -> None:
-    """A plugin that takes all it can takes its limit and some percent."""
+    """A plugin that takes all it can costs the host its limit and a few percent."""
     source = guest(
         export(
             "hungry",

@@ -1,4 +1,5 @@
-"""Modules that are broken, hostile or no modules are a plugin or an error of ours, in good time (`docs/security.md`, 39)."""
+"""Invalid, hostile and arbitrary bytes as modules become a plugin or one of our errors, in
+bounded time (`docs/security.md`, 39)."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ HEADER = b"\0asm\1\0\0\0"
 
 
 def one_function(body_size: int) -> bytes:
-    """A module of one function, whose body has that many bytes: no locals, `nop`, `end`."""
+    """Return a module of one function whose body has so many bytes: no locals, `nop`, `end`."""
     body = b"\0" + b"\1" * (body_size - 2) + b"\x0b"
     return (
         HEADER
@@ -51,7 +52,8 @@ HERE = Limits(compile_seconds=None)
 
 
 def runs_or_fails_with_ours(wasm: bytes, limits: Limits = HERE) -> bool:
-    """Whether it is a plugin. Its functions may do anything, as long as an error is one of ours."""
+    """Return whether it is a plugin. Its functions may do anything that ends normally or with
+    one of our errors."""
     try:
         plugin = Plugin(
             {"wasm": [{"data": wasm}], "timeout_ms": 100, "memory": {"max_pages": 100}},
@@ -74,7 +76,7 @@ def _try(plugin: Plugin, name: str) -> None:
 
 
 def section_ends(wasm: bytes) -> set[int]:
-    """Where a module could end, if the rest of its sections were not needed."""
+    """Return the offsets at which a module could end if further sections were not needed."""
     ends, file = {8}, io.BytesIO(wasm)
     file.seek(8)
     while file.read(1):
@@ -90,7 +92,7 @@ def section_ends(wasm: bytes) -> set[int]:
 
 
 def test_truncated_anywhere() -> None:
-    """A module cut off anywhere is an error."""
+    """A module truncated anywhere is an error."""
     wasm = wat_to_wasm(SMALL.encode())
     ends = section_ends(wasm)
     assert max(ends) == len(wasm)
@@ -155,7 +157,7 @@ NOT_MODULES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("what", NOT_MODULES)
 def test_not_a_module(what: str, tmp_path: Path) -> None:
-    """What is no module is an error that says so."""
+    """The error for bytes that are no module says so."""
     content = NOT_MODULES[what]
     file = tmp_path / "plugin.wasm"
     file.write_bytes(content)
@@ -188,7 +190,7 @@ IMPORTS: dict[str, str] = {
 
 @pytest.mark.parametrize("what", IMPORTS)
 def test_unknown_import(what: str) -> None:
-    """An import that nobody has is an error that names it."""
+    """The error for an unknown import names it."""
     for wasm in (
         f"(module {IMPORTS[what]})".encode(),
         wat_to_wasm(f"(module {IMPORTS[what]})".encode()),
@@ -198,7 +200,7 @@ def test_unknown_import(what: str) -> None:
 
 
 def test_import_of_other_type() -> None:
-    """An import of another type than the one there is is an error."""
+    """An import whose type differs from the export's is an error."""
     for module in (
         '(module (import "extism:host/env" "alloc" (func (param i32) (result i64))))',
         '(module (import "extism:host/env" "alloc" (func)))',
@@ -214,7 +216,7 @@ MAX_BODY = 7_654_321
 
 
 def test_function_size_limit() -> None:
-    """The body of a function has a limit."""
+    """The size of a function body is limited."""
     assert Plugin(one_function(MAX_BODY)).function_exists("f") is False
     for size in (MAX_BODY + 1, 20_000_000):
         start = time.process_time()
@@ -224,7 +226,7 @@ def test_function_size_limit() -> None:
 
 
 def test_hundred_megabyte_function(tmp_path: Path) -> None:
-    """A hundred megabytes of one function are refused in good time."""
+    """A function of a hundred megabytes is refused quickly."""
     wasm = one_function(100_000_000)
     file = tmp_path / "plugin.wasm"
     file.write_bytes(wasm)
@@ -242,8 +244,8 @@ PARTS = [
 ]
 
 
-def compressed(wasm: bytes, size: int) -> bytes:
-    """The module with a custom section that brings it to this size."""
+def padded_module(wasm: bytes, size: int) -> bytes:
+    """Return the module with a custom section that brings it to this size."""
     for padding in range(size - len(wasm) - 12, size):
         padded = wasm + section(0, b"\1x" + bytes(max(padding, 0)))
         if len(padded) == size:
@@ -253,10 +255,10 @@ def compressed(wasm: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["binary", "text", "file", "manifest"])
 def test_module_size_limit(kind: str, tmp_path: Path) -> None:
-    """The size of a module has a limit."""
+    """The size of a module is limited."""
     content = b'(module (func (export "f"))) ;; text'.ljust(200)
     if kind != "text":
-        content = compressed(wat_to_wasm(b'(module (func (export "f")))'), 200)
+        content = padded_module(wat_to_wasm(b'(module (func (export "f")))'), 200)
     (tmp_path / "plugin.wasm").write_bytes(content)
     forms: dict[str, Any] = {
         "file": tmp_path / "plugin.wasm",
@@ -269,7 +271,7 @@ def test_module_size_limit(kind: str, tmp_path: Path) -> None:
 
 
 def module_of(types: list[bytes], functions: list[tuple[int, bytes]]) -> bytes:
-    """Functions by the number of their type and their body, locals included."""
+    """Return a module of functions, each given by its type's number and its body with locals."""
     bodies = b"".join(leb128(len(body)) + body for _, body in functions)
     declared = b"".join(leb128(type) for type, _ in functions)
     return (
@@ -281,7 +283,7 @@ def module_of(types: list[bytes], functions: list[tuple[int, bytes]]) -> bytes:
 
 
 def wide_calls(calls: int) -> bytes:
-    """Calls of two bytes each, which move two thousand values."""
+    """Return functions with calls of two bytes that each pass two thousand values."""
     wide = b"\xe8\7" + b"\x7e" * 1000
     types = [b"\x60\0" + wide, b"\x60" + wide + b"\0", b"\x60\0\0"]
     trap = b"\0\0\x0b"
@@ -296,11 +298,11 @@ def nested_loops(depth: int) -> bytes:
 
 
 def many_locals(functions: int) -> bytes:
-    """Functions of eight bytes, with fifty thousand locals each."""
+    """Return functions of eight bytes with fifty thousand locals each."""
     return module_of([b"\x60\0\0"], [(0, b"\1\xd0\x86\3\x7e\x0b")] * functions)
 
 
-def growing(times: int) -> bytes:
+def growing_module(times: int) -> bytes:
     body = b"\0\x41\0" + b"\x40\0" * times + b"\x1a\x0b"
     whole = module_of([b"\x60\0\0"], [(0, body)])
     code = whole.index(b"\x0a", whole.index(b"\3\2\1\0"))
@@ -311,14 +313,14 @@ BOMBS: dict[str, tuple[Callable[[int], bytes], int, int]] = {
     "calls of many values": (wide_calls, 600, 2),
     "nested loops": (nested_loops, 9000, 700),
     "locals": (many_locals, 20_000, 50),
-    "memory.grow": (growing, 30_000, 2100),
+    "memory.grow": (growing_module, 30_000, 2100),
 }
 """Modules that take the compiler several seconds, and such that do not: how they are made, of what number."""
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_compile_time_limit(bomb: str) -> None:
-    """Compiling a module ends at the limit of time."""
+    """Compilation ends at the time limit."""
     make, many, few = BOMBS[bomb]
     assert len(make(many)) < 200_000
     before = set(child_processes())
@@ -336,9 +338,9 @@ def child_processes() -> list[str]:
 
 
 def test_compile_memory_limit() -> None:
-    """Compiling a module ends at the limit of memory.
+    """Compilation ends at the memory limit.
 
-    Within a process of its own, for the compiler ends the process that it gets no memory from.
+    It runs in a separate process, since the compiler ends its process when it gets no memory.
     """
     bomb = wide_calls(600)
     with pytest.raises(ModuleError, match="compile_bytes"):
@@ -364,7 +366,7 @@ LYING: dict[str, bytes] = {
 
 @pytest.mark.parametrize("lie", LYING)
 def test_false_claims_cost_no_time(lie: str) -> None:
-    """What a broken module claims costs this process no time."""
+    """False sizes and counts in an invalid module cost this process no time."""
     start = time.process_time()
     with pytest.raises(ModuleError):
         Plugin(LYING[lie])
@@ -379,8 +381,8 @@ def test_empty_sections_cost_no_time() -> None:
 
 
 @st.composite
-def mutants(draw: st.DrawFn) -> bytes:
-    """A module with pieces of it replaced, repeated, dropped or moved."""
+def mutate(draw: st.DrawFn) -> bytes:
+    """Return a module with pieces replaced, repeated, dropped or moved."""
     wasm = bytearray(draw(st.sampled_from(PARTS)))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(8, len(wasm)))
@@ -397,15 +399,15 @@ def mutants(draw: st.DrawFn) -> bytes:
     return bytes(wasm)
 
 
-@given(wasm=st.one_of(mutants(), st.binary(max_size=200).map(lambda junk: HEADER + junk)))
+@given(wasm=st.one_of(mutate(), st.binary(max_size=200).map(lambda junk: HEADER + junk)))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_random_bytes(wasm: bytes) -> None:
-    """Any bytes are a plugin or an error of ours."""
+    """Arbitrary bytes are a plugin or one of our errors."""
     runs_or_fails_with_ours(wasm)
 
 
 def test_deeply_nested_text() -> None:
-    """Text nested however deep is a plugin or an error."""
+    """Text nested to any depth is a plugin or an error."""
     for text in (
         "(" * 100_000,
         "(module " + "(" * 100_000,
@@ -452,9 +454,9 @@ TALKATIVE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("what", TALKATIVE)
 def test_error_quotes_are_short(what: str) -> None:
-    """What an error quotes of a module is short and can be printed.
+    """An error's quotes from a module are short and printable.
 
-    Else a module could fill the host's log, or send a terminal the sequences that it obeys.
+    Otherwise a module could fill the host's log or send control sequences to a terminal.
     """
     with pytest.raises(plugwasm.Error) as caught:
         Plugin(TALKATIVE[what])

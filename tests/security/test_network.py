@@ -1,6 +1,7 @@
-"""Cases 5 and 26 to 31 of the faults that a host must survive: what plugins do with HTTP, against a real server that misbehaves.
+"""Cases 5 and 26 to 31 of the faults that a host must survive: plugins' HTTP requests to a real
+server that misbehaves.
 
-The same rules, in more spellings and without a plugin, stand in `tests/http`.
+`tests/http` has more variants of these rules, without a plugin.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def send(plugin: Plugin, url: str, *, body: int = 0, **document: Any) -> bytes:
 
 
 class Names:
-    """A resolver whose answers are set by the test: one after the other, the last for ever."""
+    """A resolver whose answers a test sets: one after the other, the last one repeated."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[list[str]]] = {}
@@ -87,7 +88,7 @@ class Names:
 
 @pytest.fixture(autouse=True)
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    """Every name is the test server's, unless a test says otherwise."""
+    """Resolve every name to the test server, unless a test sets another answer."""
     resolver = Names()
     monkeypatch.setattr(wire, "look_up", resolver)
     return resolver
@@ -130,7 +131,7 @@ SLOW: dict[str, Route] = {
 
 @pytest.mark.parametrize("route", SLOW.values(), ids=SLOW)
 def test_deadline_ends_wait_for_server(route: Route) -> None:
-    """A call ends in time, whatever its server does."""
+    """A call ends at its deadline whatever the server does."""
     with (
         Server({"/": route, "/fast": reply(b"fast")}) as server,
         client("127.0.0.1", timeout_ms=300) as plugin,
@@ -144,7 +145,7 @@ def test_deadline_ends_wait_for_server(route: Route) -> None:
 
 
 def test_deadline_ends_tls_handshake() -> None:
-    """A call ends in time when its server never finishes the TLS handshake."""
+    """A call ends at its deadline if the server never finishes the TLS handshake."""
     with (
         Server(on_connect=never_accept_tls) as server,
         client("plugin.test", "127.0.0.1", timeout_ms=300) as plugin,
@@ -156,7 +157,7 @@ def test_deadline_ends_tls_handshake() -> None:
 
 
 def test_deadline_ends_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call ends in time when its name is never resolved."""
+    """A call ends at its deadline if its host name is never resolved."""
     release = threading.Event()
     monkeypatch.setattr(wire, "look_up", lambda host, port: [str(release.wait(60))])
     with client("plugin.test", timeout_ms=300) as plugin:
@@ -168,14 +169,14 @@ def test_deadline_ends_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_slow_answer_within_deadline() -> None:
-    """A slow answer within the deadline is an answer."""
+    """A slow response within the deadline is returned."""
     slow = drip(b"abc", every=0.1, at_once=b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
     with Server(slow) as server, client("127.0.0.1", timeout_ms=30_000) as plugin:
         assert send(plugin, server.url) == b"abc"
 
 
 def test_cancel_ends_wait_for_server() -> None:
-    """A cancel ends the wait for a server."""
+    """A cancellation ends the wait for a server."""
     with Server({"/": silence, "/fast": reply(b"fast")}) as server, client("127.0.0.1") as plugin:
         call = InThread(send, plugin, server.url)
         assert soon(lambda: server.requests)
@@ -272,7 +273,7 @@ def test_granted_host_in_any_spelling(
     ],
 )
 def test_lookalike_host_is_denied(server: Server, names: Names, url: str) -> None:
-    """What only looks granted is denied and nothing is sent."""
+    """A host that only resembles a granted one is denied, and nothing is sent."""
     with (
         client("plugin.test", "127.0.0.1") as plugin,
         pytest.raises(plugwasm.EgressDeniedError) as caught,
@@ -283,7 +284,7 @@ def test_lookalike_host_is_denied(server: Server, names: Names, url: str) -> Non
 
 
 def test_unicode_host(server: Server) -> None:
-    """A Unicode name is its Punycode form or refused with the reason."""
+    """A Unicode name is converted to Punycode or refused with the reason."""
     with client("xn--bcher-kva.test", "127.0.0.1") as plugin:
         try:
             body = send(plugin, f"http://BÜCHER.test:{server.port}/")
@@ -294,7 +295,7 @@ def test_unicode_host(server: Server) -> None:
 
 
 def test_ipv6_literals() -> None:
-    """IPv6 literals are granted and denied like others."""
+    """IPv6 literals are granted and denied like names."""
     try:
         server = Server(reply(b"six"), host="::1")
     except OSError:
@@ -334,7 +335,7 @@ def test_the_application_can_name_ports(server: Server, allowed: int, is_granted
     ],
 )
 def test_redirects_end_at_denied_host(names: Names, location: str) -> None:
-    """A chain of redirects ends at what is not granted."""
+    """A chain of redirects ends at a host that is not granted."""
     routes = {"/": redirect("/a"), "/a": redirect("/b"), "/b": redirect(location)}
     with (
         Server(routes) as server,
@@ -347,7 +348,7 @@ def test_redirects_end_at_denied_host(names: Names, location: str) -> None:
 
 
 def test_redirect_from_https_is_denied() -> None:
-    """A redirect from HTTPS to HTTP is denied and the other way is not."""
+    """A redirect from HTTPS to HTTP is denied, and one from HTTP to HTTPS is followed."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(DATA / "tls-server.pem")
     egress = Egress(ca_file=DATA / "tls-ca.pem")
@@ -367,7 +368,7 @@ def test_redirect_from_https_is_denied() -> None:
 
 
 def test_redirect_limit() -> None:
-    """Ten redirects are followed, and the eleventh is not, nor a loop."""
+    """Ten redirects are followed. The eleventh is not, nor is a loop."""
 
     def count_down(request: Request, connection: Connection) -> None:
         left = int(request.target[1:])
@@ -385,7 +386,7 @@ def test_redirect_limit() -> None:
 
 
 def test_redirect_not_followed(server: Server) -> None:
-    """Where none are followed, the plugin sees the redirect."""
+    """If redirects are not followed, the plugin sees the redirect."""
     server.routes["/"] = redirect("http://evil.test/")
     with client("127.0.0.1", egress=Egress(max_redirects=0)) as plugin:
         assert send(plugin, server.url + "/") == b"moved"
@@ -423,7 +424,7 @@ def test_redirect_not_followed(server: Server) -> None:
     ],
 )
 def test_name_of_private_address_is_denied(server: Server, names: Names, address: str) -> None:
-    """A name that resolves to what is not public is denied."""
+    """A name that resolves to a non-public address is denied."""
     names.answers["plugin.test"] = [["8.8.8.8", address]]
     with (
         client("plugin.test", "*", "localhost") as plugin,
@@ -449,13 +450,13 @@ def test_name_of_private_address_is_denied(server: Server, names: Names, address
 def test_address_grant_reaches_it(
     server: Server, hosts: list[str], egress: Egress | None, url: str
 ) -> None:
-    """A grant for the address reaches it."""
+    """A grant for the address itself allows it."""
     with client(*hosts, egress=egress) as plugin:
         assert send(plugin, url.format(server.port))
 
 
 def test_manifest_cannot_grant_address(server: Server) -> None:
-    """A manifest does not reach an address that the application's own list does not name."""
+    """A manifest cannot grant an address that the application's own list does not name."""
     with (
         client("127.0.0.1", egress=Egress(allowed_hosts=["*"])) as plugin,
         pytest.raises(plugwasm.EgressDeniedError, match="loopback"),
@@ -464,9 +465,8 @@ def test_manifest_cannot_grant_address(server: Server) -> None:
 
 
 def test_rebinding_after_vetting(server: Server, names: Names) -> None:
-    """The address that was vetted is connected to though the name would resolve to another by
-    then.
-    """
+    """The connection goes to the address that was checked, even if the name would resolve to
+    another by then."""
     names.answers["plugin.test"] = [["127.0.0.1"], ["10.0.0.7"]]
     with client("plugin.test", "127.0.0.1") as plugin:
         assert send(plugin, f"http://plugin.test:{server.port}/")
@@ -476,7 +476,7 @@ def test_rebinding_after_vetting(server: Server, names: Names) -> None:
 
 
 def test_rebinding_between_hops(names: Names) -> None:
-    """A name that is bound to another address between hops is vetted again."""
+    """A name that resolves to another address after a redirect is checked again."""
     names.answers["plugin.test"] = [["127.0.0.1"], ["169.254.169.254"]]
     with (
         Server(redirect("/again")) as server,
@@ -507,7 +507,7 @@ LIMIT = 100_000
     ids=["with a length", "without", "chunked", "gzip", "gzip twice"],
 )
 def test_answer_size_limit(served: Any, size: int) -> None:
-    """An answer may be as large as the limit and no larger."""
+    """A response may be exactly as large as the limit."""
     with (
         Server(served(bytes(size))) as server,
         client("127.0.0.1", memory={"max_http_response_bytes": LIMIT}) as plugin,
@@ -553,7 +553,7 @@ def test_reading_stops_at_the_limit(head: bytes, part: bytes) -> None:
 
 
 def test_bomb_stops_at_limit() -> None:
-    """A bomb takes no more than the limit."""
+    """A decompression bomb takes no more memory than the limit."""
     import tracemalloc
 
     with (
@@ -597,7 +597,7 @@ def test_bomb_stops_at_limit() -> None:
     ],
 )
 def test_lying_answer_is_error(served: Route) -> None:
-    """An answer that lies is an error and the plugin goes on."""
+    """A response with false sizes or encodings is an error, and the plugin stays usable."""
     with (
         Server({"/": served, "/good": reply(b"good")}) as server,
         client("127.0.0.1", memory={"max_http_response_bytes": LIMIT}, timeout_ms=30_000) as plugin,
@@ -654,14 +654,14 @@ def test_lying_answer_is_error(served: Route) -> None:
     ],
 )
 def test_injecting_header_is_refused(server: Server, name: str, value: str) -> None:
-    """A header that could make another request is refused."""
+    """A header that could inject another request is refused."""
     with client("127.0.0.1") as plugin, pytest.raises(plugwasm.EgressError, match="headers: "):
         send(plugin, server.url, headers={name: value})
     assert server.connections == 0
 
 
 def test_other_headers_arrive(server: Server) -> None:
-    """Other headers arrive as they are."""
+    """Other headers arrive unchanged."""
     with client("127.0.0.1") as plugin:
         send(plugin, server.url, headers={"X-Guest": "a\tb: c", "Authorization": "mine"})
     (request,) = server.requests
@@ -670,7 +670,7 @@ def test_other_headers_arrive(server: Server) -> None:
 
 
 def test_application_headers_stay_hidden(names: Names) -> None:
-    """Headers of the application are for their origin and the plugin never sees them."""
+    """Headers of the application are sent to their origin only, and the plugin never sees them."""
     with Server(
         lambda request, connection: reply(json.dumps(sorted(request.headers)).encode())(
             request, connection
@@ -691,7 +691,7 @@ def test_application_headers_stay_hidden(names: Names) -> None:
     ("size", "fits"), [(0, True), (999, True), (1000, True), (1001, False), (1 << 20, False)]
 )
 def test_request_body_limit(server: Server, size: int, fits: bool) -> None:
-    """A request body may be as large as the limit and no larger."""
+    """A request body may be exactly as large as the limit."""
     with client("127.0.0.1", egress=Egress(max_request_bytes=1000)) as plugin:
         if fits:
             send(plugin, server.url, body=size, method="POST")
@@ -717,7 +717,7 @@ def test_request_body_limit(server: Server, size: int, fits: bool) -> None:
     ids=["100", "101", "64 KiB", "a byte more", "many that are large"],
 )
 def test_header_limits(server: Server, headers: dict[str, str], fits: bool) -> None:
-    """Headers may be as many and as large as the limits."""
+    """The number and size of headers may be exactly as large as the limits."""
     with client("127.0.0.1") as plugin:
         if fits:
             send(plugin, server.url, headers=headers)
@@ -730,7 +730,7 @@ def test_header_limits(server: Server, headers: dict[str, str], fits: bool) -> N
 
 
 def test_proxy_variables_when_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxy variables are honoured only when that is asked for."""
+    """Proxy environment variables are used only on request."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with Server(tunnel) as proxy:
@@ -755,7 +755,7 @@ def test_proxy_variables_when_asked(server: Server, monkeypatch: pytest.MonkeyPa
 
 
 def test_policy_limits_are_shared() -> None:
-    """Plugins of one policy share its limits and its transport."""
+    """Plugins with one policy share its limits and its transport."""
 
     class Counting:
         now = most = 0
@@ -782,7 +782,7 @@ def test_policy_limits_are_shared() -> None:
 
 
 def test_transport_exception_is_cause() -> None:
-    """What a transport raises is the cause that the caller sees."""
+    """An exception of a transport is the cause of the error that the caller sees."""
 
     class Broken:
         def send(self, request: EgressRequest) -> EgressResponse:

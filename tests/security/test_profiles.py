@@ -1,4 +1,4 @@
-"""What a profile takes of the application's memory is bounded, however deep and however different the stacks of a guest are."""
+"""The memory of a profile is bounded, however deep and different the guest's stacks are."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ wasm = f'''(module (table funcref (elem {" ".join(f"$f{i}" for i in range(number
 """
 
 
-def said(program: str) -> str:
+def run_program(program: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", PROLOGUE + program],
         capture_output=True,
@@ -74,7 +74,7 @@ def said(program: str) -> str:
 
 
 def test_deep_stack_keeps_both_ends() -> None:
-    """A deep stack is told by its two ends and takes little."""
+    """A deep stack is shown by its two ends and takes little memory."""
     program = f"""{DEEP}
 before = megabytes()
 profile = profiled(wasm, 2)
@@ -85,23 +85,23 @@ print(round(profile.seconds))
 profile.html(), profile.firefox(), profile.collapsed()
 print(megabytes() - before < 100)
 """
-    fits, stack, seconds, fits_saved = said(program).splitlines()
+    fits, stack, seconds, fits_saved = run_program(program).splitlines()
     assert (fits, fits_saved, seconds) == ("True", "True", "2")
     assert stack == "513 deep work [8491 frames left out]"
 
 
 def test_distinct_stacks_are_bounded() -> None:
-    """Stacks of ever different functions take no more than is allowed."""
+    """Stacks of ever different functions take no more memory than allowed."""
     program = f"""{CHANGING}
 before = megabytes()
 profile = profiled(wasm, 10)
 print(megabytes() - before < 250, profile.samples > 20, round(profile.seconds))
 """
-    assert said(program) == "True True 10\n"
+    assert run_program(program) == "True True 10\n"
 
 
 def test_samples_thin_out() -> None:
-    """Samples become fewer as what they may take is used up."""
+    """Samples become less frequent as their memory is used up."""
     plugin = plugwasm.Plugin(b'(module (func (export "ok")))')
     sampler = Sampler(plugin.compiled_plugin, 0.001)
     for used, most in (
@@ -119,7 +119,7 @@ def test_samples_thin_out() -> None:
 
 
 def test_further_stacks_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further stacks are one where there are too many."""
+    """When there are too many stacks, further ones are merged into one."""
     monkeypatch.setattr(sampler, "MAX_FRAMES", 0)
     plugin = plugwasm.Plugin(
         b'(module (func (export "spin") (loop $l (br $l))))', limits=plugwasm.Limits(timeout=0.3)

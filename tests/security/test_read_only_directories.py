@@ -105,7 +105,8 @@ TIMES = [
 
 
 def changes_through(guest: Guest, fd: int) -> Iterator[tuple[str, int]]:
-    """Everything that could change the file or directory of a descriptor, with the error numbers."""
+    """Return everything that could change the file or directory of a descriptor, with the error
+    numbers."""
     guest.memory.write(DATA, b"overwritten")
     guest.memory.write(IOV, abi.IOVEC.pack(DATA, 11))
     yield "fd_write", guest.call("fd_write", fd, IOV, 1, RESULT)
@@ -122,7 +123,7 @@ def changes_through(guest: Guest, fd: int) -> Iterator[tuple[str, int]]:
 def changes_by_path(
     guest: Guest, fd: int, names: tuple[str, ...] = NAMES
 ) -> Iterator[tuple[str, int]]:
-    """Everything that could change what is beneath a directory, but for opening."""
+    """Return everything that could change entries below a directory, except opening."""
     for name in names:
         at = guest.path(name)
         for follow in (0, 1):
@@ -142,7 +143,8 @@ def changes_by_path(
 
 
 def openings(guest: Guest, fd: int, name: str) -> Iterator[tuple[int, int, int, int]]:
-    """`path_open` with every combination of flags: what was asked for, and the error number."""
+    """Return the result of `path_open` for every combination of flags: the flags and the error
+    number."""
     at = guest.path(name)
     for follow, oflags, fdflags, rights in itertools.product(
         (0, 1), range(16), range(32), WANTED_RIGHTS
@@ -156,7 +158,7 @@ def openings(guest: Guest, fd: int, name: str) -> Iterator[tuple[int, int, int, 
 
 
 def test_functions_are_classified() -> None:
-    """Each function of WASI is known to change files or not."""
+    """Each WASI function is classified as changing files or not."""
     assert not CHANGES.keys() & LEAVES.keys()
     assert CHANGES.keys() | LEAVES.keys() == set(abi.SIGNATURES)
 
@@ -174,7 +176,7 @@ def test_functions_are_classified() -> None:
     ],
 )
 def test_open_gives_nothing_writable(beneath: str | None, name: str, base: Path) -> None:
-    """No way to open in a read only directory gives anything that writes."""
+    """Opening in a read-only directory never returns a descriptor that can write."""
     attacker = Attacker(f"ro:{base / 'granted'}")
     fd = 3 if beneath is None else attacker.opened(beneath, ALL_RIGHTS & ~WRITE)
     before = state(base)
@@ -200,7 +202,7 @@ def test_open_gives_nothing_writable(beneath: str | None, name: str, base: Path)
 
 
 def test_paths_cannot_be_changed(base: Path) -> None:
-    """Nothing beneath a read only directory can be changed by path."""
+    """Nothing below a read-only directory can be changed by path."""
     attacker = Attacker(f"ro:{base / 'granted'}")
     before = state(base)
     sub = attacker.opened("folder", ALL_RIGHTS & ~WRITE)
@@ -213,7 +215,7 @@ def test_paths_cannot_be_changed(base: Path) -> None:
 
 
 def test_same_calls_work_when_writable(base: Path) -> None:
-    """What fails in a read only directory works in another.
+    """The calls that fail in a read-only directory work in a writable one.
 
     Each function that changes files does so in one of the ways that the tests above try.
     """
@@ -245,7 +247,7 @@ def test_same_calls_work_when_writable(base: Path) -> None:
 
 
 def test_reading_functions_change_nothing(base: Path) -> None:
-    """Functions that leave files alone do so."""
+    """Functions classified as reading change no file."""
     attacker = Attacker(f"ro:{base / 'granted'}")
     file, folder = attacker.opened("file"), attacker.opened("sub")
     before = state(base)
@@ -280,7 +282,7 @@ def test_reading_functions_change_nothing(base: Path) -> None:
 
 
 def test_renumbered_descriptor_is_read_only(base: Path) -> None:
-    """A descriptor under another number stays read only."""
+    """A renumbered descriptor is still read-only."""
     attacker = Attacker(f"ro:{base / 'granted'}", base / "other")
     before = state(base / "granted")
     file = attacker.opened("file", READ, fd=3)
@@ -298,7 +300,7 @@ def test_renumbered_descriptor_is_read_only(base: Path) -> None:
 
 
 def test_no_moves_in_or_out(base: Path) -> None:
-    """Nothing goes into or out of a read only directory."""
+    """Nothing can be moved into or out of a read-only directory."""
     attacker = Attacker(f"ro:{base / 'granted'}", base / "other")
     before = state(base)
     sub = attacker.opened("sub", fd=3)
@@ -324,7 +326,8 @@ def test_no_moves_in_or_out(base: Path) -> None:
 def test_open_cannot_truncate(base: Path) -> None:
     """A file that cannot be written cannot be truncated by opening it.
 
-    The system truncates also what is opened to read only; such an opening needs the right to write.
+    The system truncates also a file that is opened for reading, so such an opening needs the right
+    to write.
     """
     attacker = Attacker(base / "granted")
     file = base / "granted" / "file"
@@ -351,7 +354,7 @@ def _mode(grant: str, base: Path) -> str:
     ids=["a writable directory in a read-only one", "both read-only"],
 )
 def test_writable_inside_read_only(grants: tuple[str, str], writable: set[int], base: Path) -> None:
-    """A writable directory in a read only one is writable."""
+    """A writable directory inside a read-only one is writable."""
     attacker = Attacker(*(_mode(grant, base) for grant in grants))
     paths = [
         os.path.relpath(base / "granted" / "sub" / "inner", base / grant.removeprefix("ro:"))
@@ -373,9 +376,9 @@ def test_writable_inside_read_only(grants: tuple[str, str], writable: set[int], 
 @pytest.mark.parametrize("inner", ["granted", "granted/sub", "granted/sub/../sub/.", "a link"])
 @pytest.mark.parametrize("order", [1, -1])
 def test_read_only_inside_writable_is_refused(inner: str, order: int, base: Path) -> None:
-    """A read only directory that is in a writable one is refused.
+    """A read-only grant inside a writable directory is refused.
 
-    Its `ro:` would promise what does not hold.
+    Its `ro:` would promise something that does not hold.
     """
     (base / "a link").symlink_to(base / "granted" / "sub")
     paths = [(f"ro:{base / inner}", "/inner"), (str(base / "granted"), "/granted")][::order]
@@ -388,10 +391,10 @@ def test_read_only_inside_writable_is_refused(inner: str, order: int, base: Path
 
 
 def test_hard_link_in_both_directories(base: Path) -> None:
-    """A hard link that the host made is one file in both directories.
+    """A hard link that the host created is one file in both directories.
 
-    A grant is about names: the file is writable through the writable one, and no guest can make
-    such a link.
+    A grant is about names: the file is writable through the writable directory, and no guest can
+    create such a link.
     """
     (base / "other" / "shared").hardlink_to(base / "granted" / "file")
     attacker = Attacker(f"ro:{base / 'granted'}", base / "other")

@@ -1,4 +1,5 @@
-"""Recordings of strangers: reading and replaying one takes what whoever does it allows, whatever is in it."""
+"""Strangers' recordings: reading and replaying one stays within the limits of whoever replays
+it."""
 
 from __future__ import annotations
 
@@ -31,8 +32,10 @@ LOGS = guest(
 )
 
 
-def recorded(plugin: Any, *inputs: str, function: str = "run", **options: Any) -> dict[str, Any]:
-    """The document of a recording of these calls."""
+def record_document(
+    plugin: Any, *inputs: str, function: str = "run", **options: Any
+) -> dict[str, Any]:
+    """Return the document of a recording of these calls."""
     recorder = Recorder()
     with Plugin(plugin, observe=recorder, **options) as made:
         for data in inputs:
@@ -47,7 +50,7 @@ def read(document: dict[str, Any]) -> Recording:
     return loads(json.dumps(document, indent=1).encode())
 
 
-# ---- reading -----------------------------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 READS = """
 import sys
@@ -98,7 +101,7 @@ def test_memory_to_read_recording(document: str) -> None:
 
 
 def test_large_recording_round_trip(tmp_path: Path) -> None:
-    """What is saved is read also when there is much of it."""
+    """A large recording that was saved can be read."""
     value = Value(i64=5)
     host_calls = (
         HostCall("f", args=(value,), results=(value,)),
@@ -135,7 +138,7 @@ def test_large_recording_round_trip(tmp_path: Path) -> None:
     ],
 )
 def test_strings_weigh_nothing(text: str, depth: int, weight: int) -> None:
-    """What stands in strings weighs nothing."""
+    """The content of strings adds nothing to the estimated size."""
     found = JsonSize(text.encode())
     assert (found.depth, found.memory_bytes) == (depth, weight)
 
@@ -143,19 +146,19 @@ def test_strings_weigh_nothing(text: str, depth: int, weight: int) -> None:
 @pytest.mark.parametrize("number", ["1" * 10_000_000, "nan:" + "1" * 10_000_000])
 def test_huge_number_is_refused(number: str) -> None:
     """A number of ten million digits is refused."""
-    document = recorded(ECHO, "x")
+    document = record_document(ECHO, "x")
     document["calls"][0]["host_calls"] = [{"name": "f", "args": [{"f64": number}]}]
     with pytest.raises(RecordingError, match="length"):
         read(document)
 
 
-# ---- time --------------------------------------------------------------------------------------------------------------------------------
+# ---- time ----------------------------------------------------------------------------------------
 
 CENTURIES = 2**33
 
 
 def ending_at_its_deadline(**limits: Any) -> dict[str, Any]:
-    document = recorded(LOOP, "", limits=Limits(timeout=0.05))
+    document = record_document(LOOP, "", limits=Limits(timeout=0.05))
     assert document["calls"][0]["error"]["type"] == "TimeoutError"
     document["limits"] = limits
     return document
@@ -163,7 +166,7 @@ def ending_at_its_deadline(**limits: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("recorded_timeout", [CENTURIES, None])
 def test_replay_deadline_is_of_replayer(recorded_timeout: float | None) -> None:
-    """A replay ends at the deadline of whoever replays, and not at the recording's."""
+    """A replay ends at the deadline of whoever replays, not at the recording's."""
     recording = read(ending_at_its_deadline(timeout=recorded_timeout))
     start = time.monotonic()
     assert isinstance(
@@ -173,7 +176,7 @@ def test_replay_deadline_is_of_replayer(recorded_timeout: float | None) -> None:
 
 
 def test_unfinished_call_gets_no_more_time() -> None:
-    """A call that did not end at its deadline has no longer either."""
+    """A call recorded without its timeout error ends at the deadline of whoever replays too."""
     document = ending_at_its_deadline(timeout=CENTURIES)
     del document["calls"][0]["error"]
     document["calls"][0]["output"] = {"text": ""}
@@ -190,8 +193,8 @@ SLOW = (
 
 
 def test_total_time_of_all_calls() -> None:
-    """All calls together have ten times as long as one."""
-    document = recorded(SLOW, "")
+    """All calls together have ten times the time limit of one."""
+    document = record_document(SLOW, "")
     document["calls"] *= 100_000
     start = time.monotonic()
     with pytest.raises(ReplayError, match="all calls together take longer than 2 s, 10 times"):
@@ -200,9 +203,9 @@ def test_total_time_of_all_calls() -> None:
 
 
 def test_million_host_effects_end_in_time() -> None:
-    """What a host function did a million times ends at the deadline."""
+    """Replaying a million effects of a host function ends at the deadline."""
     asks = guest(export("run", "(call $f)"), '(import "extism:host/user" "f" (func $f))')
-    document = recorded(
+    document = record_document(
         asks,
         "",
         functions=[plugwasm.Function(None, "f", [], [], lambda plugin, args, results: None)],
@@ -224,19 +227,19 @@ def test_recorded_sleep_takes_no_time() -> None:
       (func (export "run")
         (i64.store (i32.const 24) (i64.const {ns}))
         (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"""
-    document = recorded(wasi.format(ns=1_000_000), "", wasi=True)
+    document = record_document(wasi.format(ns=1_000_000), "", wasi=True)
     text = json.dumps(document).replace("for 1000000 ns", f"for {2**63 - 1} ns")
     start = time.monotonic()
     loads(text.encode()).replay(wasi.format(ns=2**63 - 1), limits=Limits(timeout=1))
     assert time.monotonic() - start < 20
 
 
-# ---- other limits ------------------------------------------------------------------------------------------------------------------------
+# ---- other limits --------------------------------------------------------------------------------
 
 
 def test_replay_log_rate(caplog: pytest.LogCaptureFixture) -> None:
     """A replay logs no more than a plugin may."""
-    recording = read(recorded(LOGS, "", limits=Limits(log_lines_per_second=1)))
+    recording = read(record_document(LOGS, "", limits=Limits(log_lines_per_second=1)))
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         recording.replay(LOGS, limits=Limits(log_lines_per_second=5))
@@ -244,14 +247,14 @@ def test_replay_log_rate(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_unnamed_limits_are_of_replayer() -> None:
-    """Limits that a recording does not name are those of whoever replays."""
+    """Limits missing in a recording are those of whoever replays."""
     grows = guest(
         export(
             "run",
             "(if (i64.eqz (call $alloc (i64.const 50000000))) (then (unreachable))) (call $echo)",
         )
     )
-    recording = read(recorded(grows, "x"))
+    recording = read(record_document(grows, "x"))
     recording.replay(grows)
     with pytest.raises(ReplayError, match="ran out of memory"):
         recording.replay(grows, limits=Limits(memory_bytes=2**20))
@@ -261,7 +264,7 @@ def test_unnamed_limits_are_of_replayer() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_kept_calls_equal_recording() -> None:
-    """What is kept of each call is what the recording has."""
+    """A replay keeps of each call what the recording has, and no more."""
     program = f"""
 import json, sys
 sys.path[:0] = {sys.path!r}
@@ -293,20 +296,20 @@ print(peak() - before)
 def test_calls_after_instance_end() -> None:
     """Calls after the end of the instance are refused."""
     traps = b'(module (func (export "run") unreachable))'
-    document = recorded(traps, "")
+    document = record_document(traps, "")
     document["calls"] *= 3
     with pytest.raises(RecordingError, match="its call 2 comes after one that ended the instance"):
         read(document).replay(traps)
 
 
-# ---- files -------------------------------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def test_error_hides_recorded_file(tmp_path: Path) -> None:
-    """A file that only the recording names is not shown in errors."""
+    """Errors do not show the content of a file that only the recording names."""
     secret = tmp_path / "secret"
     secret.write_text("(root:$6$verysecret$hash)")
-    document = recorded(ECHO, "x")
+    document = record_document(ECHO, "x")
     document["modules"][0]["origin"] = str(secret)
     with pytest.raises(
         RecordingError, match="neither that module nor another one in the binary format"
@@ -320,17 +323,17 @@ def test_error_hides_recorded_file(tmp_path: Path) -> None:
     ["/proc/self/status", "/dev/zero", "/proc/kmsg", "/", "", "\0", "http://127.0.0.1:1/x"],
 )
 def test_what_is_no_file_is_not_read(origin: str) -> None:
-    document = recorded(ECHO, "x")
+    document = record_document(ECHO, "x")
     document["modules"][0]["origin"] = origin
     with pytest.raises(RecordingError, match="which is no file"):
         read(document).replay()
 
 
 def test_recorded_text_is_replayed(tmp_path: Path) -> None:
-    """A text that is the recorded one is replayed and a binary may be another."""
+    """A text module is replayed only if it is the recorded text. A binary may differ."""
     source = tmp_path / "plugin.wat"
     source.write_bytes(ECHO if isinstance(ECHO, bytes) else ECHO.encode())
-    recording = read(recorded(source, "x"))
+    recording = read(record_document(source, "x"))
     assert recording.replay().calls[0].output == b"x"
     source.write_bytes(source.read_bytes() + b" ")
     with pytest.raises(RecordingError, match="neither"):
@@ -343,10 +346,10 @@ def test_recorded_text_is_replayed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"main": "nothing"}, {"modules": []}])
 def test_recording_without_plugin(change: dict[str, Any], tmp_path: Path) -> None:
-    """A recording whose modules make no plugin is refused."""
+    """A recording whose modules are no plugin is refused."""
     source = tmp_path / "plugin.wat"
     source.write_bytes(ECHO if isinstance(ECHO, bytes) else ECHO.encode())
     with pytest.raises(
         RecordingError, match="its modules have no names of their own, or none is the main one"
     ):
-        read(recorded(source, "x") | change).replay()
+        read(record_document(source, "x") | change).replay()

@@ -1,6 +1,8 @@
-"""Stacks: of guests, of Python, of threads. Whichever is short, a call ends in an error (`docs/security.md`, 17 and 18).
+"""Stacks of guests, of Python and of threads: whichever is exhausted, a call ends with an error
+(`docs/security.md`, 17 and 18).
 
-A stack that overflows kills the process, so all of this runs in children: one for each size of a thread's stack, which forks for each case.
+A stack overflow kills the process, so all of this runs in child processes: one for each size of a
+thread's stack, which forks for each case.
 """
 
 from __future__ import annotations
@@ -108,14 +110,14 @@ def levels(count: int) -> bytes:
     return count.to_bytes(8, "little")
 
 
-# ---- the cases -------------------------------------------------------------------------------------------------------------------------
+# ---- the cases -----------------------------------------------------------------------------------
 
 
 Way = Callable[[int, Callable[[], Any]], Any]
 
 
 def through_sorted(depth: int, last: Callable[[], Any]) -> Any:
-    """Recursion that passes through C at each level, as a comparison or a callback does."""
+    """Recurse through C at each level, as a comparison or a callback does."""
     if depth == 0:
         return last()
     found: list[Any] = []
@@ -149,7 +151,7 @@ def with_host(function: Callable[[], object], call: Callable[[], Any]) -> Any:
         hosts.pop()
 
 
-def in_turn(
+def call_in_turn(
     first: CompiledPlugin,
     second: CompiledPlugin,
     down: int,
@@ -157,7 +159,8 @@ def in_turn(
     between: int,
     most: int = 10**9,
 ) -> int:
-    """Two plugins that call each other, a fresh one for each level, each going down before it calls out. Gives the depth."""
+    """Call two plugins alternately, a fresh one for each level, each recursing before it calls
+    out. Return the depth."""
     depth = 0
 
     def next_level() -> None:
@@ -174,7 +177,7 @@ def in_turn(
 def cases(
     plugin: Plugin, compiled: CompiledPlugin, other: CompiledPlugin
 ) -> dict[str, Callable[[], Any]]:
-    """What a plugin can do to the stack, and what an application may do to it on the way."""
+    """Return what a plugin can do to the stack, and what an application can do to it on the way."""
     nested = "(block " * 50_000 + ")" * 50_000
     made: dict[str, Callable[[], Any]] = {
         "works: a call": lambda: plugin.call("quick", b"x"),
@@ -206,28 +209,28 @@ def cases(
             )
         for down in (0, ALMOST // 8, ALMOST):
             made[f"ends: plugins in turn, each {down} levels down, through {name}"] = (
-                lambda way=way, down=down: in_turn(compiled, other, down, way, 3)
+                lambda way=way, down=down: call_in_turn(compiled, other, down, way, 3)
             )
-    made["python: plugins in turn, each below 100 levels of C"] = lambda: in_turn(
+    made["python: plugins in turn, each below 100 levels of C"] = lambda: call_in_turn(
         compiled, other, 10, through_sorted, 100
     )
     made["app: recursion below 100 levels of C, after a call from higher up"] = lambda: (
         plugin.call("quick"),
         through_sorted(100, lambda: plugin.call("ends")),
     )
-    made["works: three plugins in turn"] = lambda: in_turn(
+    made["works: three plugins in turn"] = lambda: call_in_turn(
         compiled, other, 10, through_python, 1, most=3
     )
-    made["nested: three plugins in turn, each deep in the guest"] = lambda: in_turn(
+    made["nested: three plugins in turn, each deep in the guest"] = lambda: call_in_turn(
         compiled, other, ALMOST, through_python, 1, most=3
     )
     return made
 
 
 def outcome(case: Callable[[], Any]) -> str:
-    """ "ok", or the class of the error, and of its innermost cause."""
-    # Classes are looked for one by one: for several at once, Python 3.14 has no room at the end of a
-    # stack.
+    """Return "ok", or the class of the error and of its innermost cause."""
+    # Classes are looked for one by one: for several at once, Python 3.14 has no room at the end of
+    # a stack.
     try:
         case()
     except Exception as error:
@@ -247,8 +250,8 @@ def outcome(case: Callable[[], Any]) -> str:
     return "ok"
 
 
-def forked(case: Callable[[], Any]) -> str:
-    """What comes of it in a forked child, which must end by itself."""
+def run_forked(case: Callable[[], Any]) -> str:
+    """Run it in a forked child, which must end by itself, and return its result."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
@@ -273,11 +276,11 @@ def forked(case: Callable[[], Any]) -> str:
 
 
 def deepest(way: Way) -> int:
-    """How many levels the application itself can go down on this stack, about."""
+    """Return roughly how many levels the application itself can recurse on this stack."""
     low, high = 0, 1 << 20
     while high - low > max(low // 50, 1):
         middle = (low + high) // 2
-        if forked(lambda: way(middle, lambda: None)) == "ok":
+        if run_forked(lambda: way(middle, lambda: None)) == "ok":
             low = middle
         else:
             high = middle
@@ -285,9 +288,10 @@ def deepest(way: Way) -> int:
 
 
 def child(kib: int, limit: int) -> None:
-    """Prints what comes of every case on a thread with a stack of that size; 0 for the main thread.
+    """Print the result of every case on a thread with a stack of that size; 0 is the main thread.
 
-    With a limit, that is the limit of recursion of an application that calls the plugin from deep in its own stack.
+    A limit is the recursion limit of an application that calls the plugin from deep in its own
+    stack.
     """
     logging.getLogger("plugwasm").addHandler(logging.NullHandler())
     logging.getLogger("plugwasm").propagate = False
@@ -303,7 +307,7 @@ def child(kib: int, limit: int) -> None:
         made = cases(plugin, compiled, other)
         if not limit:
             for name, case in made.items():
-                print(name, "|", forked(case), flush=True)
+                print(name, "|", run_forked(case), flush=True)
             return
         sys.setrecursionlimit(limit)
         most = deepest(through_sorted)
@@ -318,7 +322,7 @@ def child(kib: int, limit: int) -> None:
                     print(
                         f"{name}, {depth} levels down of {most}",
                         "|",
-                        forked(lambda case=case: through_sorted(depth, case)),
+                        run_forked(lambda case=case: through_sorted(depth, case)),
                     )
 
     if not kib:
@@ -352,18 +356,18 @@ def outcomes(kib: int, limit: int = 0) -> dict[str, str]:
     return found
 
 
-# ---- the tests -------------------------------------------------------------------------------------------------------------------------
+# ---- the tests -----------------------------------------------------------------------------------
 
 
-def lethal(found: dict[str, str], left_out: tuple[str, ...] = ()) -> str:
-    """The cases that ended in a signal, or in an error that nobody expects."""
+def fatal_cases(found: dict[str, str], left_out: tuple[str, ...] = ()) -> str:
+    """Return the cases that ended with a signal or an unexpected error."""
     bad = (
         f"{name}: {what}" for name, what in found.items() if "KILLED" in what or "NOT OURS" in what
     )
     return "\n".join(line for line in bad if not line.startswith(left_out))
 
 
-def can_be_made(kib: int) -> bool:
+def can_start(kib: int) -> bool:
     """Return whether Python makes threads with such a stack; from 3.14 on, 52 KiB are the least."""
     before = threading.stack_size()
     try:
@@ -374,35 +378,35 @@ def can_be_made(kib: int) -> bool:
     return True
 
 
-STACKS = [*filter(can_be_made, [32, 56, 64, 80, 96]), 128, 256, 512, 768, 1024, 4096, 0]
+STACKS = [*filter(can_start, [32, 56, 64, 80, 96]), 128, 256, 512, 768, 1024, 4096, 0]
 
 
 @pytest.fixture(
     scope="module", params=STACKS, ids=lambda kib: f"{kib} KiB" if kib else "main thread"
 )
-def on_stack(request: pytest.FixtureRequest) -> tuple[int, dict[str, str]]:
+def run_on_stack(request: pytest.FixtureRequest) -> tuple[int, dict[str, str]]:
     return request.param, outcomes(request.param)
 
 
-def test_any_stack_keeps_process_alive(on_stack: tuple[int, dict[str, str]]) -> None:
-    """Nothing that a plugin does to a stack of any size kills the process."""
-    kib, found = on_stack
+def test_any_stack_keeps_process_alive(run_on_stack: tuple[int, dict[str, str]]) -> None:
+    """Nothing that a plugin does on a stack of any size kills the process."""
+    kib, found = run_on_stack
     # What Python alone would overflow such a stack with is the application's own affair.
     left_out = ("python:", "app:") if 0 < kib < 1024 else ("python:",) if 0 < kib < 4096 else ()
-    assert not (bad := lethal(found, left_out)), bad
+    assert not (bad := fatal_cases(found, left_out)), bad
 
 
-def test_endless_recursion_is_error(on_stack: tuple[int, dict[str, str]]) -> None:
-    """Recursion without end is an error."""
-    _, found = on_stack
+def test_endless_recursion_is_error(run_on_stack: tuple[int, dict[str, str]]) -> None:
+    """Endless recursion is an error."""
+    _, found = run_on_stack
     assert {
         name: what for name, what in found.items() if name.startswith("ends:") and what == "ok"
     } == {}
 
 
-def test_usual_stack_suffices(on_stack: tuple[int, dict[str, str]]) -> None:
+def test_usual_stack_suffices(run_on_stack: tuple[int, dict[str, str]]) -> None:
     """On a stack of usual size, calls work and plugins can call plugins."""
-    kib, found = on_stack
+    kib, found = run_on_stack
     if not 0 < kib < 1024:
         assert {
             name: what for name, what in found.items() if name.startswith("works:") and what != "ok"
@@ -416,7 +420,7 @@ def test_usual_stack_suffices(on_stack: tuple[int, dict[str, str]]) -> None:
 
 @pytest.mark.parametrize("limit", [NORMAL_LIMIT, 10**6])
 def test_call_from_deep_python_stack(limit: int) -> None:
-    """A plugin can be called from anywhere in the stack of an application that recurses."""
+    """A plugin can be called from any depth of a recursive application."""
     found = outcomes(0, limit)
-    assert not (bad := lethal(found)), bad
+    assert not (bad := fatal_cases(found)), bad
     assert "ok" in found.values()

@@ -1,4 +1,5 @@
-"""What a plugin's instances hold outside of memories: globals, references, segments, imports, tables. It is bounded, and counted in full."""
+"""State of a plugin's instances outside memories: globals, references, segments, imports and
+tables. It is bounded and counted."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ LARGE = {
 
 @pytest.mark.parametrize("what", LARGE)
 def test_excess_is_refused_before_instance(what: str) -> None:
-    """More than is allowed is refused before there is an instance."""
+    """State beyond the limit is refused before there is an instance."""
     with pytest.raises(
         OutOfMemoryError,
         match=r"may hold \d+ bytes outside of its memories .* its limit is 8388608 \(`Limits\.instance_bytes`",
@@ -51,7 +52,7 @@ def test_excess_is_refused_before_instance(what: str) -> None:
 
 
 def test_exact_limit_is_allowed() -> None:
-    """As much as is allowed is allowed and no more."""
+    """State exactly at the limit is allowed."""
     wasm = with_globals(1000)
     state = read_facts(wasm)[4]
     assert 16_000 <= state < 17_000
@@ -114,10 +115,10 @@ def show(wasm):
     ],
 )
 def test_instance_takes_what_is_counted(made: str) -> None:
-    """An instance takes no more than is counted.
+    """An instance takes no more memory than is counted.
 
-    What the engine does with a module's sections is measured, so that a new version of it that
-    takes more is found.
+    The engine's memory for a module's sections is measured, so a new version that takes more is
+    noticed.
     """
     script = MEASURE + f"show(module({made}))"
     done = subprocess.run(
@@ -167,7 +168,7 @@ def test_linked_modules_count() -> None:
 
 
 def test_kept_commands_count() -> None:
-    """Instances of commands that stay are counted as they come.
+    """Instances of commands that stay are counted as they are created.
 
     A command that imports a global has its instances in the plugin's own store, where each stays.
     """
@@ -192,7 +193,7 @@ def test_kept_commands_count() -> None:
 
 
 def test_command_in_own_store_is_unlimited() -> None:
-    """A command that has a store of its own can be called as often as one likes."""
+    """A command with its own store can be called any number of times."""
     command = f'(module {"(global i32 (i32.const 0))" * 1000} (func (export "_start")) (func (export "c")))'
     main = '(module (import "command" "c" (func $c)) (func (export "f") (call $c)))'
     plugin = Plugin(manifest(("command", command), main), limits=Limits(instance_bytes=30_000))
@@ -200,14 +201,14 @@ def test_command_in_own_store_is_unlimited() -> None:
         plugin.call("f")
 
 
-# ---- tables -----------------------------------------------------------------------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------------------
 
 GROW = "(call $answer (i64.extend_i32_s (table.grow {} (ref.null func) (i32.wrap_i64 (call $input_load_u64 (i64.const 0))))))"
 
 
 @pytest.mark.parametrize("tables", [1, 4, 16])
 def test_table_limit(tables: int) -> None:
-    """Tables take no more than memories may."""
+    """Tables take no more memory than memories may."""
     text = guest(
         "(table 0 funcref)" * tables
         + "".join(export(f"grow{i}", GROW.format(i)) for i in range(tables))
@@ -220,7 +221,7 @@ def test_table_limit(tables: int) -> None:
 
 
 def test_table_minimum_over_limit() -> None:
-    """A table that starts with more is refused."""
+    """A table whose minimum exceeds the limit is refused."""
     text = '(module (table 200000 funcref) (func (export "f")))'
     assert Plugin(text).call("f") == b""
     with pytest.raises(OutOfMemoryError):
@@ -228,7 +229,7 @@ def test_table_minimum_over_limit() -> None:
 
 
 def test_tables_of_linked_modules() -> None:
-    """Tables of linked modules share what there is."""
+    """Tables of linked modules share the limit."""
     lib = '(module (table 0 funcref) (func (export "g") (param i32) (result i32) (table.grow (ref.null func) (local.get 0))))'
     main = guest(
         '(import "lib" "g" (func $g (param i32) (result i32))) (table 0 funcref)'
@@ -243,7 +244,7 @@ def test_tables_of_linked_modules() -> None:
 
 
 def test_tables_of_command_stores() -> None:
-    """Tables of a command are bounded in each of its stores."""
+    """Tables of a command are limited in each of its stores."""
     lib = (
         '(module (table 0 funcref) (table 0 funcref) (func (export "_start"))'
         '(func (export "g") (param i32) (result i32) (table.grow 1 (ref.null func) (local.get 0))))'
@@ -261,7 +262,7 @@ def test_tables_of_command_stores() -> None:
 
 
 def test_module_facts() -> None:
-    """Facts of a module with all of it."""
+    """The facts read from a module are right when it has every kind of state."""
     text = """(module (import "a" "f" (func)) (import "a" "m" (memory 1)) (table 3 funcref) (table 1 2 funcref) (memory 2) (memory 3 4)
         (global i32 (i32.const 0)) (func $x) (func $y) (elem func $x $y) (data "abc") (tag) (export "x" (func $x)) (start $y))"""
     state = 448 * 2 + 64 * 2 + 16 + 112 + 16 + 16 + 16 * 4 + 32 * 3

@@ -1,7 +1,7 @@
-"""Plugins of several modules, of which some have stores of their own: nothing of one store reaches another but numbers.
+"""Plugins whose modules have separate stores: only numbers pass between stores.
 
-A command (it exports `_start`) that imports only functions has a store of its own for each call. What it imports, and what it is called by,
-lives in the plugin's store, or in another command's.
+A command (it exports `_start`) that imports only functions has its own store for each call. Its
+imports and its callers live in the plugin's store or in another command's.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def modules(**texts: str) -> dict[str, object]:
     return manifest(*((name, f"(module {text})") for name, text in texts.items()))
 
 
-def ends(program: str, timeout: float = 60) -> str:
-    """What a program prints, whose process must end well."""
+def run_program(program: str, timeout: float = 60) -> str:
+    """Run a program in another process, which must succeed, and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout
     )
@@ -37,7 +37,7 @@ def ends(program: str, timeout: float = 60) -> str:
     return done.stdout
 
 
-# ---- references -----------------------------------------------------------------------------------------------------------------------
+# ---- references ----------------------------------------------------------------------------------
 
 KEEPER = """(type $t (func (result i32))) (table $kept 1 funcref)
     (func (export "keep") (param funcref) (table.set $kept (i32.const 0) (local.get 0)))
@@ -46,9 +46,10 @@ KEEPER = """(type $t (func (result i32))) (table $kept 1 funcref)
 
 
 def test_reactor_cannot_keep_command_function() -> None:
-    """A function of a command cannot be kept by a reactor.
+    """A reactor cannot keep a command's function.
 
-    It would be freed with the command's store while the reactor's table still refers to it.
+    The function would be freed with the command's store while the reactor's table still refers to
+    it.
     """
     plugin = modules(
         reactor=KEEPER,
@@ -110,7 +111,8 @@ def test_references_between_commands() -> None:
 
 
 def test_numbers_of_every_type() -> None:
-    """Numbers of every type pass in both directions.
+    """Numbers of every type pass in both directions, bit by bit: NaNs with payloads, negative and
+    large ones.
 
     With every bit: NaNs with payloads, negative and large ones.
     """
@@ -132,10 +134,10 @@ def test_numbers_of_every_type() -> None:
 
 
 def test_reference_within_plugin_store() -> None:
-    """A reference of a command in the plugin's own store is fine.
+    """A reference to a command in the plugin's own store can be kept.
 
-    One that imports a table as well lives there until the plugin's instance ends, so a reactor can
-    keep its functions.
+    A command that imports a table as well lives there until the plugin's instance ends, so a
+    reactor can keep its functions.
     """
     plugin = modules(
         reactor=KEEPER.replace(
@@ -151,20 +153,20 @@ def test_reference_within_plugin_store() -> None:
 
 
 def test_unsupported_type_is_no_key_error() -> None:
-    """A type that cannot be passed is no key error."""
+    """A type that cannot be passed is one of our errors, not a KeyError."""
     engine = Engine()
     for name in ("v128", "reference", "exnref"):
         with pytest.raises(EngineFailure, match=f"a value of type {name} cannot be passed"):
             FunctionType((name,), ()).pointer(engine)
 
 
-# ---- whose memory ---------------------------------------------------------------------------------------------------------------------
+# ---- whose memory --------------------------------------------------------------------------------
 
 
 def test_wasi_memory_of_caller() -> None:
-    """A WASI call gets the memory of its caller in whatever store that is.
+    """A WASI call uses the memory of its caller, in whatever store that is.
 
-    A command of its own store calls a reactor, which calls a command that lives in the plugin's
+    A command with its own store calls a reactor, which calls a command that lives in the plugin's
     store, which calls WASI.
     """
     plugin = modules(
@@ -182,7 +184,7 @@ def test_wasi_memory_of_caller() -> None:
 
 
 def test_wasi_reexported_by_library() -> None:
-    """A WASI function that a library exports again writes to the memory of who calls it."""
+    """A WASI function that a library re-exports writes to the memory of its caller."""
     plugin = modules(
         library=f"""{CLOCK} (export "clock" (func $clock)) (memory (export "memory") 1)
             (func (export "touch") {NOW} (i64.store (i32.const 64) (i64.const 0)))
@@ -195,7 +197,7 @@ def test_wasi_reexported_by_library() -> None:
 
 
 def test_wasi_function_in_table() -> None:
-    """A WASI function in a table writes to the memory of who calls it."""
+    """A WASI function in a table writes to the memory of its caller."""
     plugin = modules(
         library=f"""{CLOCK} (table (export "table") 1 funcref) (elem (i32.const 0) $clock) (memory (export "memory") 1)
             (func (export "wrote") (result i32) {NOW} (i64.store (i32.const 64) (i64.const 0)) (i32.const 0))
@@ -211,9 +213,9 @@ def test_wasi_function_in_table() -> None:
 
 
 def test_wasi_function_called_by_name() -> None:
-    """A WASI function that is called by name decides nothing about memories.
+    """Calling a WASI function by name does not determine whose memory WASI uses.
 
-    The kernel calls it then, and the kernel's memory is not the plugin's.
+    The kernel is then the caller, and its memory is not the plugin's.
     """
     plugin = modules(
         main=f"""(import "{WASI}" "sched_yield" (func $yield (result i32))) (export "yield" (func $yield)) {CLOCK}
@@ -225,7 +227,7 @@ def test_wasi_function_called_by_name() -> None:
 
 
 def test_wasi_caller_without_memory() -> None:
-    """A caller without a memory gets an error number whatever others have."""
+    """A caller without a memory gets an error number, whatever memories others have."""
     plugin = modules(
         library=f'{CLOCK} (export "clock" (func $clock)) (memory (export "memory") 1) (func (export "touch") {NOW})',
         main="""(import "library" "clock" (func $clock (param i32 i64 i32) (result i32))) (import "library" "touch" (func $touch))
@@ -236,7 +238,7 @@ def test_wasi_caller_without_memory() -> None:
 
 
 def test_command_memory_is_released() -> None:
-    """The memory of a command is not kept when its store is gone."""
+    """The memory of a command is released with its store."""
     plugin = modules(
         apart=f'{CLOCK} (memory (export "memory") 1) {COMMAND} (func (export "run") (result i32) {NOW} (i32.eqz {WROTE}))',
         main='(import "apart" "run" (func $run (result i32))) (func (export "f") (result i32) (call $run))',
@@ -248,17 +250,16 @@ def test_command_memory_is_released() -> None:
         assert made._guest.memories == {}
 
 
-# ---- fuel -----------------------------------------------------------------------------------------------------------------------------
+# ---- fuel ----------------------------------------------------------------------------------------
 
 BURN = """(func $burn (param $rounds i32) (loop $again
     (br_if $again (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1))))))"""
 
 
 def test_fuel_is_spent_once() -> None:
-    """Fuel is spent once in whatever store.
+    """Fuel is spent once, in whatever store.
 
-    A command that calls back into the plugin's store spends what is left there too: burning there
-    again and again is not for nothing.
+    A command that calls back into the plugin's store spends fuel there too, each time.
     """
     plugin = modules(
         reactor=f'{BURN} (export "burn" (func $burn))',
@@ -279,7 +280,7 @@ def test_fuel_is_spent_once() -> None:
 
 
 def test_fuel_of_commands_in_plugin_store() -> None:
-    """Fuel that commands of the plugin's own store use counts once."""
+    """The fuel of commands in the plugin's own store counts once."""
     plugin = modules(
         holder='(global (export "global") i32 (i32.const 0))',
         here=f'(import "holder" "global" (global i32)) {BURN} {COMMAND} (func (export "run") (call $burn (i32.const 1000)))',
@@ -293,7 +294,7 @@ def test_fuel_of_commands_in_plugin_store() -> None:
         assert 8_000 < made.fuel_used < 20_000
 
 
-# ---- callbacks ------------------------------------------------------------------------------------------------------------------------
+# ---- callbacks -----------------------------------------------------------------------------------
 
 
 IN_THREADS = """
@@ -314,10 +315,10 @@ def first_used_by_threads(compiled):
 
 
 def test_command_imports_made_before_threads() -> None:
-    """What a command imports is made before threads call it.
+    """A command's imports are created before threads call it.
 
-    Four threads call a command for the first time. What they shared was made by each of them, and
-    freed while others still held it.
+    Four threads call a command for the first time. Otherwise each would create the shared imports
+    and free those that others still use.
     """
     program = """
 N = 300
@@ -335,11 +336,11 @@ for _ in range(4):
     first_used_by_threads(compiled)
 print("well")
 """
-    assert ends(IN_THREADS + program) == "well\n"
+    assert run_program(IN_THREADS + program) == "well\n"
 
 
 def test_threads_start_observed_plugins() -> None:
-    """Observed plugins that threads start at once hold the callbacks they import."""
+    """Observed plugins that threads start at once keep the callbacks that they import alive."""
     program = """
 import threading, gc, sys
 import plugwasm
@@ -354,11 +355,11 @@ for round in range(10):
     first_used_by_threads(compiled)
 print("well")
 """
-    assert ends(IN_THREADS + program) == "well\n"
+    assert run_program(IN_THREADS + program) == "well\n"
 
 
 def test_store_holds_host_functions() -> None:
-    """A store holds the host functions that were imported into it.
+    """A store keeps the host functions that were imported into it alive, whatever else drops them.
 
     Whoever else lets go of them.
     """
@@ -407,7 +408,7 @@ def test_pool_plan_made_by_one_thread() -> None:
 
 
 def test_command_host_functions_made_once() -> None:
-    """A command in the plugin's own store makes its host functions once.
+    """A command in the plugin's own store creates its host functions once.
 
     They stay in that store, so one for each call and import would be memory that no limit counts.
     """
@@ -426,14 +427,14 @@ def test_command_host_functions_made_once() -> None:
         assert len(made._guest.externs) == before
 
 
-# ---- stacks that cannot be looked at ---------------------------------------------------------------------------------------------------
+# ---- stacks that cannot be looked at -------------------------------------------------------------
 
 
 def test_unknown_stack_has_no_room() -> None:
-    """A stack that could not be looked at is no endless one.
+    """A stack whose end is unknown is not treated as unlimited.
 
-    With no descriptor left the system does not say where the main thread's stack ends. That is
-    said, and looked at again later.
+    With no descriptor left, the system does not say where the main thread's stack ends. That is
+    reported, and queried again later.
     """
     program = """
 import os, resource
@@ -468,16 +469,16 @@ except plugwasm.TrapError as error:
 stack = plugin.compiled_plugin._plan.engine.stack
 print(0 < stack.measurement.call_depth < 100, stack.room() < 2**40)
 """
-    lines = ends(program).splitlines()
+    lines = run_program(program).splitlines()
     assert "cannot be found out" in lines[0]
     assert lines[1:] == ["stack overflow", "True True"]
 
 
 @pytest.mark.parametrize("count", [60, 150, 200, 255])
 def test_long_command_chain_is_trap(count: int) -> None:
-    """Commands in a chain that is too long for a stack are a trap.
+    """A chain of commands too long for the stack is a trap.
 
-    Each call of one is made by a host function within that of the one before.
+    Each call of a command is made by a host function inside the call before it.
     """
     first = f'{COMMAND} (func (export "f") (result i32) (i32.const 0))'
     rest = [

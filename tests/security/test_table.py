@@ -1,4 +1,4 @@
-"""The table in docs/security.md: every case, and tests that exist."""
+"""The table in docs/security.md lists every case and tests that exist."""
 
 from __future__ import annotations
 

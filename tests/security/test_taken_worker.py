@@ -1,4 +1,5 @@
-"""A worker that its guest has taken over: what it says costs the application little, and what it takes is counted."""
+"""A worker that its guest has taken over: its messages cost the application little, and its
+resources are limited."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ MEASURED = pytest.mark.skipif(
     reason="the peak is read from /proc, for rusage remembers that of the parent",
 )
 
-# ---- what it says ------------------------------------------------------------------------------------------------------------------------
+# ---- what it says --------------------------------------------------------------------------------
 
 APPLICATION = """
 import sys
@@ -49,8 +50,9 @@ print(error)
 """
 
 
-def said(program: str) -> tuple[int, str]:
-    """How much memory an application took while its worker said that, and what it made of it."""
+def measure_worker(program: str) -> tuple[int, str]:
+    """Return how much memory the application took while its worker ran the program, and the
+    application's error."""
     text = APPLICATION.format(
         paths=sys.path, program=f"{PROLOGUE}\n{program}; forever()", module=SIMPLE
     )
@@ -84,8 +86,8 @@ BOMBS = {
 @MEASURED
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_call_messages_are_validated(bomb: str) -> None:
-    """What a worker says in a call is refused before anything is built of it."""
-    grown, error = said(f"start(); hear(); {bomb}")
+    """A worker's message in a call is refused before anything is built from it."""
+    grown, error = measure_worker(f"start(); hear(); {bomb}")
     assert error.startswith("WorkerError"), error
     # What was sent may be held once; nothing is built of it.
     assert grown < 80 * 2**20 + (10**9 if "zeros" in bomb else 0), f"{grown >> 20} MiB"
@@ -103,8 +105,8 @@ def test_call_messages_are_validated(bomb: str) -> None:
     ids=["measures", "exports", "exports that could be", "the end of a call"],
 )
 def test_start_messages_are_validated(bomb: str) -> None:
-    """What a worker says at its start is bounded too."""
-    grown, error = said(f"hear(); hear(); {bomb}")
+    """A worker's messages at its start are bounded too."""
+    grown, error = measure_worker(f"hear(); hear(); {bomb}")
     assert error.startswith("WorkerError"), error
     assert grown < 80 * 2**20, f"{grown >> 20} MiB"
 
@@ -145,7 +147,7 @@ def test_start_messages_are_validated(bomb: str) -> None:
 def test_message_fields_are_claims(
     answers: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each field of a message is a claim."""
+    """Each field of a message is checked as an untrusted claim."""
     with worker_runs(monkeypatch, f"start(); hear(); {answers}; forever()"):
         plugin = IsolatedPlugin(SIMPLE, name="p", limits=Limits(memory_bytes=2**24))
         with pytest.raises(WorkerError, match=f"(?s)`f` of plugin `p`: its process .*{says}"):
@@ -154,7 +156,7 @@ def test_message_fields_are_claims(
 
 
 def test_blocks_read_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks that a host function reads have together no more than the guest's memory."""
+    """The blocks that a host function reads are together no larger than the guest's memory."""
     program = """
 start(); hear()
 say(m.HostCall(FIRST, [0], [None]))
@@ -196,7 +198,7 @@ def test_long_error_is_shortened() -> None:
 
 
 def test_sent_descriptors_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Descriptors that a worker sends along do not stay in the application."""
+    """Descriptors that a worker sends do not stay open in the application."""
     program = """
 start()
 import array
@@ -218,7 +220,7 @@ while True:
         plugin.close()
 
 
-# ---- what it takes -----------------------------------------------------------------------------------------------------------------------
+# ---- what it takes -------------------------------------------------------------------------------
 
 TAKEN = """
 import sys
@@ -244,8 +246,8 @@ honest, child._load = child._load, taken
 STARTS = "child._load = honest\nchild.main(int(sys.argv[1]), int(sys.argv[2]))\n"
 
 
-def taken(monkeypatch: pytest.MonkeyPatch, attack: str, **limits: Any) -> Any:
-    """What an attack came to that a worker runs instead of the plugin's code."""
+def run_attack(monkeypatch: pytest.MonkeyPatch, attack: str, **limits: Any) -> Any:
+    """Run an attack in a worker instead of the plugin's code, and return its result."""
     body = "".join(f"    {line}\n" for line in attack.strip().splitlines())
     program = f"{TAKEN}\ndef attack():\n{body}\nchild.main(int(sys.argv[1]), int(sys.argv[2]))\n"
     with monkeypatch.context() as patch:
@@ -257,7 +259,7 @@ def taken(monkeypatch: pytest.MonkeyPatch, attack: str, **limits: Any) -> Any:
 
 @ONLY_LINUX
 def test_no_new_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A taken worker starts no thread."""
+    """A taken-over worker cannot start a thread."""
     attack = """
 started = 0
 for _ in range(2000):
@@ -270,16 +272,15 @@ THREAD = 0x10000 | 0x800 | 0x100
 raw = [libc.syscall(56 if os.uname().machine == "x86_64" else 220, THREAD, 0, 0, 0, 0), libc.syscall(435, bytes(88), 88)]
 return [started, raw]
 """
-    assert taken(monkeypatch, attack) == [0, [-1, -1]]
+    assert run_attack(monkeypatch, attack) == [0, [-1, -1]]
 
 
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else"
 )
 def test_no_filter_unprivileged_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no filter, a user without privileges starts no threads, and nothing else is
-    promised.
-    """
+    """Without a filter, the worker of an unprivileged user cannot start threads, and nothing
+    else is promised."""
     attack = """
 try:
     threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
@@ -292,7 +293,7 @@ except RuntimeError as error:
         TAKEN
         + "\nfrom plugwasm._isolation import confinement as confine\nconfine._filter = lambda *_: False\n",
     )
-    assert taken(monkeypatch, attack, user=(65534, 65534)) == "can't start new thread"
+    assert run_attack(monkeypatch, attack, user=(65534, 65534)) == "can't start new thread"
     monkeypatch.setattr(
         process,
         "_PROGRAM",
@@ -307,7 +308,7 @@ except RuntimeError as error:
 
 @ONLY_LINUX
 def test_no_new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A taken worker starts no process."""
+    """A taken-over worker cannot start a process."""
     attack = """
 found = []
 X86 = os.uname().machine == "x86_64"
@@ -321,7 +322,7 @@ for number in (57, 58) if X86 else ():
     found.append(errno.errorcode[ctypes.get_errno()])
 return sorted(set(found))
 """
-    assert taken(monkeypatch, attack) == ["EPERM"]
+    assert run_attack(monkeypatch, attack) == ["EPERM"]
 
 
 MAPPINGS = {
@@ -337,7 +338,7 @@ MAPPINGS = {
 @ONLY_LINUX
 @pytest.mark.parametrize("kind", MAPPINGS)
 def test_memory_limit_cannot_be_escaped(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No memory of a taken worker escapes its limit."""
+    """No memory of a taken-over worker escapes its limit."""
     later = kind == "made writable later"
     attack = f"""
 held = 0
@@ -351,13 +352,13 @@ for _ in range(64):
     held += 16
 return held
 """
-    held = taken(monkeypatch, attack, memory_bytes=2**27)
+    held = run_attack(monkeypatch, attack, memory_bytes=2**27)
     assert held <= 128, f"{held} MiB"
 
 
 @ONLY_LINUX
 def test_stack_and_address_space_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first stack and the address space of a taken worker are bounded."""
+    """The main stack and the address space of a taken-over worker are limited."""
     attack = """
 found = [resource.getrlimit(kind) for kind in (resource.RLIMIT_STACK, resource.RLIMIT_AS, resource.RLIMIT_NPROC)]
 mapped = 0
@@ -368,7 +369,7 @@ while True:  # to be read only: the system gives out one page of zeros, but the 
     mapped += 2**34
 return [found, mapped]
 """
-    (stack, addresses, processes), mapped = taken(monkeypatch, attack)
+    (stack, addresses, processes), mapped = run_attack(monkeypatch, attack)
     assert stack == [2**23, 2**23]
     assert addresses[1] <= 2**39
     assert processes == [0, 0]
@@ -377,7 +378,7 @@ return [found, mapped]
 
 @ONLY_LINUX
 def test_no_signals_by_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A taken worker with a directory cannot have signals sent."""
+    """A taken-over worker with a directory cannot have signals sent."""
     attack = """
 file, found = os.open(GRANTED, os.O_RDONLY), []
 for command, argument in ((8, os.getppid()), (10, 9), (15, bytes(8)), (1024, 0), (1031, 2**20), (1033, 1)):
@@ -405,7 +406,7 @@ return sorted(set(found))
 
 @ONLY_LINUX
 def test_worker_without_threads_works() -> None:
-    """A worker that starts no threads still compiles, ticks and cancels."""
+    """A worker that cannot start threads still compiles, ticks and cancels."""
     many = "".join(
         f'(func (export "f{i}") (param i32) (result i32) (i32.mul (local.get 0) (i32.const {i})))'
         for i in range(300)

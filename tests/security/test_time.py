@@ -1,4 +1,5 @@
-"""Time: whatever a plugin does with it, a call ends when it should, and everything else goes on (`docs/security.md`, 1 to 10)."""
+"""Time: whatever a plugin does, a call ends when it should, and everything else continues
+(`docs/security.md`, 1 to 10)."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ TOUCH = Function(None, "touch", [], [], lambda *_: None)
 
 
 def compiled(source: str, *, pooled: bool = False, **options: Any) -> CompiledPlugin:
-    """A compiled plugin; `pooled` when its next instances are to come from the pool, as they do from the fourth on."""
+    """Compile a plugin. With `pooled`, its next instances come from the pool, as from the fourth
+    on."""
     made = CompiledPlugin(
         source if "fields" not in options else manifest(source, **options.pop("fields")),
         functions=[TOUCH],
@@ -83,16 +85,14 @@ def compiled(source: str, *, pooled: bool = False, **options: Any) -> CompiledPl
     return made
 
 
-# ---- 1. endless loops in an export -----------------------------------------------------------------------------------------------------
+# ---- 1. endless loops in an export ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("way", "pooled"), [*((way, False) for way in WAYS), *((way, True) for way in list(WAYS)[::4])]
 )
 def test_endless_call_times_out(way: str, pooled: bool) -> None:
-    """A call that would not end times out within twice its deadline and its instance is
-    replaced.
-    """
+    """An endless call times out within twice its deadline, and its instance is replaced."""
     fields = {"timeout_ms": 100, "memory": {"max_pages": 1200}}
     with Plugin(compiled(endless(way), pooled=pooled, fields=fields)) as plugin:
         took = []
@@ -106,7 +106,8 @@ def test_endless_call_times_out(way: str, pooled: bool) -> None:
             ):
                 plugin.call("spin")
             assert time.monotonic() - began >= 0.1
-            # The machine may be busy with something else, which is no work of the guest, and not so each time.
+            # The machine may be busy with something else, which is no work of the guest, and not so
+            # each time.
             took.append(min(time.monotonic() - began, time.process_time() - worked))
             if took[-1] < 0.2:
                 break
@@ -115,10 +116,10 @@ def test_endless_call_times_out(way: str, pooled: bool) -> None:
 
 
 def test_bulk_operation_is_finished() -> None:
-    """A bulk operation that has begun is finished and the next is not begun.
+    """A bulk operation that has begun is finished, and the next does not begin.
 
-    The engine looks at the clock between two bulk operations, not inside of one; what bounds that
-    is the size of a memory.
+    The engine checks the clock between bulk operations, not inside one, whose duration is bounded
+    by the size of a memory.
     """
     took = []
     with Plugin(
@@ -136,7 +137,7 @@ def test_bulk_operation_is_finished() -> None:
         assert time.process_time() - began > 10 * first, "of 600 operations, hardly more than one"
 
 
-# ---- 2. endless loops before the first call --------------------------------------------------------------------------------------------
+# ---- 2. endless loops before the first call ------------------------------------------------------
 
 QUICK = export("quick", "")
 STARTS = {
@@ -165,7 +166,7 @@ STARTS = {
 @pytest.mark.parametrize("pooled", [False, True], ids=["own memory", "from the pool"])
 @pytest.mark.parametrize("where", STARTS)
 def test_endless_start_times_out(where: str, pooled: bool) -> None:
-    """A start that would not end times out within twice the deadline of the call that needs it."""
+    """An endless start times out within twice the deadline of the call that needs it."""
     made = CompiledPlugin(manifest(*STARTS[where], timeout_ms=100))
     made._starts = 3 if pooled else -100  # the instance after three is the first from the pool
     with Plugin(made) as plugin:
@@ -185,7 +186,7 @@ def test_endless_start_times_out(where: str, pooled: bool) -> None:
 
 @pytest.mark.parametrize("where", STARTS)
 def test_endless_start_is_cancelled(where: str) -> None:
-    """A start that would not end can be cancelled."""
+    """An endless start can be cancelled."""
     with Plugin(manifest(*STARTS[where])) as plugin:
         for _ in range(2):
             call = InThread(plugin.call, "quick")
@@ -219,7 +220,7 @@ def test_deadline_covers_start_and_call() -> None:
 
 
 def test_compile_time_does_not_count() -> None:
-    """What is compiled before the first call does not count."""
+    """Compilation before the first call does not count."""
     with Plugin(
         manifest(endless("memory.fill after memory.fill"), timeout_ms=150), functions=[TOUCH]
     ) as plugin:
@@ -227,7 +228,7 @@ def test_compile_time_does_not_count() -> None:
         assert plugin.call("quick") == b""
 
 
-# ---- 3. two plugins of one compiled plugin ---------------------------------------------------------------------------------------------
+# ---- 3. two plugins of one compiled plugin -------------------------------------------------------
 
 WORKS = guest(
     """(func $rounds (param $n i64) (result i64) (local $sum i64)
@@ -250,7 +251,7 @@ WORKS = guest(
 @pytest.mark.parametrize("pooled", [False, True], ids=["own memory", "from the pool"])
 @pytest.mark.parametrize("fate", ["timed out", "cancelled"])
 def test_timeout_spares_other_plugin(fate: str, pooled: bool) -> None:
-    """One of two plugins of a compiled plugin is ended and the other runs on to its own end."""
+    """When one of two plugins of a compiled plugin times out, the other runs to its own end."""
     over, working = threading.Event(), threading.Event()
 
     def wait(*_: Any) -> None:
@@ -288,11 +289,12 @@ def test_timeout_spares_other_plugin(fate: str, pooled: bool) -> None:
         assert hasty.call("quick") == b""
 
 
-# ---- 4. sleeps in WASI -----------------------------------------------------------------------------------------------------------------
+# ---- 4. sleeps in WASI ---------------------------------------------------------------------------
 
 
-def sleeping(name: str, *subscriptions: tuple[int, int, int]) -> str:
-    """Waits for clocks: the number of the clock, the time in nanoseconds, and 1 if that is a point in time."""
+def sleeping_guest(name: str, *subscriptions: tuple[int, int, int]) -> str:
+    """Return a guest that waits for clocks: for each, the clock's number, the nanoseconds, and 1
+    if that is an absolute time."""
     stores = "".join(
         f"(i32.store (i32.const {at + 16}) (i32.const {clock})) (i64.store (i32.const {at + 24}) (i64.const {ns}))"
         f" (i32.store16 (i32.const {at + 40}) (i32.const {absolute}))"
@@ -321,11 +323,12 @@ SLEEPS = {
 @pytest.mark.parametrize("name", ["sleep", "_initialize"])
 @pytest.mark.parametrize("end", ["a deadline", "a cancel"])
 def test_deadline_and_cancel_end_sleep(sleep: str, name: str, end: str) -> None:
-    """A deadline and a cancel end a sleep."""
+    """A deadline and a cancellation each end a sleep."""
     function = "sleep" if name == "sleep" else "quick"
     with Plugin(
         manifest(
-            sleeping(name, *SLEEPS[sleep]), **({"timeout_ms": 200} if end == "a deadline" else {})
+            sleeping_guest(name, *SLEEPS[sleep]),
+            **({"timeout_ms": 200} if end == "a deadline" else {}),
         ),
         wasi=True,
     ) as plugin:
@@ -339,12 +342,12 @@ def test_deadline_and_cancel_end_sleep(sleep: str, name: str, end: str) -> None:
         assert 0.1 <= time.monotonic() - began < 2
 
 
-# ---- 7. cancel -------------------------------------------------------------------------------------------------------------------------
+# ---- 7. cancel -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cancel_ends_call(way: str) -> None:
-    """A cancel ends a call whatever it does and its instance is replaced."""
+    """A cancellation ends a call whatever it does, and its instance is replaced."""
     with Plugin(compiled(endless(way), fields={"memory": {"max_pages": 1200}})) as plugin:
         for _ in range(2):
             assert number(plugin.call("count")) == 1
@@ -355,9 +358,8 @@ def test_cancel_ends_call(way: str) -> None:
 
 
 def test_cancel_at_deadline() -> None:
-    """A cancel in the moment of the deadline ends the call with one of the two and does not touch
-    the next.
-    """
+    """A cancellation at the moment of the deadline ends the call with one of the two errors and
+    does not affect the next."""
     with Plugin(compiled(endless("a loop"), fields={"timeout_ms": 30})) as plugin:
         for i in range(15):
             timer = threading.Timer(0.022 + i / 1000, plugin.cancel_handle().cancel)
@@ -368,14 +370,14 @@ def test_cancel_at_deadline() -> None:
             assert number(plugin.call("count")) == 1
 
 
-# ---- 8. Ctrl-C -------------------------------------------------------------------------------------------------------------------------
+# ---- 8. Ctrl-C -----------------------------------------------------------------------------------
 
 INTERRUPTED = """
 import os, signal, sys, time
 import plugwasm
 from plugwasm import Function, Plugin
 from tests.support.guests import LOOP, export, guest, manifest
-from tests.security.test_time import SLEEPS, TOUCH, WAYS, endless, sleeping
+from tests.security.test_time import SLEEPS, TOUCH, WAYS, endless, sleeping_guest
 
 def times():
     signal.setitimer(signal.ITIMER_REAL, 0.15)
@@ -396,7 +398,7 @@ guests = {
     "in bulk operations": (endless("a loop of memory.fill"), "spin", [TOUCH]),
     "calls of a host function": (endless("a loop of a host function"), "spin", [TOUCH]),
     "in a host function": (endless("a loop of a host function"), "spin", [naps]),
-    "a sleep in WASI": (sleeping("sleep", *SLEEPS["four seconds"]), "sleep", []),
+    "a sleep in WASI": (sleeping_guest("sleep", *SLEEPS["four seconds"]), "sleep", []),
     "while it is started": (endless("a loop", "_initialize").replace("quick", "spin"), "spin", [TOUCH]),
 }
 for name, (source, function, functions) in guests.items():
@@ -413,9 +415,8 @@ for name, (source, function, functions) in guests.items():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX signals")
 def test_ctrl_c_ends_long_call() -> None:
-    """Ctrl-C ends a long call in the main thread within a fifth of a second and the plugin
-    goes on.
-    """
+    """Ctrl-C ends a long call in the main thread within a fifth of a second, and the plugin
+    stays usable."""
     script = INTERRUPTED
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
@@ -431,7 +432,7 @@ def test_ctrl_c_ends_long_call() -> None:
     )
 
 
-# ---- 9. fork ---------------------------------------------------------------------------------------------------------------------------
+# ---- 9. fork -------------------------------------------------------------------------------------
 
 FORKED = """
 import os, sys, threading, time
@@ -491,7 +492,7 @@ print([os.waitpid(pid, 0)[1] for pid in children])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork")
 @pytest.mark.parametrize("fuel", [None, 10**15], ids=["without fuel", "with fuel"])
 def test_fork_with_live_plugins(fuel: int | None) -> None:
-    """After a fork, the live plugins of parent and children go on each for itself."""
+    """After a fork, the live plugins of parent and children work independently."""
     script = FORKED.format(fuel=fuel)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
@@ -500,12 +501,12 @@ def test_fork_with_live_plugins(fuel: int | None) -> None:
     assert done.stdout == "[0, 0, 0]\n"
 
 
-# ---- 10. fuel --------------------------------------------------------------------------------------------------------------------------
+# ---- 10. fuel ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_fuel_limit_ends_call(way: str) -> None:
-    """A fuel limit ends a call whatever it does and all of it was used."""
+    """A fuel limit ends a call whatever it does, and all of the fuel is used."""
     made = compiled(endless(way), fields={"memory": {"max_pages": 1200}}, fuel_limit=100_000)
     with Plugin(made) as plugin:
         for _ in range(2):
@@ -517,7 +518,7 @@ def test_fuel_limit_ends_call(way: str) -> None:
 
 @pytest.mark.parametrize("where", STARTS)
 def test_fuel_limit_ends_start(where: str) -> None:
-    """A fuel limit ends a start that would not end."""
+    """A fuel limit ends an endless start."""
     with Plugin(manifest(*STARTS[where]), fuel_limit=100_000) as plugin:
         for _ in range(2):
             with pytest.raises(OutOfFuelError):
@@ -525,7 +526,7 @@ def test_fuel_limit_ends_start(where: str) -> None:
             assert plugin.fuel_used == 100_000
 
 
-def burning(ending: str) -> str:
+def burning_guest(ending: str) -> str:
     return guest(
         export(
             "burn",
@@ -549,13 +550,13 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_fuel_used_is_reported(ending: str) -> None:
-    """The fuel that a call used is told however it ended."""
+    """The fuel that a call used is reported however it ended."""
 
     def fails(*_: Any) -> None:
         raise LookupError
 
     with Plugin(
-        burning(ENDINGS[ending]),
+        burning_guest(ENDINGS[ending]),
         functions=[Function(None, "fails", [], [], fails)],
         fuel_limit=10**7,
     ) as plugin:
@@ -572,7 +573,7 @@ def test_fuel_used_is_reported(ending: str) -> None:
 
 @pytest.mark.parametrize("size", [10, 1000, 20_000])
 def test_fuel_of_bulk_operations(size: int) -> None:
-    """Bulk operations use fuel by their size."""
+    """Bulk operations use fuel in proportion to their size."""
     source = guest(
         export("fill", f"(memory.fill (i32.const 0) (i32.const 1) (i32.const {size}))")
         + export("copy", f"(memory.copy (i32.const 0) (i32.const 100000) (i32.const {size}))")
@@ -590,7 +591,7 @@ def test_fuel_of_bulk_operations(size: int) -> None:
 
 
 def test_fuel_is_per_plugin() -> None:
-    """Fuel that one plugin used up is there for another of the same compiled plugin."""
+    """Fuel used by one plugin is still available to another of the same compiled plugin."""
     made = compiled(endless("a loop"), fuel_limit=100_000)
     with Plugin(made) as a, Plugin(made) as b:
         with pytest.raises(OutOfFuelError):

@@ -1,4 +1,5 @@
-"""What a plugin can make the host build of its output, or of what it passes to a host function, and for how long."""
+"""What the host builds from a plugin's output, or from arguments of a host function, is limited
+in size and time."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ PRIME = 2**61 - 1
 
 
 class Sent:
-    """A codec that sends bytes as they are, and reads the output by another."""
+    """A codec that sends bytes unchanged and decodes the output by another codec."""
 
     def __init__(self, codec: Any) -> None:
         self.codec = codec
@@ -87,10 +88,10 @@ class Keys(pydantic.BaseModel):
     items: dict[UUID, int]
 
 
-def serving(
+def make_serving_plugin(
     kind: Any, limits: Limits | None = None, f: Callable[[Any], Any] | None = None
 ) -> Plugin:
-    """A plugin that passes its input to a host function whose parameter is of that type."""
+    """Return a plugin that passes its input to a host function with a parameter of that type."""
 
     def function(value: Any) -> bytes:
         return (f or (lambda _: b"read"))(value)
@@ -99,7 +100,7 @@ def serving(
     return Plugin(PASSING, functions=[infer_function(None, "f", function)], limits=limits, name="p")
 
 
-# ---- values ------------------------------------------------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------
 
 SMALL = Limits(decoded_values=1000)
 LISTS = b"[" + b"[]," * 999 + b"[]]"
@@ -125,7 +126,7 @@ OBJECTS = b'{"items":[' + b"{}," * 997 + b"{}]}"
     ids=range(11),
 )
 def test_output_values_limit(returns: Any, codec: Any, output: bytes) -> None:
-    """An output may have as many values as the limit and no more."""
+    """An output may have exactly the limit of values."""
     sent = Sent(codec) if codec in (JSON, MSGPACK) else codec
     with Plugin(ECHO, functions=[], limits=SMALL, name="echo") as plugin:
         with pytest.raises(
@@ -155,7 +156,7 @@ def test_what_is_in_a_text_is_no_value(text: bytes) -> None:
 
 @pytest.mark.parametrize("hidden", [b"[],", b"\\u005b\\u005d,"])
 def test_json_in_text_is_counted(hidden: bytes) -> None:
-    """JSON within a text that a model reads is counted."""
+    """JSON inside a text that a model parses is counted."""
     with Plugin(ECHO, functions=[], limits=SMALL) as plugin:
         assert plugin.call("echo", b'{"text": "[[],[]]"}', returns=Hidden) == Hidden(text="[[],[]]")
         with pytest.raises(OutputError, match="decoded_values"):
@@ -175,12 +176,12 @@ def test_json_in_text_is_counted(hidden: bytes) -> None:
     ids=range(6),
 )
 def test_host_parameters_have_limits(kind: Any) -> None:
-    """What is passed to a host function has the limits of the plugin that passes it."""
+    """Arguments of a host function have the limits of the plugin that passes them."""
     data = PACKED if MSGPACK in getattr(kind, "__metadata__", ()) else LISTS
     data = b'{"items":' + data + b"}" if kind is Order else OBJECTS if kind is Users else data
-    with serving(kind, Limits(decoded_values=2100)) as generous:
+    with make_serving_plugin(kind, Limits(decoded_values=2100)) as generous:
         assert generous.call("run", data) == b"read"
-    with serving(kind, SMALL) as plugin:
+    with make_serving_plugin(kind, SMALL) as plugin:
         with pytest.raises(
             HostFunctionError,
             match=r"more values than the limit of 1000 \(`Limits.decoded_values`\)",
@@ -191,9 +192,9 @@ def test_host_parameters_have_limits(kind: Any) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32-le", "utf-8-sig"])
 def test_json_in_any_encoding_is_counted(encoding: str) -> None:
-    """Plain JSON is counted in whatever encoding it is."""
+    """JSON is counted in every text encoding."""
     odd = '["\u2200\u2222",' * 2  # in UTF-16 there are bytes of quotes in these
-    with serving(Annotated[list, Json], SMALL) as plugin:
+    with make_serving_plugin(Annotated[list, Json], SMALL) as plugin:
         assert plugin.call("run", (odd + "1]]").encode(encoding)) == b"read"
         with pytest.raises(HostFunctionError, match="decoded_values"):
             plugin.call("run", (odd + "[]," * 1000 + "1]]").encode(encoding))
@@ -202,7 +203,7 @@ def test_json_in_any_encoding_is_counted(encoding: str) -> None:
 
 
 def test_limit_in_every_way_to_call() -> None:
-    """The limit holds however a plugin is called."""
+    """The limit applies to every way to call a plugin."""
 
     class Search:
         def echo(self, data: bytes) -> list[list[int]]: ...  # type: ignore[empty-body]
@@ -225,7 +226,7 @@ def test_limit_in_every_way_to_call() -> None:
 
 
 def test_limit_in_plugin_set(tmp_path: Path) -> None:
-    """The limit holds in a set of plugins."""
+    """The limit applies in a plugin set."""
     (tmp_path / "one.wasm").write_text(ECHO)
     with plugwasm.PluginSet(plugins=[tmp_path / "one.wasm"], functions=[], limits=SMALL) as plugins:
         (result,) = plugins.all("echo", LISTS, returns=list)
@@ -276,7 +277,7 @@ with plugwasm.Plugin(ECHO, functions=[], limits=plugwasm.Limits(timeout=30)) as 
     assert kilobytes < 100_000
 
 
-# ---- hashes ------------------------------------------------------------------------------------------------------------------------------
+# ---- hashes --------------------------------------------------------------------------------------
 
 COUNT = 50_000
 
@@ -314,7 +315,7 @@ UUIDS = [str(UUID(int=i * PRIME)).encode() for i in range(COUNT)]
     ids=range(17),
 )
 def test_hash_collisions(returns: Any, output: bytes) -> None:
-    """Numbers of one hash do not keep the host busy."""
+    """Numbers with equal hashes do not keep the host busy."""
     begin = time.process_time()
     with (
         Plugin(ECHO, functions=[]) as plugin,
@@ -322,7 +323,7 @@ def test_hash_collisions(returns: Any, output: bytes) -> None:
     ):
         plugin.call("echo", output, returns=returns)
     with (
-        serving(Annotated[returns, JSON]) as plugin,
+        make_serving_plugin(Annotated[returns, JSON]) as plugin,
         pytest.raises(HostFunctionError, match="decoded_keys"),
     ):
         plugin.call("run", output)
@@ -330,7 +331,7 @@ def test_hash_collisions(returns: Any, output: bytes) -> None:
 
 
 def test_messagepack_keys_without_type() -> None:
-    """MessagePack has keys of all kinds without a type."""
+    """Without a type, MessagePack may have keys of all kinds, and they are limited."""
     tuples = msgspec.msgpack.encode(
         {
             (a * PRIME, b * PRIME, c * PRIME, d * PRIME): 0
@@ -349,7 +350,7 @@ def test_messagepack_keys_without_type() -> None:
 
 
 def test_sets_and_dicts_within_limit() -> None:
-    """Sets and dicts within the limit are read and so are any of text."""
+    """Sets and dicts within the limit are decoded, and those of text whatever their size."""
     with Plugin(ECHO, functions=[], limits=Limits(decoded_keys=1000)) as plugin:
         assert len(plugin.call("echo", list(range(1000)), returns=set[int])) == 1000
         assert (
@@ -375,11 +376,11 @@ def test_sets_and_dicts_within_limit() -> None:
         assert len(plugin.call("echo", list(range(20_000)), returns=set[int])) == 20_000
 
 
-# ---- time --------------------------------------------------------------------------------------------------------------------------------
+# ---- time ----------------------------------------------------------------------------------------
 
 
 class Slow:
-    """A codec that takes its time."""
+    """A codec that is slow."""
 
     seconds = 0.6
 
@@ -393,7 +394,7 @@ class Slow:
 
 @pytest.mark.parametrize("observe", [False, True])
 def test_reading_counts_towards_call_time(observe: bool) -> None:
-    """To read an output counts towards the time of its call."""
+    """Decoding an output counts towards the time of its call."""
     limits = Limits(timeout=0.5)
     with Plugin(ECHO, functions=[], limits=limits, name="echo", observe=observe) as plugin:
         with pytest.raises(
@@ -412,7 +413,7 @@ def test_reading_counts_towards_call_time(observe: bool) -> None:
 
 @pytest.mark.parametrize("observe", [False, True])
 def test_reading_time_of_isolated_plugin(observe: bool) -> None:
-    """To read an output counts towards the time of its call for an isolated plugin too."""
+    """Decoding an isolated plugin's output counts towards the time of its call too."""
     with IsolatedPlugin(ECHO, functions=[], limits=Limits(timeout=0.5), observe=observe) as plugin:
         assert plugin.call("echo", "[1]", returns=list) == [1]
         with pytest.raises(TimeoutError, match="not read by then"):
@@ -420,7 +421,7 @@ def test_reading_time_of_isolated_plugin(observe: bool) -> None:
 
 
 def test_late_output_is_not_read() -> None:
-    """An output that came at the last moment is not read at all."""
+    """An output that arrives at the deadline is not decoded."""
     from plugwasm._host.codecs import make_output_reader
     from plugwasm._runtime.call_errors import parse_output
 
@@ -437,10 +438,10 @@ def test_late_output_is_not_read() -> None:
 
 @pytest.mark.parametrize("size", [10, 100_000])
 def test_late_parameter_skips_function(size: int) -> None:
-    """A host function is not called when reading its parameter took all the time."""
+    """A host function is not called if decoding its parameter took all the time."""
     called = []
     with (
-        serving(
+        make_serving_plugin(
             Annotated[list, Slow()],
             Limits(timeout=0.5),
             lambda value: called.append(value) or b"read",
@@ -467,7 +468,7 @@ def test_million_digits_are_refused(digits: int) -> None:
                         number if returns is not Numbers else b'{"items":[' + number + b"]}",
                         returns=returns,
                     )
-        with serving(Annotated[Any, Json]) as plugin:
+        with make_serving_plugin(Annotated[Any, Json]) as plugin:
             with pytest.raises(HostFunctionError, match="a number of more than 4300 digits"):
                 plugin.call("run", number)
             assert plugin.call("run", b"[" + b"7" * 4300 + b"]") == b"read"
@@ -477,7 +478,7 @@ def test_million_digits_are_refused(digits: int) -> None:
 
 
 def test_validation_errors_are_limited() -> None:
-    """Complaints of a model are not listed when there are many."""
+    """The errors of a model are not listed when there are many."""
     with (
         Plugin(ECHO, functions=[]) as plugin,
         pytest.raises(OutputError, match="5000 values of it are not valid"),
@@ -485,11 +486,11 @@ def test_validation_errors_are_limited() -> None:
         plugin.call("echo", b'{"items":[' + b"1," * 4999 + b"1]}", returns=Users)
 
 
-# ---- those who watch ---------------------------------------------------------------------------------------------------------------------
+# ---- those who watch -----------------------------------------------------------------------------
 
 
 def test_observers_see_bytes_beyond_limit() -> None:
-    """Observers see bytes in the place of what is beyond the limits."""
+    """Observers see bytes instead of values beyond the limits."""
     seen = []
 
     class Watching(plugwasm.observing.Observer):

@@ -1,4 +1,4 @@
-"""Batches, and a guest that adds columns to them."""
+"""Record batches, and a guest that adds columns to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plugins on the pooled engine and on the plain one."""
+"""Plugins on the engine with a pool of instances and on the one without."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ MASK = 2**64 - 1
 ENGINES = pytest.mark.parametrize("pooled", [False, True], ids=["own memory", "from the pool"])
 
 
-def plugin_of(source: Any, pooled: bool = False, **options: Any) -> Plugin:
-    """A plugin; `pooled` when its instance is to come from the pool, as they do from the fourth start on."""
+def make_plugin(source: Any, pooled: bool = False, **options: Any) -> Plugin:
+    """Make a plugin. With `pooled`, its instance comes from the pool, as from the fourth start
+    on."""
     compiled = CompiledPlugin(source, **options)
     if pooled:
         for _ in range(4):
@@ -28,5 +29,5 @@ def plugin_of(source: Any, pooled: bool = False, **options: Any) -> Plugin:
     return Plugin(compiled)
 
 
-def word(value: int) -> bytes:
+def u64_bytes(value: int) -> bytes:
     return (value & MASK).to_bytes(8, "little")

@@ -1,4 +1,4 @@
-"""A guest that calls back into the application in every way that tests of its life cycle need."""
+"""A guest that calls a host function from every place that tests of a plugin's life cycle need."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ GUEST = guest(
 Body = Callable[[CurrentPlugin, Val, Val], Any]
 
 
-def nothing(current: CurrentPlugin, value: Val, result: Val) -> None:
+def do_nothing(current: CurrentPlugin, value: Val, result: Val) -> None:
     pass
 
 
-def compiled(body: Body = nothing, **fields: Any) -> CompiledPlugin:
+def compile_guest(body: Body = do_nothing, **fields: Any) -> CompiledPlugin:
     def back(current: CurrentPlugin, params: list[Val], results: list[Val]) -> None:
         body(current, params[0], results[0])
 
@@ -64,5 +64,5 @@ def compiled(body: Body = nothing, **fields: Any) -> CompiledPlugin:
     )
 
 
-def plugin_with(body: Body = nothing, **fields: Any) -> Plugin:
-    return Plugin(compiled(body, **fields))
+def make_plugin(body: Body = do_nothing, **fields: Any) -> Plugin:
+    return Plugin(compile_guest(body, **fields))

@@ -1,4 +1,5 @@
-"""Run the command line, in this process or as a process of its own, on plugins of the examples and on one that means harm."""
+"""Run the command line, in this process or in another, on the example plugins and on a hostile
+one."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ HTTP = str(EXAMPLES / "http_get.wasm")
 WASI = str(EXAMPLES / "wasi_files.wasm")
 HOST = str(EXAMPLES / "host_functions.wasm")
 
-# Its text has colours, markup, a line that looks like one of ours, and a character that reverses what follows.
+# Its text has colours, markup, a line that looks like one of ours, and a character that reverses
+# what follows.
 EVIL_TEXT = b"\x1b[31mred\x1b[0m [bold]x[/bold]\nerror: forged\n\xe2\x80\xaegpj.exe \xc2\x9bm"
 EVIL = f"""
 (module
@@ -57,8 +59,8 @@ class Outcome:
         self.err = err
 
 
-def typed(*arguments: str, stdin: bytes = b"") -> Outcome:
-    """The command line in this process."""
+def run_command(*arguments: str, stdin: bytes = b"") -> Outcome:
+    """Run the command line in this process."""
     from typer.testing import CliRunner
 
     from plugwasm.cli.app import app
@@ -70,12 +72,13 @@ def typed(*arguments: str, stdin: bytes = b"") -> Outcome:
 
 
 def is_harmless(text: str) -> bool:
-    """Whether a terminal only shows it: spaces of other widths and ends of lines are the only characters that are not visible."""
+    """Return whether a terminal only displays the text: its only invisible characters are wide
+    spaces and line ends."""
     return all(character.isprintable() or character in "\n\u00a0\u202f\u3000" for character in text)
 
 
-def command(*arguments: str | bytes, **how: Any) -> subprocess.CompletedProcess[bytes]:
-    """The command line as a process of its own."""
+def run_process(*arguments: str | bytes, **how: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line in another process."""
     settings: dict[str, Any] = {"capture_output": True, "timeout": 60, "check": False} | how
     done: subprocess.CompletedProcess[bytes] = subprocess.run(
         [sys.executable, "-m", "plugwasm", *arguments], **settings
@@ -83,8 +86,9 @@ def command(*arguments: str | bytes, **how: Any) -> subprocess.CompletedProcess[
     return done
 
 
-def on_terminal(*arguments: str, columns: int = 80, **variables: str) -> str:
-    """What a terminal of that width shows of a command, stdout and stderr together, with its escape sequences."""
+def run_on_terminal(*arguments: str, columns: int = 80, **variables: str) -> str:
+    """Run a command on a terminal of that width and return all its output, with escape
+    sequences, both streams together."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {

@@ -1,4 +1,4 @@
-"""Plugins with debug information, and how they fail."""
+"""Plugins with debug information, and the errors of their calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COUNT = """(func $count (param $n i32) (loop $next
     (br_if $next (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))"""
 
 
-def failure(plugin: plugwasm.Plugin, function: str, data: str = "") -> plugwasm.CallError:
+def call_error(plugin: plugwasm.Plugin, function: str, data: str = "") -> plugwasm.CallError:
     with pytest.raises(plugwasm.CallError) as caught:
         plugin.call(function, data)
     return caught.value

@@ -1,4 +1,4 @@
-"""Requests under a policy, and names that resolve to what a test says."""
+"""Requests under a policy, and a resolver whose answers a test sets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def policy(*hosts: str, **settings: Any) -> Egress:
 
 
 def client_for(egress: Egress, *manifest_hosts: str) -> HttpClient:
-    """A client within the application's policy, and within a manifest's if that is given."""
+    """Make a client for the application's policy, restricted by a manifest's hosts if given."""
     if manifest_hosts:
         return HttpClient.for_plugin(egress, manifest_hosts, None, RequestOwner)
     return HttpClient(egress, egress._policy, RequestOwner)
@@ -52,7 +52,7 @@ def send(
     remaining: Callable[[], float | None],
     **options: Any,
 ) -> Response:
-    """Send a request as a guest's is sent: the size of its body is checked first."""
+    """Send a request as for a guest: check the size of its body first."""
     client = client_for(rules) if isinstance(rules, Egress) else rules
     client.policy.check_body_size(len(body or b""))
     return client.send(method, url, headers, body, remaining, **options)
@@ -65,7 +65,7 @@ def get(
 
 
 class Names:
-    """A resolver whose answers are set by the test, and that counts what it is asked."""
+    """A resolver whose answers a test sets, and which records the names it is asked for."""
 
     def __init__(self, **answers: Sequence[str]) -> None:
         self.answers = {

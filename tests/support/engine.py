@@ -1,4 +1,4 @@
-"""A module in a store of its own, on engines that tests of the engine layer share."""
+"""A module in a store of its own, on engines that the tests of the engine layer share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ MASK = 2**64 - 1
 
 
 class World:
-    """A store with one instance in it. `imports` are host functions in the order of the module's imports."""
+    """A store with one instance. `imports` are host functions in the order of the module's
+    imports."""
 
     def __init__(
         self, wat: str | Module, *imports: HostFunction, engine: Engine = ENGINE, **limits: int
@@ -49,7 +50,7 @@ class World:
         )
 
 
-def host(params: str, results: str, body: Callable[[Any, int, Any], None]) -> HostFunction:
+def host_function(params: str, results: str, body: Callable[[Any, int, Any], None]) -> HostFunction:
     return HostFunction(FunctionType(tuple(params.split()), tuple(results.split())), body)
 
 

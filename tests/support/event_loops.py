@@ -12,11 +12,11 @@ both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 """Under which event loop a test runs."""
 
 
-def in_loop(backend: str, main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+def run_in_loop(backend: str, main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     return anyio.run(main, *args, backend=backend)  # type: ignore[arg-type]
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def wait_until(condition: Callable[[], object]) -> None:
     with anyio.fail_after(20):
         while not condition():
             await anyio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""A guest that fails in every way."""
+"""A guest whose exports fail in every way that a call can fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hostile guest that is written in Python: a plugin that makes any call of WASI that it is asked for."""
+"""A hostile guest written in Python: a plugin that makes any WASI call it is asked to."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ class PluginMemory:
 
 
 class Attacker(Guest):
-    """A guest of a real plugin; its first granted directory is descriptor 3, the next one 4."""
+    """Python's access to a plugin that makes WASI calls. Its granted directories are descriptors
+    3, 4, …."""
 
     def __init__(
         self, *granted: str | Path, compiled: plugwasm.CompiledPlugin | None = None
@@ -96,7 +97,8 @@ def compile_for(*granted: str | Path) -> plugwasm.CompiledPlugin:
 
 
 def state(*roots: Path) -> dict[str, object]:
-    """All that a change would show in: names, contents, and of each name the inode, links, mode, owner and the times of change."""
+    """Return all that a change would affect: names and contents, and each name's inode, links,
+    mode, owner and times."""
     seen: dict[str, object] = {}
     for path in itertools.chain.from_iterable([root, *root.rglob("*")] for root in roots):
         status = path.lstat()
@@ -119,7 +121,7 @@ def state(*roots: Path) -> dict[str, object]:
 
 
 def plant(root: Path) -> Path:
-    """A small tree: files and directories, and links that lead to them."""
+    """Create a small tree of files, directories and links to them."""
     (root / "sub" / "deep").mkdir(parents=True)
     (root / "file").write_bytes(b"content")
     (root / "sub" / "inner").write_bytes(b"inner")

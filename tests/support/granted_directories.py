@@ -1,4 +1,4 @@
-"""Links out of a directory that a guest is granted, and a secret beside it."""
+"""Links that lead out of a directory granted to a guest, and a secret file beside it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Guests for tests, as Wasm text: a module around a few functions, with the imports that these use.
+"""Guests for tests as WAT: a module around a few functions, with the imports that they use.
 
-In the text, `<<some text>>` stands for a new block of Extism memory with that content (an i64 handle), `$name` of anything in `ENV`
-imports it, and four functions are there when they are used: `$put` (a block of bytes of the guest's memory), `$give` (makes a block the
-output), `$answer` (makes an i64 the output, little endian) and `$echo` (makes the input the output).
+In the text, `<<some text>>` stands for a new block of Extism memory with that content (an i64
+handle), and using `$name` of anything in `ENV` imports it. Four functions are defined if they are
+used: `$put` (makes a block of bytes of the guest's memory), `$give` (makes a block the output),
+`$answer` (makes an i64 the output, little endian) and `$echo` (makes the input the output).
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ MEMORY = '(memory (export "memory") 1)'
 
 
 def guest(body: str, *imports: str, memory: str | None = None) -> str:
-    """The text of a module with these functions and further imports; it has a memory when it needs one, or the one given."""
+    """Return the text of a module with these functions and further imports, and a memory if it
+    needs one or one is given."""
     data = bytearray()
 
     def place(match: re.Match[str]) -> str:
@@ -108,12 +110,12 @@ def guest(body: str, *imports: str, memory: str | None = None) -> str:
 
 
 def export(name: str, code: str, locals: str = "") -> str:
-    """A function () -> () of that name."""
+    """Return an exported function () -> () with that name and body."""
     return f'(func (export "{name}") {locals} {code})'
 
 
 def manifest(*modules: str | tuple[str, str], **fields: Any) -> dict[str, Any]:
-    """A manifest with these modules: texts, or pairs of name and text."""
+    """Return a manifest with these modules: WAT, or pairs of a name and WAT."""
     wasm = [
         {"data": m.encode()} if isinstance(m, str) else {"name": m[0], "data": m[1].encode()}
         for m in modules
@@ -122,6 +124,6 @@ def manifest(*modules: str | tuple[str, str], **fields: Any) -> dict[str, Any]:
 
 
 def number(output: bytes) -> int:
-    """What `$answer` answered."""
+    """Decode the output that `$answer` sets."""
     assert len(output) == 8
     return int.from_bytes(output, "little", signed=True)

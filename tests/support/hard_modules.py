@@ -1,4 +1,4 @@
-"""Modules in the binary format that make a compiler work hard, or an instance large."""
+"""Binary modules that are expensive to compile or have large instances."""
 
 from __future__ import annotations
 
@@ -13,50 +13,51 @@ from tests.support.wasm_binary import (
     I64,
     KEEP,
     SOME,
+    function_type,
     leb128,
     module,
     name,
-    signed,
-    type_of,
+    signed_leb128,
     vector,
 )
 
 
-def of_locals(body: bytes, locals: int, last: bytes = b"") -> bytes:
-    """A function with so many locals, whose values count at its end."""
+def module_of_locals(body: bytes, locals: int, last: bytes = b"") -> bytes:
+    """Return a function with so many locals, which all stay alive until its end."""
     used = b"".join(b"\x20" + leb128(i) + KEEP[I32] for i in range(locals))
     return module([body + last + used], locals=[(locals, I32)])
 
 
 def passing_blocks(kind: int, blocks: int, values: int, type: int, nested: bool) -> bytes:
-    """Blocks, or loops, that pass on so many values each: two or three bytes for each."""
+    """Return blocks or loops that each pass on so many values, in two or three bytes each."""
     begin = bytes([kind, 1])
     inner = begin * blocks + END * blocks if nested else (begin + END) * blocks
-    types = [type_of(), type_of([type] * values, [type] * values)]
+    types = [function_type(), function_type([type] * values, [type] * values)]
     return module([CONST[type] * values + inner + b"\x1a" * values], types=types)
 
 
-def laid_out_tables(tables: int, elements: int = 1_000_000) -> bytes:
-    """A few bytes that make the engine lay out as many elements for each table."""
+def allocated_tables(tables: int, elements: int = 1_000_000) -> bytes:
+    """Return a small module that makes the engine allocate so many elements for each table."""
     segments = [
-        b"\2" + leb128(i) + b"\x41" + signed(elements - 1) + END + b"\0\1\0" for i in range(tables)
+        b"\2" + leb128(i) + b"\x41" + signed_leb128(elements - 1) + END + b"\0\1\0"
+        for i in range(tables)
     ]
     return module(tables=[b"\x70\0" + leb128(elements)] * tables, elements=segments)
 
 
 def calls(number: int, values: int, functions: int = 1) -> bytes:
-    """Functions that do nothing but call, with so many values each time."""
-    types = [type_of(), type_of([I32] * values, [I32] * values)]
+    """Return functions that only call another, with so many values each time."""
+    types = [function_type(), function_type([I32] * values, [I32] * values)]
     body = CONST[I32] * values + (b"\x10" + leb128(functions)) * number + KEEP[I32] * values
     return module([body] * functions + [b"\0"], types=types, of=[0] * functions + [1])
 
 
-# ---- as heavy as what is light can be -----------------------------------------------------------------------------------------------
+# ---- as heavy as what is light can be ------------------------------------------------------------
 
 
 def _one(type: int, code: bytes) -> Callable[[int], bytes]:
     return lambda n: module(
-        [b"\x20\0" + code * n + KEEP[type]], types=[type_of([type])], exports=()
+        [b"\x20\0" + code * n + KEEP[type]], types=[function_type([type])], exports=()
     )
 
 
@@ -65,7 +66,7 @@ def _repeated(code: bytes) -> Callable[[int], bytes]:
 
 
 def _called(values: int, indirect: bool) -> Callable[[int], bytes]:
-    types = [type_of(), type_of([I32] * values, [I32] * values)]
+    types = [function_type(), function_type([I32] * values, [I32] * values)]
     call = b"\x41\0\x11\1\0" if indirect else b"\x10\1"
     return lambda n: module(
         [CONST[I32] * values + call * n + KEEP[I32] * values, b"\0"], types=types, of=[0, 1]
@@ -75,14 +76,14 @@ def _called(values: int, indirect: bool) -> Callable[[int], bytes]:
 def _exported(values: int) -> Callable[[int], bytes]:
     return lambda n: module(
         [b"\0"] * n,
-        types=[type_of([I64] * values, [I64])],
+        types=[function_type([I64] * values, [I64])],
         exports=[name(i) + b"\0" + leb128(i) for i in range(n)],
     )
 
 
 def _loops(locals: int, between: bytes = b"") -> Callable[[int], bytes]:
     sets = b"".join(b"\x20" + leb128(i) + b"\x21" + leb128((i + 1) % locals) for i in range(locals))
-    return lambda n: of_locals(
+    return lambda n: module_of_locals(
         b"\x03\x40" * n + sets + (between + SOME + b"\x0d\0\x0b") * n, locals
     )
 
@@ -92,7 +93,7 @@ def _jumps(kind: int, locals: int) -> Callable[[int], bytes]:
         jumps = b"".join(
             SOME + b"\x21" + leb128(i % locals) + SOME + b"\x0d" + leb128(i % n) for i in range(n)
         )
-        return of_locals(bytes([kind, 0x40]) * n + jumps + END * n, locals)
+        return module_of_locals(bytes([kind, 0x40]) * n + jumps + END * n, locals)
 
     return made
 
@@ -168,7 +169,7 @@ FAMILIES: dict[str, Callable[[int], bytes]] = {
     "functions that loop": lambda n: module([b"\x03\x40\x0c\0\x0b"] * n),
     "functions that grow": lambda n: module([SOME + b"\x40\0\x24\0"] * n),
     "types": lambda n: module(
-        types=[type_of([tuple(KEEP)[i >> 2 * j & 3] for j in range(6)]) for i in range(n)],
+        types=[function_type([tuple(KEEP)[i >> 2 * j & 3] for j in range(6)]) for i in range(n)],
         bodies=(),
         exports=(),
     ),
@@ -178,7 +179,7 @@ FAMILIES: dict[str, Callable[[int], bytes]] = {
     "imports": lambda n: module(
         (),
         imports=[b"\1a" + name(i) + b"\0\0" for i in range(n)],
-        types=[type_of([I64] * 32)],
+        types=[function_type([I64] * 32)],
         exports=(),
     ),
 }
@@ -202,7 +203,7 @@ _PIECES = (
 
 
 def mixed(seed: int, size: int) -> bytes:
-    """Functions of pieces taken at random, in blocks, loops and conditions within each other."""
+    """Return functions of random pieces, in nested blocks, loops and conditions."""
     chance = random.Random(seed)
 
     def code(left: int, depth: int) -> bytes:
@@ -223,8 +224,8 @@ def mixed(seed: int, size: int) -> bytes:
     )
 
 
-def fitted(made: Callable[[int], bytes], fits: Callable[[bytes], bool]) -> bytes:
-    """The largest module of the family that fits."""
+def largest_fitting(made: Callable[[int], bytes], fits: Callable[[bytes], bool]) -> bytes:
+    """Return the largest module of the family that fits."""
     least, most = 1, 4096
     while least < most:
         middle = (least + most + 1) // 2

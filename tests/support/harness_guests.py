@@ -1,4 +1,4 @@
-"""Guests that tests of the harness share."""
+"""Guests that the tests of the harness share."""
 
 from __future__ import annotations
 

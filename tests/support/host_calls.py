@@ -1,4 +1,4 @@
-"""Plugins that call one function of the application."""
+"""Plugins that call one host function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plugwasm import (
 from tests.support.guests import LOOP, export, guest
 
 
-def importing(name: str, type: str, namespace: str = "extism:host/user") -> str:
+def import_of(name: str, type: str, namespace: str = "extism:host/user") -> str:
     return f'(import "{namespace}" "{name}" (func $f {type}))'
 
 
@@ -22,13 +22,13 @@ BYTES_TO_BYTES = guest(
     export("run", "(call $give (call $f (call $copy)))")
     + export("null", "(call $give (call $f (i64.const 0)))")
     + export("bad", "(call $give (call $f (i64.const 12345)))"),
-    importing("f", "(param i64) (result i64)"),
+    import_of("f", "(param i64) (result i64)"),
 )
 """`run` passes a block with the input to `f`, and answers the block that it gets."""
 
 
-def calling_back(f: Any, *args: ValType) -> Plugin:
-    """A plugin whose export `run` calls a host function."""
+def make_calling_plugin(f: Any, *args: ValType) -> Plugin:
+    """Make a plugin whose export `run` calls the host function."""
     source = guest(
         export("run", "(call $back)") + export("echo", "(call $echo)") + export("spin", LOOP),
         '(import "extism:host/user" "back" (func $back))',
@@ -46,12 +46,12 @@ WAIT = guest(
 )
 
 
-def asking(answer: Callable[..., Any]) -> Plugin:
-    """A plugin whose `ask` gives the input to `answer`, and answers what that returns."""
+def make_asking_plugin(answer: Callable[..., Any]) -> Plugin:
+    """Make a plugin whose `ask` passes its input to `answer` and outputs the result."""
     return Plugin(ASK, functions=[host_fn(name="answer_to")(answer)])
 
 
-def resting(rest: Callable[[], Any], **options: Any) -> Plugin:
+def make_waiting_plugin(rest: Callable[[], Any], **options: Any) -> Plugin:
     rest.__annotations__.setdefault("return", None)
     return Plugin(WAIT, functions=[host_fn(name="rest")(rest)], **options)
 

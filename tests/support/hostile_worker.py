@@ -1,4 +1,4 @@
-"""Workers that run another program than ours."""
+"""Isolated plugins whose worker process runs a hostile program instead of ours."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def forever():
 
 @contextmanager
 def worker_runs(monkeypatch: pytest.MonkeyPatch, program: str) -> Iterator[None]:
-    """Workers that are started within run another program."""
+    """Make the workers started inside this block run another program."""
     with monkeypatch.context() as patch:
         patch.setattr(process, "_PROGRAM", f"{PROLOGUE}\n{program}\n")
         yield

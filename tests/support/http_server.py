@@ -1,11 +1,12 @@
-"""A real HTTP server on the loopback interface that can misbehave, for tests of everything that fetches.
+"""A real HTTP server on the loopback interface that can misbehave, for tests of HTTP clients.
 
     with Server({"/": reply(b"hello"), "/slow": drip(b"hello", every=1.0)}) as server:
         fetch(server.url + "/")
         assert server.requests[0].target == "/"
 
-A route is a function that gets the request and the connection, and writes raw bytes: what it sends need not be HTTP. One
-connection carries one request. Leaving the block ends every route, also those that drip or keep silent.
+A route is a function that gets the request and the connection, and writes raw bytes, which need not
+be HTTP. One connection carries one request. Leaving the block ends every route, also those that
+send slowly or nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from typing import NamedTuple, Self
 
 
 class Request(NamedTuple):
-    """A request as it came: header names are lower-case, values and target are bytes on the wire read as latin-1."""
+    """A request as it arrived: header names are lower-case; values and target are the bytes on
+    the wire, decoded as latin-1."""
 
     method: str
     target: str
@@ -47,7 +49,7 @@ class Connection:
         self.sock.sendall(data)
 
     def pause(self, seconds: float) -> None:
-        """Sleep, but not longer than the server lives."""
+        """Sleep, but no longer than the server lives."""
         if self._stopping.wait(seconds):
             raise ConnectionAbortedError
 
@@ -58,15 +60,16 @@ Route = Callable[[Request, Connection], None]
 
 
 class Server:
-    """Serves `routes` (by path, without the query; "*" for the rest) in a thread for each connection.
+    """A server with these routes by path (without the query; "*" is any other), and a thread for each
+    connection.
 
-    With `on_connect`, that function has the connection at once, before TLS and without a request.
+    With `on_connect`, that function gets the connection at once, before TLS and without a request.
 
     Attributes:
         port: The port on `host`.
         url: "http://host:port", or https with `tls`.
-        requests: Those that came, in order.
-        connections: How many were accepted, TLS or not, with a request or without.
+        requests: The requests received, in order.
+        connections: How many connections were accepted, with TLS or a request or without.
     """
 
     def __init__(
@@ -169,7 +172,7 @@ def _head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
 def reply(
     body: bytes = b"", *, status: int = 200, headers: Iterable[tuple[str, str]] = ()
 ) -> Route:
-    """An ordinary answer."""
+    """Answer with an ordinary response."""
     head = _head(status, [("Content-Length", str(len(body))), *headers])
     return lambda request, connection: connection.send(
         head + (b"" if request.method == "HEAD" else body)
@@ -181,12 +184,12 @@ def redirect(location: str, *, status: int = 302) -> Route:
 
 
 def raw(data: bytes) -> Route:
-    """Exactly these bytes, then the end of the connection."""
+    """Send exactly these bytes, then close the connection."""
     return lambda request, connection: connection.send(data)
 
 
 def drip(data: bytes, *, every: float = 1.0, at_once: bytes = b"") -> Route:
-    """`at_once`, then `data` one byte at a time."""
+    """Send `at_once`, then `data` one byte at a time."""
 
     def route(request: Request, connection: Connection) -> None:
         connection.send(at_once)
@@ -198,23 +201,23 @@ def drip(data: bytes, *, every: float = 1.0, at_once: bytes = b"") -> Route:
 
 
 def silence(request: Request, connection: Connection) -> None:
-    """Takes the request and never answers."""
+    """Read the request and never answer."""
     connection.pause(60)
 
 
 def chunked(parts: Iterable[bytes], *, headers: Iterable[tuple[str, str]] = ()) -> Route:
-    """A body of unknown length, one chunk for each part."""
+    """Answer with a chunked body, one chunk for each part."""
     body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     return raw(_head(200, [("Transfer-Encoding", "chunked"), *headers]) + body)
 
 
 def claim_length(length: int, body: bytes) -> Route:
-    """A body that is not as long as its header says."""
+    """Answer with a body whose length differs from its header."""
     return raw(_head(200, [("Content-Length", str(length))]) + body)
 
 
 def endless(part: bytes, *, head: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Route:
-    """`head`, then `part` again and again."""
+    """Send `head`, then `part` again and again."""
 
     def route(request: Request, connection: Connection) -> None:
         connection.send(head)
@@ -226,7 +229,8 @@ def endless(part: bytes, *, head: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> Route:
 
 
 def gzip_bomb(size: int) -> Route:
-    """A gzip body that decodes to `size` zero bytes, about a thousand times what is sent."""
+    """Answer with a gzip body that decodes to `size` zero bytes, about a thousand times what is
+    sent."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     body = (
         b"".join(
@@ -242,7 +246,8 @@ EMPTY_GZIP_MEMBER = gzip.compress(b"")
 
 
 def tunnel(request: Request, connection: Connection) -> None:
-    """What an HTTP proxy does for CONNECT: connects to the address it is told, and passes bytes both ways."""
+    """Do what an HTTP proxy does for CONNECT: connect to the address in the request, and pass
+    bytes in both directions."""
     host, _, port = request.target.rpartition(":")
     with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as far:
         connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")

@@ -1,4 +1,4 @@
-"""A guest that never ends, and whether the process that it ran in has."""
+"""A guest that never ends, and whether its worker process has ended."""
 
 from __future__ import annotations
 

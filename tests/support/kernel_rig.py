@@ -86,7 +86,7 @@ IMPORTS = ("alloc", "length", "free", "store_u64")
 
 
 class Owner(Environment):
-    """What stands for the plugin that owns the kernel: it lets it grow to so many pages."""
+    """The kernel's owner, in the place of a plugin: it allows growth up to so many pages."""
 
     __slots__ = ("asked", "max_pages", "raises")
 
@@ -121,7 +121,8 @@ def modules(fuel: bool, pooled: bool = False) -> tuple[Engine, Module, Module]:
 
 
 class Rig:
-    """A kernel and a guest in a store of their own. `rig.alloc(8)` and the like call the kernel's export, `rig.run("ok")` the guest's."""
+    """A kernel and a guest in one store. `rig.alloc(8)` calls the kernel's export,
+    `rig.run("ok")` the guest's."""
 
     def __init__(self, max_pages: int = 16, fuel: bool = False, pooled: bool = False) -> None:
         own, kernel, guest = modules(fuel, pooled)
@@ -167,7 +168,7 @@ class Rig:
     def call(
         self, name: str, data: bytes = b"", *, returns_code: bool = True
     ) -> tuple[int, int, int]:
-        """A call as the host makes it: input, entry, status and output."""
+        """Make a call as the host does: input, entry, status and output."""
         if len(data) > self.kernel.capacity:
             assert self.kernel.reserve(len(data))
         self.kernel.heap[INPUT_OFFSET : INPUT_OFFSET + len(data)] = data
@@ -188,7 +189,8 @@ class Rig:
         return self.instance.memory(ExportName("book")).view().cast("I")
 
     def check_books(self, live: dict[int, int], taken: Sequence[int] = ()) -> None:
-        """Every rule of the comment in kernel.wat, and that the live blocks are these, and those that were taken these, in order."""
+        """Check the rules in the comment of kernel.wat, and that exactly these blocks are live
+        and these were taken, in order."""
         book, top, last, bins = self.records(), self.top(), self.last(), self.bins()
         heap_bytes = self.memory_bytes()
         assert len(book) // 4 * GRANULE >= heap_bytes, "there is a record for each granule"
@@ -241,7 +243,7 @@ class Rig:
 
 
 def bin_of(size: int) -> int:
-    """Two bins for each power of two."""
+    """Return the number of a size's bin: there are two bins per power of two."""
     log = size.bit_length() - 1
     return 2 * log + (size * 2 >= 3 * 2**log)
 

@@ -1,4 +1,4 @@
-"""Modules that import functions, and what calling them gives."""
+"""Main modules that import functions of other modules, and the results of calling them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from plugwasm import (
 from tests.support.guests import export, guest, number
 
 
-def asks(module: str, name: str, *more: str) -> str:
-    """A main module whose export `ask` answers what the import gives."""
+def asking_module(module: str, name: str, *more: str) -> str:
+    """Return a main module whose export `ask` outputs the result of the import."""
     return guest(
         export("ask", "(call $answer (call $imported))"),
         f'(import "{module}" "{name}" (func $imported (result i64)))',
@@ -20,7 +20,7 @@ def asks(module: str, name: str, *more: str) -> str:
     )
 
 
-def ask(wasm: Any, **options: Any) -> int:
+def call_ask(wasm: Any, **options: Any) -> int:
     with Plugin(wasm, **options) as plugin:
         return number(plugin.call("ask"))
 

@@ -1,4 +1,4 @@
-"""Documents of manifests, and what is said of wrong ones."""
+"""Manifest documents, valid and invalid, and the errors that invalid ones raise."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ FULL: dict[str, Any] = {
 }
 
 
-def refusal(value: object) -> ManifestError:
+def parse_error(value: object) -> ManifestError:
     with pytest.raises(ManifestError) as caught:
         parse(value)
     return caught.value
 
 
 def with_value(path: str, value: object) -> dict[str, Any]:
-    """``FULL`` with ``value`` at ``path``, e.g. ``wasm[2].url``."""
+    """Return ``FULL`` with ``value`` at ``path``, e.g. ``wasm[2].url``."""
     document: Any = json.loads(json.dumps(FULL))
     target = document
     *parents, last = re.findall(r"[a-z_]+|\d+", path)

@@ -1,4 +1,4 @@
-"""An observer that writes down all that it is told, and plugins for it."""
+"""An observer that keeps every event, and plugins to observe."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ECHO = guest(export("echo", "(call $echo)"))
 SECONDS = ("seconds", "start_seconds", "guest_seconds", "host_seconds")
 
 
-class Diary(Observer):
-    """Keeps all that it is told."""
+class CollectingObserver(Observer):
+    """An observer that keeps every call, host call and event."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -54,12 +54,12 @@ class Diary(Observer):
             self.host_calls.append(call)
             self.events.append(f"  < {call.name}")
 
-    def shown(self) -> list[str]:
+    def host_call_lines(self) -> list[str]:
         return [str(call) for call in self.host_calls]
 
 
-def calls_f(f: Any, type: str = "", code: str = "(call $f)", **options: Any) -> Plugin:
-    """A plugin whose export `run` calls a host function."""
+def make_calling_plugin(f: Any, type: str = "", code: str = "(call $f)", **options: Any) -> Plugin:
+    """Make a plugin whose export `run` calls the host function `f`."""
     function = f if isinstance(f, Function) else plugwasm.host_fn(name="f")(f)
     source = guest(
         export("run", code) + export("echo", "(call $echo)") + export("spin", LOOP),
@@ -68,16 +68,16 @@ def calls_f(f: Any, type: str = "", code: str = "(call $f)", **options: Any) -> 
     return Plugin(source, functions=[function], **options)
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     pass
 
 
-def adds_up(call: Call) -> bool:
+def times_add_up(call: Call) -> bool:
     assert all(getattr(call, name) >= 0 for name in SECONDS)
     return call.seconds >= call.start_seconds + call.guest_seconds + call.host_seconds - 1e-9
 
 
-def raising(error: BaseException) -> Any:
+def raiser(error: BaseException) -> Any:
     def f() -> None:
         raise error
 
@@ -90,5 +90,5 @@ class Point:
     y: int
 
 
-def fails() -> None:
+def fail() -> None:
     raise RuntimeError("of the observer")

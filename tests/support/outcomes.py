@@ -1,4 +1,4 @@
-"""What came of a call."""
+"""The result or the error of a call, in a form that can be compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 
 def outcome(call: Callable[[], Any]) -> object:
-    """What a call gave or raised, as something that can be compared."""
+    """Return the result of a call, or the type and fields of its error, in a form that can be
+    compared."""
     try:
         return call()
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Folders of the project that tests use."""
+"""Directories of the project that tests use."""
 
 from __future__ import annotations
 

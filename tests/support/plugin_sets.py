@@ -1,4 +1,4 @@
-"""Plugins and directories for tests of sets."""
+"""Plugins and plugin directories for tests of plugin sets."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FAILS = '(func (export "hook") (result i32) (call $error_set <<not today>>) (i32
 ENTRY = '(import "extism:host/user" "enter" (func $enter))'
 
 
-def says(text: str, hook: str = "hook") -> str:
+def text_plugin(text: str, hook: str = "hook") -> str:
     return guest(export(hook, SAYS.format(text)))
 
 
-def appends(letter: str, hook: str = "hook") -> str:
-    """A plugin whose output is its input and that letter."""
+def appending_plugin(letter: str, hook: str = "hook") -> str:
+    """Return a plugin whose output is its input plus that letter."""
     return guest(
         f"""(func (export "{hook}") (local $block i64) (local $n i64) (local $i i64)
           (local.set $n (call $input_length))
@@ -60,8 +60,8 @@ def wat(*names_and_texts: str) -> dict[str, bytes]:
     }
 
 
-def put(path: Path, text: str | bytes) -> Path:
-    """Writes a file as an installer does: all at once."""
+def write_file(path: Path, text: str | bytes) -> Path:
+    """Write a file atomically, as an installer does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     new.write_bytes(text.encode() if isinstance(text, str) else text)
@@ -69,27 +69,29 @@ def put(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def folder(path: Path, about: str, module: str | None = None, name: str = "plugin.toml") -> Path:
-    put(path / name, textwrap.dedent(about))
+def make_folder(
+    path: Path, about: str, module: str | None = None, name: str = "plugin.toml"
+) -> Path:
+    write_file(path / name, textwrap.dedent(about))
     if module is not None:
-        put(path / "plugin.wasm", module)
+        write_file(path / "plugin.wasm", module)
     return path
 
 
-def described(plugins: PluginSet, name: str) -> plugin_set.Description:
+def description_of(plugins: PluginSet, name: str) -> plugin_set.Description:
     (found,) = [description for description in plugins.describe() if description.name == name]
     return found
 
 
 def error_of(plugins: PluginSet, name: str) -> str:
-    found = described(plugins, name)
+    found = description_of(plugins, name)
     assert found.error is not None
     assert not found.loaded
     return found.error
 
 
-class Doors:
-    """A host function in which calls wait until they are let go."""
+class HeldCalls:
+    """A host function whose calls wait until the test releases them."""
 
     def __init__(self) -> None:
         self.inside = 0
@@ -102,11 +104,11 @@ class Doors:
         assert self.go.wait(30)
 
 
-def waits_then_says(text: str) -> str:
+def waiting_text_plugin(text: str) -> str:
     return guest(export("hook", f"(call $enter) {SAYS.format(text)}"), ENTRY)
 
 
-def functions_of(doors: Doors) -> list[plugwasm.Function]:
+def enter_functions(doors: HeldCalls) -> list[plugwasm.Function]:
     return [
         plugwasm.Function(
             "extism:host/user", "enter", [], [], lambda plugin, params, results: doors.enter()
@@ -115,13 +117,13 @@ def functions_of(doors: Doors) -> list[plugwasm.Function]:
 
 
 def function(enter: Callable[[], Any]) -> plugwasm.Function:
-    """`enter`, which may be `async def`, as the host function of that name."""
+    """Return `enter`, which may be `async def`, as the host function of that name."""
     enter.__annotations__["return"] = None
     return host_fn(name="enter")(enter)
 
 
 def outcome(result: Any) -> Any:
-    """What can be compared of a result or an error."""
+    """Return a form of a result or an error that can be compared."""
     if isinstance(result, list):
         return [(one.plugin, one.output, outcome(one.error)) for one in result]
     return (type(result), str(result)) if isinstance(result, Exception) else result
@@ -149,14 +151,16 @@ QUESTIONS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 ASKED = {
     "silent": SILENT,
     "fails": FAILING,
-    "y": appends("y"),
+    "y": appending_plugin("y"),
     "traps": TRAPS,
     "broken": b"no module",
-    "z": appends("z"),
+    "z": appending_plugin("z"),
 }
 
 
-def asked(plugins: PluginSet, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def call_outcome(
+    plugins: PluginSet, method: str, args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
     try:
         return outcome(getattr(plugins, method)(*args, **options))
     except Exception as error:

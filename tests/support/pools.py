@@ -1,4 +1,4 @@
-"""Plugins that tests of pools share."""
+"""Guests that the tests of pools share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from plugwasm import (
 )
 from tests.support.guests import LOOP, export, guest
 
-# `count` answers how often this instance was asked; `judge` fails for an input that begins with "x".
+# `count` answers how often this instance was asked; `judge` fails for an input that begins with
+# "x".
 BODY = (
     '(global $count (mut i64) (i64.const 0)) (func (export "count")'
     " (global.set $count (i64.add (global.get $count) (i64.const 1))) (call $answer (global.get $count)))"

@@ -26,31 +26,33 @@ WASI = {
 }
 
 
-def importing(name: str, type: str, namespace: str = "extism:host/user") -> str:
+def import_of(name: str, type: str, namespace: str = "extism:host/user") -> str:
     return f'(import "{namespace}" "{name}" (func ${name} {type}))'
 
 
 def wasi_guest(body: str, *imports: str) -> str:
     used = [
-        importing(name, type, "wasi_snapshot_preview1")
+        import_of(name, type, "wasi_snapshot_preview1")
         for name, type in WASI.items()
         if f"${name} " in body
     ]
     return guest(body, *imports, *used, memory='(memory (export "memory") 1)')
 
 
-def asking(*calls: str, before: str = "") -> str:
-    """Passes the input to `f` and gives the block that it returns; with other allocations before, it is another build of it."""
+def asking_plugin(*calls: str, before: str = "") -> str:
+    """Return a plugin that passes its input to `f` and outputs the block returned. Other
+    allocations before that make it a different build."""
     return guest(
         export("run", before + "(call $give (call $f (call $copy)))" + "".join(calls)),
-        importing("f", "(param i64) (result i64)"),
+        import_of("f", "(param i64) (result i64)"),
     )
 
 
-def recorded(
+def record_calls(
     plugin: Any, *calls: tuple[str, Any], observe: Any = None, **options: Any
 ) -> Recording:
-    """A recording of these calls, the way over a file included; errors are part of it."""
+    """Record these calls, errors included, and return the recording after a round trip through a
+    file."""
     recorder = Recorder()
     with Plugin(plugin, observe=recorder, **options) as made:
         for name, data in calls:
@@ -67,7 +69,7 @@ def recorded(
     return again
 
 
-def different(recording: Recording, plugin: Any) -> ReplayError:
+def replay_error(recording: Recording, plugin: Any) -> ReplayError:
     with pytest.raises(ReplayError) as caught:
         recording.replay(plugin)
     assert isinstance(caught.value, AssertionError)
@@ -84,7 +86,7 @@ class Point:
     y: int
 
 
-def answers() -> list[Callable[..., Any]]:
+def answer_functions() -> list[Callable[..., Any]]:
     def text(value: str) -> str:
         return value + "!"
 
@@ -169,7 +171,7 @@ ENDS = guest(
 
 def two_asks(first: str, second: str = "", give: str = "(call $give <<done>>)") -> str:
     asks = "".join(f"(drop (call $f <<{text}>>))" for text in (first, second) if text)
-    return guest(export("run", asks + give), importing("f", "(param i64) (result i64)"))
+    return guest(export("run", asks + give), import_of("f", "(param i64) (result i64)"))
 
 
 def upper(value: str) -> str:

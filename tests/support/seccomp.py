@@ -1,4 +1,5 @@
-"""Takes from this process what systems at their limits do not give: by a filter of system calls, for limits do not hold for root."""
+"""System call filters that make this process fail to start threads or processes: resource limits
+do not apply to root."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class _Program(ctypes.Structure):
 
 
 def refuse_threads(*, processes: bool = False) -> None:
-    """From now on no thread can be started, as with `ulimit -u` or the pids of a cgroup, and with `processes` no process either."""
+    """Make starting a thread fail from now on, as `ulimit -u` or a pids cgroup does. With
+    `processes`, starting a process fails too."""
     number, flags = 0, 16  # where a filter finds the call and its first argument
     steps = [_step(0x20, number), _step(0x15, _CLONE3, 0, 1), _step(6, _ERROR | errno.ENOSYS)]
     if processes:

@@ -1,4 +1,4 @@
-"""Calls in another thread."""
+"""Run a call in another thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 
 class InThread:
-    """A call in another thread: `result` waits for it, and raises what it raised."""
+    """A call in another thread. `result` waits for it and returns its result or raises its
+    exception."""
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self._outcome: Any = None

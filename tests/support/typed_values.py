@@ -1,4 +1,4 @@
-"""Values of every kind of class that calls can take and give."""
+"""One class of every kind that typed calls can take and return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does."""
+"""Wait for an effect of another thread or process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def soon(condition: Callable[[], object], seconds: float = 2) -> bool:
-    """Whether the condition becomes true in that time: another thread may hold something for a moment."""
+    """Return whether the condition becomes true within that time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

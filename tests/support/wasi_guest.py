@@ -1,4 +1,5 @@
-"""A guest without Wasm: a bytearray for memory, and each WASI function as a method that takes and gives Python values."""
+"""A guest without Wasm: its memory is a bytearray, and each WASI function is a method that takes
+and returns Python values."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ class BytesMemory:
 
 
 class Guest:
-    """Methods give the error number, or (error number, result)."""
+    """The methods return the error number, or the error number and a result."""
 
     def __init__(self, *preopens: Preopen, **options: object) -> None:
         self.output: list[tuple[int, bytes]] = []
@@ -136,7 +137,8 @@ class Guest:
         return errno, b"" if errno else self.memory.read(DATA, self.memory.u32(RESULT))
 
     def names(self, fd: int, length: int = 4096) -> list[bytes]:
-        """All names of a directory, read as a libc does: whole entries, then on from the last one's cookie."""
+        """Return all names in a directory, read as a libc does: whole entries, continuing from
+        the last one's cookie."""
         names: list[bytes] = []
         cookie = 0
         while True:
@@ -155,7 +157,7 @@ class Guest:
 
 
 def snapshot(root: Path) -> dict[str, object]:
-    """All there is at and under a directory: kind, links, size, times and content of each name."""
+    """Return the kind, links, size, times and content of every name at and below a directory."""
     seen: dict[str, object] = {}
     for directory, folders, files in os.walk(root):
         for name in [*folders, *files, "."]:

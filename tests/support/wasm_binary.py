@@ -22,7 +22,7 @@ SOME = b"\x23\0"
 
 
 def leb128(number: int) -> bytes:
-    """An unsigned number as the binary format has it."""
+    """Encode an unsigned number as LEB128."""
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)
@@ -31,7 +31,7 @@ def leb128(number: int) -> bytes:
 
 
 def section(number: int, content: bytes) -> bytes:
-    """A section of a module in the binary format."""
+    """Encode a section."""
     return bytes([number]) + leb128(len(content)) + content
 
 
@@ -40,12 +40,14 @@ def vector(items: Iterable[bytes]) -> bytes:
     return leb128(len(found)) + b"".join(found)
 
 
-def signed(number: int) -> bytes:
-    """A number that is not negative, as the format has signed ones."""
-    return leb128(number) if number < 64 else bytes([number & 127 | 128]) + signed(number >> 7)
+def signed_leb128(number: int) -> bytes:
+    """Encode a non-negative number as signed LEB128."""
+    return (
+        leb128(number) if number < 64 else bytes([number & 127 | 128]) + signed_leb128(number >> 7)
+    )
 
 
-def type_of(params: Sequence[int] = (), results: Sequence[int] = ()) -> bytes:
+def function_type(params: Sequence[int] = (), results: Sequence[int] = ()) -> bytes:
     return b"\x60" + vector(bytes([t]) for t in params) + vector(bytes([t]) for t in results)
 
 
@@ -57,13 +59,14 @@ def name(number: int) -> bytes:
 def module(
     bodies: Sequence[bytes] = (b"",),
     *,
-    types: Sequence[bytes] = (type_of(),),
+    types: Sequence[bytes] = (function_type(),),
     of: Sequence[int] | None = None,
     locals: Sequence[tuple[int, int]] = (),
     exports: Iterable[bytes] = (b"\1f\0\0",),
     **sections: Iterable[bytes],
 ) -> bytes:
-    """A module of functions with these codes, each of the first type if `of` says nothing else."""
+    """Return a module of functions with these bodies. All have the first type unless `of` lists
+    their types."""
     declared = vector(leb128(count) + bytes([t]) for count, t in locals)
     code = [leb128(len(declared) + len(body) + 1) + declared + body + END for body in bodies]
     content = {

@@ -15,7 +15,7 @@ from tests.support.paths import EXAMPLES
 
 
 def test_fake_returns_and_keeps_arguments() -> None:
-    """A fake returns what it is told and keeps what it was given."""
+    """A fake returns the configured result and keeps its arguments."""
     with Harness(EXAMPLES / "host_functions.wasm") as harness:
         fake = harness.host("greet", str, returns="Welcome")
         harness.host("add", int, int, returns=lambda a, b: a - b)
@@ -51,7 +51,7 @@ def test_fake_returns_and_keeps_arguments() -> None:
     ],
 )
 def test_fake_result_is_in_memory(returns: Any, output: bytes) -> None:
-    """What a fake returns becomes memory of the plugin."""
+    """A fake's result is written to the plugin's memory."""
     with Harness(ASKS) as harness:
         harness.host("ask", returns=returns)
         assert harness.plugin().call("ask") == output
@@ -69,7 +69,7 @@ def test_fake_result_is_in_memory(returns: Any, output: bytes) -> None:
     ],
 )
 def test_fake_argument_type(kind: Any, arg: object) -> None:
-    """What a fake is given is of the type that was named."""
+    """A fake's argument has the declared type."""
     asks = guest(
         export("ask", "(drop (call $ask <<[1]>>))")
         + export("null", "(drop (call $ask (i64.const 0)))"),
@@ -89,7 +89,7 @@ def test_fake_argument_type(kind: Any, arg: object) -> None:
 
 
 def test_fake_numbers_of_every_type() -> None:
-    """Numbers of every type cross in both directions."""
+    """Numbers of every type pass in both directions."""
     kinds = {"i32": -(2**31), "i64": -(2**63), "f32": 0.5, "f64": -1e300}
     imports = [USER.format(name=f"f_{t}", type=f"(param {t}) (result {t})") for t in kinds]
     constant = {
@@ -114,7 +114,7 @@ def test_fake_numbers_of_every_type() -> None:
 
 
 def test_fake_with_several_results() -> None:
-    """A fake has several results where the function does."""
+    """A fake can have several results if the function does."""
     pair = USER.format(name="pair", type="(result i64 i32)")
     adds = guest(
         export(
@@ -142,7 +142,7 @@ def test_fake_with_several_results() -> None:
     ],
 )
 def test_fake_result_of_wrong_type(returns: Any, error: type[Exception]) -> None:
-    """A fake that returns what cannot cross fails the call."""
+    """A fake whose result cannot be passed fails the call."""
     with Harness(ASKS) as harness:
         harness.host("ask", returns=returns)
         with pytest.raises(
@@ -171,7 +171,7 @@ def test_fake_outlives_deadline() -> None:
 
 
 def test_unexpected_function_fails_test() -> None:
-    """A host function that nobody expects fails the test when it is called."""
+    """A call of a host function that the test does not expect fails the test."""
     with Harness(ASKS, name="my") as harness:
         assert harness.plugin().call("echo", "fine") == b"fine"
         with pytest.raises(UnexpectedHostCallError) as raised:
@@ -185,14 +185,14 @@ def test_unexpected_function_fails_test() -> None:
 
 
 def test_fake_all_missing_functions() -> None:
-    """Missing host functions can all be faked."""
+    """All missing host functions can be faked at once."""
     with Harness(ASKS, fake_missing=True) as harness:
         assert harness.plugin().call("ask") == b""
         assert harness.host_calls[0].args == (b"what",)
 
 
 def test_spy_on_application_function() -> None:
-    """Functions of the application are called and watched."""
+    """The application's functions can be called and observed."""
 
     @plugwasm.host_fn(name="greet")
     def greet(plugin: plugwasm.CurrentPlugin, who: str) -> str:
@@ -239,7 +239,7 @@ def scale() -> plugwasm.Function:
 
 
 def test_spy_keeps_exception() -> None:
-    """What a function of the application raises is kept."""
+    """An exception of the application's function is kept."""
 
     def ask(what: Annotated[list[int], plugwasm.Json]) -> bytes:
         raise KeyError(what)
@@ -253,7 +253,7 @@ def test_spy_keeps_exception() -> None:
 
 
 def test_spy_of_other_type_is_link_error() -> None:
-    """A function of the application with another type is a link error."""
+    """An application's function with another type is a link error."""
     with (
         Harness(ASKS, functions=[plugwasm.host_fn(name="ask")(lambda: None)]) as harness,
         pytest.raises(plugwasm.LinkError, match="what is offered"),
@@ -262,7 +262,7 @@ def test_spy_of_other_type_is_link_error() -> None:
 
 
 def test_only_imports_can_be_faked() -> None:
-    """Only what the plugin imports can be faked."""
+    """Only functions that the plugin imports can be faked."""
     with Harness(EXAMPLES / "host_functions.wasm") as harness:
         with pytest.raises(
             plugwasm.LinkError, match="imports no host function `great`: did you mean `greet`"
@@ -282,7 +282,7 @@ def test_only_imports_can_be_faked() -> None:
 
 
 def test_namespace_tells_functions_apart() -> None:
-    """Of two functions of one name, the namespace tells which."""
+    """The namespace distinguishes two functions with one name."""
     asks = guest(
         export("ask", "(call $give (call $ask (call $other (i64.const 0))))"),
         ASK,
@@ -299,7 +299,7 @@ def test_namespace_tells_functions_apart() -> None:
 
 
 def test_module_imports_are_not_faked() -> None:
-    """What modules import from each other is not faked."""
+    """Imports between modules are not faked."""
     provider = '(module (func (export "seven") (result i64) (i64.const 7)))'
     user = guest(
         export("get", "(call $answer (call $seven))"),
@@ -311,7 +311,7 @@ def test_module_imports_are_not_faked() -> None:
 
 
 def test_non_function_import_stays_missing() -> None:
-    """An import that is no function is still missing."""
+    """An import that is not a function is still missing."""
     with (
         Harness('(module (import "app" "memory" (memory 1)))', fake_missing=True) as harness,
         pytest.raises(plugwasm.MissingImportError),
@@ -320,7 +320,7 @@ def test_non_function_import_stays_missing() -> None:
 
 
 def test_everything_expected_is_used() -> None:
-    """Everything expected must have been used."""
+    """Every expectation must have been used."""
     with Harness(ASKS) as harness:
         harness.assert_all_called()
         harness.host("ask")
@@ -336,6 +336,6 @@ def test_everything_expected_is_used() -> None:
 
 
 def test_harness_links_for_itself() -> None:
-    """A harness wants what it can link itself."""
+    """A harness refuses a compiled plugin, since it links the plugin itself."""
     with pytest.raises(TypeError, match="it links the plugin itself"):
         Harness(plugwasm.CompiledPlugin(REMEMBERS))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The harness's fake of the network: routes, and requests that nobody expects."""
+"""The harness's fake of the network: routes, and requests that the test does not expect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.support.harness_guests import URL
 
 
 def fetcher(*headers: str) -> str:
-    """Sends the request document that it gets, with the body `sent`, and gives back what comes."""
+    """Return a plugin that sends the request document it gets, with the body `sent`, and outputs
+    the response."""
     return guest(
         export("fetch", "(call $give (call $http_request (call $copy) <<sent>>))")
         + export(
@@ -29,7 +30,7 @@ def request(url: str = URL, method: str = "POST", headers: str = "{}") -> str:
 
 
 def test_fake_answers() -> None:
-    """Requests are answered as the test says."""
+    """Requests get the configured responses."""
     with Harness(fetcher(), http_response_headers=True) as harness:
         route = (
             harness.http.post("https://API.example.com:443/user/1")
@@ -55,7 +56,7 @@ def test_fake_answers() -> None:
 
 
 def test_last_matching_route_counts() -> None:
-    """Of several routes, the last that fits counts."""
+    """Of several matching routes, the last one counts."""
     with Harness(fetcher()) as harness:
         harness.http.route(None, re.compile(r"https://.*\.example\.com/.*")).respond(body=b"any")
         harness.http.post(URL).respond(body=b"one")
@@ -78,7 +79,7 @@ def test_each_method_has_its_route(method: str) -> None:
 
 
 def test_computed_answer_and_redirect() -> None:
-    """An answer can be made of the request and be a redirect."""
+    """A response can be computed from the request and be a redirect."""
     with Harness(fetcher()) as harness:
         harness.http.post(URL).respond(307, headers={"Location": "/there"})
         harness.http.post("https://api.example.com/there").respond_with(
@@ -89,7 +90,7 @@ def test_computed_answer_and_redirect() -> None:
 
 
 def test_failure_as_answer() -> None:
-    """A failure can stand for an answer."""
+    """A failure can be configured as the response."""
     with Harness(fetcher()) as harness:
         harness.http.post(URL).fail(ConnectionRefusedError(111, "Connection refused"))
         with pytest.raises(plugwasm.EgressError, match="Connection refused"):
@@ -98,7 +99,7 @@ def test_failure_as_answer() -> None:
 
 
 def test_unexpected_request_fails_test() -> None:
-    """A request that nobody expects fails the test and says what was expected."""
+    """An unexpected request fails the test, with a message that says what was expected."""
     with Harness(fetcher(), name="my") as harness:
         with pytest.raises(UnexpectedRequestError) as raised:
             harness.plugin().call("fetch", request())
@@ -119,7 +120,7 @@ def test_unexpected_request_fails_test() -> None:
 
 
 def test_manifest_and_policy_apply() -> None:
-    """The manifest and the policy judge before the test answers."""
+    """The manifest and the policy are checked before the fake answers."""
     granted = manifest(fetcher(), allowed_hosts=["api.example.com"])
     with Harness(granted) as harness:
         harness.http.post("https://elsewhere.example.com/")
@@ -147,7 +148,7 @@ def test_manifest_and_policy_apply() -> None:
 
 
 def test_loopback_address_can_be_faked() -> None:
-    """Addresses of one's own machine can be faked too."""
+    """Loopback addresses can be faked too."""
     with Harness(fetcher()) as harness:
         for url in (
             "http://localhost:8080/",
@@ -160,7 +161,7 @@ def test_loopback_address_can_be_faked() -> None:
 
 
 def test_impossible_route_is_refused() -> None:
-    """A route that no plugin could take is refused at once."""
+    """A route that no plugin could request is refused at once."""
     with Harness(fetcher()) as harness:
         with pytest.raises(plugwasm.EgressDeniedError, match="does not begin with http"):
             harness.http.get("ftp://example.com/")

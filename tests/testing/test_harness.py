@@ -1,4 +1,4 @@
-"""The harness for authors of plugins: calls, vars, logs, limits, time and chance."""
+"""The harness for plugin authors: calls, vars, logs, limits, time and random bytes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.guests import LOOP, MEMORY, export, guest, number
 from tests.support.harness_guests import ASKS, LOGS, REMEMBERS
 from tests.support.paths import EXAMPLES
 
-# ---- vars of a plugin, from outside ------------------------------------------------------------------------------------------------------
+# ---- vars of a plugin, from outside --------------------------------------------------------------
 
 
 def test_initial_and_final_vars() -> None:
-    """A plugin begins with the vars it is given and shows those it has."""
+    """A plugin starts with the given vars, and its vars can be read."""
     with plugwasm.Plugin(REMEMBERS, vars={"k": b"old", "other": b""}) as plugin:
         assert plugin.vars == {"k": b"old", "other": b""}
         assert plugin.call("swap") == b"old"
@@ -33,7 +33,7 @@ def test_initial_and_final_vars() -> None:
 
 
 def test_vars_outlive_instance() -> None:
-    """Vars outlive an instance that was lost and begin again after a reset."""
+    """Vars outlive a replaced instance and are reset by `reset`."""
     with plugwasm.Plugin(REMEMBERS, vars={"k": b"old"}) as plugin:
         with pytest.raises(plugwasm.TrapError):
             plugin.call("die")
@@ -45,7 +45,7 @@ def test_vars_outlive_instance() -> None:
 
 
 def test_vars_of_isolated_plugin() -> None:
-    """An isolated plugin has vars in the same way."""
+    """An isolated plugin's vars work in the same way."""
     with plugwasm.IsolatedPlugin(REMEMBERS, vars={"k": b"old"}) as plugin:
         assert plugin.vars == {"k": b"old"}
         assert plugin.call("swap") == b"old"
@@ -53,7 +53,7 @@ def test_vars_of_isolated_plugin() -> None:
 
 
 def test_vars_count_towards_limits() -> None:
-    """Vars to begin with count towards the limits."""
+    """Initial vars count towards the limits."""
     limits = plugwasm.Limits(var_bytes=6, vars=2)
     with plugwasm.Plugin(REMEMBERS, vars={"k": b"12345"}, limits=limits) as plugin:
         assert plugin.call("swap") == b"12345"
@@ -72,14 +72,14 @@ def test_vars_count_towards_limits() -> None:
 
 @pytest.mark.parametrize("vars", [{"k": "text"}, {"k": None}, {1: b""}])
 def test_vars_are_validated(vars: Any) -> None:
-    """Vars that are not bytes by name are refused."""
+    """Vars that are not a mapping of names to bytes are refused."""
     with pytest.raises(
         plugwasm.OptionError, match="vars: names must be text and values bytes, but `"
     ):
         plugwasm.Plugin(REMEMBERS, vars=vars)
 
 
-# ---- what happened -----------------------------------------------------------------------------------------------------------------------
+# ---- what happened -------------------------------------------------------------------------------
 
 
 def test_harness_keeps_calls() -> None:
@@ -111,7 +111,7 @@ def test_harness_keeps_calls() -> None:
 
 
 def test_vars_before_during_and_after() -> None:
-    """Vars are seen before during and after a plugin."""
+    """Vars can be read before, during and after a call."""
     with Harness(REMEMBERS, vars={"k": b"old"}) as harness:
         assert harness.vars == {"k": b"old"}
         plugin = harness.plugin()
@@ -147,7 +147,7 @@ def test_logs_by_level(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_log_level_reaches_plugin() -> None:
-    """The log level is what the plugin sees."""
+    """The log level is the one that the plugin sees."""
     with Harness(LOGS, log_level="warn") as harness:
         assert number(harness.plugin().call("say")) == 3
     assert harness.logs.messages() == ["warn line", "error line"]
@@ -156,14 +156,14 @@ def test_log_level_reaches_plugin() -> None:
 
 
 def test_logs_of_same_name_do_not_mix() -> None:
-    """Two harnesses of one name do not mix their logs."""
+    """Logs of two harnesses with one name are kept apart."""
     with Harness(LOGS) as one, Harness(LOGS) as other:
         one.plugin().call("say")
         assert (len(one.logs), len(other.logs)) == (5, 0)
 
 
 def test_transcript_is_in_order() -> None:
-    """The transcript tells what happened in order."""
+    """The transcript lists events in order."""
     with Harness(EXAMPLES / "host_functions.wasm", config={"times": "2"}) as harness:
         harness.host("greet", str, returns=lambda who: f"Hi {who[:3]}")
         harness.host("add", raises=ValueError("too much"))
@@ -191,7 +191,7 @@ def test_transcript_is_in_order() -> None:
 
 
 def test_transcript_is_shortened() -> None:
-    """Of a long transcript, the end is shown."""
+    """Only the end of a long transcript is shown."""
     with Harness(ASKS) as harness:
         plugin = harness.plugin()
         for number in range(203):
@@ -203,11 +203,11 @@ def test_transcript_is_shortened() -> None:
     ]
 
 
-# ---- limits ------------------------------------------------------------------------------------------------------------------------------
+# ---- limits --------------------------------------------------------------------------------------
 
 
 def test_bounds_of_block_of_calls() -> None:
-    """What a block of calls takes can be bounded."""
+    """The cost of a block of calls can be bounded."""
     grows = guest(
         export("grow", "(drop (memory.grow (i32.const 4)))") + export("idle", ""), memory=MEMORY
     )
@@ -258,7 +258,7 @@ def test_a_bound_on_nothing_is_an_error() -> None:
 
 
 def test_bounds_keep_error_of_block() -> None:
-    """An error in a bounded block is that error."""
+    """An error in a bounded block is raised unchanged."""
     with (
         Harness(guest(export("trap", "unreachable"))) as harness,
         pytest.raises(plugwasm.TrapError),
@@ -268,7 +268,7 @@ def test_bounds_keep_error_of_block() -> None:
 
 
 def test_bounds_need_visible_memory() -> None:
-    """Memory that cannot be seen cannot be bounded."""
+    """Memory that the host cannot see cannot be bounded."""
     hidden = guest(export("idle", ""), memory="(memory 1)")
     with (
         Harness(hidden) as harness,
@@ -279,7 +279,7 @@ def test_bounds_need_visible_memory() -> None:
 
 
 def test_limits_hold() -> None:
-    """Limits hold as they would in an application."""
+    """Limits apply as in an application."""
     spins = guest(export("spin", LOOP))
     with Harness(spins, limits=plugwasm.Limits(timeout=0.05)) as harness:
         with pytest.raises(plugwasm.TimeoutError):
@@ -290,7 +290,7 @@ def test_limits_hold() -> None:
         harness.plugin().call("spin")
 
 
-# ---- time and chance -----------------------------------------------------------------------------------------------------------------------
+# ---- time and chance -----------------------------------------------------------------------------
 
 
 def wasi_guest() -> str:
@@ -316,7 +316,7 @@ def wasi_guest() -> str:
 
 
 def test_time_stands_still() -> None:
-    """Time stands until the test moves it."""
+    """Time stands still until the test moves it."""
     with Harness(wasi_guest(), wasi=True) as harness:
         plugin, other = harness.plugin(), harness.plugin()
 
@@ -353,7 +353,7 @@ def test_time_is_told_without_doubt() -> None:
 
 
 def test_random_follows_seed() -> None:
-    """Random bytes follow from the seed."""
+    """Random bytes are determined by the seed."""
 
     def chance(**settings: Any) -> int:
         with Harness(wasi_guest(), **settings) as harness:

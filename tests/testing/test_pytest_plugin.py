@@ -1,4 +1,4 @@
-"""The plugin for pytest: its marker, its fixtures, and what a failing test shows."""
+"""The pytest plugin: its marker, its fixtures, and the report of a failing test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest_plugins = "pytester"
 
 
 class Project:
-    """The tests of somebody who writes a plugin, in a directory of their own."""
+    """A plugin author's tests, in a directory of their own."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
@@ -46,13 +46,13 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     return Project(pytester)
 
 
-def says(text: str) -> str:
-    """A plugin whose export `say` gives that text."""
+def text_plugin(text: str) -> str:
+    """Return a plugin whose export `say` outputs the text."""
     return guest(export("say", f"(call $give <<{text}>>)"))
 
 
 def test_marker(project: Project) -> None:
-    """A marker says which plugin is under test and what is around it."""
+    """A marker names the plugin under test and the settings of the harness."""
     project.build("build/my.wat")
     result = project.test(
         """
@@ -82,9 +82,9 @@ class TestClosed:
 
 
 def test_settings_and_command_line(project: Project) -> None:
-    """Settings and the command line say it too."""
-    project.build("build/my.wat", says("settings"))
-    project.build("other/your.wat", says("option"))
+    """The plugin can also be set in the settings and on the command line."""
+    project.build("build/my.wat", text_plugin("settings"))
+    project.build("other/your.wat", text_plugin("option"))
     project.pytester.makeini("[pytest]\nplugwasm_plugin = build/*.wat\nplugwasm_wasi = true\n")
     code = """
 import os
@@ -112,19 +112,19 @@ def test_it(wasm_plugin):
 
 
 def test_file_beside_test_over_root(project: Project) -> None:
-    """A file beside the test comes before one in the root."""
-    project.build("my.wat", says("root"))
-    project.build("tests/my.wat", says("beside"))
+    """A file beside the test wins over one in the root directory."""
+    project.build("my.wat", text_plugin("root"))
+    project.build("tests/my.wat", text_plugin("beside"))
     project.test(
         '@pytest.mark.plugwasm("my.wat")\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"beside"'
     ).assert_outcomes(passed=1)
 
 
 def test_harness_finds_files_alike(project: Project) -> None:
-    """A harness that a test makes finds files in the same way."""
-    project.build("build/my.wat", says("build"))
-    project.build("tests/data/my.wat", says("data"))
-    project.build("data/my.wat", says("not this one"))
+    """A harness created by a test finds files in the same way."""
+    project.build("build/my.wat", text_plugin("build"))
+    project.build("tests/data/my.wat", text_plugin("data"))
+    project.build("data/my.wat", text_plugin("not this one"))
     result = project.test(
         """
 def test(make_wasm_harness):
@@ -138,9 +138,9 @@ def test(make_wasm_harness):
 
 
 def test_module_or_manifest_given(project: Project) -> None:
-    """A module or a manifest can be given itself."""
+    """A module or a manifest can be given directly."""
     result = project.test(f"""
-WAT = {says("here")!r}.encode()
+WAT = {text_plugin("here")!r}.encode()
 @pytest.mark.plugwasm(WAT)
 def test_module(wasm_plugin): assert wasm_plugin.call("say") == b"here"
 @pytest.mark.plugwasm({{"wasm": [{{"data": WAT}}]}})
@@ -162,7 +162,7 @@ def test_test_runs_for_each_build(
 ) -> None:
     """A test runs once for each build."""
     for build in builds:
-        project.build(build, says("x"))
+        project.build(build, text_plugin("x"))
     code = f'@pytest.mark.plugwasm({marker})\ndef test(wasm_plugin): assert wasm_plugin.call("say") == b"x"'
     result = project.test(code, "tests/test_it.py", "-v")
     result.assert_outcomes(passed=2)
@@ -170,7 +170,7 @@ def test_test_runs_for_each_build(
 
 
 def test_missing_plugin_fails_test(project: Project) -> None:
-    """A plugin that is not there fails the test and says where it was looked for."""
+    """A missing plugin fails the test, with a message that lists the places searched."""
     result = project.test(
         '@pytest.mark.plugwasm("build/*.wasm")\ndef test_marked(wasm_plugin): pass\ndef test_unsaid(wasm_plugin): pass\n'
         "def test_unrelated(): pass"
@@ -185,7 +185,7 @@ def test_missing_plugin_fails_test(project: Project) -> None:
 
 
 def test_failing_test_shows_transcript(project: Project) -> None:
-    """A failing test shows what the plugin did."""
+    """A failing test shows the plugin's transcript."""
     project.build("my.wat", LOGS)
     result = project.test(
         """
@@ -216,7 +216,7 @@ def test_passes(wasm_plugin):
 
 
 def test_unexpected_in_one_failure(project: Project) -> None:
-    """What is not expected is told in one failure."""
+    """Everything unexpected is reported in one failure."""
     project.build("my.wat", ASKS)
     result = project.test(
         "@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin):\n    wasm_plugin.call('ask')"
@@ -233,7 +233,7 @@ def test_unexpected_in_one_failure(project: Project) -> None:
 
 
 def test_marker_and_fixtures_are_listed(project: Project) -> None:
-    """The marker is known and the fixtures are listed."""
+    """pytest lists the marker and the fixtures."""
     project.test(
         "@pytest.mark.plugwasm\ndef test(): pass", "tests/test_it.py", "--strict-markers"
     ).assert_outcomes(passed=1)
@@ -243,7 +243,7 @@ def test_marker_and_fixtures_are_listed(project: Project) -> None:
 
 
 def test_run_without_plugins_is_light(project: Project) -> None:
-    """A run without plugins imports nothing of plugwasm but the fixtures."""
+    """A run without plugins imports nothing of plugwasm except the fixtures."""
     (project.root / "test_it.py").write_text(
         "import sys\ndef test():\n    assert {m for m in sys.modules if m.startswith('plugwasm')} == {'plugwasm', 'plugwasm._pytest_plugin'}\n"
         "    assert not {'wasmtime', 'msgspec', 'urllib3'} & set(sys.modules)"
@@ -281,7 +281,7 @@ def test_it_is_found_by_its_entry_point(project: Project) -> None:
     (info / "RECORD").write_text(
         "".join(f"{path.relative_to(ROOT)},,\n" for path in (ROOT / "plugwasm").rglob("*.py"))
     )
-    project.build("my.wat", says("x"))
+    project.build("my.wat", text_plugin("x"))
     (project.root / "test_it.py").write_text(
         "import pytest\n@pytest.mark.plugwasm('my.wat')\ndef test(wasm_plugin): assert wasm_plugin.call('say') == b'x'"
     )
@@ -304,7 +304,8 @@ def test_example_of_author_tests(project: Project) -> None:
     ):
         (project.root / "examples").mkdir(exist_ok=True)
         (project.root / "examples" / name).write_bytes((EXAMPLES / name).read_bytes())
-    # In a process of its own, since what other tests in this one have left behind would be warned of here.
+    # In a process of its own, since what other tests in this one have left behind would be warned
+    # of here.
     result = project.pytester.runpytest_subprocess(
         "-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "-W", "error"
     )

@@ -1,4 +1,4 @@
-"""Interfaces bound to plugins: what type checkers see is the class."""
+"""Interfaces bound to plugins: type checkers see the class."""
 
 from __future__ import annotations
 

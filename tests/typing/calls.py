@@ -1,4 +1,4 @@
-"""Calls: the type of the output is the one that was asked for."""
+"""Calls: the output has the requested type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors, settings, and the rest of what an application touches."""
+"""Errors, settings, and the other parts of the API that an application uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Host functions: of functions, of objects, and with a signature of their own."""
+"""Host functions from functions, from objects, and with explicit signatures."""
 
 from __future__ import annotations
 

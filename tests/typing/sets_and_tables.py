@@ -1,4 +1,4 @@
-"""The plugins of an application, and plugins over tables."""
+"""Plugin sets, and plugins over tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directories that a guest is granted."""
+"""A directory granted to a guest, and one beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.wasi_guest import Guest
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """base/root is granted; base/outside is not."""
+    """Create base/root, which is granted, and base/outside, which is not."""
     (tmp_path / "root" / "sub" / "deep").mkdir(parents=True)
     (tmp_path / "root" / "file").write_bytes(b"0123456789")
     (tmp_path / "root" / "sub" / "inner").write_bytes(b"inner")

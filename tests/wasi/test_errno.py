@@ -1,7 +1,7 @@
-"""Which error number each function of WASI preview 1 gives, as tables.
+"""The error number of each WASI preview 1 function, as tables.
 
-The numbers are those of the official host (Wasmtime's) where that gives one, and where wazero or POSIX do not have a better reason. What is
-different, and why, stands in `docs/decisions.md`, 37.
+The numbers are those of the official host (Wasmtime), unless it has none, or wazero or POSIX have a
+better reason. `docs/decisions.md`, 37 lists the differences and why.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def name_of(errno: int) -> str:
 
 
 def call(guest: Guest, name: str, *args: Any) -> str:
-    """Texts among the arguments become pointer and length, bytes a pointer."""
+    """Call the function. A text argument becomes pointer and length, bytes become a pointer."""
     flat: list[int] = []
     at = 0
     for arg in args:
@@ -63,7 +63,7 @@ def call(guest: Guest, name: str, *args: Any) -> str:
     return name_of(guest.call(name, *flat))
 
 
-# ---- what kind of descriptor -------------------------------------------------------------------------------------------------------------
+# ---- what kind of descriptor ---------------------------------------------------------------------
 
 KINDS = ("none", "stdin", "stdout", "preopen", "directory", "file", "reading", "writing")
 
@@ -167,7 +167,7 @@ sock_shutdown            BADF  NOTSOCK  NOTSOCK  NOTSOCK  NOTSOCK    NOTSOCK  NO
 
 
 def table(text: str) -> dict[str, dict[str, str]]:
-    """Rows by their names, and in each the cells by the names of the columns. LONG is short for NAMETOOLONG."""
+    """Return the rows by name, and in each the cells by column. LONG is short for NAMETOOLONG."""
     head, *rows = [
         ["NAMETOOLONG" if cell == "LONG" else cell for cell in line.split()]
         for line in text.strip("\n").split("\n")
@@ -204,7 +204,7 @@ def test_descriptor_functions_in_table() -> None:
     assert list(table(EXPECTED_BY_KIND)) == list(BY_KIND)
 
 
-# ---- where a path leads ------------------------------------------------------------------------------------------------------------------
+# ---- where a path leads --------------------------------------------------------------------------
 
 PATHS = {
     "empty": "",
@@ -340,7 +340,7 @@ def test_path_operations_in_table() -> None:
     assert set(SAME_RESULTS.values()) <= set(columns)
 
 
-# ---- arguments that make no sense --------------------------------------------------------------------------------------------------------
+# ---- arguments that make no sense ----------------------------------------------------------------
 
 FILE = 4
 NOWHERE = struct.pack("<II", OUT_OF_RANGE, 40)
@@ -477,8 +477,8 @@ ON_FD = struct.Struct("<QB7xI28x")
 def test_event_carries_error(guest: Guest, subscription: bytes, expected: str) -> None:
     """An event carries the error of its subscription.
 
-    As wasi-libc has it: one bad descriptor in `poll` is POLLNVAL of that one, and no failure of
-    all.
+    As wasi-libc expects: one bad descriptor in `poll` is POLLNVAL for that one and does not fail
+    the call.
     """
     assert call(guest, "poll_oneoff", subscription, DATA, 1, RESULT) == "ok"
     userdata, error, kind, _, _ = abi.EVENT.unpack(guest.memory.read(DATA, 32))
@@ -486,7 +486,7 @@ def test_event_carries_error(guest: Guest, subscription: bytes, expected: str) -
 
 
 def test_new_name_is_not_followed(guest: Guest, tmp_path: Path) -> None:
-    """A name that must be new is not looked for behind a link."""
+    """A name that must be new is not followed if it is a link."""
     assert guest.open("broken", BOTH, abi.O_CREAT | abi.O_EXCL)[0] == abi.EXIST
     assert not (tmp_path / "root" / "nowhere").exists()
     assert guest.opened("broken", BOTH, abi.O_CREAT) > 3
@@ -494,7 +494,7 @@ def test_new_name_is_not_followed(guest: Guest, tmp_path: Path) -> None:
 
 
 def test_read_only_directory_not_writable(tmp_path: Path) -> None:
-    """A directory of a read only tree is not opened for writing either."""
+    """A directory in a read-only tree cannot be opened for writing either."""
     (tmp_path / "sub").mkdir()
     guest = Guest(Preopen(tmp_path, "/", read_only=True))
     assert guest.open("sub", BOTH, abi.O_DIRECTORY)[0] == abi.ISDIR
@@ -503,7 +503,7 @@ def test_read_only_directory_not_writable(tmp_path: Path) -> None:
 
 
 def test_truncated_listing_continues(guest: Guest) -> None:
-    """A truncated listing is gone on with from its cookies."""
+    """A truncated listing can be continued from its cookies."""
     everything = guest.names(3)
     assert len(everything) == len(set(everything)) == 10
     for length in (24, 30, 45, 70):

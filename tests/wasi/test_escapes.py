@@ -1,4 +1,4 @@
-"""Nothing that a guest does with paths and links leads out of the directories that it is granted."""
+"""No operation of a guest with paths and links leads out of its granted directories."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_opened_directory_is_a_root(guest: Guest) -> None:
 
 
 def test_guest_links_lead_nowhere_outside(guest: Guest, base: Path) -> None:
-    """Links that the guest makes lead nowhere outside."""
+    """Links that the guest creates do not lead outside."""
     assert guest.symlink("/etc/passwd", "made") == abi.PERM
     assert guest.symlink("../outside/secret", "made") == 0
     assert guest.open("made")[0] == abi.PERM
@@ -66,7 +66,7 @@ def test_guest_links_lead_nowhere_outside(guest: Guest, base: Path) -> None:
 
 
 def test_link_itself_renamed_and_unlinked(guest: Guest, base: Path) -> None:
-    """A link is renamed and unlinked itself never what it names."""
+    """Renaming and unlinking a link affect the link itself, never its target."""
     plant_escapes(base)
     before = snapshot(base / "outside")
     assert guest.rename("abs", "renamed") == 0
@@ -80,14 +80,14 @@ def test_link_itself_renamed_and_unlinked(guest: Guest, base: Path) -> None:
 
 
 def test_moved_directory_is_no_way_up(guest: Guest, base: Path) -> None:
-    """A directory moved while it is open gives no way up."""
+    """A directory that is moved while open gives no access to its parents."""
     fd = guest.opened("sub/deep")
     shutil.move(base / "root" / "sub" / "deep", base / "outside" / "deep")
     assert guest.open("../secret", fd=fd)[0] == abi.PERM
 
 
 def test_directory_swapped_for_link(base: Path) -> None:
-    """Swapping a directory for a link during walks never shows the outside."""
+    """Swapping a directory for a link during path resolution never shows the outside."""
     root = base / "root"
     guest = Guest(Preopen(root, "/data"))
     (root / "swap").mkdir()
@@ -175,7 +175,7 @@ def test_link_swapped_in(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_exclusive_creation_race(guest: Guest, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exclusive creation loses to a file that appears at the last moment."""
+    """Exclusive creation fails if a file appears at the last moment."""
     monkeypatch.setattr(path_resolution, "_lstat", lambda name, fd: None)
     assert guest.open("file", WRITE, abi.O_CREAT | abi.O_EXCL | abi.O_TRUNC)[0] == abi.EXIST
     assert (base / "root" / "file").read_bytes() == b"0123456789"
@@ -259,7 +259,7 @@ def perform(guest: Guest, operation: tuple[object, ...]) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(OPERATIONS, min_size=1, max_size=30))
 def test_random_calls_stay_inside(operations: list[tuple[object, ...]]) -> None:
-    """No sequence of calls touches anything outside."""
+    """No sequence of calls affects anything outside."""
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         (base / "root" / "sub" / "deep").mkdir(parents=True)

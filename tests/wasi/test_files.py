@@ -1,4 +1,4 @@
-"""What a guest can do with the directories that it is granted."""
+"""Operations of a guest on its granted directories."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_write_and_read_back(guest: Guest, base: Path) -> None:
-    """A file is written and read back."""
+    """A written file can be read back."""
     fd = guest.opened("new", BOTH, abi.O_CREAT)
     assert guest.write(fd, b"hello") == (0, 5)
     assert guest.seek(fd, 0, 0) == (0, 0)
@@ -33,7 +33,7 @@ def test_write_and_read_back(guest: Guest, base: Path) -> None:
 
 
 def test_seek_and_tell(guest: Guest) -> None:
-    """Seek and tell agree from every origin."""
+    """`fd_seek` and `fd_tell` agree from every origin."""
     fd = guest.opened("file")
     assert guest.seek(fd, 4, 0) == (0, 4)
     assert guest.seek(fd, -1, 1) == (0, 3)
@@ -48,7 +48,7 @@ def test_seek_and_tell(guest: Guest) -> None:
 
 
 def test_positioned_reads_and_writes(guest: Guest, base: Path) -> None:
-    """Positioned reads and writes leave the position alone."""
+    """Positioned reads and writes do not change the position."""
     fd = guest.opened("file", BOTH)
     assert guest.pread(fd, 3, 5) == (0, b"567")
     assert guest.pwrite(fd, b"AB", 1) == 0
@@ -57,7 +57,7 @@ def test_positioned_reads_and_writes(guest: Guest, base: Path) -> None:
 
 
 def test_append_ignores_position(guest: Guest, base: Path) -> None:
-    """Append goes to the end whatever the position."""
+    """In append mode, writes go to the end whatever the position."""
     fd = guest.opened("file", WRITE, fdflags=abi.FDFLAG_APPEND)
     assert guest.fdstat(fd)[1] == abi.FDFLAG_APPEND
     guest.seek(fd, 0, 0)
@@ -70,7 +70,7 @@ def test_append_ignores_position(guest: Guest, base: Path) -> None:
 
 
 def test_open_flags(guest: Guest, base: Path) -> None:
-    """Truncate exclusive and directory flags do what they say."""
+    """The flags truncate, exclusive and directory have their effects."""
     assert guest.open("file", WRITE, abi.O_CREAT | abi.O_EXCL)[0] == abi.EXIST
     assert guest.open("file", READ, abi.O_DIRECTORY)[0] == abi.NOTDIR
     assert guest.open("sub", WRITE)[0] == abi.ISDIR
@@ -112,7 +112,7 @@ def test_time_set_to_application_clock(base: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve space")
 def test_allocate_grows_up_to_limit(guest: Guest) -> None:
-    """Allocate grows a file and has a limit for each call."""
+    """`fd_allocate` grows a file and has a limit per call."""
     fd = guest.opened("file", BOTH)
     assert guest.call("fd_allocate", fd, 5, 100) == 0
     assert guest.stat("file")[1][4] == 105
@@ -122,7 +122,7 @@ def test_allocate_grows_up_to_limit(guest: Guest) -> None:
 
 
 def test_make_rename_remove_directory(guest: Guest, base: Path) -> None:
-    """Directories are made renamed and removed."""
+    """Directories can be created, renamed and removed."""
     assert guest.on_path("path_create_directory", "made/") == 0
     assert guest.on_path("path_create_directory", "made") == abi.EXIST
     assert guest.rename("made", "sub/moved/") == 0
@@ -135,7 +135,7 @@ def test_make_rename_remove_directory(guest: Guest, base: Path) -> None:
 
 
 def test_links_inside_are_followed(guest: Guest, base: Path) -> None:
-    """Links inside the tree are followed when asked."""
+    """Links inside the tree are followed on request."""
     assert guest.symlink("../file", "sub/up") == 0
     assert guest.symlink("sub/up", "twice") == 0
     assert guest.read(guest.opened("twice")) == (0, b"0123456789")
@@ -148,7 +148,7 @@ def test_links_inside_are_followed(guest: Guest, base: Path) -> None:
 
 
 def test_link_with_trailing_slash_on_way(guest: Guest) -> None:
-    """A link on the way may end with a slash."""
+    """A link on the way may have a trailing slash."""
     guest.symlink("sub/", "slashed")
     assert guest.read(guest.opened("slashed/inner")) == (0, b"inner")
     guest.symlink("file/", "wrong")
@@ -156,7 +156,7 @@ def test_link_with_trailing_slash_on_way(guest: Guest) -> None:
 
 
 def test_create_through_dangling_link(guest: Guest, base: Path) -> None:
-    """Creating through a dangling link makes its target in the tree."""
+    """Creating a file through a dangling link creates its target in the tree."""
     assert guest.symlink("sub/target", "dangling") == 0
     guest.opened("dangling", WRITE, abi.O_CREAT)
     assert (base / "root" / "sub" / "target").is_file()
@@ -172,7 +172,7 @@ def test_hard_links_never_follow(guest: Guest, base: Path) -> None:
 
 
 def test_dot_dot_goes_back(guest: Guest) -> None:
-    """`..` goes back the way the walk came."""
+    """`..` returns to the directory through which the path came."""
     assert guest.read(guest.opened("sub/deep/../../sub/./inner")) == (0, b"inner")
     assert guest.stat("sub/..")[1][2] == abi.DIRECTORY
     assert guest.stat(".")[0] == 0
@@ -188,7 +188,7 @@ def test_a_file_is_no_directory(guest: Guest, path: str) -> None:
 
 
 def test_trailing_slash_means_directory(guest: Guest) -> None:
-    """A slash at the end means the directory behind a link."""
+    """A trailing slash means the directory that a link leads to."""
     guest.symlink("sub", "link")
     assert guest.stat("link", follow=0)[1][2] == abi.SYMBOLIC_LINK
     assert guest.stat("link/", follow=0)[1][2] == abi.DIRECTORY
@@ -233,7 +233,7 @@ def test_a_walk_is_bounded_in_depth(guest: Guest, base: Path) -> None:
 
 
 def test_walk_is_bounded(guest: Guest, base: Path) -> None:
-    """A walk is bounded in links and in steps."""
+    """Path resolution is bounded in links and in steps."""
     guest.symlink("file", "l1")
     for i in range(2, 42):
         guest.symlink(f"l{i - 1}", f"l{i}")
@@ -248,7 +248,7 @@ def test_walk_is_bounded(guest: Guest, base: Path) -> None:
 
 
 def test_descriptor_numbers(guest: Guest) -> None:
-    """Descriptors are numbered lowest first and can be renumbered."""
+    """The lowest free descriptor is used, and descriptors can be renumbered."""
     a, b, c = (guest.opened("file") for _ in range(3))
     assert (a, b, c) == (4, 5, 6)
     guest.call("fd_close", b)
@@ -262,7 +262,7 @@ def test_descriptor_numbers(guest: Guest) -> None:
 
 
 def test_preopen_names(base: Path) -> None:
-    """Preopens are announced with their names."""
+    """Preopens are listed with their names."""
     guest = Guest(Preopen(base / "root", "/data"), Preopen(base / "root" / "sub", "/ü", True))
     for fd, name in ((3, b"/data"), (4, "/ü".encode())):
         assert guest.call("fd_prestat_get", fd, RESULT) == 0
@@ -279,7 +279,7 @@ def test_preopen_names(base: Path) -> None:
 
 @pytest.mark.parametrize("length", [40, 64, 100, 4096, 100_000])
 def test_readdir_with_any_buffer(guest: Guest, base: Path, length: int) -> None:
-    """A directory is read whole through a buffer of any size."""
+    """A directory can be read completely through a buffer of any size."""
     expected = {b".", b".."}
     for i in range(120):
         (base / "root" / "sub" / "deep" / f"n{i}").touch()
@@ -290,7 +290,7 @@ def test_readdir_with_any_buffer(guest: Guest, base: Path, length: int) -> None:
 
 
 def test_readdir_cookie_stays_valid(guest: Guest, base: Path) -> None:
-    """A cookie stays good while the directory changes."""
+    """A cookie stays valid while the directory changes."""
     for i in range(50):
         (base / "root" / "sub" / "deep" / f"n{i:02}").touch()
     fd = guest.opened("sub/deep")
@@ -305,7 +305,7 @@ def test_readdir_cookie_stays_valid(guest: Guest, base: Path) -> None:
 
 
 def test_readdir_kinds_and_names(guest: Guest, base: Path) -> None:
-    """Entries tell their kind and names that are not UTF-8 are left out."""
+    """Entries have their types, and names that are not UTF-8 are left out."""
     root = base / "root"
     (root / "link").symlink_to("file")
     os.mkfifo(root / "pipe")
@@ -384,7 +384,7 @@ def writing_calls(guest: Guest, ro: int, rw: int) -> dict[str, int]:
 
 
 def test_read_only_directory(base: Path) -> None:
-    """Nothing that writes works in a read only directory."""
+    """No writing function works in a read-only directory."""
     shutil.copytree(base / "root", base / "other")
     guest = Guest(Preopen(base / "root", "/ro", read_only=True), Preopen(base / "other", "/rw"))
     before = snapshot(base)
@@ -395,7 +395,7 @@ def test_read_only_directory(base: Path) -> None:
 
 
 def test_writable_directory(base: Path) -> None:
-    """The calls that fail in a read-only directory write in one that is not."""
+    """The calls that fail in a read-only directory write in a writable one."""
     shutil.copytree(base / "root", base / "other")
     guest = Guest(Preopen(base / "root", "/rw"), Preopen(base / "other", "/rw2"))
     assert abi.ROFS not in writing_calls(guest, 3, 4).values()
@@ -405,7 +405,7 @@ def test_writable_directory(base: Path) -> None:
 
 
 def test_file_used_as_opened(guest: Guest) -> None:
-    """A file can be used only as it was opened."""
+    """A file can be used only for what it was opened for."""
     reader, writer = guest.opened("file", READ), guest.opened("file", WRITE)
     assert guest.write(reader, b"x")[0] == abi.BADF
     assert guest.call("fd_filestat_set_size", reader, 0) == abi.INVAL
@@ -418,7 +418,7 @@ def test_file_used_as_opened(guest: Guest) -> None:
 
 
 def test_rights_can_only_be_dropped(guest: Guest) -> None:
-    """Rights can be dropped and are not gained again."""
+    """Rights can be dropped and not regained."""
     fd = guest.opened("file", BOTH)
     _, _, rights, inheriting = guest.fdstat(fd)
     assert guest.call("fd_fdstat_set_rights", fd, rights & ~abi.FD_SEEK, 0) == 0
@@ -437,7 +437,7 @@ def test_rights_can_only_be_dropped(guest: Guest) -> None:
 
 
 def test_open_files_limit(base: Path) -> None:
-    """Open files are capped and closing makes room."""
+    """The number of open files is limited, and closing one makes room."""
     preopen = Preopen(base / "root", "/data")
     guest = Guest(preopen, max_descriptors=5)
     before = open_host_descriptors()
@@ -454,7 +454,7 @@ def test_open_files_limit(base: Path) -> None:
 
 
 def test_no_host_descriptor_leaks(guest: Guest, base: Path) -> None:
-    """No call leaves a descriptor of the host open."""
+    """No call leaks a descriptor of the host."""
     plant_escapes(base)
     before = open_host_descriptors()
     for path in [*ESCAPES, "sub/deep/../inner", "file/x", "sub/none", "sub/deep/n/n"]:
@@ -466,7 +466,7 @@ def test_no_host_descriptor_leaks(guest: Guest, base: Path) -> None:
 
 
 def test_bad_result_pointer(guest: Guest, base: Path) -> None:
-    """A bad result pointer opens nothing."""
+    """A call with a bad result pointer opens nothing."""
     before = open_host_descriptors()
     assert (
         guest.call("path_open", 3, 0, *guest.path("new"), abi.O_CREAT, BOTH, 0, 0, 0xFFFF_FFFF)
@@ -488,7 +488,7 @@ def test_ungrantable_directory_is_error(base: Path) -> None:
 
 
 def test_system_without_confinement(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that cannot confine gets a clear error."""
+    """A system without confinement of paths gets a clear error."""
     monkeypatch.setattr(files, "_CONFINED", False)
     with pytest.raises(LinkError, match="POSIX systems only"):
         Preopen(base, "/x")
@@ -504,6 +504,6 @@ def test_closed_preopen(base: Path) -> None:
 
 
 def test_path_memory_checked_before_length(guest: Guest) -> None:
-    """The memory of a path is checked before its length is believed."""
+    """The memory of a path is checked before its length is used."""
     assert guest.call("path_create_directory", 3, PATH, 0xFFFF_FFFF) == abi.NAMETOOLONG
     assert guest.call("path_create_directory", 3, 0xFFFF_FFF0, 4096) == abi.FAULT

@@ -1,4 +1,4 @@
-"""Clocks and random bytes of the application."""
+"""The application's clocks and random bytes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def nanoseconds(count: int) -> bytes:
 
 
 def test_default_is_system_clock() -> None:
-    """Without options, a plugin sees the system's clocks."""
+    """By default, a plugin sees the system's clocks."""
     with Plugin(TIMES, wasi=True) as ours:
         before = time.time_ns()
         assert before <= number(ours.call("realtime")) <= time.time_ns()
@@ -94,7 +94,7 @@ def test_a_frozen_clock_stands_still() -> None:
 
 
 def test_frozen_clock_moves_by_sleep() -> None:
-    """With a frozen clock, a sleep takes no time and moves the clock."""
+    """With a frozen clock, a sleep takes no time and advances the clock."""
     with plugin(clock=FrozenClock(10**18)) as ours:
         start = time.monotonic()
         ours.call("sleep", nanoseconds(3600 * 10**9))
@@ -104,7 +104,7 @@ def test_frozen_clock_moves_by_sleep() -> None:
 
 
 def test_frozen_clock_per_instance() -> None:
-    """Each instance starts where the clock was frozen."""
+    """Each instance starts at the time at which the clock was frozen."""
     clock = FrozenClock(100)
     for _ in range(2):
         with plugin(clock=clock) as ours:
@@ -115,7 +115,7 @@ def test_frozen_clock_per_instance() -> None:
 
 
 def test_frozen_sleep_ends_at_deadline() -> None:
-    """Sleeps that take no time end with the deadline all the same."""
+    """A loop of sleeps that take no time still ends at the deadline."""
     with (
         Plugin(TIMES, wasi=WasiOptions(clock=FrozenClock()), limits=Limits(timeout=0.2)) as ours,
         pytest.raises(TimeoutError),
@@ -124,7 +124,7 @@ def test_frozen_sleep_ends_at_deadline() -> None:
 
 
 def test_clock_resolution() -> None:
-    """A coarse clock ticks in steps and says so."""
+    """A coarse clock advances in steps and reports its resolution."""
     step = 10**9
     with plugin(clock=CoarseClock(step)) as ours:
         assert number(ours.call("realtime")) % step == number(ours.call("monotonic")) % step == 0
@@ -133,7 +133,7 @@ def test_clock_resolution() -> None:
 
 
 def test_clock_of_application() -> None:
-    """A clock of the application is asked and what it raises ends the call."""
+    """The application's clock is used, and its exception ends the call."""
 
     class Mine(Clock):
         def realtime(self) -> int:
@@ -156,7 +156,7 @@ def test_clock_of_application() -> None:
 
 
 def test_random_seed_per_instance() -> None:
-    """Seeded bytes follow from the seed and start anew with each instance."""
+    """Random bytes are determined by the seed and restart with each instance."""
 
     def outputs(seed: int | str) -> list[bytes]:
         with plugin(random=SeededRandom(seed)) as ours:
@@ -177,13 +177,13 @@ def test_random_without_seed() -> None:
 
 
 def test_random_source_of_application() -> None:
-    """A source of the application is asked for as many bytes as are needed."""
+    """The application's source is asked for exactly as many bytes as needed."""
     with plugin(random=lambda count: b"x" * count) as ours:
         assert ours.call("many_random") == b"x" * 60000
 
 
 def test_random_source_length_is_checked() -> None:
-    """A source that gives another number of bytes is an error."""
+    """A source that returns the wrong number of bytes is an error."""
     with (
         plugin(random=lambda count: b"x") as ours,
         pytest.raises(ValueError, match="gave 1 of them where 8 were asked for"),
@@ -193,13 +193,13 @@ def test_random_source_length_is_checked() -> None:
 
 @pytest.mark.parametrize("options", [{"clock": time.time}, {"random": 7}])
 def test_invalid_option_type_is_refused(options: dict[str, Any]) -> None:
-    """Options of another kind are refused."""
+    """Options of the wrong type are refused."""
     with pytest.raises(OptionError, match=f"WasiOptions.{next(iter(options))}"):
         WasiOptions(**options)
 
 
 def test_resolution_below_ns_is_refused() -> None:
-    """A resolution below a nanosecond is refused."""
+    """A resolution below one nanosecond is refused."""
     with pytest.raises(OptionError, match="at least 1"):
         CoarseClock(0)
 

@@ -1,4 +1,4 @@
-"""Plugins that use WASI: what they see, how they end themselves, and where their output goes."""
+"""Plugins that use WASI: their environment, their exits, and where their output goes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MEMORY = '(memory (export "memory") 1)'
 
 
 def wasi_guest(body: str, *imports: str, memory: str = MEMORY) -> str:
-    """A module that imports the functions of WASI that it uses."""
+    """Return a module that imports the WASI functions that it uses."""
     used = [
         f'(import "wasi_snapshot_preview1" "{name}" (func ${name} {type}))'
         for name, type in WASI.items()
@@ -43,7 +43,7 @@ def wasi_guest(body: str, *imports: str, memory: str = MEMORY) -> str:
     return guest(body, *imports, *used, memory=memory)
 
 
-def exits(code: int) -> str:
+def exit_code(code: int) -> str:
     return f"(call $proc_exit (i32.const {code}))"
 
 
@@ -51,7 +51,7 @@ def exits(code: int) -> str:
 
 
 def test_wasi_is_off_unless_asked_for() -> None:
-    source = wasi_guest(export("f", exits(0)))
+    source = wasi_guest(export("f", exit_code(0)))
     with pytest.raises(MissingImportError, match="wasi=True"):
         Plugin(source)
     with pytest.raises(MissingImportError, match=r"wasi_snapshot_preview1\.proc_exit"):
@@ -61,8 +61,8 @@ def test_wasi_is_off_unless_asked_for() -> None:
 
 
 def test_compiled_plugin_setting() -> None:
-    """A plugin of a compiled plugin has its setting."""
-    compiled = plugwasm.CompiledPlugin(wasi_guest(export("f", exits(0))), wasi=True)
+    """A plugin has the setting of its compiled plugin."""
+    compiled = plugwasm.CompiledPlugin(wasi_guest(export("f", exit_code(0))), wasi=True)
     with Plugin(compiled, wasi=True) as plugin:
         assert plugin.call("f") == b""
     with pytest.raises(plugwasm.OptionError):
@@ -70,13 +70,13 @@ def test_compiled_plugin_setting() -> None:
 
 
 def test_plugin_that_does_not_import_wasi() -> None:
-    """A plugin that does not import WASI runs with it as well."""
+    """A plugin that does not import WASI also runs with it enabled."""
     with Plugin(guest(export("echo", "(call $echo)")), wasi=True) as plugin:
         assert plugin.call("echo", b"x") == b"x"
 
 
 def test_default_environment() -> None:
-    """There are no arguments, no variables, and no input but clocks and randomness."""
+    """There are no arguments, variables or input, only clocks and random bytes."""
     source = wasi_guest(
         export(
             "look",
@@ -107,19 +107,20 @@ def test_default_environment() -> None:
 
 EXITS = wasi_guest(
     "(global $n (mut i64) (i64.const 0))"
-    + export("zero", f"(call $give <<before the exit>>) {exits(0)}")
-    + export("three", f"(call $give <<before the exit>>) {exits(3)}")
-    + export("large", exits(-1))
-    + export("message_and_zero", f"(call $error_set <<said>>) {exits(0)}")
-    + export("message_and_three", f"(call $error_set <<said>>) {exits(3)}")
+    + export("zero", f"(call $give <<before the exit>>) {exit_code(0)}")
+    + export("three", f"(call $give <<before the exit>>) {exit_code(3)}")
+    + export("large", exit_code(-1))
+    + export("message_and_zero", f"(call $error_set <<said>>) {exit_code(0)}")
+    + export("message_and_three", f"(call $error_set <<said>>) {exit_code(3)}")
     + export(
-        "bad_output_and_zero", f"(call $output_set (i64.const 0) (i64.const 0x7fffffff)) {exits(0)}"
+        "bad_output_and_zero",
+        f"(call $output_set (i64.const 0) (i64.const 0x7fffffff)) {exit_code(0)}",
     )
-    + export("bad_error_and_zero", f"(call $error_set (i64.const 99999)) {exits(0)}")
+    + export("bad_error_and_zero", f"(call $error_set (i64.const 99999)) {exit_code(0)}")
     + """(func $deep (param i32)
       (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1)))) (else (call $proc_exit (i32.const 4)))))"""
     + export("deep", "(call $deep (i32.const 20))")
-    + export("_start", f"(call $give <<done>>) {exits(0)}")
+    + export("_start", f"(call $give <<done>>) {exit_code(0)}")
     + export(
         "count",
         "(global.set $n (i64.add (global.get $n) (i64.const 1))) (call $answer (global.get $n))",
@@ -128,7 +129,7 @@ EXITS = wasi_guest(
 
 
 def test_exit_zero_is_success() -> None:
-    """An exit with zero is success with the output so far."""
+    """An exit with zero is success, with the output set so far."""
     with Plugin(EXITS, wasi=True) as plugin:
         assert plugin.call("zero") == b"before the exit"
         assert plugin.call("zero", parse=None) == b"before the exit"
@@ -137,7 +138,7 @@ def test_exit_zero_is_success() -> None:
 
 @pytest.mark.parametrize(("function", "code"), [("three", 3), ("large", 2**32 - 1), ("deep", 4)])
 def test_exit_code_is_error(function: str, code: int) -> None:
-    """An exit with another code is an error that carries it."""
+    """The error for an exit with another code has the code."""
     with Plugin(EXITS, wasi=True, name="exits") as plugin:
         with pytest.raises(ExitError) as caught:
             plugin.call(function)
@@ -150,7 +151,7 @@ def test_exit_code_is_error(function: str, code: int) -> None:
 
 @pytest.mark.parametrize(("function", "code"), [("message_and_zero", 0), ("message_and_three", 3)])
 def test_exit_after_message(function: str, code: int) -> None:
-    """A message goes before the exit and the code is kept."""
+    """An error message takes precedence over an exit, whose code is kept."""
     with Plugin(EXITS, wasi=True) as plugin, pytest.raises(GuestError) as caught:
         plugin.call(function)
     assert (caught.value.guest_message, caught.value.code) == ("said", code)
@@ -158,7 +159,7 @@ def test_exit_after_message(function: str, code: int) -> None:
 
 @pytest.mark.parametrize("function", ["bad_output_and_zero", "bad_error_and_zero"])
 def test_exit_zero_with_bad_handle(function: str) -> None:
-    """An exit with zero does not excuse a bad handle."""
+    """A bad handle is an error despite an exit with zero."""
     with Plugin(EXITS, wasi=True) as plugin, pytest.raises(plugwasm.BadHandleError):
         plugin.call(function)
 
@@ -178,8 +179,8 @@ def test_exit_replaces_instance(function: str) -> None:
 
 @pytest.mark.parametrize("code", [0, 5])
 def test_exit_during_start(code: int) -> None:
-    """An exit while the plugin is started is an error."""
-    source = wasi_guest(export("_initialize", exits(code)) + export("f", ""))
+    """An exit during the start is an error."""
+    source = wasi_guest(export("_initialize", exit_code(code)) + export("f", ""))
     with Plugin(source, wasi=True) as plugin:
         for _ in range(2):
             with pytest.raises(plugwasm.CallError, match="plugin `plugin`") as caught:
@@ -189,7 +190,7 @@ def test_exit_during_start(code: int) -> None:
 
 def test_exit_in_linked_module() -> None:
     """An exit in a linked module ends the call."""
-    lib = wasi_guest(f'(func (export "f") {exits(6)})')
+    lib = wasi_guest(f'(func (export "f") {exit_code(6)})')
     main = guest(export("run", "(call $f)"), '(import "lib" "f" (func $f))')
     for extra in ("", '(func (export "_start"))'):
         with (
@@ -203,8 +204,8 @@ def test_exit_in_linked_module() -> None:
 # Output
 
 
-def writes(*chunks: tuple[int, bytes]) -> str:
-    """Code that writes these chunks to these descriptors; see `output_guest`."""
+def writing_code(*chunks: tuple[int, bytes]) -> str:
+    """Return code that writes these chunks to these descriptors (see `output_guest`)."""
     code, at = "", 4096
     data = b""
     for fd, chunk in chunks:
@@ -217,7 +218,7 @@ def writes(*chunks: tuple[int, bytes]) -> str:
 
 
 def output(*chunks: tuple[int, bytes], more: str = "", call: str = "f", **options: Any) -> None:
-    source = wasi_guest(writes(*chunks) + more, memory='(memory (export "memory") 16)')
+    source = wasi_guest(writing_code(*chunks) + more, memory='(memory (export "memory") 16)')
     with Plugin(source, wasi=True, name="writer", **options) as plugin:
         plugin.call(call)
 
@@ -235,7 +236,7 @@ def lines(logged: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
 def test_lines_are_logged(
     logged: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Lines go to the plugin's logger and not to the process."""
+    """Lines go to the plugin's logger, not to the process's streams."""
     output((1, b"one\ntw"), (2, b"careful\r\n"), (1, b"o\nthree"))
     name = "plugwasm.plugin.writer"
     assert lines(logged) == [
@@ -265,12 +266,12 @@ def test_a_long_line_is_cut_and_says_so(logged: pytest.LogCaptureFixture, length
     [
         "unreachable",
         "(call $error_set <<said>>)",
-        exits(1),
+        exit_code(1),
         "(call $output_set (i64.const 9) (i64.const 9))",
     ],
 )
 def test_lines_of_failed_call(logged: pytest.LogCaptureFixture, ending: str) -> None:
-    """What a call wrote before it failed is logged."""
+    """Output of a failed call is logged."""
     more = (
         export("fails", f"(call $write) {ending}")
         + "(func $write (drop (call $fd_write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 8))))"
@@ -285,7 +286,7 @@ def test_lines_of_failed_call(logged: pytest.LogCaptureFixture, ending: str) -> 
 
 
 def test_lines_of_failed_start(logged: pytest.LogCaptureFixture) -> None:
-    """What the start wrote before it failed is logged."""
+    """Output of a failed start is logged."""
     more = export(
         "_initialize",
         "(drop (call $fd_write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 8))) unreachable",
@@ -300,7 +301,7 @@ def test_lines_of_failed_start(logged: pytest.LogCaptureFixture) -> None:
 
 
 def test_lines_not_kept_cost_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Output that is not kept costs no record."""
+    """Output below the log level creates no record."""
     caplog.set_level(logging.ERROR, "plugwasm")
     output((1, b"one\n"), (2, b"two\n"))
     assert not caplog.records
@@ -325,7 +326,7 @@ def test_granted_directory(tmp_path: Path) -> None:
 
 
 def test_granted_directory_read_only(tmp_path: Path) -> None:
-    """A read only directory can only be read."""
+    """A read-only directory can only be read."""
     (tmp_path / "a.txt").write_bytes(b"content")
     with files({f"ro:{tmp_path}": "/data"}) as plugin:
         assert plugin.call("cat", "/data/a.txt") == b"content"
@@ -337,7 +338,7 @@ def test_granted_directory_read_only(tmp_path: Path) -> None:
 
 
 def test_granted_directories(tmp_path: Path) -> None:
-    """Several directories can be granted each in its way."""
+    """Several directories can be granted, each with its own access."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "f").write_text(name)
@@ -368,7 +369,7 @@ def test_no_files_without_grant(allowed: dict[str, str] | None) -> None:
 
 
 def test_missing_directory_is_error(tmp_path: Path) -> None:
-    """A directory that does not exist is an error that names it."""
+    """The error for a missing directory names it."""
     missing = tmp_path / "missing"
     with (
         pytest.raises((plugwasm.Error, OSError), match="missing"),
@@ -442,7 +443,7 @@ def test_instance_freed_without_gc() -> None:
 
 
 def test_pointers_outside_memory() -> None:
-    """Pointers of a guest that lie outside its memory are an error number."""
+    """A pointer outside the guest's memory returns an error number."""
     source = wasi_guest(
         export(
             "f",
@@ -466,7 +467,7 @@ def test_module_without_exported_memory() -> None:
 
 
 def test_memory_of_calling_module() -> None:
-    """Each module is served in its own memory."""
+    """Each module's calls use its own memory."""
     lib = wasi_guest(
         '(func (export "f") (result i64) (drop (call $random_get (i32.const 0) (i32.const 8))) (i64.load (i32.const 0)))'
     )

@@ -1,4 +1,5 @@
-"""WASI preview 1 as a guest sees it: streams, clocks, waiting, pointers that lie, and that only errors come of it."""
+"""WASI preview 1 as a guest sees it: streams, clocks, polling and invalid pointers, all of which
+only return error numbers."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ posix = pytest.mark.skipif(
 
 
 def test_all_functions_are_there() -> None:
-    """All functions of Preview 1 are there with their parameters."""
+    """All functions of preview 1 exist with their parameters."""
     assert len(SIGNATURES) == 46
     assert SIGNATURES["path_open"] == (
         "i32",
@@ -62,7 +63,7 @@ def test_all_functions_are_there() -> None:
 
 
 def test_error_numbers() -> None:
-    """Named error numbers are at their place in the table."""
+    """The named error numbers have their values in the specification."""
     assert len(abi.ERRNO_NAMES) == 77
     named = [name for name in abi.ERRNO_NAMES if hasattr(abi, name)]
     assert len(named) > 15
@@ -84,7 +85,7 @@ def test_error_numbers() -> None:
     ],
 )
 def test_host_errors_have_numbers(host: str, number: int) -> None:
-    """Host errors have their WASI number."""
+    """Host errors have their WASI numbers."""
     assert abi.errno_of(OSError(getattr(host_errno, host), "")) == number
 
 
@@ -95,7 +96,7 @@ def test_unknown_host_error_is_io() -> None:
 
 
 def test_record_sizes() -> None:
-    """Records have the sizes of the specification."""
+    """Records have the sizes in the specification."""
     sizes = {
         record: getattr(abi, record).size
         for record in ("FDSTAT", "FILESTAT", "PRESTAT", "DIRENT", "EVENT")
@@ -142,7 +143,7 @@ def test_what_does_not_exist_says_so() -> None:
 
 
 def test_output_by_descriptor() -> None:
-    """Output goes to the application with its descriptor."""
+    """Output reaches the application with its descriptor."""
     guest = Guest()
     guest.memory.write(DATA, b"hello, world")
     guest.memory.write(
@@ -156,7 +157,7 @@ def test_output_by_descriptor() -> None:
 
 
 def test_stream_directions() -> None:
-    """Stdin is at its end and streams go one way."""
+    """Stdin is at its end, and streams have one direction."""
     guest = Guest()
     assert guest.read(0) == (0, b"")
     assert guest.read(1)[0] == abi.BADF
@@ -168,7 +169,7 @@ def test_stream_directions() -> None:
 
 @pytest.mark.parametrize("fd", [0, 1, 2])
 def test_stream_looks_like_terminal(fd: int) -> None:
-    """A stream looks like a terminal so that a libc buffers by lines."""
+    """A stream looks like a terminal, so a libc buffers by lines."""
     guest = Guest()
     filetype, _, rights, _ = guest.fdstat(fd)
     assert filetype == abi.CHARACTER_DEVICE
@@ -180,7 +181,7 @@ def test_stream_looks_like_terminal(fd: int) -> None:
 
 
 def test_closed_stream_number_is_not_reused() -> None:
-    """A closed stream is gone and its number is not given out."""
+    """A closed stream is gone, and its number is not reused."""
     guest = Guest()
     assert guest.call("fd_close", 1) == 0
     assert guest.write(1, b"x")[0] == abi.BADF
@@ -198,7 +199,7 @@ def test_stdout_replaced_by_file(tmp_path: Path) -> None:
 
 
 def test_stream_write_is_capped() -> None:
-    """One write to a stream is capped and says how much it took."""
+    """One write to a stream is capped and returns the number of bytes written."""
     guest = Guest()
     guest.memory.write(IOV, abi.IOVEC.pack(DATA, MAX_OUTPUT - 1) + abi.IOVEC.pack(DATA, 1000))
     assert guest.call("fd_write", 1, IOV, 2, RESULT) == 0
@@ -208,7 +209,7 @@ def test_stream_write_is_capped() -> None:
 
 @posix
 def test_buffers_together_are_capped(tmp_path: Path) -> None:
-    """The lengths of many buffers add up to no more than the cap."""
+    """The total length of many buffers is capped."""
     with open(tmp_path / "big", "wb") as file:
         file.truncate(4 * MAX_TRANSFER)
     guest = Guest(Preopen(tmp_path, "/"))
@@ -227,7 +228,7 @@ def test_buffers_together_are_capped(tmp_path: Path) -> None:
     [BrokenPipeError(), plugwasm.errors.TimeoutError("late"), KeyboardInterrupt(), ValueError()],
 )
 def test_callable_exception_reaches_caller(error: BaseException) -> None:
-    """What the application's callables raise reaches the caller."""
+    """Exceptions of the application's callables reach the caller."""
 
     def fail(*args: object) -> Any:
         raise error
@@ -271,7 +272,7 @@ def test_chunks_become_lines() -> None:
 
 
 def test_long_line_is_cut() -> None:
-    """A line is cut at the limit and the rest of it counted."""
+    """A line is truncated at the limit, and the rest is counted."""
     assert split([b"1234\n12345\n", b"123", b"456789", b"0\nx"], 4) == [
         (b"1234", 0),
         (b"1234", 1),
@@ -283,7 +284,7 @@ def test_long_line_is_cut() -> None:
 
 @given(st.lists(st.text("ab\n").map(str.encode)), st.integers(1, 5))
 def test_lines_do_not_depend_on_chunks(chunks: list[bytes], limit: int) -> None:
-    """Lines do not depend on how the stream was cut into chunks."""
+    """The lines do not depend on how the stream was divided into chunks."""
     whole = b"".join(chunks)
     lines = whole.split(b"\n")
     if not lines[-1]:
@@ -308,14 +309,14 @@ def test_clocks_are_the_applications() -> None:
 
 
 def test_clock_before_1970() -> None:
-    """A clock before 1970 wraps instead of failing."""
+    """A clock before 1970 wraps around instead of failing."""
     guest = Guest(now=lambda: -1)
     assert guest.call("clock_time_get", 0, 0, RESULT) == 0
     assert guest.memory.u64(RESULT) == (1 << 64) - 1
 
 
 def test_random_length() -> None:
-    """Random bytes fill exactly what was asked for."""
+    """Random bytes fill exactly the requested length."""
     guest = Guest(random=lambda n: b"\xaa" * n)
     assert guest.call("random_get", DATA, 5) == 0
     assert guest.memory.read(DATA - 1, 7) == b"\0" + b"\xaa" * 5 + b"\0"
@@ -324,7 +325,7 @@ def test_random_length() -> None:
 
 
 def test_random_checks_deadline() -> None:
-    """Much randomness looks at the deadline on the way."""
+    """A large request for random bytes checks the deadline."""
     guest = Guest(random=lambda n: b"\xaa" * n)
     guest.memory.bytes = bytearray(3 * RANDOM_CHUNK)
     assert guest.call("random_get", 0, 3 * RANDOM_CHUNK) == 0
@@ -357,14 +358,14 @@ def poll(guest: Guest, *records: bytes) -> list[tuple[int, ...]]:
 
 
 def test_poll_uses_application_sleep() -> None:
-    """A wait goes through the sleep of the application."""
+    """A poll uses the application's sleep function."""
     guest = Guest()
     assert poll(guest, clock(7, timeout=4_000_000_000)) == [(7, 0, 0, 0, 0)]
     assert guest.slept == [4.0]
 
 
 def test_poll_first_clock_wins() -> None:
-    """The first of several clocks ends the wait."""
+    """The earliest of several clocks ends the poll."""
     guest = Guest(now=lambda: 1000, monotonic=lambda: 5_000_000)
     events = poll(
         guest,
@@ -378,7 +379,7 @@ def test_poll_first_clock_wins() -> None:
 
 
 def test_poll_past_time() -> None:
-    """A time that has passed is not waited for."""
+    """A poll for a time in the past returns at once."""
     guest = Guest(monotonic=lambda: 100)
     assert [
         e[0]
@@ -388,7 +389,7 @@ def test_poll_past_time() -> None:
 
 
 def test_poll_for_centuries() -> None:
-    """A wait of centuries is made of parts that Python can wait for."""
+    """A poll for centuries is divided into sleeps that Python supports."""
     guest = Guest()
     poll(guest, clock(1, timeout=3 * 3_600_000_000_000 + 1))
     assert guest.slept == [3600.0] * 3 + [1e-9]
@@ -429,7 +430,7 @@ def test_poll_streams_and_files(tmp_path: Path) -> None:
 
 
 def test_poll_invalid_subscriptions() -> None:
-    """Subscriptions that make no sense are refused."""
+    """Invalid subscriptions are refused."""
     guest = Guest()
     assert guest.call("poll_oneoff", DATA, DATA, 0, RESULT) == abi.INVAL
     assert guest.call("poll_oneoff", DATA, DATA, MAX_SUBSCRIPTIONS + 1, RESULT) == abi.INVAL
@@ -445,7 +446,7 @@ def test_poll_invalid_subscriptions() -> None:
 
 
 def test_poll_without_result_memory() -> None:
-    """Nothing is waited for when the result has no place."""
+    """A poll whose results do not fit into memory does not wait."""
     guest = Guest()
     count = subscribe(guest, clock(1, timeout=10**9))
     assert guest.call("poll_oneoff", DATA, OUT_OF_RANGE, count, RESULT) == abi.FAULT
@@ -453,7 +454,8 @@ def test_poll_without_result_memory() -> None:
     assert guest.slept == []
 
 
-# Pointers that lie. Each call is one that succeeds; each pointer of it (by position) in turn is made to point outside.
+# Pointers that lie. Each call is one that succeeds; each pointer of it (by position) in turn is
+# made to point outside.
 
 FILE = 4
 POINTERS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -497,8 +499,8 @@ NO_POINTERS |= {
 }
 
 
-def furnished(root: Path) -> Guest:
-    """A guest to whom each call of POINTERS succeeds."""
+def make_furnished_guest(root: Path) -> Guest:
+    """Return a guest for which each call in POINTERS succeeds."""
     (root / "file").write_bytes(b"0123456789")
     (root / "link").symlink_to("file")
     (root / "dir").mkdir()
@@ -511,7 +513,7 @@ def furnished(root: Path) -> Guest:
 
 
 def test_functions_with_pointers() -> None:
-    """Each function is known to take pointers or not."""
+    """Each function is classified as taking pointers or not."""
     assert POINTERS.keys() | NO_POINTERS == SIGNATURES.keys()
     assert not POINTERS.keys() & NO_POINTERS
 
@@ -519,9 +521,9 @@ def test_functions_with_pointers() -> None:
 @posix
 @pytest.mark.parametrize("name", POINTERS)
 def test_pointer_outside_memory(name: str, tmp_path: Path) -> None:
-    """A pointer outside of the memory is a fault."""
+    """A pointer outside the memory is a fault."""
     args, positions = POINTERS[name]
-    guest = furnished(tmp_path)
+    guest = make_furnished_guest(tmp_path)
     before = sorted(os.listdir(tmp_path)), (tmp_path / "file").read_bytes()
     for position in positions:
         for pointer in (OUT_OF_RANGE, SIZE, SIZE - 1, 0xFFFF_FFFF):
@@ -534,8 +536,8 @@ def test_pointer_outside_memory(name: str, tmp_path: Path) -> None:
 @posix
 @pytest.mark.parametrize("name", ["fd_read", "fd_write", "fd_pread", "fd_pwrite"])
 def test_buffer_outside_memory(name: str, tmp_path: Path) -> None:
-    """A buffer outside of the memory is a fault."""
-    guest = furnished(tmp_path)
+    """A buffer outside the memory is a fault."""
+    guest = make_furnished_guest(tmp_path)
     args = POINTERS[name][0]
     for offset, length in (
         (OUT_OF_RANGE, 1),
@@ -576,7 +578,7 @@ CALLS = st.sampled_from(sorted(SIGNATURES)).flatmap(
 def test_random_arguments(calls: list[tuple[str, tuple[int, ...]]]) -> None:
     """No arguments make a function raise."""
     with tempfile.TemporaryDirectory() as name:
-        guest = furnished(Path(name))
+        guest = make_furnished_guest(Path(name))
         for function, args in calls:
             if function == "proc_exit":
                 with pytest.raises(GuestExit):
@@ -591,7 +593,7 @@ def test_random_arguments(calls: list[tuple[str, tuple[int, ...]]]) -> None:
 
 @posix
 def test_collected_guest_closes_files(tmp_path: Path) -> None:
-    """What a guest left open is closed when it is collected."""
+    """Files that a guest left open are closed when it is collected."""
     (tmp_path / "file").touch()
     guest = Guest(Preopen(tmp_path, "/"))
     opened = [guest.wasi._table[guest.opened(path)].fd for path in ("file", ".")]
@@ -606,7 +608,7 @@ def test_collected_guest_closes_files(tmp_path: Path) -> None:
 
 @posix
 def test_instances_share_preopen(tmp_path: Path) -> None:
-    """Instances share a preopen and none can close it for another."""
+    """Instances share a preopen, and none can close it for another."""
     (tmp_path / "file").touch()
     preopen = Preopen(tmp_path, "/")
     first, second = Guest(preopen), Guest(preopen)
@@ -618,7 +620,7 @@ def test_instances_share_preopen(tmp_path: Path) -> None:
 
 @posix
 def test_forked_child(tmp_path: Path) -> None:
-    """A forked child goes on using it."""
+    """A forked child can continue to use it."""
     (tmp_path / "file").write_bytes(b"0123456789")
     guest = Guest(Preopen(tmp_path, "/"))
     fd = guest.opened("file")
@@ -646,11 +648,11 @@ def test_making_one_takes_microseconds() -> None:
     def take(*args: object) -> None:
         pass
 
-    best = min(timed(lambda: Wasi(on_output=take, sleep=take)) for _ in range(200))
+    best = min(measure_seconds(lambda: Wasi(on_output=take, sleep=take)) for _ in range(200))
     assert best < 100e-6
 
 
-def timed(action: Any) -> float:
+def measure_seconds(action: Any) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
@@ -671,6 +673,6 @@ def test_importing_it_stays_lean() -> None:
 
 
 def test_deadline_is_os_error() -> None:
-    """A deadline is an OS error so the test above means something."""
+    """A deadline is an OSError, so the test above is meaningful."""
     assert issubclass(plugwasm.errors.TimeoutError, builtins.TimeoutError)
     assert issubclass(builtins.TimeoutError, OSError)

@@ -12,6 +12,6 @@ def schema(context: typer.Context) -> None:
     with report_errors(context.command_path):
         import json
 
-        from ..._manifest.model import json_schema
+        from ..._manifest.json_schema import json_schema
 
         write_stdout(json.dumps(json_schema(), indent=2).encode() + b"\n")

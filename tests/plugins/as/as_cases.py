@@ -1,4 +1,5 @@
-"""What the AssemblyScript plugin does, as data: the same tables as in ``examples/cases.py``, whose folder must be importable."""
+"""The behaviour of the AssemblyScript plugin as data: the same tables as in
+``examples/cases.py``, whose folder must be importable."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ def case(
     config: dict[str, str] | None = None,
     allowed_hosts: tuple[str, ...] = (),
 ) -> Case:
-    """A case with the host functions, without which the plugin does not load."""
+    """Return a case with the host functions, without which the plugin does not load."""
     return Case(
         title, PLUGIN, calls, config=config or {}, allowed_hosts=allowed_hosts, host_functions=True
     )

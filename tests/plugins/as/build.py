@@ -1,4 +1,5 @@
-"""Builds plugin.wasm from plugin.ts: installs what package-lock.json pins into a temporary folder, with npm, and compiles there.
+"""Build plugin.wasm from plugin.ts: install what package-lock.json pins into a temporary folder
+with npm, and compile there.
 
     python tests/plugins/as/build.py [--to FILE]
 
