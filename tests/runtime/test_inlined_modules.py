@@ -31,7 +31,7 @@ def test_new_inliner_has_new_version() -> None:
     assert sha256(inlining.read_source()).hexdigest()[:16] == VERSIONS[inlining.VERSION]
 
 
-# ---- offsets ------------------------------------------------------------------------------------------------------------------------------
+# ---- offsets ------------------------------------------------------------------------------------------------------------------------------ 
 
 PLACES = 24
 
@@ -124,7 +124,7 @@ def test_frames_without_offset_are_kept() -> None:
     assert asked == [{0x10, 0x99}]
 
 
-# ---- modules that are not valid -----------------------------------------------------------------------------------------------------------
+# ---- modules that are not valid ------------------------------------------------------------------
 
 LOCALS = """(module (import "extism:host/env" "load_u64" (func $load_u64 (param i64) (result i64)))
   (memory (export "memory") 1) (func $f (export "f") (param i64) (local i64)
@@ -213,7 +213,7 @@ def test_module_at_the_limits_is_left_alone() -> None:
         assert plugin.call("f") == b""
 
 
-# ---- caches -------------------------------------------------------------------------------------------------------------------------------
+# ---- caches ------------------------------------------------------------------------------------------------------------------------------- 
 
 
 def test_cached_code_is_inlined_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

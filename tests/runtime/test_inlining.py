@@ -24,7 +24,7 @@ def i64(value: int) -> bytes:
     return (value % 2**64).to_bytes(8, "little")
 
 
-# ---- the functions ------------------------------------------------------------------------------------------------------------------------
+# ---- the functions -------------------------------------------------------------------------------
 
 GIVEN = "(call $input_load_u64 (i64.const 0))"
 ACCESSES = guest(
@@ -132,7 +132,7 @@ def test_heap_is_there_at_the_start(start: str, monkeypatch: pytest.MonkeyPatch)
     assert inlined[2][:16] == i64(77) + i64(78)  # type: ignore[index]
 
 
-# ---- all other instructions ---------------------------------------------------------------------------------------------------------------
+# ---- all other instructions ----------------------------------------------------------------------
 
 IMPORT = '(import "extism:host/env" "load_u8" (func $load_u8 (param i64) (result i32)))'
 _VECTORS = (
@@ -318,7 +318,7 @@ def test_types_of_objects_leave_it_alone() -> None:
         assert plugin.call("f") == b""
 
 
-# ---- what is inlined ----------------------------------------------------------------------------------------------------------------------
+# ---- what is inlined -----------------------------------------------------------------------------
 
 
 def test_only_single_modules_are_inlined() -> None:
