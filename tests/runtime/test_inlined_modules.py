@@ -31,7 +31,7 @@ def test_new_inliner_has_new_version() -> None:
     assert sha256(inlining.read_source()).hexdigest()[:16] == VERSIONS[inlining.VERSION]
 
 
-# ---- offsets ------------------------------------------------------------------------------------------------------------------------------ 
+# ---- offsets -------------------------------------------------------------------------------------
 
 PLACES = 24
 
@@ -213,7 +213,7 @@ def test_module_at_the_limits_is_left_alone() -> None:
         assert plugin.call("f") == b""
 
 
-# ---- caches ------------------------------------------------------------------------------------------------------------------------------- 
+# ---- caches --------------------------------------------------------------------------------------
 
 
 def test_cached_code_is_inlined_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
