@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from plugwasm import PluginPool
 
 from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, make_sampler
-from .plugins import example, quiet_logs
+from .plugins import env_calls, example, quiet_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,6 +81,14 @@ def blocks(effort: float, real: Sequence[Real]) -> list[Block]:
                     "count_vowels 10 B",
                 )
             ],
+        ),
+        Block(
+            "config, vars and logs, one of 1,000 calls of the guest",
+            [
+                Row(f"{name}, one of 1,000 in a call", partial(_env_calls, name))
+                for name in ("config_get", "var_get", "var_set", "log_debug")
+            ],
+            budget=5,
         ),
         Block(
             "logs that nobody listens to",
@@ -267,6 +276,13 @@ def _fresh_real(real: Real, side: str) -> Sample:
             return plugin.call(real.function, data)
 
     return make_sampler(run, partial(real.is_right, data))
+
+
+def _env_calls(name: str, side: str) -> Sample:
+    wasm = [{"data": base64.b64encode(env_calls()).decode()}]
+    manifest = {"wasm": wasm, "config": {"greeting": "hello"}}
+    plugin = _sdk(side).Plugin(manifest, functions=[])
+    return make_sampler(partial(plugin.call, name, b""), b"", parts=LOOPS)
 
 
 def _host_functions(side: str) -> list[Any]:

@@ -87,6 +87,43 @@ def _function(random: Random, index: int) -> str:
     return f"(func $f{index} (param $x i64) (result i64) {''.join(steps)}{call}(local.get $x))\n"
 
 
+def env_calls() -> bytes:
+    """Return a module that calls one function of `extism:host/env` a thousand times, each time with
+    a new block for the key (or the message), and for the value of `var_set`.
+    """
+    from wasmtime import wat2wasm
+
+    bodies = {
+        "config_get": "(call $free (call $config_get (call $key)))",
+        "var_get": "(call $free (call $var_get (call $key)))",
+        "var_set": "(call $var_set (call $key) (call $key))",
+        "log_debug": "(call $log_debug (call $key))",
+    }
+    functions = "".join(
+        f"""(func (export "{name}") (local $i i32)
+          (call $var_set (call $key) (call $key))
+          (loop $next {body} (br_if $next (i32.lt_u
+            (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 1000)))))"""
+        for name, body in bodies.items()
+    )
+    return bytes(
+        wat2wasm(f"""(module
+          (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
+          (import "extism:host/env" "free" (func $free (param i64)))
+          (import "extism:host/env" "store_u64" (func $store (param i64 i64)))
+          (import "extism:host/env" "config_get" (func $config_get (param i64) (result i64)))
+          (import "extism:host/env" "var_get" (func $var_get (param i64) (result i64)))
+          (import "extism:host/env" "var_set" (func $var_set (param i64 i64)))
+          (import "extism:host/env" "log_debug" (func $log_debug (param i64)))
+          (memory (export "memory") 1)
+          (func $key (result i64) (local $key i64)
+            (local.set $key (call $alloc (i64.const 8)))
+            (call $store (local.get $key) (i64.const 0x{b"greeting"[::-1].hex()}))
+            (local.get $key))
+          {functions})""")
+    )
+
+
 def variant(wasm: bytes, number: int) -> bytes:
     """Return the same module with another digest, as no host has seen it before: a custom section
     holds a number."""

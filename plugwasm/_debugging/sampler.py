@@ -24,6 +24,7 @@ from .._engine import CALLBACK_CODE, truncate
 from .._engine.profiler import GuestProfiler
 from .._engine.traps import KERNEL_NAME, strip_rust_hash
 from .._host import kernel
+from .._host.kernel_requests import SERVING_CODE
 from .._platform.native_threads import sleep
 from .._runtime.linker import trampoline_code
 from .backtrace import to_binary
@@ -353,6 +354,8 @@ def _running_host_functions(frame: FrameType | None) -> list[str]:
         is_callback = (
             code.co_name == CALLBACK_CODE.co_name and code.co_filename == CALLBACK_CODE.co_filename
         )
+        if is_callback and codes[i + 1] is SERVING_CODE and i + 2 < len(codes):
+            i += 1
         if is_callback and codes[i + 1] not in _LINKING_CODE:
             inner = codes[i + 1 :]
             found.append(

@@ -172,7 +172,7 @@ class HostFunction:
             There may be fewer.
     """
 
-    __slots__ = ("_interceptable", "body", "callback", "name", "python_types", "type")
+    __slots__ = ("_variants", "body", "callback", "name", "python_types", "type")
 
     def __init__(
         self,
@@ -185,24 +185,31 @@ class HostFunction:
         self.body: Body = body
         self.name: tuple[str, str] | None = name
         self.python_types: tuple[Any, ...] = python_types
-        self._interceptable: HostFunction | None = None
+        self._variants: dict[Callable[..., Body], HostFunction] = {}
         self.callback: Any = HOST_CALLBACK(_make_callback(body))
+
+    def make_variant(self, wrap: Callable[[Body], Body]) -> HostFunction:
+        """Return the variant whose body is `wrap(body)`, made once for each `wrap`."""
+        variant = self._variants.get(wrap)
+        if variant is None:
+            # If two threads make one each, either will do: a store holds the one that it got.
+            variant = self._variants[wrap] = HostFunction(self.type, wrap(self.body))
+        return variant
 
     def make_interceptable(self) -> HostFunction:
         """Return the variant whose calls go to the environment (`Environment.call_host_function`).
 
         Stores that intercept nothing use the function itself and pay nothing.
         """
-        interceptable = self._interceptable
-        if interceptable is None:
-            function = self
+        return self.make_variant(self._intercept)
 
-            def pass_on(environment: Environment, caller: int, values: Any) -> None:
-                environment.call_host_function(function, caller, values)
+    def _intercept(self, body: Body) -> Body:
+        function = self
 
-            # If two threads make one each, either will do: a store holds the one that it got.
-            interceptable = self._interceptable = HostFunction(self.type, pass_on)
-        return interceptable
+        def pass_on(environment: Environment, caller: int, values: Any) -> None:
+            environment.call_host_function(function, caller, values)
+
+        return pass_on
 
 
 # `body` is bound as a default, because `signal_safe` takes no closure.

@@ -2,7 +2,8 @@
 
 guest             the state of one instance; the environment of its host callbacks
 grants            what a plugin was granted, shared by its instances
-kernel            the Wasm module that serves memory, input and output
+kernel            the Wasm module that serves memory, input and output, and keeps config and vars
+kernel_requests   what the kernel asks the host for
 env               `extism:host/env`: config, vars, HTTP, log
 vars              a plugin's vars and their limit
 http_request      the request document of `http_request`

@@ -160,7 +160,8 @@ class CurrentPlugin:
         """Return the plugin's var of that name, or None. A name is text, or bytes if it is not
         UTF-8.
         """
-        return self._now().vars.get(encode_name(name))
+        vars, name = self._now().vars, encode_name(name)
+        return vars.get(name) if self._thread == get_ident() else vars.snapshot().get(name)
 
     def set_var(self, name: str | bytes, value: bytes | None) -> None:
         """Set a var of the plugin; None deletes it.

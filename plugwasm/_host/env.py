@@ -1,6 +1,9 @@
 """The functions of `extism:host/env` that the host serves: config, vars, HTTP and the log.
 
 Every plugin can import them. The kernel serves the rest of `extism:host/env` (see `_host/kernel`).
+It also serves config, vars and the log from its table, as far as that has the answers, and asks the
+host for the others (`kernel_requests`). But the host serves all of them where calls are intercepted
+or fuel is counted, and for commands with a store of their own.
 
 To add one, write its body and give it a row in the table at the end. The linker, workers, `plugwasm
 inspect`, recordings and replays read the table. docs/architecture.md goes through it.
@@ -9,7 +12,7 @@ The host owns what it is given here. It frees each handle that it takes, once, a
 of them and made its result. A guest may pass one block twice, or free a handle again; neither may
 free the result.
 
-Decisions: docs/decisions.md, 35.
+Decisions: docs/decisions.md, 35 and 48.
 """
 
 from __future__ import annotations
@@ -73,17 +76,22 @@ class EnvFunction(HostFunction):
         self.replay = replay
 
 
-def _config_get(guest: Guest, caller: int, values: Any) -> None:
+def find_setting(guest: Guest, handle: int) -> int:
+    """Return a new block with the setting whose key is the block, or 0. The block stays."""
     # Keys are text. A key that is not UTF-8, or too long to be read as a whole, names nothing.
     value = None
-    handle = values[0]
     key = guest.read_block(handle, "config_get", MAX_TEXT + 1)
     if len(key) <= MAX_TEXT:
         try:
             value = guest.config.get(key.decode())
         except UnicodeDecodeError:
             pass
-    values[0] = guest.new_block(value.encode()) if value else 0
+    return guest.new_block(value.encode()) if value else 0
+
+
+def _config_get(guest: Guest, caller: int, values: Any) -> None:
+    handle = values[0]
+    values[0] = find_setting(guest, handle)
     guest.free(handle)
 
 

@@ -4,7 +4,7 @@ under way.
 Host callbacks get it as their environment. It knows nothing of the plugin object that owns it, so
 that dropping the plugin frees everything at once, without waiting for the garbage collector.
 
-Decisions: docs/decisions.md, 34.2 and 35.1.
+Decisions: docs/decisions.md, 34.2, 35.1 and 48.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .._manifest.limits import INITIAL_PAGES
 from .._platform.native_threads import sleep
 from ..errors import BadHandleError, CancelledError, OutOfMemoryError, TimeoutError
 from .deadline import NEVER, ticker
+from .kernel.table import HEARD, NOBODY
 from .memory_budget import MemoryBudget, max_state_bytes, max_table_elements
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from .._engine import HostFunction, Instance
+    from .._engine.callbacks import Body
     from .._manifest.limits import Limits
     from .._wasi.preview1 import Wasi
     from .._wasi.stdio import LineSplitter
@@ -58,15 +60,16 @@ class Guest(Environment):
 
     __slots__ = (
         "__weakref__",
+        "_config",
         "_running",
         "budget",
         "caller_memory",
         "cancelled",
-        "config",
         "deadline",
         "entries",
         "export_name",
         "externs",
+        "follows_log",
         "grants",
         "greenlet",
         "host_context",
@@ -97,7 +100,7 @@ class Guest(Environment):
         self.grants: Grants = grants
         self.limits: Limits = grants.limits
         self.log: PluginLog = grants.log
-        self.config: dict[str, str] = config
+        self._config: dict[str, str] = config
         self.deadline: float = NEVER
         self.cancelled: float | bool = False
         """The `deadline` of the call that was cancelled, compared with `is`; False if none was.
@@ -111,6 +114,8 @@ class Guest(Environment):
         self.instances: dict[int, Instance] = {}
         self.externs: dict[str | HostFunction, bytes] = {}
         """The kernel's exports, and host functions, as externs of its store."""
+        self.follows_log: bool = False
+        """Whether its kernel drops messages that nobody would hear."""
         self.caller_memory: CallerMemory | None = None
         self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
         """Memories of instances in its store, by the engine's numbers for them."""
@@ -135,11 +140,25 @@ class Guest(Environment):
         self.export_name: str | None = None
         """The export that runs, or has just run, where `function` cannot tell from `entries`."""
 
+    @property
+    def config(self) -> dict[str, str]:
+        """The settings that `config_get` finds. Replace them as a whole; any thread may."""
+        return self._config
+
+    @config.setter
+    def config(self, config: dict[str, str]) -> None:
+        self._config = config
+        kernel = getattr(self, "kernel", None)
+        if kernel is not None and kernel.table is not None:
+            kernel.table.drop_config()
+
     # ---- the call under way ----------------------------------------------------------------------
 
     def on_epoch(self) -> bool:
         if self.sampler is not None:
             self.sampler(self)
+        if self.follows_log:
+            self.ask_for_log_level()
         if self.cancelled or monotonic() >= self.deadline:
             self.remaining()
         return ticker.has_no_thread
@@ -184,8 +203,18 @@ class Guest(Environment):
 
     def make_import(self, function: HostFunction, store: Store) -> bytes:
         """Return the function as an extern that instances of the store can import."""
-        watched = self.interceptor is not None and function.name is not None
-        return store.make_import(function.make_interceptable() if watched else function, self)
+        name = function.name
+        if name is not None:
+            if self.interceptor is not None:
+                function = function.make_interceptable()
+            elif self.follows_log and name[0] != "wasi_snapshot_preview1":
+                function = function.make_variant(_ask_for_log_level_after)
+        return store.make_import(function, self)
+
+    def ask_for_log_level(self) -> None:
+        """Have the kernel ask for the log level again: the application may have changed it."""
+        if (table := self.kernel.table) is not None:
+            table.words[HEARD] = 0
 
     def call_host_function(self, function: HostFunction, caller: int, values: Any) -> None:
         if self.interceptor is None:
@@ -425,6 +454,36 @@ class Guest(Environment):
         for splitter in self.streams:
             splitter.flush()
         self.export_name = None
+
+
+def _ask_for_log_level_after(body: Body) -> Body:
+    """Return the body of a host function, which may change who hears what."""
+
+    def run(guest: Any, caller: int, values: Any) -> None:
+        body(guest, caller, values)
+        guest.ask_for_log_level()
+
+    return run
+
+
+def invoke_and_follow_log(
+    invoke: Callable[[], int | None], kernel: Kernel, log: PluginLog
+) -> Callable[[], int | None]:
+    """Return what enters a guest that logs, in place of `invoke`: the kernel asks for the log level
+    again, unless still nobody hears anything.
+    """
+
+    def enter() -> int | None:
+        table = kernel.table
+        if (
+            table is not None
+            and (heard := table.words[HEARD])
+            and not (heard == NOBODY and log.is_still_unheard())
+        ):
+            table.words[HEARD] = 0
+        return invoke()
+
+    return enter
 
 
 class PluginExit(Exception):

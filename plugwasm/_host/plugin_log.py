@@ -20,6 +20,7 @@ from ..errors import truncate
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
+    from typing import Any
 
     from .._manifest.limits import Limits
 
@@ -140,7 +141,16 @@ class PluginLog:
         dropped: How many lines were dropped because they were too many.
     """
 
-    __slots__ = ("_bytes", "_limits", "_lines", "_logger", "_unreported", "dropped", "name")
+    __slots__ = (
+        "_bytes",
+        "_limits",
+        "_lines",
+        "_logger",
+        "_silence",
+        "_unreported",
+        "dropped",
+        "name",
+    )
 
     def __init__(self, name: str, limits: Limits) -> None:
         self.name: str = name
@@ -150,6 +160,7 @@ class PluginLog:
         self._lines: TokenBucket | None = None
         self._bytes: TokenBucket | None = None
         self._logger: logging.Logger | None = None
+        self._silence: _Silence | None = None
 
     @property
     def logger(self) -> logging.Logger:
@@ -231,3 +242,70 @@ class PluginLog:
                 if value >= lowest and logger.isEnabledFor(value):
                     return number
         return LEVEL_OFF
+
+    def lowest_heard(self) -> int:
+        """Return 1 + the number of the lowest level of messages that anyone would hear, 6 if no one
+        would hear any, or 0 if that cannot be told: for the table of a kernel.
+        """
+        import logging
+
+        logger = self.logger
+        call_handlers: Any = logging.Logger.callHandlers
+        if (
+            type(logger) is not logging.Logger
+            or logger.filters
+            # Some tools that collect errors put a function of their own in its place.
+            or getattr(call_handlers, "__code__", None) is None
+            or call_handlers.__code__.co_filename != logging.Logger.addHandler.__code__.co_filename
+        ):
+            return 0
+        level = self.level()
+        self._silence = _Silence.of(logger) if level == LEVEL_OFF else None
+        return min(level, len(LEVELS)) + 1
+
+    def is_still_unheard(self) -> bool:
+        """Return whether the reason for which `lowest_heard` last said that no one hears anything
+        still holds. It takes less time than to find out anew, and may be wrong if it says no.
+        """
+        return self._silence is not None and self._silence.lasts()
+
+
+class _Silence:
+    """A logger whose messages no handler can get, whatever their level and the loggers' settings.
+
+    There are four loggers: that of the plugin, `plugwasm.plugin`, `plugwasm`, and the root.
+    """
+
+    __slots__ = ("_call_handlers", "_handlers", "_loggers")
+
+    def __init__(self, loggers: list[Any]) -> None:
+        self._loggers = loggers
+        self._handlers = [list(logger.handlers) for logger in loggers]
+        self._call_handlers = loggers[0].__class__.callHandlers
+
+    @classmethod
+    def of(cls, own: logging.Logger) -> _Silence | None:
+        """Return the silence of a logger, or None if one of the four has handlers."""
+        import logging
+
+        get_logger("plugin")  # so that it cannot come between the others later
+        loggers: list[logging.Logger] = []
+        at: logging.Logger | None = own
+        while at is not None:
+            loggers.append(at)
+            at = at.parent
+        is_silent = len(loggers) == 4 and all(
+            isinstance(handler, logging.NullHandler)
+            for logger in loggers
+            for handler in logger.handlers
+        )
+        return cls(loggers) if is_silent else None
+
+    def lasts(self) -> bool:
+        """Return whether the loggers have the same handlers as before."""
+        own, plugins, package, root = self._loggers
+        return (
+            [own.handlers, plugins.handlers, package.handlers, root.handlers] == self._handlers
+            and not own.filters
+            and own.__class__.callHandlers is self._call_handlers
+        )

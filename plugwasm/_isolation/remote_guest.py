@@ -50,6 +50,9 @@ class RemoteKernel:
 
     __slots__ = ("_blocks", "_freed", "_held", "_views", "worker")
 
+    table = None
+    """The guest has no table of config and vars: its host functions all come here."""
+
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self._held = 0

@@ -361,8 +361,8 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
             return False
         try:
             self._release_view()
-            self._drop_instance()
             self._vars.restore(self._initial_vars)
+            self._drop_instance()
         finally:
             self._idle = True
         if self._is_contended:

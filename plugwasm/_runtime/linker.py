@@ -36,6 +36,7 @@ from .._engine import (
 from .._host import env
 from .._host import kernel as _kernel
 from .._host.guest import Guest, PluginExit
+from .._host.kernel_requests import GROWING_CODE, KERNEL_IMPORT
 from .._host.memory_budget import MemoryPlan
 from .._manifest.limits import DEFAULT_LIMITS, INITIAL_PAGES
 from ..errors import LinkError, MissingImportError
@@ -63,7 +64,6 @@ WASI = "wasi_snapshot_preview1"
 
 _NOTHING = FunctionType((), ())
 _HASKELL_START = FunctionType(("i32", "i32"), ())
-_MAY_GROW = FunctionType(("i32",), ("i32",))
 _PASSABLE = frozenset(("i32", "i64", "f32", "f64"))
 
 
@@ -149,6 +149,21 @@ class Plan:
             | ({*_kernel.MEMORIES} if self.main.module.is_inlined else set())
         )
         self.kernel_exports = tuple(map(ExportName, self.kernel_names))
+        self.table_functions = sorted(
+            {
+                source
+                for unit in self.units
+                for source in unit.sources
+                if isinstance(source, env.EnvFunction)
+                and source.name is not None
+                and source.name[1] in _kernel.TABLE_FUNCTIONS
+            },
+            key=lambda function: function.name or ("", ""),
+        )
+        """The functions that the kernel serves where no one has to see their calls."""
+        names = [function.name[1] for function in self.table_functions if function.name]
+        self.table_exports = tuple(map(ExportName, names))
+        self.logs = not _kernel.LOG_FUNCTIONS.isdisjoint(names)
         self.initial_units = [
             unit for unit in self.order if unit is self.main or not unit.is_command
         ]
@@ -194,7 +209,7 @@ class Plan:
             guest.restore_frames = self._frames.restore
         fuel = store.fuel() if guest.is_fuelled else None
         kernel = store.instantiate(
-            self.kernel, store.make_import(_MAY_GROW_HOST, guest), guest.pending
+            self.kernel, store.make_import(KERNEL_IMPORT, guest), guest.pending
         )
         if fuel is not None:
             store.set_fuel(fuel)  # the kernel's start is not the plugin's
@@ -203,6 +218,12 @@ class Plan:
         guest.externs.update(
             zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True)
         )
+        # How much fuel they take must not depend on who listens to the log.
+        if self.table_functions and guest.interceptor is None and not self.engine.fuel:
+            guest.externs.update(
+                zip(self.table_functions, kernel.exports(self.table_exports), strict=True)
+            )
+            guest.follows_log = self.logs
         for unit in self.initial_units:
             instance = _instantiate(unit, guest)
             guest.instances[unit.index] = instance
@@ -254,13 +275,6 @@ def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
         return None
     names = [name for name, item in module.exports.items() if item.kind == "memory"]
     return (unit.index, ExportName(names[0])) if names else None
-
-
-def _may_grow(guest: Guest, caller: int, values: Any) -> None:
-    values[0] = guest.may_grow(values[0] & 0xFFFFFFFF)
-
-
-_MAY_GROW_HOST = HostFunction(_MAY_GROW, _may_grow)  # type: ignore[arg-type]
 
 
 def _run(unit: Unit, instance: Instance, name: str, guest: Guest) -> None:
@@ -613,7 +627,7 @@ def trampoline_code() -> frozenset[CodeType]:
         for constant in maker.__code__.co_consts
         if hasattr(constant, "co_varnames")
     ]
-    return frozenset((_may_grow.__code__, *bodies))
+    return frozenset((GROWING_CODE, *bodies))
 
 
 def is_callable_export(item: Item) -> bool:

@@ -22,7 +22,7 @@ from .._engine import (
 )
 from .._host import greenlets
 from .._host.deadline import ticker
-from .._host.guest import Guest
+from .._host.guest import Guest, invoke_and_follow_log
 from .._host.kernel import INPUT_OFFSET
 from .._host.options import NOT_GIVEN, REGISTERED, reject_unknown_arguments
 from .abstract_plugin import AbstractPlugin, LeaseSnapshot
@@ -311,7 +311,10 @@ class Plugin(AbstractPlugin):
         if entry is None:
             entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
         target = self._instance.funcref(ExportName(function_name))
-        self._entries[function_name] = (entry.invoke, entry.values, target, entry)
+        invoke = entry.invoke
+        if guest.follows_log:
+            invoke = invoke_and_follow_log(invoke, guest.kernel, guest.log)
+        self._entries[function_name] = (invoke, entry.values, target, entry)
         return guest
 
     def _start(self, host_context: object, until: float) -> Guest:
@@ -461,10 +464,12 @@ class Plugin(AbstractPlugin):
 
     def _drop_instance(self) -> None:
         """Drop the instance. The next call makes a new one. Views of its memory stay valid."""
-        # This comes first, because a signal handler may raise after each of the calls below.
+        # This comes first, because a signal handler may raise after each of the calls below. The
+        # vars are then taken back when they are needed next.
         self._guest = self._instance = None
         self._entries.clear()
         self._kernel_entries.clear()
+        self._vars.take_back()
 
     def _cancel(self, thread: int | None = None) -> bool:
         """Cancel the call under way and all that wait, or only those of a thread.

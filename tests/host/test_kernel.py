@@ -12,6 +12,7 @@ from plugwasm._engine import (
     HostRaised,
     Trap,
 )
+from plugwasm._host import env
 from plugwasm._host import kernel as _kernel
 from plugwasm._host.kernel import (
     FAULT_ERROR,
@@ -634,8 +635,14 @@ def test_importable_functions() -> None:
     _, kernel, _ = modules(False)
     assert set(kernel.exports) >= _kernel.KERNEL_FUNCTIONS
     hidden = (
-        set(kernel.exports) - _kernel.KERNEL_FUNCTIONS - {"top", "last", "bins", "bin", "taken"}
+        set(kernel.exports)
+        - _kernel.KERNEL_FUNCTIONS
+        - _kernel.TABLE_FUNCTIONS
+        - {"top", "last", "bins", "bin", "taken"}
     )
+    for name in _kernel.TABLE_FUNCTIONS:
+        assert kernel.exports[name].type == env.FUNCTIONS[name].type
+
     assert hidden == {
         "memory",
         "book",

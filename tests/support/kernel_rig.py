@@ -24,6 +24,7 @@ from plugwasm._host.kernel import (
     INPUT_OFFSET,
     Kernel,
 )
+from plugwasm._host.kernel.table import TABLE_BYTES
 from plugwasm._host.memory_budget import OPTIONAL_GROWTH
 
 PAGE = 65536
@@ -88,16 +89,22 @@ IMPORTS = ("alloc", "length", "free", "store_u64")
 class Owner(Environment):
     """The kernel's owner, in the place of a plugin: it allows growth up to so many pages."""
 
-    __slots__ = ("asked", "max_pages", "raises")
+    __slots__ = ("asked", "max_pages", "raises", "serve", "vars")
 
     def __init__(self, max_pages: int) -> None:
         super().__init__()
         self.max_pages = max_pages
         self.asked: list[int] = []
         self.raises: BaseException | None = None
+        self.serve: Any = None
+        """Serves requests other than for growth."""
+        self.vars: Any = None
 
 
 def _may_grow(owner: Any, caller: int, values: Any) -> None:
+    if values[4] & 0xFF:
+        owner.serve(values)
+        return
     pages = values[0] & 0xFFFFFFFF
     owner.asked.append(pages)
     if owner.raises is not None:
@@ -105,7 +112,7 @@ def _may_grow(owner: Any, caller: int, values: Any) -> None:
     values[0] = pages & ~OPTIONAL_GROWTH <= owner.max_pages
 
 
-MAY_GROW = HostFunction(FunctionType(("i32",), ("i32",)), _may_grow)
+MAY_GROW = HostFunction(FunctionType(("i64", "i64", "i32"), ("i64",)), _may_grow)
 
 
 @functools.cache
@@ -186,7 +193,7 @@ class Rig:
     # ---- the books
 
     def records(self) -> Any:
-        return self.instance.memory(ExportName("book")).view().cast("I")
+        return self.instance.memory(ExportName("book")).view()[TABLE_BYTES:].cast("I")
 
     def check_books(self, live: dict[int, int], taken: Sequence[int] = ()) -> None:
         """Check the rules in the comment of kernel.wat, and that exactly these blocks are live

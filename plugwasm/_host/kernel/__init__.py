@@ -1,12 +1,15 @@
-"""The host's view of the kernel: the Wasm module that serves the functions plugins call most (see
-kernel.wat).
+"""The host's view of the kernel: the Wasm module that serves the functions plugins call most.
+
+kernel.wat        blocks, input, output and error
+table.wat         config, vars and the log: a part of the same module
+table             what the host writes to the table, and reads from it
 
 A call of a plugin enters Wasm once. The host writes the input where the kernel will find it and
 calls the kernel, which resets its state, calls the plugin's export, and returns status, offset and
 length of the output. Only what a host function needs in between (the length of a block, a new
 block) is looked up or called one by one.
 
-Decisions: docs/decisions.md, 2, 3 and 35.1.
+Decisions: docs/decisions.md, 2, 3, 35.1 and 48.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import os
 
 from ..._engine import ExportName
 from ..._manifest.limits import INITIAL_PAGES
+from .table import TABLE_BYTES, Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +48,14 @@ KERNEL_FUNCTIONS = frozenset(
         ),
     )
 )
-"""The functions of `extism:host/env` that the kernel serves. Its other exports are for the host,
-and no plugin can import them.
+"""The functions of `extism:host/env` that the kernel always serves."""
+
+LOG_FUNCTIONS = frozenset(
+    ("get_log_level", "log_trace", "log_debug", "log_info", "log_warn", "log_error")
+)
+TABLE_FUNCTIONS = LOG_FUNCTIONS | {"config_get", "var_get", "var_set"}
+"""Those that it serves for the host (`_host/env.py`) where no one has to see their calls, as far as
+its table has the answers. Its other exports are for the host, and no plugin can import them.
 """
 
 MEMORIES = "memory", "book"
@@ -74,13 +84,20 @@ def read_source() -> bytes:
     """Return the kernel in the Wasm text format."""
     global _source
     if _source is None:
-        path = os.path.join(os.path.dirname(__file__), "kernel.wat")
-        try:
-            with open(path, "rb") as file:
-                _source = file.read()
-        except (FileNotFoundError, NotADirectoryError):  # in an archive
-            _source = __loader__.get_data(path)  # type: ignore[name-defined]
+        module = _read_file("kernel.wat").rstrip()
+        assert module.endswith(b")")
+        _source = module[:-1] + b"\n" + _read_file("table.wat") + b")\n"
     return _source
+
+
+def _read_file(name: str) -> bytes:
+    path = os.path.join(os.path.dirname(__file__), name)
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):  # in an archive
+        data: bytes = __loader__.get_data(path)  # type: ignore[name-defined]
+        return data
 
 
 _MEMORY, _BOOK = ExportName("memory"), ExportName("book")
@@ -96,7 +113,8 @@ class Kernel:
     """One instance of the kernel.
 
     `heap` is a view of the memory that plugins reach; `refresh` widens it after that has grown.
-    `capacity` is the size of the largest input that fits without growing.
+    `capacity` is the size of the largest input that fits without growing. `table` is None until
+    `open_table` is called for the first time.
     """
 
     __slots__ = (
@@ -108,6 +126,7 @@ class Kernel:
         "capacity",
         "heap",
         "instance",
+        "table",
     )
 
     def __init__(self, instance: Instance, pending: PendingException) -> None:
@@ -119,6 +138,15 @@ class Kernel:
         self._functions: dict[ExportName, WasmFunction] = {}
         self.heap: memoryview = self._heap_memory.view(INITIAL_PAGES * _PAGE)
         self.capacity: int = len(self.heap) - INPUT_OFFSET
+        self.table: Table | None = None
+
+    def open_table(self) -> Table:
+        """Return the table of config and vars."""
+        table = self.table
+        if table is None:
+            page = self.instance.memory(_BOOK).view(TABLE_BYTES)
+            table = self.table = Table(page)
+        return table
 
     def refresh(self) -> None:
         """Look at the size of the memories again. Call it after anything that may have made them
@@ -179,7 +207,7 @@ class Kernel:
         book, record = self._book, offset >> _RECORD_SHIFT
         if book is None or record >= len(book):
             self.refresh()
-            book = self._book = self.instance.memory(_BOOK).view().cast("I")
+            book = self._book = self.instance.memory(_BOOK).view()[TABLE_BYTES:].cast("I")
             if record >= len(book):
                 return None
         if not book[record] & _LIVE:

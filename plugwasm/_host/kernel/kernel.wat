@@ -5,8 +5,9 @@
 ;; address it, so a plugin that writes anywhere can damage only its own data: sizes, free lists,
 ;; input, output and error are out of its reach.
 ;;
-;; $heap is divided into granules of 32 bytes. $book has a record of 16 bytes for each granule at
-;; which a block starts:
+;; The first page of $book is the table of config and vars (table.wat, which belongs to this module).
+;; The records of $heap follow. $heap is divided into granules of 32 bytes; there is a record of 16
+;; bytes for each granule at which a block starts:
 ;;
 ;;      +0  size of the block in granules, with the top bit set while it is live, the next bit while
 ;;          it is taken; 0 where no block starts
@@ -28,21 +29,28 @@
 ;; The first 16 granules hold no block: offset 0 stays the null handle, and their place in $book keeps
 ;; the heads of the bins, and then these numbers:
 ;;
-;;     216  offset of the input
-;;     224  its length
-;;     232  its length less 7, or 0: below are the offsets in it of 8 bytes
-;;     240  bytes of $heap
-;;     248  its bytes less 7: below are the offsets in it of 8 bytes
+;;     65752  offset of the input
+;;     65760  its length
+;;     65768  its length less 7, or 0: below are the offsets in it of 8 bytes
+;;     65776  bytes of $heap
+;;     65784  its bytes less 7: below are the offsets in it of 8 bytes
 ;;
 ;; Most modules of plugins import both memories, and have the load and store functions inlined (see
 ;; inliner.wat, which must do the same as these functions).
 (module $extism:host/env
-  ;; Ask the host whether $heap may have so many pages. 0 means that growing is over; the top bit
-  ;; means that fewer pages would do.
-  (import "host" "may_grow" (func $may_grow (param i32) (result i32)))
+  ;; Ask the host:
+  ;;
+  ;;   0       whether $heap may have $first pages. 0 means that growing is over; the top bit means
+  ;;           that fewer pages would do.
+  ;;   1       for a block with the setting whose key is the block $first. The key stays.
+  ;;   2       to write the vars to $book at $first, $second bytes at most. The answer is where they
+  ;;           end; 0 if the host keeps them.
+  ;;   3 to 10 to serve var_get, var_set, get_log_level, log_trace, log_debug, log_info, log_warn,
+  ;;           log_error.
+  (import "host" "ask" (func $ask (param $first i64) (param $second i64) (param $what i32) (result i64)))
 
   (memory $heap (export "memory") 2)
-  (memory $book (export "book") 1)
+  (memory $book (export "book") 2)
   (table $callee 1 funcref)
   (type $returns_code (func (result i32)))
   (type $returns_nothing (func))
@@ -69,7 +77,7 @@
   ;; ---- records and bins -------------------------------------------------------------------------
 
   (func $record (param $block i32) (result i32)
-    (i32.shl (local.get $block) (i32.const 4)))
+    (i32.add (i32.shl (local.get $block) (i32.const 4)) (i32.const 65536)))
 
   (func $size (param $block i32) (result i32)
     (i32.and (i32.load $book (call $record (local.get $block))) (i32.const 0x3fffffff)))
@@ -92,13 +100,13 @@
   (func $head (param $bin i32) (result i32)
     (if (result i32)
       (i32.wrap_i64 (i64.and (i64.shr_u (global.get $bins) (i64.extend_i32_u (local.get $bin))) (i64.const 1)))
-      (then (i32.load $book (i32.shl (local.get $bin) (i32.const 2))))
+      (then (i32.load $book offset=65536 (i32.shl (local.get $bin) (i32.const 2))))
       (else (i32.const 0))))
 
   (func $set_head (param $bin i32) (param $block i32)
     (local $bit i64)
     (local.set $bit (i64.shl (i64.const 1) (i64.extend_i32_u (local.get $bin))))
-    (i32.store $book (i32.shl (local.get $bin) (i32.const 2)) (local.get $block))
+    (i32.store $book offset=65536 (i32.shl (local.get $bin) (i32.const 2)) (local.get $block))
     (global.set $bins
       (if (result i64) (local.get $block)
         (then (i64.or (global.get $bins) (local.get $bit)))
@@ -142,6 +150,9 @@
   (func $granules (param $length i64) (result i32)
     (i32.wrap_i64 (i64.shr_u (i64.add (local.get $length) (i64.const 31)) (i64.const 5))))
 
+  (func $may_grow (param $pages i32) (result i32)
+    (i32.wrap_i64 (call $ask (i64.extend_i32_u (local.get $pages)) (i64.const 0) (i32.const 0))))
+
   (func $grow_to (param $pages i32) (param $wish i32) (result i32)
     (local $grown i32)
     (if (i32.gt_u (local.get $pages) (i32.const 65536)) (then (return (i32.const 0))))
@@ -153,7 +164,7 @@
   (func $grow_granted (param $pages i32) (result i32)
     (local $book_pages i32)
     (local.set $book_pages
-      (i32.sub (i32.shr_u (i32.add (local.get $pages) (i32.const 1)) (i32.const 1)) (memory.size $book)))
+      (i32.sub (i32.shr_u (i32.add (local.get $pages) (i32.const 3)) (i32.const 1)) (memory.size $book)))
     (if (i32.gt_s (local.get $book_pages) (i32.const 0))
       (then (if (i32.eq (memory.grow $book (local.get $book_pages)) (i32.const -1)) (then (return (i32.const 0))))))
     (if (i32.eq (memory.grow $heap (i32.sub (local.get $pages) (memory.size $heap))) (i32.const -1))
@@ -163,8 +174,8 @@
     (i32.const 1))
 
   (func $note_end
-    (i64.store $book offset=240 (i32.const 0) (global.get $end))
-    (i64.store $book offset=248 (i32.const 0) (i64.sub (global.get $end) (i64.const 7))))
+    (i64.store $book offset=65776 (i32.const 0) (global.get $end))
+    (i64.store $book offset=65784 (i32.const 0) (i64.sub (global.get $end) (i64.const 7))))
   (start $note_end)
 
   ;; Make room up to the granule $need, with a quarter to spare if that is granted. Return 1 if it
@@ -296,7 +307,7 @@
         (call $link_free (local.get $block) (local.get $size)))))
 
   ;; Free a block that the guest gave to the host, except for its first granule.
-  (func (export "take") (param $offset i64)
+  (func $take (export "take") (param $offset i64)
     (local $block i32) (local $record i32) (local $rest i32) (local $tail i32)
     (local.set $block (call $block_at (local.get $offset)))
     (if (i32.eqz (local.get $block)) (then (return)))
@@ -393,21 +404,21 @@
 
   ;; ---- input, output, error ---------------------------------------------------------------------
 
-  (func $input (result i64) (i64.load $book offset=216 (i32.const 0)))
-  (func $input_length (result i64) (i64.load $book offset=224 (i32.const 0)))
+  (func $input (result i64) (i64.load $book offset=65752 (i32.const 0)))
+  (func $input_length (result i64) (i64.load $book offset=65760 (i32.const 0)))
   (func $set_input (param $offset i64) (param $length i64)
-    (i64.store $book offset=216 (i32.const 0) (local.get $offset))
-    (i64.store $book offset=224 (i32.const 0) (local.get $length))
-    (i64.store $book offset=232 (i32.const 0)
+    (i64.store $book offset=65752 (i32.const 0) (local.get $offset))
+    (i64.store $book offset=65760 (i32.const 0) (local.get $length))
+    (i64.store $book offset=65768 (i32.const 0)
       (select (i64.sub (local.get $length) (i64.const 7)) (i64.const 0) (i64.gt_u (local.get $length) (i64.const 7)))))
 
   (func (export "input_load_u8") (param $index i64) (result i32)
-    (if (i64.ge_u (local.get $index) (i64.load $book offset=224 (i32.const 0))) (then (return (i32.const 0))))
-    (i32.load8_u $heap (i32.wrap_i64 (i64.add (i64.load $book offset=216 (i32.const 0)) (local.get $index)))))
+    (if (i64.ge_u (local.get $index) (i64.load $book offset=65760 (i32.const 0))) (then (return (i32.const 0))))
+    (i32.load8_u $heap (i32.wrap_i64 (i64.add (i64.load $book offset=65752 (i32.const 0)) (local.get $index)))))
 
   (func (export "input_load_u64") (param $index i64) (result i64)
-    (if (i64.ge_u (local.get $index) (i64.load $book offset=232 (i32.const 0))) (then (return (i64.const 0))))
-    (i64.load $heap (i32.wrap_i64 (i64.add (i64.load $book offset=216 (i32.const 0)) (local.get $index)))))
+    (if (i64.ge_u (local.get $index) (i64.load $book offset=65768 (i32.const 0))) (then (return (i64.const 0))))
+    (i64.load $heap (i32.wrap_i64 (i64.add (i64.load $book offset=65752 (i32.const 0)) (local.get $index)))))
 
   (func (export "input_set") (param $offset i64) (param $length i64)
     (if (i64.eqz (local.get $length)) (then (local.set $offset (i64.const 0)))
