@@ -7,6 +7,9 @@
     plugins     the modules, the same bytes for both sides
     measure     rounds, samples and statistics
     table       the table
+    against     another revision of plugwasm instead of the peer
+    machine     the machine that figures were measured on
+    growth      docs/performance.md: how cost grows, and where the time goes
 
 Both sides run the same code: plugwasm has the official names, so a side is the module that they are
 imported from.

@@ -15,19 +15,26 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from plugwasm import __version__
 
 from . import cases, processes
+from .against import RevisionError, Revisions, find_commit
 from .built import REAL, NotBuiltError, Real
-from .measure import Block, WrongResultError, measure
+from .measure import OURS, PEER, Block, Result, WrongResultError, measure
 from .table import Section, render, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PACKAGES = ("wasmtime", "extism", "extism-sys")
 
 
 def main() -> int:
     options = _options()
     try:
-        about = _about()
+        about = _about(("wasmtime",) if options.against else PACKAGES)
     except PackageNotFoundError as missing:
         print(
             f"the package `{missing.name}` is not installed: "
@@ -35,10 +42,16 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    real = _built()
+    try:
+        if options.against:
+            find_commit(options.against)
+    except RevisionError as error:
+        print(error, file=sys.stderr)
+        return 2
+    real = built()
     start = perf_counter()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
-        _own_caches(Path(folder))
+        use_own_caches(Path(folder))
         effort = 0.05 if options.quick else 1.0
         blocks = _selected(
             [*processes.blocks(Path(folder), effort, real), *cases.blocks(effort, real)],
@@ -48,34 +61,45 @@ def main() -> int:
             print(f"no row's title contains {options.only!r}", file=sys.stderr)
             return 2
         sections: list[Section] = []
-        for block in blocks:
-            print(f"measuring: {block.title} …", file=sys.stderr, flush=True)
-            try:
-                sections.append((block.title, measure(block, effort)))
-            except WrongResultError as error:
-                print(f"{block.title}: {error}", file=sys.stderr)
-                return 1
+        sides = (OURS, PEER)
+        run: Callable[[Block, float], list[Result]] = measure
+        try:
+            if options.against:
+                revisions = Revisions(Path(folder), options.against, real)
+                sides, run = revisions.names, revisions.measure
+            for block in blocks:
+                print(f"measuring: {block.title} …", file=sys.stderr, flush=True)
+                title = block.title.partition(" (extism")[0] if options.against else block.title
+                if results := run(block, effort):
+                    sections.append((title, results))
+        except (WrongResultError, RevisionError) as error:
+            print(error, file=sys.stderr)
+            return 1
     print(" · ".join(f"{name} {value}" for name, value in about.items()))
     print()
-    print(render(sections))
+    print(render(sections, sides))
     print()
     print(
         "Medians of rounds in which both sides take turns; ± is the distance of the quartiles. "
-        "Ratio: extism's time by plugwasm's."
+        f"Ratio: the time of {sides[1]} by that of {sides[0]}."
     )
     quick = ", with --quick: too short for good figures" if options.quick else ""
-    print(f"{summary(sections)}. Took {perf_counter() - start:.0f} s{quick}.")
+    outcome = "" if options.against else f"{summary(sections)}. "
+    print(f"{outcome}Took {perf_counter() - start:.0f} s{quick}.")
     if options.json:
         options.json.write_text(
             json.dumps(
-                {"about": about, "rows": [row for section in sections for row in _rows(section)]},
+                {
+                    "about": about,
+                    "rows": [row for section in sections for row in _rows(section, sides)],
+                },
                 indent=1,
             )
         )
     return 0
 
 
-def _built() -> list[Real]:
+def built() -> list[Real]:
     """Return the plugins of `built` that this machine can build; say which it cannot."""
     found = []
     for plugin in REAL:
@@ -104,13 +128,22 @@ def _options() -> argparse.Namespace:
         metavar="TEXT",
         help="only the rows, or groups of rows, whose title contains this",
     )
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="REVISION",
+        help="compare this working tree with another revision of plugwasm, not with extism",
+    )
     return parser.parse_args()
 
 
-def _about() -> dict[str, str]:
-    about = {"plugwasm": __version__} | {
-        name: version(name) for name in ("wasmtime", "extism", "extism-sys")
-    }
+def describe_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Return the versions of plugwasm and of other packages."""
+    return {"plugwasm": __version__} | {name: version(name) for name in packages}
+
+
+def _about(packages: tuple[str, ...]) -> dict[str, str]:
+    about = describe_versions(packages)
     about |= {
         "Python": platform.python_version(),
         platform.system(): platform.machine(),
@@ -121,7 +154,7 @@ def _about() -> dict[str, str]:
     )
 
 
-def _own_caches(folder: Path) -> None:
+def use_own_caches(folder: Path) -> None:
     """Give both sides an empty cache for this run, with default settings, and Python one for
     bytecode."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -143,19 +176,20 @@ def _selected(blocks: list[Block], text: str) -> list[Block]:
     return [block for block in found if block.rows]
 
 
-def _rows(section: Section) -> list[dict[str, object]]:
+def _rows(section: Section, sides: tuple[str, str]) -> list[dict[str, object]]:
     title, results = section
+    ours, peer = sides
     return [
         {
             "group": title,
             "row": result.title,
             "unit": result.unit,
-            "plugwasm": result.ours.median,
-            "extism": result.peer.median,
+            ours: result.ours.median,
+            peer: result.peer.median,
             "ratio": result.ratio and result.ratio.median,
             "target": None if result.goal is None else result.goal.value,
             "met": result.is_met,
-            "samples": {"plugwasm": result.ours.samples, "extism": result.peer.samples},
+            "samples": {ours: result.ours.samples, peer: result.peer.samples},
         }
         for result in results
     ]

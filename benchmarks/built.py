@@ -59,7 +59,7 @@ class Real:
         digest = hashlib.sha256(self.pinned.encode())
         for source in self.sources:
             digest.update(source.read_bytes())
-        target = _folder() / f"{self.name}-{digest.hexdigest()[:16]}.wasm"
+        target = kept_in() / f"{self.name}-{digest.hexdigest()[:16]}.wasm"
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             print(f"building: {self.name} (once) …", file=sys.stderr, flush=True)
@@ -71,7 +71,8 @@ class Real:
 
 
 @cache
-def _folder() -> Path:
+def kept_in() -> Path:
+    """Return the folder of built plugins."""
     # Read before the benchmarks give both sides caches of their own.
     if chosen := os.environ.get("PLUGWASM_BENCHMARKS"):
         return Path(chosen)

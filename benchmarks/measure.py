@@ -167,7 +167,8 @@ def make_sampler(
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
+    """Turn the garbage collector off within the block."""
     gc.collect()
     gc.freeze()  # existing objects are not examined again: collecting between rounds takes no time
     gc.disable()
@@ -178,20 +179,22 @@ def _no_collection() -> Iterator[None]:
         gc.unfreeze()
 
 
-def measure(block: Block, effort: float = 1.0) -> list[Result]:
-    """Measure the rows of a block. `effort` scales its budget."""
-    samplers = [(row, [row.prepare(side) for side in SIDES]) for row in block.rows]
+def measure(
+    block: Block, effort: float = 1.0, sides: tuple[str, str] = (OURS, PEER)
+) -> list[Result]:
+    """Measure the rows of a block on both sides. `effort` scales its budget."""
+    samplers = [(row, [row.prepare(side) for side in sides]) for row in block.rows]
     taken: dict[str, tuple[list[float], list[float]]] = {row.title: ([], []) for row in block.rows}
-    with _no_collection():
-        for _, sides in samplers:  # warm-up
-            for sample in sides:
+    with no_collection():
+        for _, both in samplers:  # warm-up
+            for sample in both:
                 sample()
         start = perf_counter()
         done, rounds = 0, block.most
         while done < rounds:
-            for row, sides in samplers:
+            for row, both in samplers:
                 for side in (0, 1) if done % 2 == 0 else (1, 0):
-                    taken[row.title][side].append(sides[side]())
+                    taken[row.title][side].append(both[side]())
             gc.collect()
             done += 1
             rounds = max(

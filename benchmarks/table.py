@@ -8,16 +8,15 @@ from .measure import OURS, PEER, Figure, Goal, Result
 
 Section = tuple[str, Sequence[Result]]
 
-_HEAD = ("", OURS, "±", PEER, "±", "ratio", "±", "target", "")
 
-
-def render(sections: Sequence[Section]) -> str:
+def render(sections: Sequence[Section], sides: tuple[str, str] = (OURS, PEER)) -> str:
     """Return all results as one table in Markdown, whose columns also line up as plain text."""
+    head = ("", sides[0], "±", sides[1], "±", "ratio", "±", "target", "")
     lines: list[tuple[str, ...]] = []
     for title, results in sections:
-        lines.append((f"**{title}**", *[""] * (len(_HEAD) - 1)))
+        lines.append((f"**{title}**", *[""] * (len(head) - 1)))
         lines += map(_line, results)
-    widths = [max(3, *(len(line[i]) for line in [_HEAD, *lines])) for i in range(len(_HEAD))]
+    widths = [max(3, *(len(line[i]) for line in [head, *lines])) for i in range(len(head))]
     rule = "|".join(
         [
             "",
@@ -27,7 +26,7 @@ def render(sections: Sequence[Section]) -> str:
             "",
         ]
     )
-    return "\n".join([_row(_HEAD, widths), rule, *(_row(line, widths) for line in lines)])
+    return "\n".join([_row(head, widths), rule, *(_row(line, widths) for line in lines)])
 
 
 def summary(sections: Sequence[Section]) -> str:

@@ -29,7 +29,7 @@ _PUBLIC_MODULES = (
 _PUBLIC_NAMES = {
     "_distributed.map_batches": "MapBatches",
     "_distributed.ref": "FromEnvironment PluginRef",
-    "_engine": "FunctionType Item",
+    "_engine": "FunctionType Item use_explicit_checks",
     "_host.current_plugin": "CurrentPlugin Memory",
     "_host.functions": "Codec Function Json Pickle UnsafePickle Val ValType host_fn",
     "_host.log_handlers": "CustomLogger set_log_custom set_log_file",
@@ -59,10 +59,10 @@ _PUBLIC_NAMES = {
     "errors": (
         "BadHandleError BatchError BusyError CallError CancelledError ClosedError "
         "EgressDeniedError EgressError EngineError Error ExitError FunctionNotFoundError "
-        "GuestError HashMismatchError HostFunctionError InterfaceError LinkError ManifestError "
-        "MissingImportError ModuleError OptionError OutOfFuelError OutOfMemoryError OutputError "
-        "PoolTimeoutError RecordingError ReplayError RowError SignatureError SourceError "
-        "StackError TimeoutError TrapError WorkerError"
+        "GuestError HashMismatchError HostFunctionError InstanceLostError InterfaceError "
+        "LinkError ManifestError MissingImportError ModuleError OptionError OutOfFuelError "
+        "OutOfMemoryError OutputError PoolTimeoutError RecordingError ReplayError RowError "
+        "SignatureError SourceError StackError TimeoutError TrapError WorkerError"
     ),
 }
 """The public names, by the module that defines them. `__all__`, the imports on first use, and the
@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from ._distributed.ref import PluginRef as PluginRef
     from ._engine import FunctionType as FunctionType
     from ._engine import Item as Item
+    from ._engine import use_explicit_checks as use_explicit_checks
     from ._host.current_plugin import CurrentPlugin as CurrentPlugin
     from ._host.current_plugin import Memory as Memory
     from ._host.functions import Codec as Codec
@@ -154,6 +155,7 @@ if TYPE_CHECKING:
     from .errors import GuestError as GuestError
     from .errors import HashMismatchError as HashMismatchError
     from .errors import HostFunctionError as HostFunctionError
+    from .errors import InstanceLostError as InstanceLostError
     from .errors import InterfaceError as InterfaceError
     from .errors import LinkError as LinkError
     from .errors import ManifestError as ManifestError

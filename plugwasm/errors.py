@@ -33,6 +33,7 @@
         ├── OutOfMemoryError        a memory limit was reached (also a built-in ``MemoryError``)
         ├── StackError              the thread's stack is too small
         ├── OutOfFuelError          the fuel limit was reached
+        ├── InstanceLostError       the instance was given up, and its state with it
         └── WorkerError             the process of an isolated plugin ended or was killed
 
 The message of an error says what failed and what to do about it, and its fields hold the same
@@ -72,6 +73,7 @@ __all__ = [
     "GuestError",
     "HashMismatchError",
     "HostFunctionError",
+    "InstanceLostError",
     "InterfaceError",
     "LinkError",
     "ManifestError",
@@ -601,6 +603,18 @@ class OutOfFuelError(CallError):
 
     What to do:
         Raise ``fuel_limit``, or make the plugin do less in a call.
+    """
+
+
+class InstanceLostError(CallError):
+    """The plugin's instance was given up before the call, because another component of the process
+    has taken over the signals by which its traps are noticed. What the guest kept in its memory is
+    lost; vars are not.
+
+    What to do:
+        Call again: the next call starts an instance that needs no signals. To avoid the loss, load
+        that component before the first plugin, call `use_explicit_checks`, or set the environment
+        variable ``PLUGWASM_EXPLICIT_CHECKS=1``.
     """
 
 

@@ -10,6 +10,7 @@ store          stores, instances and calls
 callbacks      host functions and the epoch callback
 profiler       stacks of running guests; imported by those who profile
 stack          how much native stack a thread has left for guests
+trap_signals   whether traps are signals of the processor, and who handles those
 traps          what the engine reports, as exceptions of this package
 resources      address space and threads that the process has left for the engine
 fork           the engine at rest in all other threads before a fork
@@ -51,6 +52,14 @@ from .store import (
     WasmFunction,
     caller_context,
 )
+from .trap_signals import (
+    LOOK_INTERVAL,
+    after_host_function,
+    are_held,
+    lost_to,
+    may_use_signals,
+    use_explicit_checks,
+)
 from .traps import (
     OUT_OF_BOUNDS,
     OUT_OF_FUEL,
@@ -70,6 +79,7 @@ __all__ = [
     "DEFAULT_STACK",
     "EXTERN_SIZE",
     "LIGHT_COST",
+    "LOOK_INTERVAL",
     "MAX_EXPORTS",
     "MAX_IMPORTS",
     "MAX_VALUES",
@@ -98,6 +108,8 @@ __all__ = [
     "Trap",
     "WasmFunction",
     "address_space_limit",
+    "after_host_function",
+    "are_held",
     "benefits_from_images",
     "caller_context",
     "can_compile_in_parallel",
@@ -111,9 +123,12 @@ __all__ = [
     "is_pool_exhausted",
     "is_recursion_error",
     "library_version",
+    "lost_to",
+    "may_use_signals",
     "read_facts",
     "signal_safe",
     "strip_long_names",
     "truncate",
+    "use_explicit_checks",
     "wat_to_wasm",
 ]

@@ -20,6 +20,7 @@ from .resources import (
     note_compiler_threads,
 )
 from .stack import ThreadStack
+from .trap_signals import may_use_signals, note_engine
 from .traps import EngineFailure, take_error
 from .types import VALUE_CODES, FunctionType, Item
 from .wasm_binary import INLINED, mark_inlined, read_facts, shares_memory
@@ -93,6 +94,8 @@ class Engine:
         reservation: Bytes of address space for each memory; None for what the process has room for.
         images: Whether initial data is mapped from images.
         gc, atomics: Whether modules may have these instructions.
+        signals: Whether code relies on signals for its traps, instead of checking (see
+            `_engine.trap_signals`); None for whether the process may.
     """
 
     def __init__(
@@ -106,26 +109,32 @@ class Engine:
         images: bool = False,
         gc: bool = False,
         atomics: bool = False,
+        signals: bool | None = None,
     ) -> None:
+        if signals is not False:
+            prepared = may_use_signals()  # before the first engine with signals is made
+            signals = prepared if signals is None else signals
         self.fuel = fuel
         self.parallel = parallel
         self.pooled = pooled
         self.stack_bytes = stack_bytes
         self.reservation: int = memory_reservation() if reservation is None else reservation
         self.images = images
+        self.signals: bool = bool(signals)
         self.features: dict[str, bool | int] = {
             "fuel": fuel,
             "stack_bytes": stack_bytes,
             "images": images,
             "gc": gc,
             "atomics": atomics,
+            "signals": self.signals,
         }
         """The settings that tell it from other engines of the process, besides the pool."""
         self.settings: dict[str, bool | int] = {**self.features, "reservation": self.reservation}
         """The arguments of engines that load what this one compiles, and the reverse."""
         self.key: str = (
             f"epoch=1;fuel={int(fuel)};stack={stack_bytes};cow={int(images)};may_move=0;"
-            f"threads={int(atomics)};signals=0;gc={int(gc)}"
+            f"threads={int(atomics)};signals={int(signals)};gc={int(gc)}"
         )
         """The settings that compiled code depends on, for keys of caches."""
         self._parallel_engine: Engine | None = None
@@ -145,9 +154,7 @@ class Engine:
         # Objects live in a heap outside of all memories, and so do exceptions. The limit of each
         # memory holds for the heap as well.
         lib.wasmtime_config_wasm_gc_set(config, gc)
-        # With signals, code that replaces the SIGSEGV handler later (faulthandler, crash reporters,
-        # other runtimes) would turn a trap into a crash.
-        lib.wasmtime_config_signals_based_traps_set(config, False)
+        lib.wasmtime_config_signals_based_traps_set(config, signals)
         lib.wasmtime_config_parallel_compilation_set(config, parallel)
         if self.reservation != RESERVATION:
             self.key += f";reservation={self.reservation}"
@@ -155,6 +162,8 @@ class Engine:
         if pooled:
             _configure_pool(config)
         self.pointer: int = lib.wasm_engine_new_with_config(config)
+        if signals:
+            note_engine()
         engines.add(self)
         self.stack: ThreadStack = ThreadStack(self)
         """The stack of the calling thread."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from math import inf
 
 from .._platform.native_threads import local
 from .callbacks import Environment, HostFunction
@@ -57,13 +58,16 @@ class StackMeasurement:
             under way in the process, no look is needed.
         recursion_limit: Python's recursion limit at that time. With a higher one Python may take
             more.
+        next_look: When the thread is to look again who handles signals (see
+            `_engine.trap_signals`).
     """
 
-    __slots__ = ("call_depth", "recursion_limit")
+    __slots__ = ("call_depth", "next_look", "recursion_limit")
 
-    def __init__(self, call_depth: int, recursion_limit: int) -> None:
+    def __init__(self, call_depth: int, recursion_limit: int, next_look: float) -> None:
         self.call_depth: int = call_depth
         self.recursion_limit: int = recursion_limit
+        self.next_look: float = next_look
 
 
 class ThreadStack(local):
@@ -80,7 +84,7 @@ class ThreadStack(local):
     def __init__(self, engine: Engine) -> None:
         self.need: int = engine.stack_bytes + MARGIN
         self._engine = engine
-        self.measurement: StackMeasurement = StackMeasurement(0, 0)
+        self.measurement: StackMeasurement = StackMeasurement(0, 0, 0.0)
         self._measure()
 
     def _measure(self) -> None:
@@ -93,6 +97,7 @@ class ThreadStack(local):
             self.measurement = StackMeasurement(
                 max(0, (self._position() - self._lowest - limit * _PYTHON_LEVEL) // self.need),
                 limit,
+                0.0 if self._engine.signals else inf,
             )
 
     def room(self) -> int | None:

@@ -106,9 +106,9 @@ def mark_inlined(facts: Facts) -> Facts:
 
 
 MANY_SEGMENTS = 100
-MUCH_DATA = 2**17
+MUCH_DATA = 2**16
 """With more segments than `MANY_SEGMENTS`, or more bytes of data than this, a module is better off
-with images of its memories: measured (docs/decisions.md, 38).
+with images of its memories: measured (docs/decisions.md, 47).
 """
 
 

@@ -11,9 +11,25 @@ import struct
 from time import monotonic
 from typing import Any, get_args, get_origin, get_type_hints
 
-from .._engine import EngineFailure, FunctionType, HostFunction
+from .._engine import (
+    LOOK_INTERVAL,
+    EngineFailure,
+    FunctionType,
+    HostFunction,
+    after_host_function,
+    are_held,
+    lost_to,
+)
 from .._manifest.messages import check_encodable
-from ..errors import CancelledError, Error, HostFunctionError, OptionError, TimeoutError, truncate
+from ..errors import (
+    CancelledError,
+    Error,
+    HostFunctionError,
+    InstanceLostError,
+    OptionError,
+    TimeoutError,
+    truncate,
+)
 from .annotations import (
     Codec,
     Json,
@@ -320,10 +336,28 @@ def _wrap_body(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest,
             raise
         except BaseException as exception:
             raise host_function_error(name, exception, guest) from exception
-        if guest.cancelled or monotonic() >= guest.deadline:
+        now = monotonic()
+        if guest.cancelled or now >= guest.deadline:
             guest.remaining()
+        if now >= after_host_function.next:
+            _look_at_signals(name, guest, now)
 
     return body
+
+
+def _look_at_signals(name: str, guest: Guest, now: float) -> None:
+    """End the call if the host function let somebody else handle the signals of its guest's traps.
+
+    A guest in another process has handlers of its own, and no store here.
+    """
+    if are_held():
+        after_host_function.next = now + LOOK_INTERVAL
+    elif (store := getattr(guest, "store", None)) is not None and store.engine.signals:
+        raise InstanceLostError(
+            f"SIGSEGV or a signal like it is handled by {lost_to()} since host function `{name}` "
+            "ran, which would end the process if the plugin trapped now "
+            "(`plugwasm.use_explicit_checks`)"
+        )
 
 
 def host_function_error(name: str, exception: BaseException, guest: Guest) -> Error:

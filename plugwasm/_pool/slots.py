@@ -22,6 +22,7 @@ from collections import deque
 from time import monotonic
 from typing import NamedTuple
 
+from .._engine import lost_to
 from .._host.deadline import NEVER
 from .._host.waiting_calls import CallerWait
 from ..errors import ClosedError, OptionError, PoolTimeoutError
@@ -322,6 +323,8 @@ class Slots:
                 plugin = slot.plugin
             elif slot.was_lent:
                 plugin._end_lease()  # once more: a borrower may have kept and changed it
+            if plugin is not None and lost_to() is not None:
+                plugin._leave_signals()
             if slot.has_max_age and plugin is not None:
                 recycling = plugin._recycling
                 if recycling is not None and monotonic() >= recycling.expires:

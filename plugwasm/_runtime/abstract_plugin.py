@@ -348,6 +348,9 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
     def _drop_instance(self) -> None:
         """Let go of the instance. The next call makes a new one."""
 
+    def _leave_signals(self) -> None:
+        """Let go of an instance that relies on signals which do not reach the engine any more."""
+
     @holds_self
     def _drop_if_idle(self) -> bool:
         """Let go of the instance, the vars and a view, unless a call is under way.

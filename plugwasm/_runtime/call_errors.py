@@ -19,6 +19,7 @@ from .._engine import (
     Trap,
     address_space_limit,
     is_recursion_error,
+    lost_to,
     truncate,
 )
 from .._host.deadline import NEVER
@@ -30,6 +31,7 @@ from ..errors import (
     Error,
     ExitError,
     GuestError,
+    InstanceLostError,
     LinkError,
     OptionError,
     OutOfFuelError,
@@ -348,6 +350,17 @@ def no_room_error(
     return OutOfMemoryError(
         f"plugin `{plugin}` has no room for an input of {length} bytes, which takes {needs} "
         f"pages: {why}",
+        plugin=plugin,
+        function=function,
+    )
+
+
+def instance_lost_error(plugin: str, function: str) -> InstanceLostError:
+    return InstanceLostError(
+        f"plugin `{plugin}` lost its instance before `{truncate(function)}`, because SIGSEGV or a "
+        f"signal like it is now handled by {lost_to()}, which would end the process if the plugin "
+        "trapped; its next call starts an instance that needs no signals "
+        "(`plugwasm.use_explicit_checks`)",
         plugin=plugin,
         function=function,
     )

@@ -5,7 +5,9 @@ Decisions: docs/decisions.md, 4, 42.
 
 from __future__ import annotations
 
-from .._engine import POOLED_TABLE_ELEMENTS
+from time import monotonic
+
+from .._engine import LOOK_INTERVAL, POOLED_TABLE_ELEMENTS, are_held
 from .._host.grants import Grants
 from .._host.memory_budget import max_state_bytes
 from .._host.options import (
@@ -215,6 +217,10 @@ class CompiledPlugin:
         self._check_memory()
         self._check_state()
         self._pooled_plan: Plan | None = None
+        self._allow_pool()
+        self._starts = 0
+
+    def _allow_pool(self) -> None:
         # Linked commands are instantiated in calls, which a full pool must not make fail.
         has_commands = any(unit.is_command for unit in self._plan.units[:-1])
         if not (
@@ -225,7 +231,6 @@ class CompiledPlugin:
             or self._plan.resident_bytes > POOLED_BYTES
         ):
             self._pool_is_untried = True
-        self._starts = 0
 
     def _check_sizes(self) -> None:
         for module in self._spec.modules:
@@ -291,13 +296,29 @@ class CompiledPlugin:
         """Return the plan for one more instance: after a few starts a pooled one, which then pays
         off.
         """
+        engine = self._plan.engine
+        if engine.signals and (now := monotonic()) >= engine.stack.measurement.next_look:
+            if are_held():
+                engine.stack.measurement.next_look = now + LOOK_INTERVAL
+            else:
+                self._leave_signals()
         self._starts += 1
         if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
             try:
                 self._pooled_plan = self._link(pooled=True)
             except TooLargeForPool:
                 pass
-        return self._pooled_plan or self._plan
+        pooled = self._pooled_plan
+        # Another thread may have tried the pool when the signals were lost.
+        if pooled is not None and pooled.engine.signals == self._plan.engine.signals:
+            return pooled
+        return self._plan
+
+    def _leave_signals(self) -> None:
+        """Compile and link once more, with explicit checks, for all instances from now on."""
+        self._plan = self._link(pooled=False)
+        self._pooled_plan = None
+        self._allow_pool()
 
     def _claim_pool(self) -> bool:
         """Return True once: only the first caller may try the pool. Deleting an attribute is

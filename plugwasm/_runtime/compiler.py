@@ -176,8 +176,11 @@ def compile_within(
     wasm: bytes,
     name: str,
     inline: Callable[[bytes], bytes | None],
+    meanwhile: Callable[[], object] = int,
 ) -> Module:
     """Compile Wasm bytes or text.
+
+    Another process that compiles takes a while to start; this one calls `meanwhile` in that time.
 
     Without a budget, or if its `compile_seconds` is None, this process compiles modules of any
     size.
@@ -201,7 +204,7 @@ def compile_within(
         is_heavy = budget is not None and not is_timed and estimate_cost(wasm) > LIGHT_COST
         wasm = strip_long_names(wasm)
         return target.compile(wasm, inlined=inline(wasm), heavy=is_heavy)
-    artifact, known = _compile_in_child(wasm, target, budget, name, inline)
+    artifact, known = _compile_in_child(wasm, target, budget, name, inline, meanwhile)
     return target.load(artifact).with_facts(known)
 
 
@@ -211,13 +214,14 @@ def _compile_in_child(
     budget: CompileBudget,
     name: str,
     inline: Callable[[bytes], bytes | None],
+    meanwhile: Callable[[], object] = int,
 ) -> tuple[bytes, Facts]:
     seconds = budget.seconds(name)
     assert seconds is not None
     compilation = object()
     try:
         budget.refund_time(_wait_for(compilation))
-        return _run_compiler(wasm, target, budget, name, seconds, inline)
+        return _run_compiler(wasm, target, budget, name, seconds, inline, meanwhile)
     finally:
         _compilations.pop(compilation, None)
 
@@ -260,6 +264,7 @@ def _run_compiler(
     name: str,
     seconds: float,
     inline: Callable[[bytes], bytes | None],
+    meanwhile: Callable[[], object],
 ) -> tuple[bytes, Facts]:
     from .._platform.python_executable import (
         VARIABLE,
@@ -307,8 +312,11 @@ def _run_compiler(
     child = ChildProcess(process)
     with process:
         try:
-            # This takes place while the process starts.
+            # Both take place while the process starts.
             inlined = (inline(wasm) if wasm.startswith(b"\0asm") else None) or b""
+            begin = monotonic()
+            meanwhile()
+            budget.refund_time(monotonic() - begin)
             parts = (len(wasm).to_bytes(_LENGTH, "little"), wasm, inlined)
             output, complaint = process.communicate(b"".join(parts), timeout=seconds)
         except subprocess.TimeoutExpired:

@@ -41,7 +41,7 @@ from .._host.memory_budget import MemoryPlan
 from .._manifest.limits import DEFAULT_LIMITS, INITIAL_PAGES
 from ..errors import LinkError, MissingImportError
 from .inlining import OriginalFrames
-from .modules import CompileBudget, compile_module, find_original_offsets
+from .modules import CompileBudget, compile_kernel, compile_module, find_original_offsets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +121,6 @@ class Plan:
         plugin: str | None = None,
     ) -> None:
         self.engine = engine
-        self.kernel = compile_module(_kernel.read_source(), engine, "kernel")
         budget = None if limits is None else CompileBudget(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
         # Offsets in backtraces are mapped back, so it must be known which module they are of. Fuel
@@ -139,6 +138,8 @@ class Plan:
             )
             for i, source in enumerate(ordered)
         ]
+        # Usually it is there: it was compiled while another process was started for a module.
+        self.kernel = compile_kernel(engine)
         self.main = self.units[-1]
         self._frames: OriginalFrames | None = None
         if self.main.module.is_inlined:

@@ -22,11 +22,13 @@ from .._engine import (
     benefits_from_images,
     can_pool,
     library_version,
+    may_use_signals,
     strip_long_names,
     truncate,
     wat_to_wasm,
 )
 from .._host.deadline import ticker
+from .._host.kernel import read_source
 from .._platform import fork
 from .._platform.native_threads import RLock
 from ..errors import ModuleError
@@ -43,8 +45,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CompileBudget",
     "TooLargeForPool",
+    "compile_kernel",
     "compile_module",
     "disable_inlining",
+    "drop_unused",
     "engine_for_modules",
     "find_original_offsets",
     "get_engine",
@@ -59,7 +63,7 @@ KEPT_BYTES = 16 * 2**20
 SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
 
-_engines: dict[tuple[bool, int, bool, bool, bool, bool], Engine] = {}
+_engines: dict[tuple[bool, int, bool, bool, bool, bool, bool], Engine] = {}
 _settings: dict[tuple[Engine, bool], str] = {}
 _seen: WeakValueDictionary[tuple[Engine, bytes, bool], Module] = WeakValueDictionary()
 _kept: list[tuple[int, Module]] = []
@@ -95,19 +99,27 @@ def get_engine(
     images: bool = False,
     gc: bool = False,
     atomics: bool = False,
+    signals: bool | None = None,
 ) -> Engine:
-    """Return the engine of this process with these properties.
+    """Return the engine of this process with these properties; by default it relies on signals if
+    the process may.
 
     Where there can be no pool, and with fuel, GC or another stack, it has none.
     """
-    key = (fuel, stack_bytes, images, gc, atomics, pooled)
+    if signals is None:
+        signals = may_use_signals()
+    key = (fuel, stack_bytes, images, gc, atomics, signals, pooled)
     found = _engines.get(key)
     if found is None:
         with _lock:
             found = _engines.get(key)
             if found is None:
                 settings: dict[str, Any] = dict(
-                    zip(("fuel", "stack_bytes", "images", "gc", "atomics"), key, strict=False)
+                    zip(
+                        ("fuel", "stack_bytes", "images", "gc", "atomics", "signals"),
+                        key,
+                        strict=False,
+                    )
                 )
                 if pooled and (fuel or gc or stack_bytes != DEFAULT_STACK or not can_pool()):
                     found = get_engine(pooled=False, **settings)
@@ -149,6 +161,11 @@ def compile_module(
     return module
 
 
+def compile_kernel(engine: Engine) -> Module:
+    """Return the compiled kernel, which each plugin has an instance of."""
+    return compile_module(read_source(), engine, "kernel")
+
+
 def _keep(size: int, module: Module) -> None:
     if size > KEPT_BYTES:
         return
@@ -156,6 +173,12 @@ def _keep(size: int, module: Module) -> None:
         _kept.append((size, module))
         while len(_kept) > KEPT_MODULES or sum(size for size, _ in _kept) > KEPT_BYTES:
             del _kept[0]
+
+
+def drop_unused() -> None:
+    """Drop the modules that have no user, so that they are loaded from disk again."""
+    with _lock:
+        _kept.clear()
 
 
 def _after_fork_in_child() -> None:
@@ -193,7 +216,14 @@ def _compile_or_load(
     if key and (found := _from_cache(target, key)) is not None:
         return found
     try:
-        module = compile_within(budget, target, wasm, name, _inline if inline else _leave)
+        module = compile_within(
+            budget,
+            target,
+            wasm,
+            name,
+            _inline if inline else _leave,
+            lambda: compile_kernel(target),
+        )
     except EngineFailure as failure:
         reason = _reason(failure.message)
         raise ModuleError(
@@ -217,7 +247,9 @@ def _load_inliner() -> Module:
     module = _inliner
     if module is None:
         source = inlining.read_source()
-        module = _inliner = compile_module(source, get_engine(pooled=False), "inliner")
+        # It reads whatever it is given, so its traps must not depend on signals.
+        engine = get_engine(pooled=False, signals=False)
+        module = _inliner = compile_module(source, engine, "inliner")
     return module
 
 

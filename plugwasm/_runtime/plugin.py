@@ -9,12 +9,14 @@ from sys import getrecursionlimit, modules
 from time import monotonic
 
 from .._engine import (
+    LOOK_INTERVAL,
     ArgumentError,
     EngineFailure,
     ExportName,
     HostRaised,
     Store,
     Trap,
+    are_held,
     check_recursion_depth,
     check_recursion_depth_to_start,
     is_pool_exhausted,
@@ -32,6 +34,7 @@ from .call_errors import (
     error_for_reported,
     error_for_trap_at_start,
     error_for_unwound,
+    instance_lost_error,
     no_room_error,
     no_stack_error,
     parse_output,
@@ -210,7 +213,10 @@ class Plugin(AbstractPlugin):
                 self._check_stack(guest, function_name)
             if guest is not None:
                 guest.cancelled = False
-                guest.deadline = monotonic() + self._timeout
+                now = monotonic()
+                guest.deadline = now + self._timeout
+                if now >= measured.next_look:
+                    self._look_at_signals(guest, function_name, now)
             if guest is None or function_name not in self._entries:
                 guest = self._prepare(function_name, host_context)
             if type(data) is not bytes:
@@ -289,6 +295,19 @@ class Plugin(AbstractPlugin):
             raise
         if guest is not None:
             guest.greenlet = greenlets.current_greenlet()
+
+    def _look_at_signals(self, guest: Guest, function_name: str, now: float) -> None:
+        """Give the instance up if it relies on signals that do not reach the engine any more."""
+        if are_held():
+            self._stack.measurement.next_look = now + LOOK_INTERVAL
+        elif guest.store.engine.signals:
+            self._drop_instance()
+            raise instance_lost_error(self.name, function_name)
+
+    def _leave_signals(self) -> None:
+        guest = self._guest
+        if guest is not None and guest.store.engine.signals:
+            self._drop_instance()
 
     def _begin_queued_call(self, queued_call: QueuedCall) -> None:
         super()._begin_queued_call(queued_call)

@@ -1,4 +1,4 @@
-"""The command line: `plugwasm call`, `replay`, `inspect`, `schema` and `cache`.
+"""The command line: `plugwasm call`, `replay`, `bench`, `inspect`, `schema` and `cache`.
 
 It is one more application of the package.
 
@@ -7,6 +7,7 @@ commands    one module a command: its options, and what it does
 parameters  shared parts of the commands
 options     values of the options of `call`
 invocation  `call`: from options to a spec, and from that to outputs
+measuring   what `bench` measures
 inspection  what `inspect` shows
 streams     input and output of `call`
 terminal    what is written to a terminal: escaped text, errors and their exit codes, the log

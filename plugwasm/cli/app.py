@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from .._version import __version__
-from .commands import cache, call, inspect, replay, schema
+from .commands import bench, cache, call, inspect, replay, schema
 from .parameters import MARKUP, SETTINGS
 from .terminal import INTERRUPTED, USAGE, print_usage_error, silence_stdout
 
@@ -47,7 +47,7 @@ class _Commands(TyperGroup):
             )
             hint = (
                 "; --input gives the input"
-                if command.endswith(" call") and "extra argument" in message
+                if command.endswith((" call", " bench")) and "extra argument" in message
                 else ""
             )
             print_usage_error(message[:1].lower() + message[1:].rstrip(".") + hint, command)
@@ -89,6 +89,7 @@ app: typer.Typer = typer.Typer(
 
 app.command(help=call.HELP, epilog=call.EPILOG)(call.call)
 app.command(help=replay.HELP, epilog=replay.EPILOG)(replay.replay)
+app.command(help=bench.HELP, epilog=bench.EPILOG)(bench.bench)
 app.command()(inspect.inspect)
 app.command()(schema.schema)
 app.add_typer(cache.app, name="cache")

@@ -1,4 +1,4 @@
-"""Values of the options of `plugwasm call`, checked before anything is read or compiled.
+"""Values of options of `call` and `bench`, checked before anything is read or compiled.
 
 Each error names the option and what was expected.
 """
@@ -53,6 +53,19 @@ def parse_number(option: str, text: str, least: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
         raise UsageProblem(option, f"expected a whole number from {least} to {most}, got {text!r}")
     return int(text)
+
+
+def parse_seconds(option: str, text: str) -> float:
+    """Parse a number of seconds, from a tenth of one to an hour."""
+    try:
+        if not text.isascii() or "_" in text:
+            raise ValueError
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0.1 <= value <= 3600:
+        raise UsageProblem(option, f"expected seconds from 0.1 to 3600, got {text!r}")
+    return value
 
 
 def parse_log_level(text: str) -> str:

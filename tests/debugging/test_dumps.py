@@ -13,7 +13,7 @@ import pytest
 import plugwasm
 from plugwasm import debugging
 from plugwasm._debugging.code_map import CodeMap
-from plugwasm._engine import wat_to_wasm
+from plugwasm._engine import may_use_signals, wat_to_wasm
 from plugwasm._runtime.modules import get_engine
 from tests.support.debugged_plugins import FAULTY, call_error
 from tests.support.guests import LOOP, export, guest, manifest
@@ -138,7 +138,8 @@ def test_trap_writes_dump_and_memories(tmp_path: Path) -> None:
         if f is not None and at is not None
     ]
     assert [code.display_name(f) for _, f, *_ in core.frames] == ["deeper", "scribble"]
-    assert core.frames[0][2] == 2, "after the number of locals and a nop"
+    # With signals the engine reports the last branch before the trap: here, the function's start.
+    assert core.frames[0][2] == (0 if may_use_signals() else 2), "after the locals and a nop"
     memory = core.memory(1)
     assert memory[:4] == bytes.fromhex("44332211")
     assert (memory[70000], memory[131071]) == (7, 9)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from plugwasm import CompiledPlugin, GuestError, Limits, Plugin
 from plugwasm._host.kernel import INPUT_OFFSET
-from plugwasm._host.kernel.table import HAS_VARS
+from plugwasm._host.kernel.table import HAS_VARS, RECALL, Table
 from plugwasm._host.vars import Vars
 from tests.support.guests import LOOP, export, guest, number
 from tests.support.table_rig import TableRig
@@ -109,6 +109,43 @@ def test_vars_are_in_the_table() -> None:
         assert table.words[HAS_VARS] == 0
         checked.run([(SET, b"large", b"")] + [(GET, b"a", b"")] * 70)
         assert table.words[HAS_VARS] == 1
+
+
+def test_reader_calls_vars_back() -> None:
+    """A reader that finds the table in change has the guest's next call take the vars back."""
+    checked = Checked(Limits(), {})
+    with checked.plugin as plugin:
+        checked.run([(SET, b"a", b"1")])
+        assert plugin._guest is not None
+        words = plugin._guest.kernel.open_table().words
+        words[RECALL] = 1
+        checked.run([(SET, b"a", b"2")])
+        assert words[HAS_VARS] == 0
+        checked.run([(GET, b"a", b""), (SET, b"b", b"3")])
+        assert words[HAS_VARS] == 1
+        assert words[RECALL] == 0
+
+
+def test_change_during_a_read() -> None:
+    """What was copied while the guest changed the table is not used, but read anew."""
+    rig = TableRig({b"k": b"old"})
+    assert rig.get(b"k") == b"old"
+    rig.set(b"k", b"new")
+
+    class Disturbed(Table):
+        copies = 0
+
+        def copy_half(self) -> tuple[int, bytes]:
+            half = super().copy_half()
+            self.copies += 1
+            if self.copies == 1:
+                rig.set(b"k", b"newest")
+            return half
+
+    table = rig.owner.vars._table = Disturbed(rig.kernel.open_table()._page)
+    assert rig.owner.vars.snapshot() == {b"k": b"newest"}
+    assert table.copies == 2
+    assert table.words[RECALL] == 1
 
 
 # ---- ends ----------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ TREE: dict[str, tuple[type, ...]] = {
     "CancelledError": (errors.CallError,),
     "OutOfMemoryError": (errors.CallError, MemoryError),
     "StackError": (errors.CallError,),
+    "InstanceLostError": (errors.CallError,),
     "WorkerError": (errors.CallError,),
     "OutOfFuelError": (errors.CallError,),
 }

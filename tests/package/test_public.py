@@ -23,13 +23,14 @@ Admitted AsyncOutputs BadHandleError BatchError BusyError CallError CancelHandle
 Clock ClosedError CoarseClock Codec CompiledPlugin CurrentPlugin CustomLogger Egress
 EgressDeniedError EgressError EgressRequest EgressResponse EngineError Error ExitError
 FromEnvironment FrozenClock Function FunctionNotFoundError FunctionType GuestError HashMismatchError
-HostFunctionError HttpTransport InterfaceError IsolatedPlugin Item Json Lease Limits LinkError
+HostFunctionError HttpTransport InstanceLostError InterfaceError IsolatedPlugin Item Json Lease Limits LinkError
 Manifest ManifestError ManifestPolicy MapBatches Measured Memory MemoryOptions MissingImportError
 ModuleError Observe OptionError OutOfFuelError OutOfMemoryError OutputError Pickle Plugin
 PluginInput PluginPool PluginRef PluginSet PoolStats PoolTimeoutError ProcessLimits Readable
 RecordingError Recycle ReplayError RowError SeededRandom SignatureError SourceError StackError
 TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ export
 extism_version get_include host_fn host_namespace set_log_custom set_log_file
+use_explicit_checks
 aio cache codecs debugging errors interfaces manifest observing otel plugin_set recording testing
 """.split()
 

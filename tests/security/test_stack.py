@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -256,6 +257,7 @@ def run_forked(case: Callable[[], Any]) -> str:
     pid = os.fork()
     if not pid:
         faulthandler.disable()
+        time.sleep(0.003)  # after which the engine notices it
         try:
             os.write(writer, outcome(case).encode())
         except BaseException as error:
