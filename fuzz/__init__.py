@@ -16,8 +16,8 @@ Modules:
     session         a harness in this process: executions, findings, minimizing
     inputs          sources of bytes: seeds, random mutation, coverage (atheris)
     choices         bytes → decisions
-    manifests, modules, guests, linked, urls, exchanges, kernel, recordings, batches, workers,
-    typed           harnesses
+    manifests, modules, guests, linked, urls, exchanges, kernel, inlining, recordings, batches,
+    workers, typed  harnesses
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ NAMES = (
     "exchanges",
     "linked",
     "kernel",
+    "inlining",
     "recordings",
     "batches",
     "workers",

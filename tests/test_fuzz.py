@@ -35,6 +35,7 @@ EXECUTIONS = {
     "urls": 1500,
     "exchanges": 800,
     "kernel": 80,
+    "inlining": 15,
     "modules": 250,
     "guests": 25,
     "linked": 60,

@@ -112,6 +112,7 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasm_byte_vec_delete": (None, [POINTER(ByteVec)]),
     "wasmtime_wat2wasm": (_PTR, [c_char_p, _SIZE, POINTER(ByteVec)]),
     "wasmtime_module_new": (_PTR, [_PTR, c_char_p, _SIZE, POINTER(_PTR)]),
+    "wasmtime_module_validate": (_PTR, [_PTR, c_char_p, _SIZE]),
     "wasmtime_module_delete": (None, [_PTR]),
     "wasmtime_module_serialize": (_PTR, [_PTR, POINTER(ByteVec)]),
     "wasmtime_module_deserialize": (_PTR, [_PTR, c_char_p, _SIZE, POINTER(_PTR)]),

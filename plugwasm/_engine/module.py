@@ -23,7 +23,7 @@ from .stack import ThreadStack
 from .trap_signals import may_use_signals, note_engine
 from .traps import EngineFailure, take_error
 from .types import VALUE_CODES, FunctionType, Item
-from .wasm_binary import read_facts, shares_memory
+from .wasm_binary import INLINED, mark_inlined, read_facts, shares_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,10 +172,14 @@ class Engine:
         """Make every guest that runs on this engine call its store's epoch callback soon."""
         lib.wasmtime_engine_increment_epoch(self.pointer)
 
-    def compile(self, wasm: bytes, *, heavy: bool = False) -> Module:
+    def compile(self, wasm: bytes, *, inlined: bytes | None = None, heavy: bool = False) -> Module:
         """Compile a module in the binary format, in parallel if it is heavy and threads can be had.
 
         One thread compiles a light module as fast, and the process then need not have the others.
+
+        Args:
+            inlined: The module with the kernel's functions inlined. It is compiled in place of the
+                module, if both are valid.
 
         Raises:
             EngineFailure: The module is not valid.
@@ -185,21 +189,38 @@ class Engine:
             if parallel is None:
                 settings: dict[str, Any] = self.settings
                 parallel = self._parallel_engine = Engine(parallel=True, **settings)
-            module = parallel.compile(wasm)
+            compiled = parallel.compile(wasm, inlined=inlined)
             note_compiler_threads()
-            return self.load(module.serialize()).with_facts(module.facts)
+            return self.load(compiled.serialize()).with_facts(compiled.facts)
+        module: Module | None = None
+        if inlined is not None and self._is_valid(wasm):
+            try:
+                module = self._compile(inlined).with_facts(mark_inlined(read_facts(wasm)))
+            except EngineFailure:
+                pass  # it has more of something than the engine allows
+        if module is None:
+            module = self._compile(wasm).with_facts(read_facts(wasm))
+        if self.settings["atomics"] and shares_memory(wasm):
+            raise EngineFailure(
+                "it has a memory that is shared, and there are no threads to share it with "
+                "(`Limits.atomics`)"
+            )
+        return module
+
+    def _compile(self, wasm: bytes) -> Module:
         out = c_void_p()
         with _compile_lock:
             error = lib.wasmtime_module_new(self.pointer, wasm, len(wasm), ctypes.byref(out))
         if error:
             raise take_error(error)
-        if self.settings["atomics"] and shares_memory(wasm):
-            lib.wasmtime_module_delete(out.value)
-            raise EngineFailure(
-                "it has a memory that is shared, and there are no threads to share it with "
-                "(`Limits.atomics`)"
-            )
-        return Module(self, out.value).with_facts(read_facts(wasm))
+        return Module(self, out.value)
+
+    def _is_valid(self, wasm: bytes) -> bool:
+        with _compile_lock:
+            error = lib.wasmtime_module_validate(self.pointer, wasm, len(wasm))
+        if error:
+            lib.wasmtime_error_delete(error)
+        return not error
 
     def load(self, artifact: bytes) -> Module:
         """Load a module from what `Module.serialize` returned.
@@ -281,7 +302,7 @@ class Module(Finalizable):
         lib.wasmtime_module_imports(pointer, ctypes.byref(vec))
         try:
             _check_number(vec, MAX_IMPORTS, "imports")
-            self.imports: tuple[Item, ...] = tuple(
+            self._imports: tuple[Item, ...] = tuple(
                 _check_values(_read_import(vec.data[i]) for i in range(vec.size))
             )
         finally:
@@ -300,6 +321,11 @@ class Module(Finalizable):
     def with_facts(self, facts: Facts) -> Module:
         """Set what `_engine.wasm_binary.read_facts` says of the module, and return the module."""
         self.facts = facts
+        self.is_inlined: bool = bool(facts[3] & INLINED)
+        """Whether the kernel's functions are inlined: then it imports the kernel's memories, heap
+        and book, after `imports`.
+        """
+        self.imports: tuple[Item, ...] = self._imports[:-2] if self.is_inlined else self._imports
         self.has_start: bool = bool(facts[3] & 1)
         """Whether it has a function that runs when it is instantiated."""
         return self

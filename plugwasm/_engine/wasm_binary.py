@@ -40,6 +40,10 @@ _STRUCT, _ARRAY = 0x5F, 0x5E
 _NUMBERS_GO_ON = bytes(range(128, 256))
 
 Facts = tuple[int, int, int, int, int, int, int]
+INLINED = 4
+"""The flag of a module that the kernel's functions are inlined in. The other facts are those of the
+original.
+"""
 
 
 def read_facts(wasm: bytes) -> Facts:
@@ -94,6 +98,11 @@ def read_facts(wasm: bytes) -> Facts:
         tables,
         entries,
     )
+
+
+def mark_inlined(facts: Facts) -> Facts:
+    """Return the facts with the flag `INLINED`."""
+    return (*facts[:3], facts[3] | INLINED, *facts[4:])
 
 
 MANY_SEGMENTS = 100

@@ -88,6 +88,7 @@ class Guest(Environment):
         "memories",
         "response_headers",
         "response_status",
+        "restore_frames",
         "sampler",
         "state_bytes",
         "store",
@@ -126,6 +127,8 @@ class Guest(Environment):
         self.caller_memory: CallerMemory | None = None
         self.memories: dict[tuple[int, int, int, int], GuestMemory] = {}
         """Memories of instances in its store, by the engine's numbers for them."""
+        self.restore_frames: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None
+        """Puts the offsets of the original module into frames, if it is not that which runs."""
         self.state_bytes: int = 0
         """Bytes that its instances take outside of their memories."""
         self.response_status: int = 0

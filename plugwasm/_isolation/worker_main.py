@@ -28,7 +28,7 @@ from .._manifest import limits
 from .._manifest.resolve import ModuleSpec, PluginSpec
 from .._runtime import code_cache
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.modules import compile_module, get_engine
+from .._runtime.modules import compile_module, disable_inlining, get_engine
 from .._runtime.plugin import Plugin
 from .._wasi import files, preview1
 from .._wasi.options import Clock, WasiOptions
@@ -395,6 +395,7 @@ def main(channel: int, control: int) -> NoReturn:
     application = Application(socket.socket(fileno=channel))
     calls = _CallTracker(socket.socket(fileno=control))
     code_cache.configure(enabled=False)
+    disable_inlining()  # for each worker the inliner would have to be compiled
     kernel_source()
     try:
         first = application.receive()

@@ -8,6 +8,7 @@ settings         what an application gives a plugin, checked
 inputs           conversion of inputs and config
 modules          compiled modules, kept in the process
 compiler         compilation within limits of time and memory
+inlining/        the kernel's load and store functions, inlined into modules
 code_cache       compiled code on disk
 linker           modules, kernel, WASI and host functions to a plan, and to instances
 import_stubs     stubs for host functions

@@ -92,6 +92,8 @@ def error_for_unwound(
         frames = (
             failure.frames if failure.frames[-len(frames) :] == frames else failure.frames + frames
         )
+    if guest.restore_frames is not None:
+        frames = guest.restore_frames(frames)
     facts: dict[str, Any] = {"plugin": plugin, "function": function, "backtrace": frames}
     if isinstance(failure, HostRaised) and is_recursion_error(failure.exception):
         failure = Trap(

@@ -44,7 +44,7 @@ _NO_MORE = {
 _NOTE = 28
 """Bytes of a note of facts, as in an entry of the cache."""
 _LENGTH = 8
-"""Bytes of the code's length.
+"""Bytes of the code's length, and of the module's before it.
 
 With it half an answer is recognized, of a child whose exit code somebody else took.
 """
@@ -183,6 +183,7 @@ def compile_within(
     target: Engine,
     wasm: bytes,
     name: str,
+    inline: Callable[[bytes], bytes | None],
     meanwhile: Callable[[], object] = int,
 ) -> Module:
     """Compile Wasm bytes or text.
@@ -191,6 +192,10 @@ def compile_within(
 
     Without a budget, or if its `compile_seconds` is None, this process compiles modules of any
     size.
+
+    Args:
+        inline: Return the module with the kernel's functions inlined, or None. The module need not
+            be valid.
 
     Raises:
         EngineFailure: The module is not valid.
@@ -205,8 +210,9 @@ def compile_within(
         or (wasm.startswith(b"\0asm") and budget.admits(wasm, target))
     ):
         is_heavy = budget is not None and not is_timed and estimate_cost(wasm) > LIGHT_COST
-        return target.compile(strip_long_names(wasm), heavy=is_heavy)
-    artifact, known = _compile_in_child(wasm, target, budget, name, meanwhile)
+        wasm = strip_long_names(wasm)
+        return target.compile(wasm, inlined=inline(wasm), heavy=is_heavy)
+    artifact, known = _compile_in_child(wasm, target, budget, name, inline, meanwhile)
     return target.load(artifact).with_facts(known)
 
 
@@ -215,6 +221,7 @@ def _compile_in_child(
     target: Engine,
     budget: CompileBudget,
     name: str,
+    inline: Callable[[bytes], bytes | None],
     meanwhile: Callable[[], object] = int,
 ) -> tuple[bytes, Facts]:
     seconds = budget.seconds(name)
@@ -222,7 +229,7 @@ def _compile_in_child(
     compilation = object()
     try:
         budget.refund_time(_wait_for(compilation))
-        return _run_compiler(wasm, target, budget, name, seconds, meanwhile)
+        return _run_compiler(wasm, target, budget, name, seconds, inline, meanwhile)
     finally:
         _compilations.pop(compilation, None)
 
@@ -264,6 +271,7 @@ def _run_compiler(
     budget: CompileBudget,
     name: str,
     seconds: float,
+    inline: Callable[[bytes], bytes | None],
     meanwhile: Callable[[], object],
 ) -> tuple[bytes, Facts]:
     from .._platform.python_executable import (
@@ -312,10 +320,13 @@ def _run_compiler(
     child = ChildProcess(process)
     with process:
         try:
+            # Both take place while the process starts.
+            inlined = (inline(wasm) if wasm.startswith(b"\0asm") else None) or b""
             begin = monotonic()
             meanwhile()
             budget.refund_time(monotonic() - begin)
-            output, complaint = process.communicate(wasm, timeout=seconds)
+            parts = (len(wasm).to_bytes(_LENGTH, "little"), wasm, inlined)
+            output, complaint = process.communicate(b"".join(parts), timeout=seconds)
         except subprocess.TimeoutExpired:
             raise budget.too_slow(name) from None
         finally:
@@ -384,14 +395,16 @@ def compile_stdin(engine: str, memory: str, seconds: str, code: str) -> None:
     # Of the threads that try whether the compiler's can be started, which take 2 MiB: two for each.
     stack_size(2**20)
     _limit_process(int(memory), int(seconds))
-    wasm = sys.stdin.buffer.read()
+    wasm = sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(_LENGTH), "little"))
+    inlined = strip_long_names(sys.stdin.buffer.read()) or None
     try:
-        binary = strip_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
+        wasm = strip_long_names(wasm if wasm.startswith(b"\0asm") else wat_to_wasm(wasm))
         settings: dict[str, Any] = {
             name: int(value)
             for name, _, value in (part.partition("=") for part in engine.split(";"))
         }
-        module = Engine(parallel=can_compile_in_parallel(), **settings).compile(binary)
+        target = Engine(parallel=can_compile_in_parallel(), **settings)
+        module = target.compile(wasm, inlined=inlined)
         if module.resident_bytes > int(code):
             answer = [_TOO_MUCH]
         else:

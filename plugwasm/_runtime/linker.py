@@ -40,11 +40,13 @@ from .._host.kernel_requests import GROWING_CODE, KERNEL_IMPORT
 from .._host.memory_budget import MemoryPlan
 from .._manifest.limits import DEFAULT_LIMITS, INITIAL_PAGES
 from ..errors import LinkError, MissingImportError
-from .modules import CompileBudget, compile_kernel, compile_module
+from .inlining import OriginalFrames
+from .modules import CompileBudget, compile_kernel, compile_module, find_original_offsets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from functools import partial
     from types import CodeType
     from typing import Any, TypeVar
 
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     S = TypeVar("S")
     Imports = Mapping[tuple[str, str], HostFunction]
     Source = str | HostFunction | tuple[int, str]
+else:
+    from _functools import partial  # the module `functools` takes long to import
 
 WASI = "wasi_snapshot_preview1"
 """The module name of WASI preview 1."""
@@ -125,11 +129,14 @@ class Plan:
         self.engine = engine
         budget = None if limits is None else CompileBudget(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
+        # Offsets in backtraces are mapped back, so it must be known which module they are of. Fuel
+        # is counted by instructions, of the original.
+        inline = len(ordered) == 1 and not engine.fuel
         self.units = [
             Unit(
                 i,
                 source.name,
-                compile_module(source.wasm, engine, source.name, budget),
+                compile_module(source.wasm, engine, source.name, budget, inline=inline),
                 # Nobody has named the only module of a plugin.
                 f"plugin `{plugin}`"
                 if plugin is not None and len(ordered) == 1
@@ -142,9 +149,13 @@ class Plan:
         self.main = self.units[-1]
         self.callables: dict[str, tuple[ExportName, bool]] = {}
         """The exports that plugins have called, and whether each returns a code."""
+        self._frames: OriginalFrames | None = None
+        if self.main.module.is_inlined:
+            self._frames = OriginalFrames(partial(find_original_offsets, ordered[-1].wasm))
         self.order = _Linker(self.units, self.kernel, wasi, functions).link()
         self.kernel_names = sorted(
             {source for unit in self.units for source in unit.sources if isinstance(source, str)}
+            | ({*_kernel.MEMORIES} if self.main.module.is_inlined else set())
         )
         self.kernel_exports = tuple(map(ExportName, self.kernel_names))
         self.table_functions = sorted(
@@ -204,7 +215,12 @@ class Plan:
         store = guest.store
         guest.limit_memory(self.memory)
         guest.state_bytes = self.initial_state_bytes
+        if self._frames is not None:
+            guest.restore_frames = self._frames.restore
+        fuel = store.fuel() if guest.is_fuelled else None
         kernel = store.instantiate(self.kernel, store.make_import(KERNEL_IMPORT), guest.pending)
+        if fuel is not None:
+            store.set_fuel(fuel)  # the kernel's start is not the plugin's
         guest.kernel = _kernel.Kernel(kernel, guest.pending)
         guest.budget.note_kernel()
         guest.externs.update(
@@ -277,6 +293,8 @@ def _instantiate(unit: Unit, guest: Guest) -> Instance:
                 else guest.instances[source[0]].export(ExportName(source[1]))
             )
     imports = b"".join(map(items.__getitem__, unit.sources))
+    if unit.module.is_inlined:
+        imports += b"".join(map(items.__getitem__, _kernel.MEMORIES))
     return store.instantiate(unit.module, imports, guest.pending)
 
 

@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from .._engine import (
     DEFAULT_STACK,
+    ArgumentError,
     Engine,
     EngineFailure,
     Module,
@@ -22,14 +23,16 @@ from .._engine import (
     can_pool,
     library_version,
     may_use_signals,
+    strip_long_names,
     truncate,
+    wat_to_wasm,
 )
 from .._host.deadline import ticker
 from .._host.kernel import read_source
 from .._platform import fork
 from .._platform.native_threads import RLock
 from ..errors import ModuleError
-from . import code_cache
+from . import code_cache, inlining
 from .compiler import CompileBudget, compile_within, pack_facts, unpack_facts
 
 TYPE_CHECKING = False
@@ -44,13 +47,12 @@ __all__ = [
     "TooLargeForPool",
     "compile_kernel",
     "compile_module",
+    "disable_inlining",
     "drop_unused",
     "engine_for_modules",
+    "find_original_offsets",
     "get_engine",
 ]
-
-TRANSFORMATION = "none"
-"""The name of the transformation of modules before they are compiled; part of a cache's keys."""
 
 _OF_GC = ("gc support is not enabled", "without the gc feature", "`gc` proposal", "gc proposal")
 
@@ -62,9 +64,11 @@ SMALL = 2**17
 """Modules below this size in bytes are hashed without OpenSSL."""
 
 _engines: dict[tuple[bool, int, bool, bool, bool, bool, bool], Engine] = {}
-_settings: dict[Engine, str] = {}
-_seen: WeakValueDictionary[tuple[Engine, bytes], Module] = WeakValueDictionary()
+_settings: dict[tuple[Engine, bool], str] = {}
+_seen: WeakValueDictionary[tuple[Engine, bytes, bool], Module] = WeakValueDictionary()
 _kept: list[tuple[int, Module]] = []
+_inliner: Module | None = None
+_inlines = True
 _lock = RLock()
 
 
@@ -129,20 +133,27 @@ def get_engine(
 
 
 def compile_module(
-    wasm: bytes, engine: Engine, name: str = "module", budget: CompileBudget | None = None
+    wasm: bytes,
+    engine: Engine,
+    name: str = "module",
+    budget: CompileBudget | None = None,
+    *,
+    inline: bool = False,
 ) -> Module:
     """Return the compiled module for Wasm bytes or WAT text.
 
-    Without a budget, compiling may take any time and memory.
+    Without a budget, compiling may take any time and memory. With `inline`, functions of the kernel
+    are inlined if that is possible (`Module.is_inlined`).
 
     Raises:
         ModuleError: It is not valid, or is beyond the budget.
         TooLargeForPool: The engine is pooled, and the module too large for that.
     """
-    key = (engine, wasm)
+    inline = inline and _inlines
+    key = (engine, wasm, inline)
     module = _seen.get(key)
     if module is None:
-        module = _compile(engine, wasm, name, budget)
+        module = _compile(engine, wasm, name, budget, inline)
         _seen[key] = module
         _keep(len(wasm) + module.resident_bytes, module)
     if budget is not None and not engine.pooled:  # the pool's copy was allowed with the first
@@ -181,28 +192,38 @@ if hasattr(os, "register_at_fork"):
 fork.register()
 
 
-def _compile(target: Engine, wasm: bytes, name: str, budget: CompileBudget | None) -> Module:
+def _compile(
+    target: Engine, wasm: bytes, name: str, budget: CompileBudget | None, inline: bool
+) -> Module:
     if target.pooled:
         settings: dict[str, Any] = target.features
-        module = compile_module(wasm, get_engine(pooled=False, **settings), name, budget)
+        unpooled = get_engine(pooled=False, **settings)
+        module = compile_module(wasm, unpooled, name, budget, inline=inline)
         try:
             return target.load(module.serialize()).with_facts(module.facts)
         except EngineFailure as failure:
             raise TooLargeForPool(failure.message) from None
     if budget is None:
-        return _compile_or_load(target, wasm, name, None)
+        return _compile_or_load(target, wasm, name, None, inline)
     with budget.charge_time(name):
-        return _compile_or_load(target, wasm, name, budget)
+        return _compile_or_load(target, wasm, name, budget, inline)
 
 
 def _compile_or_load(
-    target: Engine, wasm: bytes, name: str, budget: CompileBudget | None
+    target: Engine, wasm: bytes, name: str, budget: CompileBudget | None, inline: bool
 ) -> Module:
-    key = _cache_key(target, wasm) if code_cache.directory() else None
+    key = _cache_key(target, wasm, inline) if code_cache.directory() else None
     if key and (found := _from_cache(target, key)) is not None:
         return found
     try:
-        module = compile_within(budget, target, wasm, name, lambda: compile_kernel(target))
+        module = compile_within(
+            budget,
+            target,
+            wasm,
+            name,
+            _inline if inline else _leave,
+            lambda: compile_kernel(target),
+        )
     except EngineFailure as failure:
         reason = _reason(failure.message)
         raise ModuleError(
@@ -212,6 +233,46 @@ def _compile_or_load(
     if key:
         code_cache.store(key, module.serialize(), pack_facts(module.facts))
     return module
+
+
+def disable_inlining() -> None:
+    """Use all modules as they are, from now on."""
+    global _inlines
+    _inlines = False
+
+
+def _load_inliner() -> Module:
+    """Return the module that inlines functions of the kernel into others."""
+    global _inliner
+    module = _inliner
+    if module is None:
+        source = inlining.read_source()
+        # It reads whatever it is given, so its traps must not depend on signals.
+        engine = get_engine(pooled=False, signals=False)
+        module = _inliner = compile_module(source, engine, "inliner")
+    return module
+
+
+def _inline(wasm: bytes) -> bytes | None:
+    return inlining.inline(_load_inliner(), wasm) if inlining.may_inline(wasm) else None
+
+
+def find_original_offsets(wasm: bytes, offsets: Iterable[int]) -> dict[int, int]:
+    """Return where the instructions at these offsets of an inlined module are in the original, as
+    far as that can be found.
+    """
+    if _inliner is None and not get_engine(pooled=False).stack.has_room():
+        return {}
+    if not wasm.startswith(b"\0asm"):
+        wasm = wat_to_wasm(wasm)
+    try:
+        return inlining.find_original_offsets(_load_inliner(), strip_long_names(wasm), offsets)
+    except (EngineFailure, RecursionError, ArgumentError):
+        return {}
+
+
+def _leave(wasm: bytes) -> None:
+    """Inline nothing."""
 
 
 def _from_cache(target: Engine, key: str) -> Module | None:
@@ -251,11 +312,12 @@ def _reason(message: str) -> str:
     )
 
 
-def _cache_key(engine: Engine, wasm: bytes) -> str:
-    settings = _settings.get(engine)
+def _cache_key(engine: Engine, wasm: bytes, inline: bool) -> str:
+    settings = _settings.get((engine, inline))
     if settings is None:
-        settings = _settings[engine] = _digest(
-            f"{library_version()};{_cpu()};{engine.key};{TRANSFORMATION}".encode()
+        transformation = inlining.VERSION if inline else "none"
+        settings = _settings[engine, inline] = _digest(
+            f"{library_version()};{_cpu()};{engine.key};{transformation}".encode()
         )[:16]
     return f"{_digest(wasm)}-{settings}"
 

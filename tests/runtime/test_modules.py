@@ -65,7 +65,7 @@ def call(started: tuple[Instance, Environment], name: str = "f", *arguments: int
 
 def kept_modules() -> list[bytes]:
     """Return the modules that the process keeps although nothing refers to them."""
-    return [wasm for _, wasm in modules._seen]
+    return [wasm for _, wasm, _ in modules._seen]
 
 
 # ---- what a process keeps ------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-CASES = 62
+CASES = 63
 
 
 def rows() -> dict[int, str]:

@@ -58,6 +58,9 @@ TABLE_FUNCTIONS = LOG_FUNCTIONS | {"config_get", "var_get", "var_set"}
 its table has the answers. Its other exports are for the host, and no plugin can import them.
 """
 
+MEMORIES = "memory", "book"
+"""What modules import besides that have functions of the kernel inlined."""
+
 INPUT_OFFSET = 512
 """Where the input starts: the first block."""
 

@@ -26,8 +26,17 @@
 ;; was made there since. So the first granule of a taken block stays allocated for a while: 1,024 of
 ;; them are kept; if there is no room, the last 4; and none if the limits require it.
 ;;
-;; The first 16 granules hold no block: their place in $book keeps the heads of the bins, and offset
-;; 0 stays the null handle.
+;; The first 16 granules hold no block: offset 0 stays the null handle, and their place in $book keeps
+;; the heads of the bins, and then these numbers:
+;;
+;;     65752  offset of the input
+;;     65760  its length
+;;     65768  its length less 7, or 0: below are the offsets in it of 8 bytes
+;;     65776  bytes of $heap
+;;     65784  its bytes less 7: below are the offsets in it of 8 bytes
+;;
+;; Most modules of plugins import both memories, and have the load and store functions inlined (see
+;; inliner.wat, which must do the same as these functions).
 (module $extism:host/env
   ;; Ask the host:
   ;;
@@ -57,8 +66,6 @@
   (global $last_taken (mut i32) (i32.const 0))
   (global $denied (mut i64) (i64.const 0))     ;; bytes of the last denied allocation in this call
 
-  (global $input (mut i64) (i64.const 0))
-  (global $input_length (mut i64) (i64.const 0))
   (global $output (mut i64) (i64.const 0))
   (global $output_length (mut i64) (i64.const 0))
   (global $error (mut i64) (i64.const 0))
@@ -163,7 +170,13 @@
     (if (i32.eq (memory.grow $heap (i32.sub (local.get $pages) (memory.size $heap))) (i32.const -1))
       (then (return (i32.const 0))))
     (global.set $end (i64.shl (i64.extend_i32_u (local.get $pages)) (i64.const 16)))
+    (call $note_end)
     (i32.const 1))
+
+  (func $note_end
+    (i64.store $book offset=65776 (i32.const 0) (global.get $end))
+    (i64.store $book offset=65784 (i32.const 0) (i64.sub (global.get $end) (i64.const 7))))
+  (start $note_end)
 
   ;; Make room up to the granule $need, with a quarter to spare if that is granted. Return 1 if it
   ;; worked.
@@ -342,8 +355,7 @@
     (global.set $bins (i64.const 0))
     (global.set $taken (i32.const 0))
     (global.set $denied (i64.const 0))
-    (global.set $input (i64.const 0))
-    (global.set $input_length (i64.const 0))
+    (call $set_input (i64.const 0) (i64.const 0))
     (global.set $output (i64.const 0))
     (global.set $output_length (i64.const 0))
     (global.set $error (i64.const 0))
@@ -392,24 +404,30 @@
 
   ;; ---- input, output, error ---------------------------------------------------------------------
 
+  (func $input (result i64) (i64.load $book offset=65752 (i32.const 0)))
+  (func $input_length (result i64) (i64.load $book offset=65760 (i32.const 0)))
+  (func $set_input (param $offset i64) (param $length i64)
+    (i64.store $book offset=65752 (i32.const 0) (local.get $offset))
+    (i64.store $book offset=65760 (i32.const 0) (local.get $length))
+    (i64.store $book offset=65768 (i32.const 0)
+      (select (i64.sub (local.get $length) (i64.const 7)) (i64.const 0) (i64.gt_u (local.get $length) (i64.const 7)))))
+
   (func (export "input_load_u8") (param $index i64) (result i32)
-    (if (i64.ge_u (local.get $index) (global.get $input_length)) (then (return (i32.const 0))))
-    (i32.load8_u $heap (i32.wrap_i64 (i64.add (global.get $input) (local.get $index)))))
+    (if (i64.ge_u (local.get $index) (i64.load $book offset=65760 (i32.const 0))) (then (return (i32.const 0))))
+    (i32.load8_u $heap (i32.wrap_i64 (i64.add (i64.load $book offset=65752 (i32.const 0)) (local.get $index)))))
 
   (func (export "input_load_u64") (param $index i64) (result i64)
-    (if (i64.lt_u (global.get $input_length) (i64.const 8)) (then (return (i64.const 0))))
-    (if (i64.gt_u (local.get $index) (i64.sub (global.get $input_length) (i64.const 8))) (then (return (i64.const 0))))
-    (i64.load $heap (i32.wrap_i64 (i64.add (global.get $input) (local.get $index)))))
+    (if (i64.ge_u (local.get $index) (i64.load $book offset=65768 (i32.const 0))) (then (return (i64.const 0))))
+    (i64.load $heap (i32.wrap_i64 (i64.add (i64.load $book offset=65752 (i32.const 0)) (local.get $index)))))
 
   (func (export "input_set") (param $offset i64) (param $length i64)
     (if (i64.eqz (local.get $length)) (then (local.set $offset (i64.const 0)))
       (else (if (i32.eqz (call $is_owned (local.get $offset) (local.get $length)))
         (then (global.set $fault (i32.or (global.get $fault) (i32.const 8))) (return)))))
-    (global.set $input (local.get $offset))
-    (global.set $input_length (local.get $length)))
+    (call $set_input (local.get $offset) (local.get $length)))
 
-  (func (export "input_length") (result i64) (global.get $input_length))
-  (func (export "input_offset") (result i64) (global.get $input))
+  (func (export "input_length") (result i64) (call $input_length))
+  (func (export "input_offset") (result i64) (call $input))
 
   (func (export "output_set") (param $offset i64) (param $length i64)
     (global.set $fault (i32.and (global.get $fault) (i32.const -3)))
@@ -446,8 +464,7 @@
     (if (i64.eqz (local.get $length)) (then (return)))
     (if (i64.gt_u (i64.add (local.get $length) (i64.const 512)) (global.get $end)) (then (unreachable)))
     (call $push (call $granules (local.get $length)) (local.get $length))
-    (global.set $input (i64.const 512))
-    (global.set $input_length (local.get $length)))
+    (call $set_input (i64.const 512) (local.get $length)))
 
   ;; Combine what the guest returned, in the lower half, and $fault, in the upper half. 0 is success.
   (func $status (param $code i32) (result i64)
