@@ -60,7 +60,7 @@ for _ in range(3):
             assert "exit code 0" not in error.message, error.message
             said = error.message
         assert plugin.call("ok") == b""
-    module = _compiler._compile_in_child(b'(module (func (export "x")))', _code_engine, _compiler.CompileBudget(LIMITS), "m") if (
+    module = _compiler._compile_in_child(b'(module (func (export "x")))', _code_engine, _compiler.CompileBudget(LIMITS), "m", lambda wasm: None) if (
         _code_engine := plugwasm._runtime.modules.get_engine(pooled=False)) else None
     assert len(module[0]) > 100
 print(said)
