@@ -22,6 +22,7 @@ from plugwasm import __version__
 from . import cases, processes
 from .against import RevisionError, Revisions, find_commit
 from .built import REAL, NotBuiltError, Real
+from .cases import start_peer
 from .measure import OURS, PEER, Block, Result, WrongResultError, measure
 from .table import Section, render, summary
 
@@ -61,6 +62,8 @@ def main() -> int:
             print(f"no row's title contains {options.only!r}", file=sys.stderr)
             return 2
         sections: list[Section] = []
+        if not options.against:
+            start_peer()
         sides = (OURS, PEER)
         run: Callable[[Block, float], list[Result]] = measure
         try:

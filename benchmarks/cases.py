@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugwasm import PluginPool
 
-from .measure import OURS, SIDES, Block, Factor, Goal, Row, Sample, check, make_sampler
+from .measure import OURS, PEER, SIDES, Block, Factor, Goal, Row, Sample, check, make_sampler
 from .plugins import env_calls, example, quiet_logs
 
 if TYPE_CHECKING:
@@ -229,6 +229,15 @@ def blocks(effort: float, real: Sequence[Real]) -> list[Block]:
             least=1 if effort < 1 else 5,
         ),
     ]
+
+
+def start_peer() -> None:
+    """Let extism install its signal handlers before plugwasm does.
+
+    Those of a package that comes later would make plugwasm compile its plugins with explicit
+    checks, so the order would decide what is measured.
+    """
+    _sdk(PEER).Plugin(example("echo"), functions=[]).call("echo", b"")
 
 
 def _sdk(side: str) -> Any:
