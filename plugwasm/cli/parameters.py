@@ -32,6 +32,80 @@ PluginArgument = Annotated[
         show_default=False,
     ),
 ]
+FunctionArgument = Annotated[
+    str, typer.Argument(metavar="FUNCTION", help="The export to call.", show_default=False)
+]
+InputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="TEXT",
+        help="The input; - reads standard input.",
+        rich_help_panel=IO,
+    ),
+]
+InputFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input-file", metavar="PATH", help="The file that is the input.", rich_help_panel=IO
+    ),
+]
+StdinOption = Annotated[
+    bool,
+    typer.Option(
+        "--stdin",
+        metavar="",
+        help="Read the input from standard input, as when it is piped in.",
+        rich_help_panel=IO,
+    ),
+]
+ConfigOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="KEY=VALUE",
+        help="What the plugin can read.",
+        rich_help_panel=PERMISSIONS,
+    ),
+]
+WasiOption = Annotated[
+    bool,
+    typer.Option(
+        "--wasi",
+        metavar="",
+        help="Grant WASI: clocks, random numbers, output.",
+        rich_help_panel=PERMISSIONS,
+    ),
+]
+AllowPathOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-path",
+        metavar="HOST[:GUEST]",
+        help="Grant a directory (and WASI); ro: before it for read-only.",
+        rich_help_panel=PERMISSIONS,
+    ),
+]
+LinkOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--link",
+        metavar="NAME=PATH",
+        help="A module that the plugin imports from.",
+        rich_help_panel=PERMISSIONS,
+    ),
+]
+TimeoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--timeout",
+        metavar="MS",
+        help="Milliseconds that a call may take: 500; or 500ms, 2s.",
+        rich_help_panel=LIMITS,
+    ),
+]
 TracebackOption = Annotated[
     bool,
     typer.Option(

@@ -25,8 +25,10 @@ import signal
 import time
 
 import pytest
+import typer
 
 from plugwasm.cli import main
+from plugwasm.cli.app import app
 from tests.support.command_line import (
     COUNT,
     ECHO,
@@ -37,7 +39,7 @@ from tests.support.command_line import (
     run_process,
 )
 from tests.support.guests import export, guest
-from tests.support.paths import EXAMPLES, ROOT
+from tests.support.paths import EXAMPLES
 
 pytest.importorskip("typer")
 
@@ -190,10 +192,12 @@ def test_output_fits_terminal_width(arguments: tuple[str, ...], columns: int) ->
     assert max(map(len, lines)) <= columns
 
 
-OPTIONS = re.findall(
-    r'"(--[a-z-]+)"',
-    (ROOT / "plugwasm" / "cli" / "commands" / "call.py").read_text().partition("def call(")[2],
-)
+OPTIONS = [
+    name
+    for parameter in typer.main.get_group(app).commands["call"].params
+    for name in parameter.opts
+    if name.startswith("--")
+]
 
 
 @pytest.mark.parametrize("columns", [40, 60, 79, 80, 100])

@@ -9,7 +9,24 @@ from typing import Annotated
 
 import typer
 
-from ..parameters import HTTP, IO, LIMITS, OTHER, PERMISSIONS, PluginArgument, TracebackOption
+from ..parameters import (
+    HTTP,
+    IO,
+    LIMITS,
+    OTHER,
+    PERMISSIONS,
+    AllowPathOption,
+    ConfigOption,
+    FunctionArgument,
+    InputFileOption,
+    InputOption,
+    LinkOption,
+    PluginArgument,
+    StdinOption,
+    TimeoutOption,
+    TracebackOption,
+    WasiOption,
+)
 from ..terminal import log_to_stderr, report_errors
 
 HELP = (
@@ -23,34 +40,10 @@ EPILOG = "Exit codes: 1 the plugin failed, 2 wrong usage or no such file, 3 a li
 def call(
     context: typer.Context,
     plugin: PluginArgument,
-    function: Annotated[
-        str, typer.Argument(metavar="FUNCTION", help="The export to call.", show_default=False)
-    ],
-    input: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="TEXT",
-            help="The input; - reads standard input.",
-            rich_help_panel=IO,
-        ),
-    ] = None,
-    input_file: Annotated[
-        str | None,
-        typer.Option(
-            "--input-file", metavar="PATH", help="The file that is the input.", rich_help_panel=IO
-        ),
-    ] = None,
-    stdin: Annotated[
-        bool,
-        typer.Option(
-            "--stdin",
-            metavar="",
-            help="Read the input from standard input, as when it is piped in.",
-            rich_help_panel=IO,
-        ),
-    ] = False,
+    function: FunctionArgument,
+    input: InputOption = None,
+    input_file: InputFileOption = None,
+    stdin: StdinOption = False,
     output_file: Annotated[
         str | None,
         typer.Option(
@@ -80,16 +73,7 @@ def call(
             rich_help_panel=IO,
         ),
     ] = "1",
-    config: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="KEY=VALUE",
-            help="What the plugin can read.",
-            rich_help_panel=PERMISSIONS,
-        ),
-    ] = None,
+    config: ConfigOption = None,
     config_file: Annotated[
         str | None,
         typer.Option(
@@ -108,33 +92,9 @@ def call(
             rich_help_panel=PERMISSIONS,
         ),
     ] = None,
-    wasi: Annotated[
-        bool,
-        typer.Option(
-            "--wasi",
-            metavar="",
-            help="Grant WASI: clocks, random numbers, output.",
-            rich_help_panel=PERMISSIONS,
-        ),
-    ] = False,
-    allow_path: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-path",
-            metavar="HOST[:GUEST]",
-            help="Grant a directory (and WASI); ro: before it for read-only.",
-            rich_help_panel=PERMISSIONS,
-        ),
-    ] = None,
-    link: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--link",
-            metavar="NAME=PATH",
-            help="A module that the plugin imports from.",
-            rich_help_panel=PERMISSIONS,
-        ),
-    ] = None,
+    wasi: WasiOption = False,
+    allow_path: AllowPathOption = None,
+    link: LinkOption = None,
     manifest: Annotated[
         bool,
         typer.Option(
@@ -178,15 +138,7 @@ def call(
             "--http-response-max", metavar="N", help="Bytes of one response.", rich_help_panel=HTTP
         ),
     ] = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option(
-            "--timeout",
-            metavar="MS",
-            help="Milliseconds that a call may take: 500; or 500ms, 2s.",
-            rich_help_panel=LIMITS,
-        ),
-    ] = None,
+    timeout: TimeoutOption = None,
     memory_max_pages: Annotated[
         str | None,
         typer.Option(
