@@ -84,18 +84,20 @@ def read_source() -> bytes:
     """Return the kernel in the Wasm text format."""
     global _source
     if _source is None:
-        module = _read_file("kernel.wat").rstrip()
+        folder = os.path.dirname(__file__)
+        module = read_file(folder, "kernel.wat").rstrip()
         assert module.endswith(b")")
-        _source = module[:-1] + b"\n" + _read_file("table.wat") + b")\n"
+        _source = module[:-1] + b"\n" + read_file(folder, "table.wat") + b")\n"
     return _source
 
 
-def _read_file(name: str) -> bytes:
-    path = os.path.join(os.path.dirname(__file__), name)
+def read_file(folder: str, name: str) -> bytes:
+    """Return a file of the package, which may be in an archive."""
+    path = os.path.join(folder, name)
     try:
         with open(path, "rb") as file:
             return file.read()
-    except (FileNotFoundError, NotADirectoryError):  # in an archive
+    except (FileNotFoundError, NotADirectoryError):
         data: bytes = __loader__.get_data(path)  # type: ignore[name-defined]
         return data
 

@@ -16,6 +16,7 @@ import os
 from ..._engine import MAX_IMPORTS, EngineFailure, Environment, ExportName, Store
 from ..._engine.wasm_binary import IMPORT, iter_sections, read_leb128
 from ..._host.env import NAMESPACE
+from ..._host.kernel import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,13 +49,7 @@ _MAX_KNOWN = 10_000
 
 def read_source() -> bytes:
     """Return the inliner in the Wasm text format."""
-    path = os.path.join(os.path.dirname(__file__), "inliner.wat")
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):  # in an archive
-        source: bytes = __loader__.get_data(path)  # type: ignore[name-defined]
-        return source
+    return read_file(os.path.dirname(__file__), "inliner.wat")
 
 
 def may_inline(wasm: bytes) -> bool:
