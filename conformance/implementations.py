@@ -80,11 +80,8 @@ class Implementation:
     def _digest(self) -> str:
         digest = hashlib.sha256(repr(self.build).encode())
         for pattern in ("conformance.toml", *self.sources):
-            for file in sorted(
-                self.folder.glob(pattern) if "*" in pattern else [self.folder / pattern]
-            ):
-                if file.is_file():
-                    digest.update(file.read_bytes())
+            for file in sorted(self.folder.glob(pattern)):
+                digest.update(file.read_bytes())
         return digest.hexdigest()[:16]
 
 

@@ -149,7 +149,7 @@ _VECTORS = (
     "32_zero",
     "64_zero",
 )
-_ATOMIC = [
+_INTEGER_WIDTHS = [
     ("i32", ""),
     ("i32", "8"),
     ("i32", "16"),
@@ -166,16 +166,7 @@ def accesses(memory: str) -> list[str]:
     loads = [("i32", suffix) for suffix in ("", "8_s", "8_u", "16_s", "16_u")]
     loads += [("i64", suffix) for suffix in ("", "8_s", "8_u", "16_s", "16_u", "32_s", "32_u")]
     loads += [("f32", ""), ("f64", ""), ("v128", ""), *(("v128", suffix) for suffix in _VECTORS)]
-    stores = [
-        ("i32", ""),
-        ("i32", "8"),
-        ("i32", "16"),
-        ("i64", ""),
-        ("i64", "8"),
-        ("i64", "16"),
-        ("i64", "32"),
-    ]
-    stores += [("f32", ""), ("f64", ""), ("v128", "")]
+    stores = [*_INTEGER_WIDTHS, ("f32", ""), ("f64", ""), ("v128", "")]
     vector = "(v128.const i64x2 0x1122334455667788 -2)"
     value = {
         "i32": "(i32.const -3)",
@@ -213,7 +204,7 @@ def atomic_accesses(memory: str) -> list[str]:
         f"(i32.store (i32.const 0) (memory.atomic.notify {memory} {_INDEX} (i32.const 1)))",
         "(atomic.fence)",
     ]
-    for t, width in _ATOMIC:
+    for t, width in _INTEGER_WIDTHS:
         unsigned = "_u" if width else ""
         value = f"({t}.const 1234567)"
         found.append(
