@@ -111,9 +111,9 @@ def _left_out(plugins: list[PluginResults]) -> str:
         for feature, reason in plugin.unsupported.items():
             lines.append(f"- {plugin.language}, {plugin.kit}: `{feature}`: {reason}")
     lines += [
-        "- the host extism: `vars` of the application, `http_headers`, `floats` (host functions with",
-        "  f32 and f64): not in the API of this host, as are logs and return codes of errors, which",
-        "  are not compared there",
+        "- the host extism: `vars` of the application, `http_headers`, `floats` (host functions",
+        "  with f32 and f64): not in the API of this host, as are logs and return codes of",
+        "  errors, which are not compared there",
         "",
     ]
     return "\n".join(lines)
