@@ -24,6 +24,7 @@ TREE: dict[str, tuple[type, ...]] = {
     "EngineError": (errors.Error,),
     "OptionError": (errors.Error, ValueError),
     "ManifestError": (errors.Error, ValueError),
+    "SchemaError": (errors.Error, ValueError),
     "HashMismatchError": (errors.ManifestError,),
     "SourceError": (errors.Error,),
     "ModuleError": (errors.Error,),
