@@ -240,18 +240,27 @@
     (local.get $at))
 
   ;; Read the groups of locals. If there is to be room for a replaced call, write them with three
-  ;; locals more. Return where the first instruction is, and $to.
+  ;; locals more. Return where the first instruction is, and $to. The engine takes the last group for
+  ;; the place of an `unreachable` that a function begins with; the added groups count as that one.
   (func $locals (param $at i32) (param $params i32) (param $roomy i32) (param $to i32) (result i32 i32)
     (local $groups i32) (local $start i32) (local $left i32) (local $count i32) (local $locals i32)
+    (local $shift i32)
+    (local.set $shift (i32.sub (local.get $to) (local.get $at)))
     (call $number (local.get $at))
     (local.set $start)
     (local.set $groups)
     (local.set $locals (local.get $params))
     (local.set $at (local.get $start))
     (local.set $left (local.get $groups))
+    (if (local.get $roomy)
+      (then
+        (local.set $to (call $put_number (local.get $to) (i32.add (local.get $groups) (i32.const 2))))
+        (local.set $shift (i32.sub (local.get $to) (local.get $at)))))
     (loop $next
       (if (local.get $left)
         (then
+          (call $find (i32.add (local.get $at) (local.get $shift)))
+          (global.set $last (local.get $at))
           (call $number (local.get $at))
           (local.set $at)
           (local.set $count)
@@ -263,7 +272,6 @@
           (br $next))))
     (if (local.get $roomy)
       (then
-        (local.set $to (call $put_number (local.get $to) (i32.add (local.get $groups) (i32.const 2))))
         (local.set $to (call $copy (local.get $start) (local.get $at) (local.get $to)))
         (i32.store $out (local.get $to) (i32.const 0x7f017e02)) ;; two of i64, one of i32
         (local.set $to (i32.add (local.get $to) (i32.const 4)))
