@@ -8,6 +8,7 @@ schema       from plain data to the model; all problems at once, each with its p
 checks       references and recursion; how the tag of a union's variants is found
 names        names of a schema as names of a language
 text         comments and literals: a schema's text never becomes code
+keywords     words that names cannot be
 files        which files are written, and which only once
 languages    one module a language
 

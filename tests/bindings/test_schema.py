@@ -161,10 +161,10 @@ def test_recursion_is_marked() -> None:
 
 A = "components.schemas.A"
 WRONG: dict[str, tuple[Any, str]] = {
-    "type": ({"A": record(p={"type": "strng"})}, f"{A}.properties.p.type: expected"),
+    "type": ({"A": record(p={"type": "strings"})}, f"{A}.properties.p.type: expected"),
     "no type": ({"A": record(p={})}, f"{A}.properties.p.type: expected"),
     "type is a list": ({"A": record(p={"type": ["string"]})}, "got a list"),
-    "unknown field": ({"A": record(p={"type": "string", "frmat": "byte"})}, "mean `format`"),
+    "unknown field": ({"A": record(p={"type": "string", "formats": "byte"})}, "mean `format`"),
     "format": (
         {"A": record(p={"type": "string", "format": "int32"})},
         f'{A}.properties.p.format: expected "date-time" or "byte", got "int32"',

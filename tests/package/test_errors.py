@@ -147,6 +147,7 @@ FIELDS: dict[str, Any] = {
 OWN_FIELDS = {
     "OptionError": {"field": "timeout", "reason": "expected a number"},
     "ManifestError": {"field": "wasm[0].hash", "reason": "expected 64 digits"},
+    "SchemaError": {"problems": ("exports: missing",)},
     "HashMismatchError": {"field": "wasm[1].hash"},
     "ModuleError": {"limit": "compile_seconds"},
     "MissingImportError": {"hint": "pass `wasi=True`"},
