@@ -1,4 +1,5 @@
-"""The command line: `plugwasm call`, `replay`, `bench`, `inspect`, `test`, `schema` and `cache`.
+"""The command line: `plugwasm call`, `replay`, `bench`, `inspect`, `test`, `schema`, `generate`,
+`cache`.
 
 It is one more application of the package.
 
