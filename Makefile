@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test conformance engines check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer clean
+.PHONY: help demo environment test conformance engines check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer conformance-page clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -90,6 +90,9 @@ conformance: $(VENV)/with-build+test
 
 engines: $(VENV)/with-script
 	$(BIN)/python -m plugwasm._script
+
+conformance-page:
+	$(MAKE) conformance CONFORMANCE_ARGS="--strict --write"
 
 bench: $(VENV)/with-bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -63,7 +63,8 @@ _PUBLIC_NAMES = {
         "GuestError HashMismatchError HostFunctionError InstanceLostError InterfaceError "
         "LinkError ManifestError MissingImportError ModuleError OptionError OutOfFuelError "
         "OutOfMemoryError OutputError PoolTimeoutError RecordingError ReplayError RowError "
-        "ScriptError SignatureError SourceError StackError TimeoutError TrapError WorkerError"
+        "SchemaError ScriptError SignatureError SourceError "
+        "StackError TimeoutError TrapError WorkerError"
     ),
 }
 """The public names, by the module that defines them. `__all__`, the imports on first use, and the
@@ -171,6 +172,7 @@ if TYPE_CHECKING:
     from .errors import RecordingError as RecordingError
     from .errors import ReplayError as ReplayError
     from .errors import RowError as RowError
+    from .errors import SchemaError as SchemaError
     from .errors import ScriptError as ScriptError
     from .errors import SignatureError as SignatureError
     from .errors import SourceError as SourceError
