@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled")
-VERSIONS = {"inline=2": "e7ca81adc522ce86"}
+VERSIONS = {"inline=2": "e7ca81adc522ce86", "inline=3": "629ac44e6cd1194e"}
 """For each version of the inliner, the start of its digest."""
 
 
