@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("nothing_compiled")
 
 
-
 def test_new_inliner_has_new_version() -> None:
     """Code in caches is found by the inliner's version, which changes with the inliner."""
-    assert sha256(inlining.read_source()).hexdigest()[:16] == inlining.VERSION.removeprefix("inline=")
+    assert sha256(inlining.read_source()).hexdigest()[:16] == inlining.VERSION.removeprefix(
+        "inline="
+    )
 
 
 # ---- offsets -------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ INLINED = ("load_u8", "load_u64", "store_u8", "store_u64", "input_load_u8", "inp
 """The functions that are inlined, in the order of their numbers in inliner.wat."""
 
 VERSION = "inline=910d3780bc081a17"
-"""Part of the cache's keys: the start of the SHA-256 digest of inliner.wat. So no two versions of it,
-not even on two branches, take each other's code. A test says what it must be.
+"""Part of the cache's keys: the start of the SHA-256 digest of inliner.wat. So no two versions of
+it, not even on two branches, take each other's code. A test says what it must be.
 """
 
 MAX_BYTES = 2**25
