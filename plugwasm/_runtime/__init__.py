@@ -11,6 +11,7 @@ compiler         compilation within limits of time and memory
 inlining/        the kernel's load and store functions, inlined into modules
 code_cache       compiled code on disk
 linker           modules, kernel, WASI and host functions to a plan, and to instances
+facts            what modules export and import, and who provides the imports
 import_stubs     stubs for host functions
 recycling        `Recycle`: new instances after so many calls, so much memory, or so long
 call_queue       callers that wait for a busy plugin
