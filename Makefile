@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test conformance check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer clean
+.PHONY: help demo environment test conformance conformance-page check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -86,6 +86,9 @@ changelog-draft: $(VENV)/with-release
 
 conformance: $(VENV)/with-build+test
 	$(BIN)/python -m conformance $(CONFORMANCE_ARGS)
+
+conformance-page:
+	$(MAKE) conformance CONFORMANCE_ARGS="--strict --write"
 
 bench: $(VENV)/with-bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -62,7 +62,7 @@ _PUBLIC_NAMES = {
         "GuestError HashMismatchError HostFunctionError InstanceLostError InterfaceError "
         "LinkError ManifestError MissingImportError ModuleError OptionError OutOfFuelError "
         "OutOfMemoryError OutputError PoolTimeoutError RecordingError ReplayError RowError "
-        "SignatureError SourceError StackError TimeoutError TrapError WorkerError"
+        "SchemaError SignatureError SourceError StackError TimeoutError TrapError WorkerError"
     ),
 }
 """The public names, by the module that defines them. `__all__`, the imports on first use, and the
@@ -169,6 +169,7 @@ if TYPE_CHECKING:
     from .errors import RecordingError as RecordingError
     from .errors import ReplayError as ReplayError
     from .errors import RowError as RowError
+    from .errors import SchemaError as SchemaError
     from .errors import SignatureError as SignatureError
     from .errors import SourceError as SourceError
     from .errors import StackError as StackError

@@ -5,6 +5,7 @@
     ├── OptionError                 an invalid argument (also a built-in ``ValueError``)
     ├── ManifestError               an invalid manifest (also a built-in ``ValueError``)
     │   └── HashMismatchError       a module's bytes do not have the pinned sha256
+    ├── SchemaError                 an invalid interface file (also a built-in ``ValueError``)
     ├── SourceError                 a module cannot be read or downloaded
     ├── ModuleError                 the bytes are not a Wasm module that can run here
     ├── LinkError                   the modules and functions do not fit together
@@ -87,6 +88,7 @@ __all__ = [
     "RecordingError",
     "ReplayError",
     "RowError",
+    "SchemaError",
     "SignatureError",
     "SourceError",
     "StackError",
@@ -261,6 +263,23 @@ class ManifestError(Error, ValueError):
         super().__init__(message, **fields)
         self.field = field
         self.reason = reason
+
+
+class SchemaError(Error, ValueError):
+    """An interface file (an XTP schema) is invalid, or its names cannot be those of a language. The
+    message has all that is wrong, each with its path in the document.
+
+    Attributes:
+        problems: The parts of the message: a line if it is known, the path, what is wrong there.
+            Empty if the text as a whole cannot be read.
+
+    What to do:
+        Correct the schema.
+    """
+
+    def __init__(self, message: str = "", *, problems: Sequence[str] = (), **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.problems: tuple[str, ...] = tuple(problems)
 
 
 class HashMismatchError(ManifestError):

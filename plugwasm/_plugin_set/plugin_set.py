@@ -4,9 +4,8 @@ A hook is the name of an export. A plugin serves each hook that it exports as a 
 set calls the plugins that serve it in order. A plugin that fails is skipped and its error is noted;
 the others are called all the same.
 
-The plugins of a set at one time are one immutable `State`. A change makes another state and
-replaces the first, so a call that is under way ends with the plugins that it began with. Modules
-are compiled before that, and a plugin that cannot be loaded replaces nothing.
+The plugins of a set at one time are one immutable `State`, which the set's `Catalog` replaces at
+each change. So a call that is under way ends with the plugins that it began with.
 
 A manifest in a set only asks. What a plugin gets is bounded by what the application passes: limits,
 hosts and directories.
@@ -30,20 +29,22 @@ from .._host.options import (
     reject_unused_options,
 )
 from .._manifest.limits import ProcessLimits
-from .._manifest.messages import closest_match, truncate
+from .._manifest.messages import truncate
 from .._runtime.abstract_plugin import CloseOnExit
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.recycling import check_recycle
-from ..errors import ClosedError, FunctionNotFoundError, OptionError
-from . import discovery, dispatch, signatures
-from .changes import ChangeLock, Changes, changes_between
-from .description import Description, Grants, describe
+from ..errors import FunctionNotFoundError, OptionError
+from . import dispatch, signatures
+from .catalog import Catalog, did_you_mean
+from .changes import Changes
+from .description import Description, Grants
+from .discovery import application_sources, entry_point_sources
 from .dispatch import Result, guard_parse
 from .loaded_plugin import InstancePolicy
 from .loading import Loader, checked_config
 from .metadata import Setting
 from .policy import SetPolicy
-from .state import PluginEntry, State, log
+from .state import PluginEntry, log
 from .watching import start_watching
 
 TYPE_CHECKING = False
@@ -225,26 +226,21 @@ class PluginSet(CloseOnExit):
                 observe=NOT_GIVEN if observe is None else observe,
             )
         self._unserved: set[str] = set()
-        self._order = {name: place for place, name in reversed(list(enumerate(order)))}
-        self._loader = Loader(
-            policy,
-            InstancePolicy(self._declared_hooks, instances, fresh, process, recycle),
-            dict.fromkeys(disabled, False),
-            {name: checked_config(changes) for name, changes in (config or {}).items()},
-        )
-        self._directories = [os.fsdecode(directory) for directory in directories]
-        self._application_sources = [
-            *discovery.application_sources(plugins, egress),
-            *(
-                discovery.entry_point_sources(entry_points, egress)
-                if entry_points is not None
-                else ()
-            ),
-        ]
-        self._change_lock = ChangeLock()
         self._stop_functions: list[Callable[[], None]] = []
-        self._closed = False
-        self._state = State({}, (), self._order)
+        self._catalog = Catalog(
+            Loader(
+                policy,
+                InstancePolicy(self._declared_hooks, instances, fresh, process, recycle),
+                dict.fromkeys(disabled, False),
+                {name: checked_config(changes) for name, changes in (config or {}).items()},
+            ),
+            [os.fsdecode(directory) for directory in directories],
+            [
+                *application_sources(plugins, egress),
+                *(entry_point_sources(entry_points, egress) if entry_points is not None else ()),
+            ],
+            order,
+        )
         self.reload()
 
     @classmethod
@@ -267,7 +263,7 @@ class PluginSet(CloseOnExit):
         """The names of the plugins that serve each hook, in the order in which they are called."""
         return {
             hook: tuple(entry.name for entry in entries)
-            for hook, entries in self._current_state().hooks.items()
+            for hook, entries in self._catalog.current_state().hooks.items()
         }
 
     @signatures.of_first
@@ -350,7 +346,7 @@ class PluginSet(CloseOnExit):
         """
         return dispatch.call_one(
             PluginEntry.call,
-            self._callable_entry(name, function_name),
+            self._catalog.callable_entry(name, function_name),
             function_name,
             data,
             guard_parse(options),
@@ -442,14 +438,14 @@ class PluginSet(CloseOnExit):
         return await dispatch.dispatch_in_thread(
             limiter,
             dispatch.call_one,
-            self._callable_entry(name, function_name),
+            self._catalog.callable_entry(name, function_name),
             function_name,
             data,
             guard_parse(options),
         )
 
     def _entries_for(self, hook: str) -> tuple[PluginEntry, ...]:
-        state = self._current_state()
+        state = self._catalog.current_state()
         declared = self._declared_hooks
         if not isinstance(hook, str):
             raise OptionError(
@@ -458,7 +454,7 @@ class PluginSet(CloseOnExit):
             )
         if declared is not None and hook not in declared:
             raise FunctionNotFoundError(
-                f"there is no hook `{truncate(hook)}`{_did_you_mean(hook, declared)}", function=hook
+                f"there is no hook `{truncate(hook)}`{did_you_mean(hook, declared)}", function=hook
             )
         serving = state.hooks.get(hook, ())
         if (
@@ -473,45 +469,9 @@ class PluginSet(CloseOnExit):
                 "no plugin of the set serves the hook %s%s; PluginSet(hooks=[…]) makes other names "
                 "than yours an error",
                 truncate(hook),
-                _did_you_mean(hook, state.hooks),
+                did_you_mean(hook, state.hooks),
             )
         return serving
-
-    def _callable_entry(self, name: str, function_name: str) -> PluginEntry:
-        entry = self._find_entry(name)
-        if entry.loaded is None:
-            why = (
-                f"it could not be loaded: {entry.error.message}"
-                if entry.error is not None
-                else "it is disabled"
-            )
-            raise FunctionNotFoundError(
-                f"plugin `{truncate(name)}` cannot be called: {why}",
-                plugin=name,
-                function=function_name,
-            )
-        return entry
-
-    def _find_entry(self, name: str) -> PluginEntry:
-        state = self._current_state()
-        if not isinstance(name, str):
-            raise OptionError(
-                f"name: expected the name of a plugin, as text, got {describe_value(name)}",
-                field="name",
-            )
-        entry = state.entries.get(name)
-        if entry is None:
-            raise OptionError(
-                f"there is no plugin `{truncate(name)}` in the set"
-                f"{_did_you_mean(name, state.entries)}"
-            )
-        return entry
-
-    def _current_state(self) -> State:
-        state = self._state
-        if self._closed:
-            raise ClosedError("the plugin set was closed")
-        return state
 
     # ---- changing --------------------------------------------------------------------------------
 
@@ -529,35 +489,7 @@ class PluginSet(CloseOnExit):
         Raises:
             SourceError: A directory cannot be read; nothing was changed.
         """
-        return self._apply_change(self._scan, deferred=self._scan) or Changes()
-
-    def _scan(self) -> Changes:
-        before = self._current_state()
-        found = [
-            *self._application_sources,
-            *(
-                source
-                for directory in self._directories
-                for source in discovery.directory_sources(directory)
-            ),
-        ]
-        taken, others = self._loader.load_all(found, before.entries)
-        for name, entry in taken.items():
-            self._report_load_error(entry, before.entries.get(name))
-        self._replace(taken, tuple(others))
-        return changes_between(before.entries, taken)
-
-    def _report_load_error(self, entry: PluginEntry, before: PluginEntry | None) -> None:
-        """Keep a warning that a plugin could not be loaded, unless it was so before."""
-        error = entry.error
-        if (
-            error is not None
-            and entry is not before
-            and (before is None or before.error is None or before.error.message != error.message)
-        ):
-            self._change_lock.warnings.append(
-                ("plugin %s was not loaded: %s", truncate(entry.name), truncate(error.message))
-            )
+        return self._catalog.reload()
 
     def enable(self, name: str) -> None:
         """Load a plugin that is disabled, or could not be loaded.
@@ -569,35 +501,17 @@ class PluginSet(CloseOnExit):
                 thread. `disable` and `configure` raise it too.
         """
 
-        def change() -> PluginEntry:
-            old = self._find_entry(name)
-            self._loader.enabled[name] = True
-            entry = self._loader.load_one(old)
-            self._report_load_error(entry, old)
-            self._replace_entry(entry)
-            return entry
-
-        entry = self._apply_change(change)
-        if entry is not None and entry.error is not None:
-            raise entry.error.with_traceback(None)
+        self._catalog.enable(name)
 
     def disable(self, name: str) -> None:
         """Stop calling a plugin, and drop it. Calls under way end on their own."""
 
-        def change() -> None:
-            old = self._find_entry(name)
-            self._loader.enabled[name] = False
-            self._replace_entry(PluginEntry(old.source, old.metadata, enabled=False))
-
-        self._apply_change(change)
+        self._catalog.disable(name)
 
     def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
         """Change the configuration of a plugin; None removes a key, also of the manifest."""
 
-        def change() -> None:
-            self._replace_entry(self._loader.configure(self._find_entry(name), changes))
-
-        self._apply_change(change)
+        self._catalog.configure(name, changes)
 
     def watch(
         self, interval: float = 1.0, on_change: Callable[[Changes], object] | None = None
@@ -622,7 +536,7 @@ class PluginSet(CloseOnExit):
                 f"got {describe_value(on_change)}",
                 field="on_change",
             )
-        self._current_state()
+        self._catalog.current_state()
         end = start_watching(self, interval, on_change)
         self._stop_functions.append(end)
         return end
@@ -631,36 +545,7 @@ class PluginSet(CloseOnExit):
         """Drop all plugins. Calls under way end on their own. Closing twice is allowed."""
         for stop in self._stop_functions:
             stop()
-        self._closed = True
-        self._apply_change(self._drop_plugins, deferred=self._drop_plugins)
-
-    def _drop_plugins(self) -> None:
-        self._replace({}, ())
-
-    def _apply_change(
-        self, do: Callable[[], T], *, deferred: Callable[[], T] | None = None
-    ) -> T | None:
-        """Make a change, one at a time; see `ChangeLock.run`."""
-        lock = self._change_lock
-        if lock.pid != os.getpid():
-            # This is a forked child: the thread that held the lock may not be here.
-            lock = self._change_lock = ChangeLock()
-        return lock.run(do, deferred, self._may_run)
-
-    def _may_run(self, deferred: Callable[[], object]) -> bool:
-        """Return whether a deferred change is still to be made."""
-        return not self._closed or deferred == self._drop_plugins
-
-    def _replace(self, entries: dict[str, PluginEntry], others: tuple[PluginEntry, ...]) -> None:
-        before = self._state
-        self._state = State(entries, others, self._order)
-        kept = {id(entry.loaded) for entry in entries.values()}
-        for entry in before.entries.values():
-            if entry.loaded is not None and id(entry.loaded) not in kept:
-                entry.loaded.retire()
-
-    def _replace_entry(self, entry: PluginEntry) -> None:
-        self._replace(self._state.found | {entry.name: entry}, self._state.others)
+        self._catalog.close()
 
     # ---- describing ------------------------------------------------------------------------------
 
@@ -670,16 +555,8 @@ class PluginSet(CloseOnExit):
         Those whose names were taken are at the end. `msgspec.to_builtins` makes plain data of a
         description.
         """
-        state = self._current_state()
-        return [
-            describe(entry, self._loader.config.get(entry.name, ()))
-            for entry in (*state.entries.values(), *state.others)
-        ]
+        return self._catalog.describe()
 
     def __repr__(self) -> str:
-        return f"<PluginSet of {len(self._state.entries)}{', closed' if self._closed else ''}>"
-
-
-def _did_you_mean(name: str, names: Iterable[str]) -> str:
-    close = closest_match(name, list(names))
-    return f": did you mean `{truncate(close)}`?" if close else ""
+        closed = ", closed" if self._catalog.is_closed else ""
+        return f"<PluginSet of {len(self._catalog.state.entries)}{closed}>"

@@ -10,8 +10,9 @@ from .._host import env
 from .._host.kernel import KERNEL_FUNCTIONS, read_source
 from .._manifest.limits import DEFAULT_LIMITS
 from .._wasi.abi import SIGNATURES
-from .linker import WASI, is_callable_export, is_pre_1_0_import
+from .linker import is_callable_export, is_pre_1_0_import
 from .modules import CompileBudget, compile_module, engine_for_modules, get_engine
+from .trampolines import WASI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

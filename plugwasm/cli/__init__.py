@@ -1,5 +1,5 @@
-"""The command line: `plugwasm new`, `build`, `call`, `replay`, `bench`, `inspect`, `schema` and
-`cache`.
+"""The command line: `plugwasm new`, `build`, `call`, `replay`, `bench`, `inspect`, `schema`,
+`generate` and `cache`.
 
 It is one more application of the package.
 

@@ -237,7 +237,7 @@ def test_fork_just_after_thread_ended(
         del watch.running["late"]
 
 
-def test_thread_ended_while_fork_stops_it(own: tuple[Ticker, Epochs]) -> None:
+def test_ticker_thread_ends_during_fork(own: tuple[Ticker, Epochs]) -> None:
     """A thread that ends by itself while a fork stops it leaves nothing behind."""
     watch, epochs = own
     finished = threading.Thread(target=int)

@@ -198,7 +198,7 @@ def test_recording_begins_with_vars(tmp_path: Path) -> None:
         taken.replay(source)
 
 
-def test_a_harness_has_them_as_well() -> None:
+def test_vars_outlive_harness_instances() -> None:
     with Harness(guest(export("set", f"{SET} unreachable"))) as harness:
         plugin = harness.plugin()
         with pytest.raises(plugwasm.TrapError):

@@ -630,7 +630,7 @@ def test_load_reads_json_and_toml_files(tmp_path: Path, name: str, content: str)
     assert loaded.config == FULL["config"]
 
 
-def test_file_paths_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_relative_to_manifest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All relative paths in a file are relative to its directory."""
     folder = tmp_path / "plugins"
     folder.mkdir()

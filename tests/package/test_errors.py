@@ -24,6 +24,7 @@ TREE: dict[str, tuple[type, ...]] = {
     "EngineError": (errors.Error,),
     "OptionError": (errors.Error, ValueError),
     "ManifestError": (errors.Error, ValueError),
+    "SchemaError": (errors.Error, ValueError),
     "HashMismatchError": (errors.ManifestError,),
     "SourceError": (errors.Error,),
     "ModuleError": (errors.Error,),
@@ -146,6 +147,7 @@ FIELDS: dict[str, Any] = {
 OWN_FIELDS = {
     "OptionError": {"field": "timeout", "reason": "expected a number"},
     "ManifestError": {"field": "wasm[0].hash", "reason": "expected 64 digits"},
+    "SchemaError": {"problems": ("exports: missing",)},
     "HashMismatchError": {"field": "wasm[1].hash"},
     "ModuleError": {"limit": "compile_seconds"},
     "MissingImportError": {"hint": "pass `wasi=True`"},

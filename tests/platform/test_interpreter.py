@@ -183,7 +183,7 @@ def test_environment_variable_is_binding(tmp_path: Path, monkeypatch: pytest.Mon
             Plugin(HEAVY)
 
 
-def test_it_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interpreter_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
     monkeypatch.setattr(
         sys,

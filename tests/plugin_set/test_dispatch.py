@@ -251,7 +251,7 @@ def test_instance_per_concurrent_call(doors: HeldCalls) -> None:
         assert soon(lambda: doors.inside == 6, 20)
         doors.go.set()
         assert [call.result() for call in calls] == [b"a"] * 6
-        loaded = plugins._state.entries["a"].loaded
+        loaded = plugins._catalog.state.entries["a"].loaded
         assert loaded is not None
         assert len(loaded._idle) == 2
 

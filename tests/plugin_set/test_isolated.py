@@ -52,7 +52,7 @@ from tests.support.waiting import soon
 
 def processes(plugins: PluginSet, name: str) -> set[int]:
     """Return the process ids of a plugin's workers."""
-    loaded = plugins._state.entries[name].loaded
+    loaded = plugins._catalog.state.entries[name].loaded
     assert isinstance(loaded, IsolatedLoadedPlugin)
     found = loaded._slots.plugins()
     assert all(isinstance(plugin, IsolatedPlugin) for plugin in found)
@@ -181,7 +181,7 @@ def test_cancelled_task_spares_other_calls(backend: str, doors: HeldCalls) -> No
         return slow
 
     def waiting() -> int:
-        loaded = plugins._state.entries["b"].loaded
+        loaded = plugins._catalog.state.entries["b"].loaded
         assert isinstance(loaded, IsolatedLoadedPlugin)
         return loaded._slots.stats().waiting
 
@@ -236,7 +236,7 @@ def test_processes_end_with_plugin(tmp_path: Path, doors: HeldCalls) -> None:
         assert soon(lambda: doors.inside == 1, 20)
         (old,), (b,) = processes(plugins, "a"), processes(plugins, "b")
         kept = [
-            entry.loaded for entry in plugins._state.entries.values()
+            entry.loaded for entry in plugins._catalog.state.entries.values()
         ]  # so that it is not the garbage collector that ends them
         write_file(tmp_path / "a.wasm", text_plugin("new"))
         assert plugins.reload().changed == ("a",)

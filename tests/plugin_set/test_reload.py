@@ -96,7 +96,7 @@ def test_running_call_keeps_its_plugin(tmp_path: Path, doors: HeldCalls) -> None
     """A running call ends on the plugin on which it began."""
     path = write_file(tmp_path / "a.wasm", waiting_text_plugin("old"))
     with PluginSet.from_directory(tmp_path, functions=enter_functions(doors)) as plugins:
-        entry = plugins._state.entries["a"].loaded
+        entry = plugins._catalog.state.entries["a"].loaded
         assert entry is not None
         old = weakref.ref(entry.compiled._plan)
         del entry
@@ -119,7 +119,7 @@ def test_replaced_plugin_keeps_no_instance(tmp_path: Path, doors: HeldCalls) -> 
     with PluginSet.from_directory(tmp_path, functions=enter_functions(doors)) as plugins:
         doors.go.set()
         assert plugins.first("hook") == b"a"
-        old = plugins._state.entries["a"].loaded
+        old = plugins._catalog.state.entries["a"].loaded
         assert old is not None
         call = InThread(plugins.first, "hook")
         call.result()
@@ -127,7 +127,7 @@ def test_replaced_plugin_keeps_no_instance(tmp_path: Path, doors: HeldCalls) -> 
         plugins.disable("a")
         assert not old._idle
         plugins.enable("a")
-        old = plugins._state.entries["a"].loaded
+        old = plugins._catalog.state.entries["a"].loaded
         assert old is not None
         doors.go.clear()
         call = InThread(plugins.first, "hook")
@@ -341,7 +341,7 @@ from plugwasm.plugin_set import PluginSet
 directory, new = sys.argv[1:]
 plugins = PluginSet.from_directory(directory)
 def reload(held):
-    plugins._apply_change(lambda: (held.set(), threading.Event().wait(30)))
+    plugins._catalog.apply_change(lambda: (held.set(), threading.Event().wait(30)))
 held = threading.Event()
 threading.Thread(target=reload, args=(held,), daemon=True).start()  # a thread that reloads, and that the child will not have
 held.wait(30)

@@ -119,7 +119,7 @@ def test_result_fits_engine(options: dict[str, Any], compilers: list[Any]) -> No
     assert len(compilers) == 1
 
 
-def test_it_works_in_a_forked_child(compilers: list[Any]) -> None:
+def test_compiling_in_forked_child(compilers: list[Any]) -> None:
     wasm = heavy_module()
     Plugin(EXAMPLES / "echo.wasm").call("echo")
     child = os.fork()

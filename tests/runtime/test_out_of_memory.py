@@ -165,7 +165,7 @@ def test_refusal_and_bad_handle_differ() -> None:
     assert "offset 0" in caught.value.message
 
 
-def test_it_is_said_of_a_start_as_well() -> None:
+def test_refused_allocation_named_for_start() -> None:
     source = guest(
         export("_initialize", REFUSED["allocating"] + "unreachable", "(local $got i64)")
         + export("f", "")

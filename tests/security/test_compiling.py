@@ -548,9 +548,9 @@ def test_unused_shares_are_passed_on(
         place, limits=Limits(compile_seconds=min(60.0, 20 * took))
     ) as plugins:
         assert [told.name for told in plugins.describe() if told.error] == ["c"]
-        assert plugins._current_state().entries["a"].loaded.compiled.limits.compile_seconds == min(
-            60.0, 20 * took
-        )
+        assert plugins._catalog.current_state().entries[
+            "a"
+        ].loaded.compiled.limits.compile_seconds == min(60.0, 20 * took)
     assert [record.args[0] for record in caplog.records if record.name == "plugwasm.plugins"] == [
         "c"
     ]

@@ -358,7 +358,7 @@ def test_a_flag_is_true_or_false(value: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_a_forked_child_has_them() -> None:
+def test_forked_child_has_same_features() -> None:
     code = f"""
 import os, sys
 sys.path[:0] = {sys.path!r}

@@ -132,7 +132,7 @@ def test_log_reports_lost_lines(records: list[logging.LogRecord], clock: list[fl
         assert (len(lines_of(records)), plugin.compiled_plugin.log_lines_dropped) == (10, 52)
 
 
-def test_bytes_are_counted_as_well(records: list[logging.LogRecord], clock: list[float]) -> None:
+def test_log_bytes_are_limited_too(records: list[logging.LogRecord], clock: list[float]) -> None:
     with Plugin(
         FLOOD, limits=few_lines(log_lines_per_second=None, log_bytes_per_second=30_000)
     ) as plugin:

@@ -139,7 +139,7 @@ def test_images_in_every_kind_of_plugin(tmp_path: Path) -> None:
         assert plugins.call("main", "f") == b"abcdefgh"
 
 
-def test_text_gets_them_as_well() -> None:
+def test_wat_source_gets_images() -> None:
     text = guest(
         "".join(f'(data (i32.const {24 * i}) "abcdefgh")' for i in range(101)) + CODE,
         memory='(memory (export "memory") 1)',
@@ -181,7 +181,7 @@ def test_the_settings_are_in_the_key() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_a_forked_child_has_them() -> None:
+def test_forked_child_maps_images() -> None:
     code = f"""
 import os, sys
 sys.path[:0] = {sys.path!r}

@@ -447,7 +447,7 @@ def test_name_of_private_address_is_denied(server: Server, names: Names, address
         ),
     ],
 )
-def test_address_grant_reaches_it(
+def test_granted_address_is_reached(
     server: Server, hosts: list[str], egress: Egress | None, url: str
 ) -> None:
     """A grant for the address itself allows it."""

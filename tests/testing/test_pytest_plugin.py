@@ -273,7 +273,7 @@ def test_harness_without_pytest() -> None:
     subprocess.run([sys.executable, "-I", "-c", program], check=True, timeout=60)
 
 
-def test_it_is_found_by_its_entry_point(project: Project) -> None:
+def test_plugin_found_by_entry_point(project: Project) -> None:
     info = project.root / "site" / "plugwasm-0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugwasm\nVersion: 0\n")
