@@ -1,5 +1,5 @@
-"""The command line: `plugwasm new`, `build`, `call`, `replay`, `bench`, `inspect`, `schema`,
-`generate` and `cache`.
+"""The command line: `plugwasm new`, `build`, `test`, `generate`, `call`, `replay`, `bench`,
+`inspect`, `schema` and `cache`.
 
 It is one more application of the package.
 
@@ -11,6 +11,7 @@ invocation  `call`: from options to a spec, and from that to outputs
 measuring   what `bench` measures
 building    what `build` does, once or after each change
 inspection  what `inspect` prints
+testing     what `test` does
 streams     input and output of `call`
 terminal    what is written to a terminal: escaped text, errors and their exit codes, the log
 
