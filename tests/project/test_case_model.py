@@ -94,8 +94,8 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     assert "line 10: field `test[1].x`" in refusal(
         tmp_path, HEAD + "\r\n" + second + "\r\n\r\nx = 1"
     )
-    inline = refusal(tmp_path, HEAD + '\nhost = [{ name = "a" }, { nam = "b" }]')
-    assert "line 5: field `test[0].host[1].nam`" in inline
+    inline = refusal(tmp_path, HEAD + '\nhost = [{ name = "a" }, { nme = "b" }]')
+    assert "line 5: field `test[0].host[1].nme`" in inline
     assert "line 2: field `test[0].function`" in refusal(tmp_path, '\n[[test]]\nname = "a"')
     assert ": field `test[0].y`" in refusal(
         tmp_path, 'test = [{ name = "a", function = "f", y = 1 }]'
