@@ -1,9 +1,5 @@
 """Runs the cases of a project.
 
-    project = read_project("greet")
-    runner = CaseRunner(project)
-    outcomes = [runner.run(case) for case in project.cases]
-
 Each case has a plugin of its own, in a harness (`plugwasm.testing`): as a `PluginSet` would load
 it, with what its manifest asks for and nothing else, and with answers of the case in place of the
 network and of the application's functions. WASI is there; `plugwasm build` says whether an

@@ -48,7 +48,7 @@ REFUSED = {
     'allowed_paths = { "/etc" = "/x" }': "`test[0].allowed_paths`: expected a path in the project",
     'allowed_paths = { "ro:../x" = "/x" }': "`test[0].allowed_paths`: expected a path in the project",
     "config = { a = 1 }": "`test[0].config[...]`: expected a string, got an integer",
-    "ouput = 1": "line 4: field `test[0].ouput`: unknown field; did you mean `output`?",
+    "outpt = 1": "line 4: field `test[0].outpt`: unknown field; did you mean `output`?",
     HTTP + "response = { status = 100 }": "line 6: field `test[0].http[0].response.status`: expected a status from 200 to 999, got 100",
     HTTP + "response = { stats = 200 }": "`test[0].http[0].response.stats`: unknown field; did you mean `status`?",
     HTTP + 'response = { text = "a", json = 1 }': "`test[0].http[0].response`: expected at most one of",

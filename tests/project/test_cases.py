@@ -174,7 +174,7 @@ FAILS = {
     "other arguments": ('function = "ask"\n[[test.host]]\nname = "ask"\nargs = ["who"]', "host[0] does not fit: args[0]: expected 'who'\n"),
     "another number": ('function = "add"\n[[test.host]]\nname = "add"\nargs = [40, 2]', "host[0] does not fit: args[1]: expected 2, got -2"),
     "no call": ('function = "echo"\n[[test.host]]\nname = "ask"', "host[0]: the plugin did not call `ask`"),
-    "no such host function": ('function = "echo"\n[[test.host]]\nname = "asks"', "host[0]: plugin `demo` imports no host function `asks`: did you mean `ask`?"),
+    "no such host function": ('function = "echo"\n[[test.host]]\nname = "asq"', "host[0]: plugin `demo` imports no host function `asq`: did you mean `ask`?"),
     "too few arguments": ('function = "add"\n[[test.host]]\nname = "add"\nargs = [1]', "host[0]: args: `add` has 2 parameters, not 1"),
     "text for a number": ('function = "add"\n[[test.host]]\nname = "add"\nargs = ["1", 2]', "host[0]: args[0]: parameter 0 of `add` is a number (i32), not data"),
     "text as a result": ('function = "add"\n[[test.host]]\nname = "add"\nreturns = "1"', "host[0]: returns: the result of `add` is a number (i32)"),
