@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import Error
 from .engine import get_engine
 from .engine_build import engine_folder
-from .standalone import build_script, declarations_of
+from .standalone import build_script_file
 
 
 def main(arguments: list[str]) -> int:
@@ -24,8 +24,7 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments:
             source, target = map(Path, arguments)
-            declarations = declarations_of(source)
-            target.write_bytes(build_script("javascript", source, declarations=declarations))
+            target.write_bytes(build_script_file(source))
             return 0
         engine = get_engine("javascript")
     except (Error, OSError) as error:

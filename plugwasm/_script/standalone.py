@@ -38,6 +38,11 @@ def declarations_of(source: Path) -> str:
     return read_script(file, MOST_BYTES, None)[0]
 
 
+def build_script_file(source: Path) -> bytes:
+    """Return the module of a script in a file, with what the file beside it declares."""
+    return build_script("javascript", source, declarations=declarations_of(source))
+
+
 def build_script(
     language: str,
     source: str | bytes | os.PathLike[str],
