@@ -1,0 +1,233 @@
+"""An engine, ready to load scripts: an interpreter that has started, with its kit.
+
+What was compiled is run once: `boot` makes the interpreter and runs the kit. The memory that this
+leaves is written back into the module, so that no instance has to do it again.
+"""
+
+from __future__ import annotations
+
+from .._engine import ExportName
+from .._engine.wasm_binary import read_leb128
+from .._manifest.resolve import ModuleSpec, PluginSpec
+from .._platform.native_threads import RLock
+from .._runtime.compiled_plugin import CompiledPlugin
+from .._runtime.plugin import Plugin
+from .._runtime.settings import PluginSettings
+from .._wasi.options import FrozenClock, WasiOptions
+from . import pins, snapshots
+from . import wasm_encoding as wasm
+from .engine_build import find_or_build, read_source, say
+from .front import ADD_FUNCTION, ENGINE, make_loader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._manifest.limits import Limits
+
+_MEMORY = ExportName("memory")
+_SLOT = "plugwasm:slot"
+_UNUSED_SLOT = wasm.name("extism:host/env") + wasm.name("length_unsafe")
+"""What a slot is that no host function has taken: every host has it, and no engine uses it."""
+_GROW_TABLE = b"\x20\x00\x41\x01\xfc\x0f\x00\x41\x7f\x46\x04\x40\x00\x0b"
+"""Grows table 0 by one element, the argument, and traps if that fails."""
+_GAP = 1024
+"""Equal bytes that end a segment of an engine. Its memory is an image: a file, mapped."""
+MAX_LOADERS = 16
+
+_engines: dict[str, Engine] = {}
+_lock = RLock()
+
+
+def get_engine(language: str) -> Engine:
+    """Return the engine of a language, built if need be. Threads share it.
+
+    Raises:
+        SourceError: It cannot be built.
+    """
+    engine = _engines.get(language)
+    if engine is None:
+        with _lock:
+            engine = _engines.get(language)
+            if engine is None:
+                engine = _engines[language] = Engine(find_or_build(boot))
+    return engine
+
+
+class Engine:
+    """An engine.
+
+    Attributes:
+        wasm: The module.
+        memory: What its memory has to start with.
+        pages: The pages of that.
+        elements: How many elements its function table has.
+    """
+
+    __slots__ = ("_loaders", "_stack", "elements", "memory", "pages", "wasm")
+
+    def __init__(self, module: bytes) -> None:
+        sections = wasm.split(module)
+        self.wasm = module
+        self.pages: int = _read_first_limit(sections[wasm.MEMORY], 1)
+        self.elements: int = _read_first_limit(sections[wasm.TABLE], 2)
+        self.memory: bytes = _read_memory(sections[wasm.DATA], self.pages)
+        self._stack = _find_stack(sections[wasm.GLOBAL])
+        self._loaders: dict[Limits | None, CompiledPlugin] = {}
+
+    def spec(self) -> ModuleSpec:
+        """Return the engine as a module of a plugin."""
+        return ModuleSpec(ENGINE, self.wasm, "the engine of JavaScript")
+
+    def find_export(self, name: str) -> int:
+        """Return the number of a function that the engine exports."""
+        export = _read_exports(wasm.split(self.wasm)[wasm.EXPORT])[name]
+        return read_leb128(export, len(wasm.name(name)) + 1)[0]
+
+    def load(self, document: bytes, limits: Limits | None) -> tuple[bytes, bytes]:
+        """Run a script in a new instance, without anything that it could ask the host.
+
+        Returns:
+            What the engine answers, and its memory.
+
+        Raises:
+            CallError: A limit ended it.
+        """
+        with Plugin(self._loader(limits)) as plugin:
+            answer = plugin.call("load", document)
+            return answer, _read_out(plugin, self._stack)
+
+    def _loader(self, limits: Limits | None) -> CompiledPlugin:
+        loader = self._loaders.get(limits)
+        if loader is None:
+            spec = PluginSpec([self.spec(), ModuleSpec("main", make_loader(self.pages), "script")])
+            settings = PluginSettings(_frozen(), (), "script", limits=limits)
+            loader = CompiledPlugin._from_settings(spec, settings)
+            if len(self._loaders) >= MAX_LOADERS:
+                self._loaders.clear()
+            self._loaders[limits] = loader
+        return loader
+
+
+def boot(compiled: bytes) -> bytes:
+    """Return the module that was compiled, with the interpreter started."""
+    say("starting the interpreter …")
+    sections = wasm.split(compiled)
+    exports = _read_exports(sections[wasm.EXPORT])
+    _free_slots(sections, exports.pop("slots"))
+    spec = PluginSpec([ModuleSpec("main", wasm.join(sections), "the engine of JavaScript")])
+    settings = PluginSettings(_frozen(), (), "the engine of JavaScript")
+    with Plugin(CompiledPlugin._from_settings(spec, settings)) as plugin:
+        plugin.call("boot", read_source("kit.js"))
+        memory = _read_out(plugin, _find_stack(sections[wasm.GLOBAL]))
+    adder = count_functions(sections)
+    sections[wasm.TYPE] = wasm.append(
+        sections[wasm.TYPE], [wasm.function_type((wasm.FUNCREF,), ())]
+    )
+    sections[wasm.FUNCTION] = wasm.append(
+        sections[wasm.FUNCTION], [wasm.unsigned(wasm.count(sections[wasm.TYPE]) - 1)]
+    )
+    sections[wasm.CODE] = wasm.append(sections[wasm.CODE], [wasm.body(_GROW_TABLE)])
+    sections[wasm.EXPORT] = wasm.vector(
+        [
+            *(exports[name] for name in ("memory", "load", "call")),
+            wasm.name(ADD_FUNCTION) + b"\x00" + wasm.unsigned(adder),
+        ]
+    )
+    write_memory(sections, memory)
+    return wasm.join(sections)
+
+
+def write_memory(sections: dict[int, bytes], memory: bytes) -> None:
+    """Make this what the memory starts with."""
+    segments = [
+        b"\x00\x41" + wasm.signed(offset) + b"\x0b" + wasm.unsigned(len(content)) + content
+        for offset, content in snapshots.find_changes(b"", memory, _GAP)
+    ]
+    sections[wasm.MEMORY] = b"\x01\x00" + wasm.unsigned(len(memory) // snapshots.PAGE)
+    sections[wasm.DATA] = wasm.vector(segments)
+    sections.pop(wasm.DATA_COUNT, None)
+
+
+def take_slots(sections: dict[int, bytes], taken: Sequence[bytes]) -> int:
+    """Let these imports take slots, and return the number of the first that did.
+
+    Slots follow each other, because the linker keeps their order.
+    """
+    imports = wasm.items(sections[wasm.IMPORT], wasm.skip_import)
+    slots = [i for i, one in enumerate(imports) if one.startswith(_UNUSED_SLOT)]
+    assert len(taken) <= len(slots) == slots[-1] - slots[0] + 1
+    imports[slots[0] : slots[0] + len(taken)] = taken
+    sections[wasm.IMPORT] = wasm.vector(imports)
+    return slots[0]
+
+
+def count_functions(sections: dict[int, bytes]) -> int:
+    """Return how many functions a module has; all imports are functions."""
+    return wasm.count(sections[wasm.IMPORT]) + wasm.count(sections[wasm.FUNCTION])
+
+
+def _free_slots(sections: dict[int, bytes], export: bytes) -> None:
+    """Give the slots the type of a function that every host has, and take out what calls them."""
+    sections[wasm.TYPE] = wasm.append(
+        sections[wasm.TYPE], [wasm.function_type((wasm.I64,), (wasm.I64,))]
+    )
+    unused = _UNUSED_SLOT + b"\x00" + wasm.unsigned(wasm.count(sections[wasm.TYPE]) - 1)
+    slot = wasm.name(_SLOT)
+    imports = wasm.items(sections[wasm.IMPORT], wasm.skip_import)
+    sections[wasm.IMPORT] = wasm.vector(
+        [unused if one.startswith(slot) else one for one in imports]
+    )
+    number, _ = read_leb128(export, len(wasm.name("slots")) + 1)
+    bodies = wasm.items(sections[wasm.CODE], wasm.skip_sized)
+    bodies[number - len(imports)] = wasm.body(b"\x00")
+    sections[wasm.CODE] = wasm.vector(bodies)
+
+
+def _frozen() -> WasiOptions:
+    """Return a clock that stands still, so that what a script does when it is loaded is the same
+    each time.
+    """
+    return WasiOptions(clock=FrozenClock())
+
+
+def _read_out(plugin: Plugin, stack: slice) -> bytes:
+    """Return the memory of a plugin's engine, with an empty stack."""
+    assert plugin._guest is not None
+    memory = bytearray(plugin._guest.instances[0].memory(_MEMORY).view())
+    memory[stack] = bytes(len(memory[stack]))
+    return bytes(memory)
+
+
+def _find_stack(globals: bytes) -> slice:
+    """Return where the stack is: the stack pointer is the first global, and starts at its end."""
+    _, at = read_leb128(globals, 0)
+    assert globals[at : at + 3] == b"\x7f\x01\x41", "an engine has a stack pointer"
+    end, _ = read_leb128(globals, at + 3)  # no stack ends beyond 2**31
+    return slice(end - pins.STACK_BYTES, end)
+
+
+def _read_first_limit(section: bytes, at: int) -> int:
+    """Return the smallest size of the only table or memory."""
+    return read_leb128(section, at + 1)[0]
+
+
+def _read_memory(data: bytes, pages: int) -> bytes:
+    """Return the memory that segments as `boot` makes them describe."""
+    memory = bytearray(pages * snapshots.PAGE)
+    count, at = read_leb128(data, 0)
+    for _ in range(count):
+        offset, at = read_leb128(data, at + 2)
+        size, at = read_leb128(data, at + 1)
+        memory[offset : offset + size] = data[at : at + size]
+        at += size
+    return bytes(memory)
+
+
+def _read_exports(section: bytes) -> dict[str, bytes]:
+    """Return the exports by their names."""
+    found = {}
+    for one in wasm.items(section, wasm.skip_export):
+        size, at = read_leb128(one, 0)
+        found[one[at : at + size].decode()] = one
+    return found

@@ -1,0 +1,145 @@
+"""`script`: a script to a `CompiledPlugin`.
+
+A script is run once, when it is loaded. What that changes in the memory of its engine becomes the
+main module of the plugin, the front; the engine is the same for all scripts, and compiled once.
+
+Decisions: docs/decisions.md, 58.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .._host.options import NOT_GIVEN, check_functions
+from .._manifest.limits import DEFAULT_LIMITS
+from .._manifest.resolve import ModuleSpec, PluginSpec
+from .._runtime.compiled_plugin import CompiledPlugin
+from .._runtime.inputs import merge_config
+from .._runtime.settings import PluginSettings
+from .._wasi.options import FrozenClock, SeededRandom, WasiOptions
+from ..errors import OptionError
+from . import snapshots
+from .engine import get_engine
+from .front import make_front
+from .host_imports import of_functions
+from .loading import INPUTS, load, read_script
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+
+    from .._host.functions import Function
+    from .._http.egress import Egress
+    from .._manifest.limits import Limits
+    from .._runtime.argument_types import Observe
+
+__all__ = ["script"]
+
+LANGUAGES = ("javascript",)
+MAX_SEGMENTS = 150
+"""With more, another process would compile the front, which takes longer than all else."""
+_FIRST_GAP = 64
+
+
+def script(
+    language: Literal["javascript"],
+    source: str | bytes | os.PathLike[str],
+    *,
+    name: str | None = None,
+    input: Literal["json", "text", "bytes"] = "json",
+    functions: Iterable[Function] = (),
+    config: Mapping[str, str] | None = None,
+    allowed_hosts: Iterable[str] = (),
+    wasi: bool | WasiOptions = True,
+    fuel_limit: int | None = None,
+    http_response_headers: bool = False,
+    limits: Limits | None = None,
+    egress: Egress | None = None,
+    observe: Observe = None,
+) -> CompiledPlugin:
+    """Load a script, and return it as a plugin whose exports are the functions of the script.
+
+    The script runs once, now: without the host, with a clock that stands still. Each instance
+    starts from what that left. All scripts of a process share one compiled engine, which is built
+    at the first use on a machine (`pip install 'plugwasm[script]'`).
+
+    Args:
+        language: "javascript".
+        source: The text of the script, or UTF-8; a `Path` is a file. Text is never a path.
+        name: The name in errors, logs and the script's stack traces; if not given, that of the
+            file, or "script.js".
+        input: What the functions of the script get as their argument: a value read from JSON, text,
+            or a `Uint8Array`. A function whose property `input` says so gets something else.
+        functions: The host functions that the script may call. Registered ones are never added.
+        config: The values of `Config.get`.
+        allowed_hosts: The hosts that the script may send HTTP requests to, as in a manifest.
+        wasi: With `WasiOptions`, other clocks and random bytes than the system's; False for a clock
+            that stands still, and the same random numbers each time. A script never has files.
+        fuel_limit, http_response_headers, limits, egress, observe: As for `CompiledPlugin`. The
+            limits apply to loading the script, too.
+
+    Raises:
+        ScriptError: The script is not valid, fails when it is loaded, or exports no function.
+        SourceError: The file cannot be read, or the engine cannot be built.
+        OptionError: Another argument is not valid.
+        CallError: A limit ended the script while it was loaded.
+    """
+    _check_choice("language", language, LANGUAGES)
+    _check_choice("input", input, INPUTS)
+    given = check_functions(functions)
+    imported = of_functions(given)
+    text, file = read_script(source, (limits or DEFAULT_LIMITS).module_bytes, name)
+    if wasi is False:
+        wasi = WasiOptions(clock=FrozenClock(), random=SeededRandom(0))
+    settings = PluginSettings(
+        wasi,
+        given,
+        file,
+        NOT_GIVEN if fuel_limit is None else fuel_limit,
+        http_response_headers,
+        limits,
+        egress,
+        observe,
+    )
+    engine = get_engine(language)
+    loaded = load(engine, text, file, input=input, functions=imported, limits=limits)
+    gap = _FIRST_GAP
+    while (
+        len(changes := list(snapshots.find_changes(engine.memory, loaded.memory, gap)))
+        > MAX_SEGMENTS
+        and gap < snapshots.PAGE
+    ):
+        gap *= 2
+    front = make_front(
+        loaded.exports,
+        changes,
+        imported,
+        engine_pages=engine.pages,
+        more_pages=len(loaded.memory) // snapshots.PAGE - engine.pages,
+    )
+    spec = PluginSpec(
+        [engine.spec(), ModuleSpec("main", front, file)],
+        config=merge_config({}, config or {}),
+        allowed_hosts=_check_hosts(allowed_hosts),
+    )
+    return CompiledPlugin._from_settings(spec, settings)
+
+
+script.__module__ = "plugwasm"
+
+
+def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        listed = " or ".join(f'"{one}"' for one in choices)
+        raise OptionError(f"{field}: expected {listed}, got {value!r:.40}", field=field)
+
+
+def _check_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
+    given = None if isinstance(hosts, (str, bytes)) else tuple(hosts)
+    if given is None or not all(isinstance(host, str) for host in given):
+        raise OptionError(
+            f"allowed_hosts: expected a list of host names, got {hosts!r:.80}",
+            field="allowed_hosts",
+        )
+    return given
