@@ -17,4 +17,6 @@ case_answers   the answers of a case to what its plugin asks
 differences    differences between what is expected and what a plugin gave
 json_schema    the JSON Schema of `plugin.toml`
 paths          paths in the project
+
+Decisions: docs/decisions.md, 54 and 55.
 """

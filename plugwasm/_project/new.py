@@ -135,13 +135,11 @@ def _words(language: Language, name: str) -> dict[str, str]:
     identifier = name.replace("-", "_")
     # Zig's number of a package: a checksum of its name, and 32 bits that tell it from others.
     fingerprint = zlib.crc32(identifier.encode()) << 32 | (1 + secrets.randbelow(2**32 - 2))
-    kit = "`pdk/` is the kit that the plugin is written with, a copy, so that the project builds "
-    if language.registry:
-        kit += (
-            f"as it\nis. When the kit is in the registry, {language.registry},\nand `pdk/` can go."
-        )
-    else:
-        kit += "as it\nis. To update it, copy the headers of a newer plugwasm over those in `pdk/`."
+    kit = (
+        f"When the kit is in the registry, {language.registry},\nand `pdk/` can go."
+        if language.registry
+        else "To update the kit, copy the headers of a newer plugwasm over those in `pdk/`."
+    )
     return {
         "NAME": name,
         "IDENTIFIER": identifier,
@@ -152,7 +150,9 @@ def _words(language: Language, name: str) -> dict[str, str]:
         "TOOLS": " and ".join(
             f"{tool.name} {version_text(tool.minimum)} or later" for tool in language.tools
         ),
-        "INSTALL": "\n".join(dict.fromkeys(tool.install for tool in language.tools)),
+        "INSTALL": "\n".join(
+            f"- {advice}" for advice in dict.fromkeys(tool.install for tool in language.tools)
+        ),
         "WASI": " --wasi" if language.needs_wasi else "",
         "KIT": kit,
     }

@@ -69,6 +69,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             check_path("source", self.source)
         if self.wasi and self.language not in ("c", "rust"):
             raise field_error("wasi", f"it is for c and rust only, and this is {self.language}")
+        for number, flag in enumerate(self.flags):
+            if not flag.isprintable():
+                raise field_error(f"flags[{number}]", f"expected printable text, got {quote(flag)}")
         check_path("output", self.output)
         if not self.output.endswith(".wasm"):
             raise field_error(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ASSEMBLYSCRIPT"]
 
-_INSTALL: Final = "Install it with Node.js, from https://nodejs.org"
+_INSTALL: Final = "Install Node.js, which brings npm, from https://nodejs.org"
 _ABORT: Final = "abort=~lib/@plugwasm/pdk/assembly/index/abort"
 """What a failed assertion calls: it sets its message as the error."""
 
@@ -65,7 +65,7 @@ ASSEMBLYSCRIPT: Final = Language(
             find_command=lambda: find_program("node"),
             version=("--version",),
             minimum=(20, 0),
-            install="Install it from https://nodejs.org",
+            install=_INSTALL,
         ),
         Tool(
             name="npm",

@@ -34,7 +34,7 @@ GO: Final = Language(
             find_command=lambda: find_program("go"),
             version=("env", "GOVERSION"),
             minimum=(1, 24),
-            install="Install it from https://go.dev/dl/",
+            install="Install Go from https://go.dev/dl/",
         ),
     ),
     compile=_compile,

@@ -93,7 +93,7 @@ CARGO_TOOL: Final = Tool(
     find_command=_find_cargo,
     version=("--version",),
     minimum=(1, 74),
-    install=f"Install it from https://rustup.rs, then: rustup target add {_TARGET}",
+    install=f"Install Rust from https://rustup.rs, then: rustup target add {_TARGET}",
 )
 
 RUST: Final = Language(

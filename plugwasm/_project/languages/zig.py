@@ -66,7 +66,7 @@ ZIG_TOOL: Final = Tool(
     find_command=_find_zig,
     version=("version",),
     minimum=(0, 16),
-    install="Install it: pip install 'plugwasm[build]'",
+    install="Install Zig: pip install 'plugwasm[build]'",
 )
 
 ZIG: Final = Language(
@@ -77,5 +77,5 @@ ZIG: Final = Language(
     needs_wasi=False,
     tools=(ZIG_TOOL,),
     compile=_compile,
-    registry="`zig fetch --save` with the address of a release takes it",
+    registry="`zig fetch --save URL` takes it",
 )
