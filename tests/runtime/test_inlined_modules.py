@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("nothing_compiled")
 def test_new_inliner_has_new_version() -> None:
     """Code in caches is found by the inliner's version, which changes with the inliner."""
     digest = sha256(inlining.read_source()).hexdigest()[:16]
-    assert inlining.VERSION == f"inline={digest};data={inlining.MAX_DATA}"
+    assert f"inline={digest};data={inlining.MAX_DATA}" == inlining.VERSION
 
 
 # ---- offsets -------------------------------------------------------------------------------------
