@@ -36,6 +36,20 @@ class Build:
 
 
 BUILDS = {
+    "go": Build(
+        "go",
+        (
+            ("go", "mod", "edit", "-replace", "plugwasm.dev/pdk={root}/pdk/go"),
+            ("env", "GOOS=wasip1", "GOARCH=wasm", "go", "vet"),
+            (
+                *("env", "GOOS=wasip1", "GOARCH=wasm", "go", "build", "-buildmode=c-shared"),
+                *("-trimpath", "-ldflags=-s -w", "-o", "{out}"),
+            ),
+        ),
+        {"plugin.go": "plugin.go"},
+        ("go/*.go",),
+        wasi=True,
+    ),
     "rust": Build(
         "cargo",
         (

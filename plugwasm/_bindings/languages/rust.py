@@ -34,6 +34,8 @@ from ..model import (
 from ..names import Names, Style, pascal, snake
 from ..text import WIDTH, comment, literal
 
+from .common import PLUGIN_TOML, function_text
+
 __all__ = ["generate"]
 
 STYLE = Style(
@@ -72,7 +74,7 @@ strip = true
 
 
 def generate(interface: Interface, source: str) -> dict[str, File]:
-    """Return `src/bindings.rs`, and once `src/lib.rs` and `Cargo.toml`."""
+    """Return `src/bindings.rs`, and once `src/lib.rs`, `Cargo.toml` and `plugin.toml`."""
     module = _Module(interface, source)
     text = module.text()
     more = 'base64 = "0.22"\n' * module.has_bytes
@@ -84,6 +86,7 @@ def generate(interface: Interface, source: str) -> dict[str, File]:
         "src/bindings.rs": File(text),
         "src/lib.rs": File(module.implementation(), once=True),
         "Cargo.toml": File(CARGO.format(more=more), once=True),
+        "plugin.toml": File(PLUGIN_TOML.format("rust"), once=True),
     }
 
 
@@ -167,14 +170,16 @@ class _Module:
             lines += [f"    #[serde(rename = {text})]", f"    {value},"]
         lines += ["}", "", f"impl {name} {{", "    /// Its text in JSON."]
         lines += ["    pub const fn as_str(self) -> &'static str {", "        match self {"]
-        lines += [f"            Self::{value} => {text}," for value, text in values]
+        for value, text in values:
+            lines += _arm(f"Self::{value}", text)
         lines += ["        }", "    }", "}", "", f"impl FromStr for {name} {{"]
         lines += ["    type Err = Error;", ""]
         lines += [
             "    fn from_str(text: &str) -> Result<Self, Self::Err> {",
             "        match text {",
         ]
-        lines += [f"            {text} => Ok(Self::{value})," for value, text in values]
+        for value, text in values:
+            lines += _arm(text, f"Ok(Self::{value})")
         lines += [f'            _ => Err(fail!("{{text:?}} is no {name}")),']
         return [*lines, "        }", "    }", "}"]
 
@@ -249,7 +254,7 @@ class _Module:
         lines.append("pub trait Exports {")
         for index, function in enumerate(self.interface.exports):
             lines += [""] * bool(index)
-            lines += comment(_function_text(function), "///", "    ")
+            lines += comment(function_text(function), "///", "    ")
             lines += self.signature(function, "    ", "input", ";")
         return [*lines, "}"]
 
@@ -325,7 +330,7 @@ class _Module:
             lines += [f"            #[link_name = {literal(function.name)}]"]
             lines += [f"            pub(super) fn {own}({given}){raw_output};"]
             wrappers.append("")
-            wrappers += comment(_function_text(function), "///", "    ")
+            wrappers += comment(function_text(function), "///", "    ")
             wrappers += _signature(
                 f"    pub fn {own}", shown, f"plugwasm_pdk::Result<{output}>", " {"
             )
@@ -361,20 +366,20 @@ class _Module:
         return "\n".join([*lines, "}", ""])
 
 
-def _function_text(function: Function) -> str:
-    parts = [function.description.strip()]
-    for what, parameter in (("Input", function.input), ("Output", function.output)):
-        if parameter is not None and parameter.description.strip():
-            parts.append(f"{what}: {parameter.description.strip()}")
-    return "\n\n".join(part for part in parts if part)
-
-
 def _signature(head: str, parameter: str, output: str, end: str) -> list[str]:
     line = f"{head}({parameter}) -> {output}{end}"
     if len(line) <= WIDTH or not parameter:
         return [line]
     indent = " " * (len(head) - len(head.lstrip()))
     return [f"{head}(", f"{indent}    {parameter},", f"{indent}) -> {output}{end}"]
+
+
+def _arm(pattern: str, value: str) -> list[str]:
+    """Return an arm of a `match`, in a block if it is too long for a line."""
+    line = f"            {pattern} => {value},"
+    if len(line) <= WIDTH:
+        return [line]
+    return [f"            {pattern} => {{", f"                {value}", "            }"]
 
 
 def _group(names: list[str]) -> str:
