@@ -63,6 +63,19 @@ BUILDS = {
         {"lib.rs": "src/lib.rs"},
         ("rust/*/src/*.rs", "rust/*/Cargo.toml"),
     ),
+    "zig": Build(
+        "zig",
+        (
+            (
+                *("{python}", "-m", "ziglang", "build-exe", "-target", "wasm32-freestanding"),
+                *("-O", "ReleaseSmall", "-fno-entry", "-rdynamic", "--stack", "65536"),
+                *("--dep", "plugwasm", "-Mroot=src/plugin.zig"),
+                *("-Mplugwasm={root}/pdk/zig/src/plugwasm.zig", "-femit-bin={out}"),
+            ),
+        ),
+        {"plugin.zig": "src/plugin.zig"},
+        ("zig/src/*.zig",),
+    ),
 }
 LANGUAGES = sorted(BUILDS)
 

@@ -22,6 +22,7 @@ FORMATTERS = {
         "pip install ruff",
     ),
     "rust": (["rustfmt", "--check", "--edition", "2021"], ".rs", "rustup component add rustfmt"),
+    "zig": ([sys.executable, "-m", "ziglang", "fmt", "--check"], ".zig", "pip install ziglang"),
 }
 SMALL = b"version: v0\nexports: [run]\n"
 EMPTY = b"version: v1-draft\nexports: {}\ncomponents: {schemas: {A: {properties: {}}}}\n"

@@ -206,6 +206,10 @@ def test_types_within_themselves(plugin: Plugin) -> None:
             else host.Tree(value=value, children=[], next=tree)
         )
     assert plugin.calls.echo_tree(tree) == tree
+    tree = host.Tree(value=1, children=[])
+    for _ in range(30):  # two levels each
+        tree = host.Tree(value=1, children=[tree])
+    assert plugin.calls.echo_tree(tree) == tree
     sum = host.Sum(left=host.Literal(value=1), right=host.Literal(value=2))
     sum = host.Sum(left=sum, right=host.Sum(left=sum, right=host.Literal(value=0.5)))
     assert plugin.calls.echo_expression(sum) == sum
@@ -291,6 +295,11 @@ BAD_INPUTS = {
     "null for a list": ("echoList", b"null"),
     "not UTF-8": ("echoText", b"\xff"),
     "not UTF-8 in JSON": ("echoJsonText", b'"\xff"'),
+    "a list for text": ("echoJsonText", b"[97]"),
+    "a number for text": ("echoJsonText", b"7"),
+    "text for a list": ("echoList", b'"apple"'),
+    "text for an integer": ("echoMap", b'{"a":"1"}'),
+    "a number for an enum": ("echoList", b"[0]"),
     "wrong value": ("echoShape", b'{"kind":"circle","radius":"1"}'),
     "no such value": ("echoList", b'["apple","pear"]'),
     "no such text": ("fruitToJson", b"pear"),

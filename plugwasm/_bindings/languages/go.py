@@ -20,7 +20,6 @@ from ..model import (
     Choice,
     Content,
     DateTime,
-    Field,
     Float,
     Function,
     Integer,

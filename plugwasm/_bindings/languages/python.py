@@ -35,7 +35,6 @@ from ..model import (
 from ..names import Names, Style, pascal, snake, upper_snake
 from ..text import python_docstring
 from ..text import python_literal as literal
-
 from .common import function_text
 
 __all__ = ["generate"]

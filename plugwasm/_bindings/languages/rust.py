@@ -33,7 +33,6 @@ from ..model import (
 )
 from ..names import Names, Style, pascal, snake
 from ..text import WIDTH, comment, literal
-
 from .common import PLUGIN_TOML, function_text
 
 __all__ = ["generate"]
