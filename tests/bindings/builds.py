@@ -36,6 +36,19 @@ class Build:
 
 
 BUILDS = {
+    "assemblyscript": Build(
+        "npm",
+        (
+            ("npm", "pkg", "set", "devDependencies.@plugwasm/pdk=file:{root}/pdk/assemblyscript"),
+            ("npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"),
+            (
+                *("npx", "asc", "assembly/index.ts", "-O", "-o", "{out}"),
+                *("--use", "abort=~lib/@plugwasm/pdk/assembly/index/abort"),
+            ),
+        ),
+        {"plugin.ts": "assembly/plugin.ts"},
+        ("assemblyscript/assembly/*.ts",),
+    ),
     "go": Build(
         "go",
         (
