@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -49,6 +50,26 @@ BUILDS = {
         {"plugin.ts": "assembly/plugin.ts"},
         ("assemblyscript/assembly/*.ts",),
     ),
+    "cpp": Build(
+        "zig",
+        (
+            (
+                *("{python}", "-m", "ziglang", "c++", "-std=c++20", "-fno-exceptions", "-Os", "-s"),
+                *("-Wall", "-Wextra", "-Werror", "-target", "wasm32-wasi", "-mexec-model=reactor"),
+                *(
+                    "-fno-sanitize=undefined",
+                    "-Wl,-z,stack-size=262144",
+                    "-I",
+                    "{root}/pdk/c/include",
+                ),
+                *("-I", "{root}/pdk/cpp/include", "-isystem", "{nlohmann}"),
+                *("src/bindings.cpp", "src/plugin.cpp", "-o", "{out}"),
+            ),
+        ),
+        {"plugin.cpp": "src/plugin.cpp"},
+        ("c/include/*", "cpp/include/*"),
+        wasi=True,
+    ),
     "go": Build(
         "go",
         (
@@ -93,6 +114,12 @@ BUILDS = {
 LANGUAGES = sorted(BUILDS)
 
 
+def _nlohmann() -> Path:
+    """Return the folder of nlohmann/json, which a package of PyPI has."""
+    spec = importlib.util.find_spec("nlohmann_json")
+    return Path(spec.origin).parent / "include" if spec and spec.origin else Path("missing")
+
+
 def require(tool: str) -> None:
     """Skip the test where a tool is missing; fail in CI."""
     command, advice = TOOLS[tool]
@@ -135,6 +162,7 @@ def build(language: str, project: Path, schema: Path = RICH, *, stubs: bool = Fa
         "python": sys.executable,
         "root": str(ROOT),
         "cache": str(CACHE),
+        "nlohmann": str(_nlohmann()),
         "cargo": os.environ.get("PLUGWASM_CARGO", "cargo"),
     }
     for command in way.commands:

@@ -17,7 +17,7 @@ import plugwasm
 from plugwasm._bindings.files import generate
 from tests.bindings.builds import BUILDS, LANGUAGES, RICH, build
 
-pytestmark = pytest.mark.slow  # compiles plugins
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # compiles plugins
 
 
 @pytest.fixture(scope="module")
