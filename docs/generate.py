@@ -13,8 +13,10 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from plugwasm import errors
+from plugwasm._project.json_schema import STRUCTS, field_meanings, json_schema
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
@@ -49,6 +51,103 @@ ELSEWHERE = """\
 are raised for calls and requests that a test did not prepare. Both are also an `AssertionError`.
 See [testing plugins](../testing.md).
 """
+
+PLUGIN_TOML = """\
+# plugin.toml
+
+The project file of a plugin: what the plugin is, what it asks an application for, how it is built,
+and how it is tested. `plugwasm new` makes one; `plugwasm build` and `plugwasm test` read it, and so
+does a [`PluginSet`](../plugin_set.md), which ignores `[build]` and `[[test]]`.
+
+| table | meaning |
+|---|---|
+{tables}
+
+A field that is not listed here is an error, and so is a value of another type. Paths are relative
+to the folder of the file and lead nowhere else; no link is followed. `plugwasm schema plugin`
+prints the JSON Schema, with which editors complete and check the file.
+
+What a case does not say may be anything, and everything that it says must come true. A host
+function or a request that no table answers fails it, and so does a table that was never used.
+[Testing plugins](../testing.md#cases-in-plugintoml) has examples.
+
+Fields in bold must be there.
+"""
+
+TABLES = dict(
+    zip(
+        STRUCTS,
+        (
+            "[plugin]",
+            "[plugin.settings.NAME]",
+            "[build]",
+            "[[test]]",
+            "[[test.then]]",
+            "[[test.host]]",
+            "[[test.http]]",
+            "response in [[test.http]]",
+            "Data as a table",
+        ),
+        strict=True,
+    )
+)
+"""The headings of the structs."""
+
+OTHER_TABLES = {
+    "[manifest]": "The [manifest](../guide.md#the-manifest). Its `wasm` may be left out.",
+    "[extra]": "Anything, for the application.",
+}
+
+
+def plugin_toml_page() -> str:
+    """Return the reference of plugin.toml, made of the docstrings of its structs."""
+    rows = {f"[`{title}`](#{_heading_anchor(title)})": struct for struct, title in TABLES.items()}
+    tables = [f"| {link} | {_first_sentence(struct)} |" for link, struct in rows.items()]
+    tables[2:2] = [f"| `{title}` | {meaning} |" for title, meaning in OTHER_TABLES.items()]
+    parts = [GENERATED, "", PLUGIN_TOML.format(tables="\n".join(tables))]
+    definitions = json_schema()["$defs"]
+    for struct, title in TABLES.items():
+        text, _ = _sections(inspect.getdoc(struct) or "")
+        parts += [f"## {title}", "", _markdown(text), ""]
+        parts += ["| field | type | meaning |", "|---|---|---|"]
+        definition = definitions[struct.__name__]
+        inherited = struct.__base__.__struct_fields__ if struct.__base__ in TABLES else ()
+        for field, meaning in field_meanings(struct).items():
+            if field not in inherited:
+                name = f"**`{field}`**" if field in definition["required"] else f"`{field}`"
+                kind = _toml_type(definition["properties"][field])
+                parts.append(f"| {name} | {kind} | {_markdown(meaning)} |")
+        parts.append("")
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _first_sentence(struct: type) -> str:
+    text = " ".join(_sections(inspect.getdoc(struct) or "")[0].split())
+    sentence = re.split(r"(?<=\w)\. ", text.rstrip("."))[0]
+    sentence = re.sub(r"^(The|A) table `[^`]+`[:.]? ?", "", sentence) or "All of it is optional"
+    return _markdown(sentence[:1].upper() + sentence[1:]) + "."
+
+
+def _toml_type(schema: dict[str, Any]) -> str:
+    """Return the type of a field in the words of TOML."""
+    if "anyOf" in schema:
+        kinds = [_toml_type(kind) for kind in schema["anyOf"] if kind.get("type") != "null"]
+        kinds = ["number" if kind == "integer" and "number" in kinds else kind for kind in kinds]
+        return " or ".join(dict.fromkeys(kinds))
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        title = next(title for struct, title in TABLES.items() if struct.__name__ == name)
+        return f"[table](#{_heading_anchor(title)})"
+    kind = schema.get("type", "any")
+    if kind == "array" and "prefixItems" in schema:
+        return "pair"
+    if kind == "array":
+        return f"list of {_toml_type(schema['items'])}"
+    if kind == "object":
+        return f"table of {_toml_type(schema['additionalProperties'])}"
+    if "enum" in schema:
+        return "text"
+    return {"string": "text", "any": "any value"}.get(kind, kind)
 
 
 def decisions_page() -> str:
@@ -117,7 +216,11 @@ def _heading_anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-PAGES = {DOCS / "decisions.md": decisions_page, DOCS / "reference" / "errors.md": errors_page}
+PAGES = {
+    DOCS / "decisions.md": decisions_page,
+    DOCS / "reference" / "errors.md": errors_page,
+    DOCS / "reference" / "plugin_toml.md": plugin_toml_page,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@
     ├── SchemaError                 an invalid interface file (also a built-in ``ValueError``)
     ├── SourceError                 a module cannot be read or downloaded
     ├── ModuleError                 the bytes are not a Wasm module that can run here
+    │   └── ScriptError             a script is not valid, or failed while it was loaded
     ├── LinkError                   the modules and functions do not fit together
     │   ├── MissingImportError      a module imports something that nothing provides
     │   └── InterfaceError          a plugin lacks exports that an interface requires
@@ -89,6 +90,7 @@ __all__ = [
     "ReplayError",
     "RowError",
     "SchemaError",
+    "ScriptError",
     "SignatureError",
     "SourceError",
     "StackError",
@@ -314,6 +316,35 @@ class ModuleError(Error):
     def __init__(self, message: str = "", *, limit: str | None = None, **fields: Any) -> None:
         super().__init__(message, **fields)
         self.limit = limit
+
+
+class ScriptError(ModuleError):
+    """A script is not valid in its language, failed while it was loaded, or exports no function.
+
+    Attributes:
+        file: The name of the script.
+        line, column: Where the error is, from 1 on; None if that is not known.
+        stack: The error as the language shows it, with the frames; empty if there is none.
+
+    What to do:
+        Correct the script at the line that the message names.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        stack: str = "",
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, **fields)
+        self.file = file
+        self.line = line
+        self.column = column
+        self.stack = stack
 
 
 class LinkError(Error):

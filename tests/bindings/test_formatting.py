@@ -14,6 +14,8 @@ from plugwasm._bindings.files import generate_files
 from tests.bindings.builds import RICH
 from tests.bindings.test_generated_text import HOSTILE, schema
 
+pytestmark = [pytest.mark.slow, pytest.mark.toolchain]  # starts a formatter for each file
+
 FORMATTERS = {
     "go": (["gofmt", "-d"], ".go", "install Go"),
     "python": (

@@ -17,7 +17,11 @@ import plugwasm
 from plugwasm._bindings.files import generate
 from tests.bindings.builds import BUILDS, LANGUAGES, RICH, build
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # compiles plugins
+pytestmark = [
+    pytest.mark.slow,  # compiles plugins
+    pytest.mark.toolchain,
+    pytest.mark.timeout(600),
+]
 
 
 @pytest.fixture(scope="module")

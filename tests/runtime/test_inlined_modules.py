@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled")
-VERSIONS = {"inline=3": "c3e566930412cebf"}
+VERSIONS = {"inline=3": "82879b6f3ad56ec0"}
 """For each version of the inliner, the start of its digest."""
 
 
@@ -107,6 +107,23 @@ def test_trap_at_the_begin_of_a_function(
         expected = outcome(plain, name)
         assert outcome(inlined, name) == expected
         assert expected[0] is TrapError
+
+
+@pytest.mark.parametrize(
+    "between", ["", "nop nop", "(block nop)", "(drop (call $load_u64 (i64.const 8)))"]
+)
+@pytest.mark.parametrize("address", [8, 10_000_000])
+def test_trap_after_a_replaced_call(
+    address: int, between: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine takes the `if` of the replaced call for the place of an `unreachable` behind it."""
+    source = f"""(module (import "extism:host/env" "store_u64" (func $store_u64 (param i64 i64)))
+      (import "extism:host/env" "load_u64" (func $load_u64 (param i64) (result i64))) (memory 1)
+      (func (export "f") (call $store_u64 (i64.const {address}) (i64.const 0)) {between} unreachable))"""
+    plain, inlined = plain_and_inlined(wat_to_wasm(source.encode()), monkeypatch)
+    expected = outcome(plain, "f")
+    assert outcome(inlined, "f") == expected
+    assert expected[0] is TrapError
 
 
 def test_every_offset_leads_to_an_instruction() -> None:
