@@ -34,6 +34,8 @@ class Build:
     """The developer's files: from the folder of the language in `plugins/`, into the project."""
     kit: tuple[str, ...]
     wasi: bool = False
+    reads_json: bool = True
+    """Whether the bindings read JSON. Without, it is text for the plugin."""
 
 
 BUILDS = {
@@ -49,6 +51,26 @@ BUILDS = {
         ),
         {"plugin.ts": "assembly/plugin.ts"},
         ("assemblyscript/assembly/*.ts",),
+    ),
+    "c": Build(
+        "zig",
+        (
+            (
+                *("{python}", "-m", "ziglang", "cc", "-std=c99", "-Wall", "-Wextra", "-Werror"),
+                *("-target", "wasm32-freestanding", "-O2", "-s", "-nostdlib", "-Wl,--no-entry"),
+                *("-fno-sanitize=undefined", "-I", "{root}/pdk/c/include"),
+                *("src/bindings.c", "src/plugin.c", "-o", "{out}"),
+            ),
+            # The same with a C library, where malloc owns the memory.
+            (
+                *("{python}", "-m", "ziglang", "cc", "-std=c99", "-Wall", "-Wextra", "-Werror"),
+                *("-target", "wasm32-wasi", "-Os", "-mexec-model=reactor", "-I"),
+                *("{root}/pdk/c/include", "src/bindings.c", "src/plugin.c", "-o", "wasi.wasm"),
+            ),
+        ),
+        {"plugin.c": "src/plugin.c"},
+        ("c/include/*",),
+        reads_json=False,
     ),
     "cpp": Build(
         "zig",

@@ -156,6 +156,12 @@ def module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return language, build(language, tmp_path_factory.mktemp(language))
 
 
+reads_json = pytest.mark.parametrize(
+    "module", [one for one in LANGUAGES if BUILDS[one].reads_json], indirect=True
+)
+"""For all languages but those whose bindings pass JSON on as text."""
+
+
 @pytest.mark.parametrize("make", [everything, filled, empty])
 def test_object_of_every_kind(plugin: Plugin, make: Any) -> None:
     """An object with properties of all kinds comes back equal, each at the ends of its range."""
@@ -173,6 +179,7 @@ def test_optional_is_absent(plugin: Plugin) -> None:
     assert output["nullable"] is None
 
 
+@reads_json
 def test_null_for_absent_is_read(plugin: Plugin) -> None:
     """Null for a property that may be absent is read as absent."""
     target = plugin.calls._plugwasm_target
@@ -185,6 +192,7 @@ def test_null_for_absent_is_read(plugin: Plugin) -> None:
     assert "maybeText" not in msgspec.json.decode(target.call("echoEverything", given))
 
 
+@reads_json
 def test_unknown_property_is_ignored(plugin: Plugin) -> None:
     """A property that the schema does not have is no error: newer hosts may send it."""
     target = plugin.calls._plugwasm_target
@@ -316,9 +324,34 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS)
+@reads_json
 def test_input_of_another_form(plugin: Plugin, case: str) -> None:
     """An input of another form is an error of the call, and nothing worse: the next call works."""
-    function, data = BAD_INPUTS[case]
+    refuses(plugin, *BAD_INPUTS[case])
+
+
+BAD_SCALARS = {
+    "no boolean": ("negate", b'"true"'),
+    "nothing for a boolean": ("negate", b""),
+    "more behind a boolean": ("negate", b"true true"),
+    "no such text": ("fruitToJson", b"pear"),
+    "too large": ("double", b"2147483648"),
+    "too small": ("double", b"-2147483649"),
+    "much too large": ("double", b"9" * 40),
+    "a fraction": ("double", b"1.5"),
+    "a zero in front": ("double", b"01"),
+    "only a sign": ("double", b"-"),
+    "nothing": ("double", b""),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SCALARS)
+def test_scalar_of_another_form(plugin: Plugin, case: str) -> None:
+    """The same for single values, which bindings of all languages read."""
+    refuses(plugin, *BAD_SCALARS[case])
+
+
+def refuses(plugin: Plugin, function: str, data: bytes) -> None:
     target = plugin.calls._plugwasm_target
     with pytest.raises(plugwasm.GuestError):
         target.call(function, data)

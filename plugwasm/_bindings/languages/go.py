@@ -39,6 +39,7 @@ from ..names import Names, Style, pascal
 from ..text import comment
 from ..text import go_literal as literal
 from .common import PLUGIN_TOML, function_text
+from .go_source import FAILS, HELPERS, HOST
 
 __all__ = ["generate"]
 
@@ -92,10 +93,10 @@ class _Module:
         parts.append("\n".join(self.exports_interface()))
         parts += ["\n".join(self.export(function)) for function in self.interface.exports]
         if self.interface.imports:
-            parts += [_HOST]
+            parts += [HOST]
             parts += ["\n".join(self.host(function)) for function in self.interface.imports]
         body = "\n\n".join(parts) + "\n"
-        for name, helper in _HELPERS.items():
+        for name, helper in HELPERS.items():
             if f"{name}[" in body or f"{name}(" in body:
                 body += "\n" + helper
         packages = [
@@ -305,11 +306,11 @@ class _Module:
         if function.input is not None:
             argument = "input"
             lines += [f"\tinput, err := {self.read(function.input, 'pdk.Input()')}"]
-            lines += _FAILS
+            lines += FAILS
         if function.output is None:
             lines += [f"\tif err := plugin.{own}({argument}); err != nil {{"]
             return [*lines, "\t\treturn pdk.SetError(err)", "\t}", "\treturn 0", "}"]
-        lines += [f"\toutput, err := plugin.{own}({argument})", *_FAILS]
+        lines += [f"\toutput, err := plugin.{own}({argument})", *FAILS]
         how = self.how(function.output)
         if how == "json":
             if self.is_nilable(function.output.type):
@@ -413,63 +414,6 @@ class _Module:
                 kind = self.value_type(function.output)
                 lines += [f"\tvar output {kind}", f"\treturn output, {told}", "}", ""]
         return "\n".join([*lines, "func main() {}", ""])
-
-
-_FAILS = ["\tif err != nil {", "\t\treturn pdk.SetError(err)", "\t}"]
-
-_HOST = """\
-type hostFunctions struct{}
-
-// Host has the functions of the host.
-var Host hostFunctions"""
-
-_HELPERS = {
-    "readObject": """\
-func readObject(data []byte, into any, required ...string) error {
-	var found map[string]json.RawMessage
-	if err := json.Unmarshal(data, &found); err != nil {
-		return err
-	}
-	for _, name := range required {
-		if value, ok := found[name]; !ok || string(value) == "null" {
-			return fmt.Errorf("the property %q is missing", name)
-		}
-	}
-	return json.Unmarshal(data, into)
-}
-""",
-    "readJSON": """\
-func readJSON[T any](data []byte, nullable bool) (T, error) {
-	var value T
-	if !utf8.Valid(data) {
-		return value, errors.New("the input is not UTF-8")
-	}
-	if !nullable && string(bytes.TrimSpace(data)) == "null" {
-		return value, errors.New("the input is null")
-	}
-	err := json.Unmarshal(data, &value)
-	return value, err
-}
-""",
-    "readTextAs": """\
-func readTextAs[T any, P interface {
-	*T
-	UnmarshalText([]byte) error
-}](data []byte) (T, error) {
-	var value T
-	err := P(&value).UnmarshalText(data)
-	return value, err
-}
-""",
-    "readText": """\
-func readText(data []byte) (string, error) {
-	if !utf8.Valid(data) {
-		return "", errors.New("the input is not UTF-8")
-	}
-	return string(data), nil
-}
-""",
-}
 
 
 def _comment(text: str, indent: str = "") -> list[str]:
