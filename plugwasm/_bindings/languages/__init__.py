@@ -6,5 +6,6 @@ assemblyscript cpp
 c                      the same, with JSON as text
 zig_source go_source   parts that are the same for all schemas
 cpp_source c_source
+assemblyscript_values  types and expressions of AssemblyScript
 common                 what several languages have in common
 """
