@@ -144,7 +144,8 @@ class Names:
             if first in self._style.keywords:
                 first += "_"
             new, number = first, 2
+            separator = "_" if self._style.values in (snake, upper_snake) else ""
             while new in made.values():
-                new, number = f"{first}_{number}", number + 1
+                new, number = f"{first.rstrip('_')}{separator}{number}", number + 1
             made[text] = new
         return made

@@ -155,21 +155,30 @@ def require(tool: str) -> None:
     pytest.skip(f"{tool} is missing: {advice}")
 
 
-def build(language: str, project: Path, schema: Path = RICH, *, stubs: bool = False) -> Path:
-    """Generate a project, put the implementation of `plugins/` into it, and build it.
+def build(
+    language: str,
+    project: Path,
+    schema: Path = RICH,
+    *,
+    stubs: bool = False,
+    implementation: str | None = None,
+) -> Path:
+    """Generate a project, put an implementation into it, and build it.
 
     Args:
         language: One of `LANGUAGES`.
         project: An empty directory.
         schema: The schema.
         stubs: Whether to leave the generated implementation as it is.
+        implementation: The text of the implementation; that of `plugins/` if not given.
     """
     way = BUILDS[language]
     require(way.tool)
     generate(schema, language, project)
     if not stubs:
         for name, place in way.sources.items():
-            shutil.copy(HERE / "plugins" / language / name, project / place)
+            text = implementation or (HERE / "plugins" / language / name).read_text()
+            (project / place).write_text(text)
     digest = hashlib.sha256(repr(way).encode())
     kit = (file for pattern in way.kit for file in (ROOT / "pdk").glob(pattern))
     for file in (*sorted(kit), *sorted(file for file in project.rglob("*") if file.is_file())):

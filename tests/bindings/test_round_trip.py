@@ -15,6 +15,8 @@ import pytest
 
 import plugwasm
 from plugwasm._bindings.files import generate
+from plugwasm._manifest.resolve import resolve
+from plugwasm.cli.inspection import collect_facts
 from tests.bindings.builds import BUILDS, LANGUAGES, RICH, build
 
 pytestmark = [
@@ -367,3 +369,41 @@ def test_stubs_compile_and_say_so(language: str, tmp_path: Path) -> None:
         pytest.raises(plugwasm.GuestError, match="echoText is not written yet"),
     ):
         plugin.call("echoText", "a")
+
+
+CORNERS = RICH.with_name("corners.yaml")
+V0 = b"version: v0\nexports: [run]\n"
+NOTHING = b"version: v1-draft\nexports: {}\ncomponents: {schemas: {A: {properties: {}}}}\n"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_hard_names_and_texts_compile(language: str, tmp_path: Path) -> None:
+    """Names that are taken, and texts with all kinds of characters, compile without a warning."""
+    path = build(language, tmp_path, CORNERS, stubs=True)
+    (facts,) = collect_facts(resolve(path))["modules"]
+    exports = {export["name"] for export in facts["exports"]}
+    assert {"import", "delete", "type", "$dollar$", "_x", "Json", "union"} <= exports
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("schema", [V0, NOTHING], ids=["v0", "nothing"])
+def test_small_schemas_compile(language: str, schema: bytes, tmp_path: Path) -> None:
+    """A list of names, and a schema without functions, compile without a warning."""
+    (tmp_path / "s.yaml").write_bytes(schema)
+    build(language, tmp_path / "project", tmp_path / "s.yaml", stubs=True)
+
+
+def test_hard_names_in_python(tmp_path: Path) -> None:
+    """The host's module for them can be imported, and its values are those of the schema."""
+    generate(CORNERS, "python", tmp_path)
+    module = ModuleType("corner_bindings")
+    sys.modules["corner_bindings"] = module
+    namespace = vars(module)
+    exec(compile((tmp_path / "bindings.py").read_text(), "bindings.py", "exec"), namespace)
+    try:
+        node = namespace["Branch"](left=namespace["Leaf"]())
+        assert msgspec.json.encode(node) == (b'{"$type":"Branch","left":{"$type":"leaf \\"\\\\?"}}')
+        assert msgspec.json.decode(msgspec.json.encode(node), type=namespace["Node"]) == node
+        assert "back\\slash \\" in [kind.value for kind in namespace["Kind"]]
+    finally:
+        del sys.modules["corner_bindings"]

@@ -286,7 +286,7 @@ class _Module(Values):
             parts.append("\n".join([*lines, "}"]))
         self.space = ""
         if not parts:
-            return f"{self.head}\n"
+            return f'{self.head}\n\nimport "@plugwasm/pdk/assembly/index";\n'
         parts.append("\n".join(["export {", *listed, "};"]))
         body = "\n\n".join(parts)
         kit = [name for name in ("Input", "Output", "quote") if _uses(name, body)]

@@ -61,19 +61,21 @@ static inline int bindings_read_integer(pdk_bytes text, uint64_t most, uint64_t 
 pdk_bytes bindings_take(pdk_handle block);"""
 
 INPUT = """\
+#define BINDINGS_UNUSED __attribute__((unused))
+
 #ifdef PDK_HAS_ARENA
 pdk_bytes bindings_take(pdk_handle block) { return pdk_take_block(block); }
 
-static inline void bindings_begin(void) { pdk_reset(); }
+BINDINGS_UNUSED static inline void bindings_begin(void) { pdk_reset(); }
 
-static inline pdk_bytes bindings_input(void) { return pdk_input_all(); }
+BINDINGS_UNUSED static inline pdk_bytes bindings_input(void) { return pdk_input_all(); }
 #else
 #include <stdlib.h>
 
 // What was allocated since the call began: each piece begins with the address of the one before.
 static void **bindings_pieces;
 
-static void bindings_begin(void) {
+BINDINGS_UNUSED static void bindings_begin(void) {
     while (bindings_pieces) {
         void **const before = (void **)*bindings_pieces;
         free(bindings_pieces);
@@ -101,7 +103,7 @@ pdk_bytes bindings_take(pdk_handle block) {
     return room;
 }
 
-static inline pdk_bytes bindings_input(void) {
+BINDINGS_UNUSED static inline pdk_bytes bindings_input(void) {
     const pdk_bytes room = bindings_room(pdk_input_size());
     if (room.data) pdk_input(0, room.data, room.size);
     return room;

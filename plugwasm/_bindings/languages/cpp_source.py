@@ -265,7 +265,7 @@ READING = """\
 /// The deepest JSON that is read. The stack of a plugin is small.
 static constexpr int max_levels = 64;
 
-static bool is_too_deep(std::string_view text) {
+[[maybe_unused]] static bool is_too_deep(std::string_view text) {
     int levels = 0;
     bool in_string = false;
     for (std::size_t i = 0; i < text.size(); i++) {
@@ -298,7 +298,7 @@ std::string write_json(const T &value) {
     return write_value(value).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-static bool is_utf8(std::string_view text) {
+[[maybe_unused]] static bool is_utf8(std::string_view text) {
     const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
     for (std::size_t i = 0; i < text.size();) {
         const unsigned char first = byte(i++);

@@ -249,7 +249,7 @@ class _Module:
         if parameter.content is Content.BYTES:
             return "[]const u8"
         type = self.type(parameter.type)
-        return re.sub(r"\b([A-Z])", rf"{space}\1", type) if space else type
+        return re.sub(r"(?<![\w.])([A-Z])", rf"{space}\1", type) if space else type
 
     def how(self, parameter: Parameter) -> str:
         """Return how a value travels: as bytes, json, text, or as a choice in text."""
