@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.implementations import TOOLS
+from conformance.building import TOOLS
 from plugwasm._bindings.files import generate
 from tests.support.paths import ROOT
 
