@@ -19,7 +19,7 @@ TOOLS = {
         ["cargo", "--version"],
         (
             "install Rust with rustup, https://rustup.rs, "
-            "and `rustup target add wasm32-unknown-unknown`"
+            "and `rustup target add wasm32-unknown-unknown wasm32-wasip1`"
         ),
     ),
     "go": (["go", "version"], "install Go 1.24 or later, https://go.dev/dl/"),
