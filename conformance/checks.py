@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .building import ROOT, NotBuiltError, cargo, check_tools, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PDK = ROOT / "pdk"
 ZIG = [sys.executable, "-m", "ziglang"]
