@@ -1,393 +1,289 @@
 /**
- * JSON as values, for bindings that are generated, and for plugins that need no more.
+ * JSON: read into a tree, and written from one. It is in a file of its own: a plugin that does not
+ * import it does not contain it.
  *
- *     const order = Json.parse(Input.bytes());
- *     const price = order.get("price").toF64();
- *     if (Json.failed) return Output.error(Json.problem);
+ *     import { Json } from "@plugwasm/pdk/assembly/json";
  *
- * AssemblyScript has no exceptions. What goes wrong is kept in `Json.problem`, and reading goes on with
- * zero values; `Json.failed` says so in the end. `Json.parse` begins anew.
+ *     export function total(): i32 {
+ *       const order = Json.parse(Input.text());
+ *       if (order === null) return Output.error("the input is not JSON");
+ *       const total = order.get("price").toF64() * order.get("count").toF64();
+ *       return Output.text(Json.object().set("total", Json.number(total)).toString());
+ *     }
  */
 
 import { quote } from "./index";
 
-export enum JsonKind {
+/** The kind of a value. Missing is what `get` and `at` return for what is not there. */
+export enum Kind {
+  Missing,
   Null,
-  Boolean,
+  Bool,
   Number,
-  String,
-  Array,
+  Text,
+  List,
   Object,
 }
 
-/** The deepest JSON that is read. */
-const MAX_LEVELS = 64;
+/** How deep lists and objects may be nested. */
+const MAX_DEPTH: i32 = 100;
 
-/** A value of JSON. Numbers keep their digits. */
+/** A JSON value. Numbers keep the digits that they were read with. */
 export class Json {
-  /** What went wrong first since the last `parse`. */
-  static problem: string = "";
+  private names: string[] = [];
+  private items: Json[] = [];
 
-  static get failed(): bool {
-    return Json.problem.length > 0;
+  private constructor(
+    public readonly kind: Kind,
+    private readonly value: string = "",
+  ) {}
+
+  /** Read a text, or return null if it is not one JSON value. */
+  static parse(text: string): Json | null {
+    const parser = new Parser(text);
+    const value = parser.value(0);
+    return parser.isAtEnd() ? value : null;
   }
 
-  static fail(problem: string): void {
-    if (Json.problem.length == 0) Json.problem = problem;
+  static null(): Json {
+    return new Json(Kind.Null);
   }
 
-  /** Read UTF-8. What is no JSON is null, and a problem. */
-  static parse(data: ArrayBuffer): Json {
-    Json.problem = "";
-    if (!isUtf8(data)) {
-      Json.fail("the JSON is not UTF-8");
-      return new Json(JsonKind.Null);
+  static bool(value: bool): Json {
+    return new Json(Kind.Bool, value ? "true" : "false");
+  }
+
+  /** A number. Not a number and infinity, which JSON does not have, are null. */
+  static number(value: f64): Json {
+    if (!isFinite(value)) return Json.null();
+    const text = value.toString();
+    return new Json(Kind.Number, text.endsWith(".0") ? text.substring(0, text.length - 2) : text);
+  }
+
+  static integer(value: i64): Json {
+    return new Json(Kind.Number, value.toString());
+  }
+
+  static text(value: string): Json {
+    return new Json(Kind.Text, value);
+  }
+
+  static list(): Json {
+    return new Json(Kind.List);
+  }
+
+  static object(): Json {
+    return new Json(Kind.Object);
+  }
+
+  /** A number as it is written in JSON. */
+  static digits(value: string): Json {
+    return new Json(Kind.Number, value);
+  }
+
+  static missing(): Json {
+    return new Json(Kind.Missing);
+  }
+
+  /** Whether there is a value, and it is not null. */
+  get isSet(): bool {
+    return this.kind != Kind.Missing && this.kind != Kind.Null;
+  }
+
+  /** How many items a list has, or fields an object. */
+  get length(): i32 {
+    return this.items.length;
+  }
+
+  /** The names of an object's fields, in their order. */
+  get keys(): string[] {
+    return this.names.slice(0);
+  }
+
+  /** A field of an object. */
+  get(name: string): Json {
+    const at = this.names.lastIndexOf(name);
+    return at < 0 ? Json.missing() : this.items[at];
+  }
+
+  /** An item of a list. */
+  at(index: i32): Json {
+    return this.kind == Kind.List && index >= 0 && index < this.items.length ? this.items[index] : Json.missing();
+  }
+
+  /** Set a field of an object. */
+  set(name: string, value: Json): Json {
+    assert(this.kind == Kind.Object, "only an object has fields");
+    const at = this.names.indexOf(name);
+    if (at >= 0) {
+      this.items[at] = value;
+    } else {
+      this.names.push(name);
+      this.items.push(value);
     }
-    return Json.parseText(String.UTF8.decode(data));
-  }
-
-  /** Read text, likewise. */
-  static parseText(text: string): Json {
-    Json.problem = "";
-    const reader = new Reader(text);
-    const json = reader.value(0);
-    reader.space();
-    if (reader.at < text.length) Json.fail("the text is not JSON (at character " + reader.at.toString() + ")");
-    return Json.failed ? new Json(JsonKind.Null) : json;
-  }
-
-  /** The text of a string, or the digits of a number; "true" for true. */
-  text: string = "";
-  /** The items of an array, or the values of an object. */
-  items: Json[] = [];
-  /** The keys of an object, in the order of `items`. */
-  keys: string[] = [];
-
-  constructor(public readonly kind: JsonKind) {}
-
-  get isNull(): bool {
-    return this.kind == JsonKind.Null;
-  }
-
-  /** Return a value of an object; null if there is none. */
-  get(key: string): Json {
-    if (this.kind != JsonKind.Object) {
-      Json.fail("expected an object with `" + key + "`");
-      return new Json(JsonKind.Null);
-    }
-    for (let i = this.keys.length - 1; i >= 0; i--) {
-      if (this.keys[i] == key) return this.items[i];
-    }
-    return new Json(JsonKind.Null);
-  }
-
-  toBool(): bool {
-    if (this.kind != JsonKind.Boolean) Json.fail("expected true or false");
-    return this.text == "true";
-  }
-
-  toText(): string {
-    if (this.kind != JsonKind.String) {
-      Json.fail("expected a string");
-      return "";
-    }
-    return this.text;
-  }
-
-  /** The bytes of a string in base64. */
-  toBytes(): Uint8Array {
-    return decodeBase64(this.toText());
-  }
-
-  toF64(): f64 {
-    if (this.kind != JsonKind.Number) {
-      Json.fail("expected a number");
-      return 0;
-    }
-    const number = F64.parseFloat(this.text);
-    if (!isFinite(number)) Json.fail("the number is too large");
-    return number;
-  }
-
-  toF32(): f32 {
-    const number = <f32>this.toF64();
-    if (!isFinite(number)) Json.fail("the number is too large");
-    return number;
-  }
-
-  /** A whole number in the range of its type: `json.toInteger<u8>()`. */
-  toInteger<T extends number>(): T {
-    if (this.kind != JsonKind.Number) {
-      Json.fail("expected a number");
-      return <T>0;
-    }
-    const negative = this.text.charCodeAt(0) == 0x2d;
-    let size: u64 = 0;
-    for (let i = negative ? 1 : 0; i < this.text.length; i++) {
-      const digit = <u64>(this.text.charCodeAt(i) - 0x30);
-      if (digit > 9) {
-        Json.fail("expected a whole number");
-        return <T>0;
-      }
-      if (size > 1844674407370955161 || (size == 1844674407370955161 && digit > 5)) {
-        Json.fail("the number is out of range");
-        return <T>0;
-      }
-      size = size * 10 + digit;
-    }
-    let most: u64 = isSigned<T>() ? (<u64>1 << (<u64>sizeof<T>() * 8 - 1)) - 1 : u64.MAX_VALUE >> (64 - <u64>sizeof<T>() * 8);
-    if (negative) most = isSigned<T>() ? most + 1 : 0;
-    if (size > most) {
-      Json.fail("the number is out of range");
-      return <T>0;
-    }
-    return <T>(negative ? 0 - size : size);
-  }
-
-  toArray<T>(convert: (json: Json) => T): T[] {
-    const made: T[] = [];
-    if (this.kind != JsonKind.Array) {
-      Json.fail("expected a list");
-      return made;
-    }
-    for (let i = 0; i < this.items.length; i++) made.push(convert(this.items[i]));
-    return made;
-  }
-
-  toMap<T>(convert: (json: Json) => T): Map<string, T> {
-    const made = new Map<string, T>();
-    if (this.kind != JsonKind.Object) {
-      Json.fail("expected an object");
-      return made;
-    }
-    for (let i = 0; i < this.items.length; i++) made.set(this.keys[i], convert(this.items[i]));
-    return made;
-  }
-
-  /** An object as it is. */
-  toObject(): Json {
-    if (this.kind != JsonKind.Object) Json.fail("expected an object");
     return this;
+  }
+
+  /** Append to a list. */
+  push(value: Json): Json {
+    assert(this.kind == Kind.List, "only a list has items");
+    this.items.push(value);
+    return this;
+  }
+
+  /** The text; "" if the value is none. */
+  toText(): string {
+    return this.kind == Kind.Text ? this.value : "";
+  }
+
+  /** The number; not a number if the value is none. */
+  toF64(): f64 {
+    return this.kind == Kind.Number ? parseFloat(this.value) : NaN;
+  }
+
+  /** Whether the value is a whole number that an i64 holds. */
+  get isI64(): bool {
+    if (this.kind != Kind.Number) return false;
+    for (let i = 0; i < this.value.length; i++) {
+      const code = this.value.charCodeAt(i);
+      if ((code < 0x30 || code > 0x39) && code != 0x2d) return false;
+    }
+    return I64.parseInt(this.value).toString() == (this.value == "-0" ? "0" : this.value);
+  }
+
+  /** The whole number; 0 if the value is none (see `isI64`). */
+  toI64(): i64 {
+    return this.isI64 ? I64.parseInt(this.value) : 0;
+  }
+
+  /** True if the value is true. */
+  toBool(): bool {
+    return this.kind == Kind.Bool && this.value == "true";
   }
 
   /** The value as JSON. */
   toString(): string {
-    const parts: string[] = [];
     switch (this.kind) {
-      case JsonKind.Null:
-        return "null";
-      case JsonKind.String:
-        return quote(this.text);
-      case JsonKind.Array:
-        for (let i = 0; i < this.items.length; i++) parts.push(this.items[i].toString());
-        return "[" + parts.join(",") + "]";
-      case JsonKind.Object:
-        for (let i = 0; i < this.items.length; i++) parts.push(quote(this.keys[i]) + ":" + this.items[i].toString());
-        return "{" + parts.join(",") + "}";
-      default:
-        return this.text;
-    }
-  }
-}
-
-/** Return an array as JSON. */
-export function writeArray<T>(values: T[], write: (value: T) => string): string {
-  const parts: string[] = [];
-  for (let i = 0; i < values.length; i++) parts.push(write(values[i]));
-  return "[" + parts.join(",") + "]";
-}
-
-/** Return a map as JSON. */
-export function writeMap<T>(values: Map<string, T>, write: (value: T) => string): string {
-  const parts: string[] = [];
-  const keys = values.keys();
-  for (let i = 0; i < keys.length; i++) parts.push(quote(keys[i]) + ":" + write(values.get(keys[i])));
-  return "{" + parts.join(",") + "}";
-}
-
-/** Return a number as JSON, which has no infinity. */
-export function writeFloat(value: f64): string {
-  return isFinite(value) ? value.toString() : "null";
-}
-
-/** Return bytes as a JSON string in base64. */
-export function writeBytes(data: Uint8Array): string {
-  let made = '"';
-  for (let i = 0; i < data.length; i += 3) {
-    const more = data.length - i;
-    const bits =
-      (<u32>data[i] << 16) | ((more > 1 ? <u32>data[i + 1] : 0) << 8) | (more > 2 ? <u32>data[i + 2] : 0);
-    made += BASE64.charAt((bits >> 18) & 63) + BASE64.charAt((bits >> 12) & 63);
-    made += more > 1 ? BASE64.charAt((bits >> 6) & 63) : "=";
-    made += more > 2 ? BASE64.charAt(bits & 63) : "=";
-  }
-  return made + '"';
-}
-
-const BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-function sextet(code: i32): i32 {
-  if (code >= 0x41 && code <= 0x5a) return code - 0x41;
-  if (code >= 0x61 && code <= 0x7a) return code - 0x61 + 26;
-  if (code >= 0x30 && code <= 0x39) return code - 0x30 + 52;
-  return code == 0x2b ? 62 : code == 0x2f ? 63 : -1;
-}
-
-function decodeBase64(text: string): Uint8Array {
-  let length = text.length;
-  if (length & 3) {
-    Json.fail("expected base64");
-    return new Uint8Array(0);
-  }
-  if (length > 0 && text.charCodeAt(length - 1) == 0x3d) length--;
-  if (length > 0 && length < text.length && text.charCodeAt(length - 1) == 0x3d) length--;
-  const data = new Uint8Array((length * 3) / 4);
-  let bits = 0;
-  let at = 0;
-  for (let i = 0; i < length; i++) {
-    const value = sextet(text.charCodeAt(i));
-    if (value < 0) {
-      Json.fail("expected base64");
-      return new Uint8Array(0);
-    }
-    bits = (bits << 6) | value;
-    if ((i & 3) > 0) data[at++] = <u8>(bits >> (6 - 2 * (i & 3)));
-  }
-  return data;
-}
-
-/** Return whether bytes are UTF-8. */
-export function isUtf8(data: ArrayBuffer): bool {
-  const bytes = Uint8Array.wrap(data);
-  let i = 0;
-  while (i < bytes.length) {
-    const first = bytes[i++];
-    if (first < 0x80) continue;
-    const more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
-    if (first < 0xc2 || first > 0xf4 || i + more > bytes.length) return false;
-    const second = bytes[i];
-    if (first == 0xe0 && second < 0xa0) return false;
-    if (first == 0xed && second > 0x9f) return false;
-    if (first == 0xf0 && second < 0x90) return false;
-    if (first == 0xf4 && second > 0x8f) return false;
-    for (let end = i + more; i < end; i++) {
-      if ((bytes[i] & 0xc0) != 0x80) return false;
-    }
-  }
-  return true;
-}
-
-class Reader {
-  at: i32 = 0;
-
-  constructor(private text: string) {}
-
-  private peek(): i32 {
-    return this.at < this.text.length ? this.text.charCodeAt(this.at) : -1;
-  }
-
-  space(): void {
-    for (let c = this.peek(); c == 0x20 || c == 0x0a || c == 0x0d || c == 0x09; c = this.peek()) this.at++;
-  }
-
-  private take(code: i32): bool {
-    this.space();
-    if (this.peek() != code) return false;
-    this.at++;
-    return true;
-  }
-
-  private bad(): Json {
-    Json.fail("the text is not JSON (at character " + this.at.toString() + ")");
-    return new Json(JsonKind.Null);
-  }
-
-  private word(word: string, kind: JsonKind): Json {
-    if (this.text.substr(this.at, word.length) != word) return this.bad();
-    this.at += word.length;
-    const json = new Json(kind);
-    json.text = word;
-    return json;
-  }
-
-  value(level: i32): Json {
-    this.space();
-    if (level > MAX_LEVELS) {
-      Json.fail("the JSON is nested too deeply");
-      return new Json(JsonKind.Null);
-    }
-    switch (this.peek()) {
-      case 0x7b:
-        return this.object(level);
-      case 0x5b:
-        return this.array(level);
-      case 0x22: {
-        const json = new Json(JsonKind.String);
-        json.text = this.string();
-        return json;
+      case Kind.Bool:
+      case Kind.Number:
+        return this.value;
+      case Kind.Text:
+        return quote(this.value);
+      case Kind.List:
+      case Kind.Object: {
+        const parts = new Array<string>(this.items.length);
+        for (let i = 0; i < this.items.length; i++) {
+          const item = this.items[i].toString();
+          parts[i] = this.kind == Kind.Object ? quote(this.names[i]) + ":" + item : item;
+        }
+        return this.kind == Kind.Object ? "{" + parts.join(",") + "}" : "[" + parts.join(",") + "]";
       }
-      case 0x74:
-        return this.word("true", JsonKind.Boolean);
-      case 0x66:
-        return this.word("false", JsonKind.Boolean);
-      case 0x6e:
-        return this.word("null", JsonKind.Null);
       default:
-        return this.number();
+        return "null";
     }
   }
+}
 
-  private object(level: i32): Json {
-    const json = new Json(JsonKind.Object);
-    this.at++;
-    if (this.take(0x7d)) return json;
-    do {
-      this.space();
-      if (this.peek() != 0x22) return this.bad();
-      json.keys.push(this.string());
-      if (!this.take(0x3a)) return this.bad();
-      json.items.push(this.value(level + 1));
-      if (Json.failed) return json;
-    } while (this.take(0x2c));
-    return this.take(0x7d) ? json : this.bad();
+/** Reads values one after the other. `failed` stays true once something is not JSON. */
+class Parser {
+  private at: i32 = 0;
+  private failed: bool = false;
+
+  constructor(private readonly source: string) {}
+
+  isAtEnd(): bool {
+    return !this.failed && this.peek() < 0;
   }
 
-  private array(level: i32): Json {
-    const json = new Json(JsonKind.Array);
+  value(depth: i32): Json {
+    if (depth > MAX_DEPTH) return this.fail();
+    const code = this.peek();
+    if (code == 0x7b) return this.object(depth);
+    if (code == 0x5b) return this.list(depth);
+    if (code == 0x22) return Json.text(this.string());
+    if (code == 0x2d || isDigit(code)) return this.number();
+    if (this.word("true")) return Json.bool(true);
+    if (this.word("false")) return Json.bool(false);
+    if (this.word("null")) return Json.null();
+    return this.fail();
+  }
+
+  private object(depth: i32): Json {
+    const object = Json.object();
     this.at++;
-    if (this.take(0x5d)) return json;
+    if (this.take(0x7d)) return object;
     do {
-      json.items.push(this.value(level + 1));
-      if (Json.failed) return json;
+      if (this.peek() != 0x22) return this.fail();
+      const name = this.string();
+      if (!this.take(0x3a)) return this.fail();
+      object.set(name, this.value(depth + 1));
+      if (this.failed) return object;
     } while (this.take(0x2c));
-    return this.take(0x5d) ? json : this.bad();
+    return this.take(0x7d) ? object : this.fail();
+  }
+
+  private list(depth: i32): Json {
+    const list = Json.list();
+    this.at++;
+    if (this.take(0x5d)) return list;
+    do {
+      list.push(this.value(depth + 1));
+      if (this.failed) return list;
+    } while (this.take(0x2c));
+    return this.take(0x5d) ? list : this.fail();
+  }
+
+  private number(): Json {
+    const start = this.at;
+    if (this.code() == 0x2d) this.at++;
+    if (this.code() == 0x30) this.at++;
+    else if (!this.digits()) return this.fail();
+    if (this.code() == 0x2e) {
+      this.at++;
+      if (!this.digits()) return this.fail();
+    }
+    if ((this.code() | 0x20) == 0x65) {
+      this.at++;
+      if (this.code() == 0x2b || this.code() == 0x2d) this.at++;
+      if (!this.digits()) return this.fail();
+    }
+    return Json.digits(this.source.substring(start, this.at));
+  }
+
+  private digits(): bool {
+    const start = this.at;
+    while (isDigit(this.code())) this.at++;
+    return this.at > start;
   }
 
   private string(): string {
-    this.at++;
-    let made = "";
-    let start = this.at;
-    for (let c = this.peek(); c != 0x22; c = this.peek()) {
-      if (c < 0x20) {
-        this.bad();
-        return "";
+    let text = "";
+    let start = ++this.at;
+    while (true) {
+      const code = this.code();
+      if (code < 0x20) {
+        this.failed = true; // the end of the source, too
+        return text;
+      }
+      if (code == 0x22) {
+        text += this.source.substring(start, this.at++);
+        return text;
       }
       this.at++;
-      if (c != 0x5c) continue;
-      made += this.text.substring(start, this.at - 1) + this.escaped();
+      if (code != 0x5c) continue;
+      text += this.source.substring(start, this.at - 1) + this.escape();
       start = this.at;
     }
-    return made + this.text.substring(start, this.at++);
   }
 
-  private escaped(): string {
-    const c = this.peek();
+  private escape(): string {
+    const code = this.code();
     this.at++;
-    switch (c) {
+    switch (code) {
       case 0x22:
-      case 0x5c:
       case 0x2f:
-        return String.fromCharCode(c);
+      case 0x5c:
+        return String.fromCharCode(code);
       case 0x62:
         return "\b";
       case 0x66:
@@ -398,44 +294,54 @@ class Reader {
         return "\r";
       case 0x74:
         return "\t";
-    }
-    let code = 0;
-    for (let i = 0; i < 4 && c == 0x75; i++) {
-      const digit = this.peek();
-      const value = digit >= 0x30 && digit <= 0x39 ? digit - 0x30 : (digit | 32) >= 0x61 && (digit | 32) <= 0x66 ? (digit | 32) - 0x57 : -1;
-      if (value < 0) {
-        this.bad();
-        return "";
+      case 0x75: {
+        let unit = 0;
+        for (let i = 0; i < 4; i++, this.at++) {
+          const digit = this.code();
+          if (isDigit(digit)) unit = unit * 16 + digit - 0x30;
+          else if ((digit | 0x20) >= 0x61 && (digit | 0x20) <= 0x66) unit = unit * 16 + (digit | 0x20) - 0x57;
+          else this.failed = true;
+        }
+        return String.fromCharCode(unit);
       }
-      code = (code << 4) | value;
-      this.at++;
     }
-    if (c != 0x75) this.bad();
-    return String.fromCharCode(code);
+    this.failed = true;
+    return "";
   }
 
-  private digits(): bool {
-    const start = this.at;
-    for (let c = this.peek(); c >= 0x30 && c <= 0x39; c = this.peek()) this.at++;
-    return this.at > start;
+  private word(word: string): bool {
+    if (!this.source.startsWith(word, this.at)) return false;
+    this.at += word.length;
+    return true;
   }
 
-  private number(): Json {
-    const start = this.at;
-    if (this.peek() == 0x2d) this.at++;
-    if (this.peek() == 0x30) this.at++;
-    else if (!this.digits()) return this.bad();
-    if (this.peek() == 0x2e) {
-      this.at++;
-      if (!this.digits()) return this.bad();
-    }
-    if ((this.peek() | 32) == 0x65) {
-      this.at++;
-      if (this.peek() == 0x2b || this.peek() == 0x2d) this.at++;
-      if (!this.digits()) return this.bad();
-    }
-    const json = new Json(JsonKind.Number);
-    json.text = this.text.substring(start, this.at);
-    return json;
+  /** Skip the character, if it is the next one after white space. */
+  private take(code: i32): bool {
+    if (this.peek() != code) return false;
+    this.at++;
+    return true;
   }
+
+  /** The next character after white space; -1 at the end. */
+  private peek(): i32 {
+    let code = this.code();
+    while (code == 0x20 || (code >= 0x09 && code <= 0x0d && code != 0x0b && code != 0x0c)) {
+      this.at++;
+      code = this.code();
+    }
+    return code;
+  }
+
+  private code(): i32 {
+    return this.at < this.source.length ? this.source.charCodeAt(this.at) : -1;
+  }
+
+  private fail(): Json {
+    this.failed = true;
+    return Json.missing();
+  }
+}
+
+function isDigit(code: i32): bool {
+  return code >= 0x30 && code <= 0x39;
 }

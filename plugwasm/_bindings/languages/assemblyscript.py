@@ -104,7 +104,7 @@ class _Module(Values):
         kit = [name for name in ("Block", "quote") if _uses(name, body)]
         json = [name for name in _JSON if _uses(name, body)]
         imports = _import(kit, "@plugwasm/pdk/assembly/index")
-        imports += _import(json, "@plugwasm/pdk/assembly/json")
+        imports += _import(json, "@plugwasm/pdk/assembly/bindings")
         return "\n".join([self.head, "", *imports, *[""] * bool(imports)]) + body + "\n"
 
     def parameters(self) -> list[Parameter]:
@@ -292,7 +292,7 @@ class _Module(Values):
         kit = [name for name in ("Input", "Output", "quote") if _uses(name, body)]
         lines = [self.head, "", *_import(kit, "@plugwasm/pdk/assembly/index")]
         lines += _import(
-            [name for name in _JSON if _uses(name, body)], "@plugwasm/pdk/assembly/json"
+            [name for name in _JSON if _uses(name, body)], "@plugwasm/pdk/assembly/bindings"
         )
         lines += ['import * as bindings from "./bindings";', 'import * as plugin from "./plugin";']
         return "\n".join([*lines, ""]) + "\n" + body + "\n"
@@ -355,7 +355,7 @@ class _Module(Values):
         body = "\n\n".join(parts)
         names = ["fail"] * bool(parts)
         names += [name for name in (*self.names.types.values(), "Box") if _uses(name, body)]
-        lines = _import(["Json"] * _uses("Json", body), "@plugwasm/pdk/assembly/json")
+        lines = _import(["Json"] * _uses("Json", body), "@plugwasm/pdk/assembly/bindings")
         lines += _import(names, "./bindings")
         return "\n".join([*lines, *[""] * bool(lines)]) + body + "\n" * bool(body)
 
