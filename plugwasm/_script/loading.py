@@ -74,7 +74,8 @@ def load(
         raise
     told = json.decode(answer)
     if "error" in told:
-        raise _error(told, file)
+        is_path = "\n" not in text and text.endswith((".js", ".mjs", ".cjs"))
+        raise _error(told, file, "; text is a source, and a file is a `Path`" if is_path else "")
     _check_exports(told["exports"], file)
     return Loaded(tuple(told["exports"]), heap)
 
@@ -95,7 +96,7 @@ def _check_exports(exports: Sequence[str], file: str) -> None:
             )
 
 
-def _error(told: Mapping[str, Any], file: str) -> ScriptError:
+def _error(told: Mapping[str, Any], file: str, hint: str = "") -> ScriptError:
     """Return the error for what the engine reports."""
     text = str(told["error"])
     place = next((one for one in _PLACE.finditer(text) if one["file"] == file), None)
@@ -103,7 +104,7 @@ def _error(told: Mapping[str, Any], file: str) -> ScriptError:
     where = f"{truncate(file)}:{line}:{column}" if place else truncate(file)
     what = "is not valid JavaScript" if told.get("isSyntax") else "failed while it was loaded"
     return ScriptError(
-        f"{where}: the script {what}: {truncate(text.partition(chr(10))[0], 500)}",
+        f"{where}: the script {what}: {truncate(text.partition(chr(10))[0], 500)}{hint}",
         file=file,
         line=line,
         column=column,

@@ -135,8 +135,10 @@ def test_scripts_from_files(tmp_path: Path) -> None:
     assert compiled.name == "rules.js"
     with Plugin(compiled) as plugin:
         assert plugin.call("add", {"a": 1, "b": 2}, returns=int) == 3
-    with pytest.raises(ScriptError, match="rules"):
-        script("javascript", str(file), name="rules")
+    with pytest.raises(ScriptError, match="a file is a `Path`"):
+        script("javascript", str(file))
+    with pytest.raises(ScriptError, match="rules is not defined$"):
+        script("javascript", "rules")
     with pytest.raises(plugwasm.SourceError, match=r"missing\.js.*No such file"):
         script("javascript", tmp_path / "missing.js")
 
