@@ -42,7 +42,6 @@ BUILDS = {
     "assemblyscript": Build(
         "npm",
         (
-            ("npm", "pkg", "set", "devDependencies.@plugwasm/pdk=file:{root}/pdk/assemblyscript"),
             ("npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"),
             (
                 *("npx", "asc", "assembly/index.ts", "-O", "-o", "{out}"),
@@ -95,7 +94,6 @@ BUILDS = {
     "go": Build(
         "go",
         (
-            ("go", "mod", "edit", "-replace", "plugwasm.dev/pdk={root}/pdk/go"),
             ("env", "GOOS=wasip1", "GOARCH=wasm", "go", "vet"),
             (
                 *("env", "GOOS=wasip1", "GOARCH=wasm", "go", "build", "-buildmode=c-shared"),
@@ -111,8 +109,7 @@ BUILDS = {
         (
             (
                 *("{cargo}", "build", "--quiet", "--release", "--target", "wasm32-unknown-unknown"),
-                *("--target-dir", "{cache}/rust", "--config"),
-                'patch.crates-io.plugwasm-pdk.path="{root}/pdk/rust/plugwasm-pdk"',
+                *("--target-dir", "{cache}/rust"),
             ),
             ("cp", "{cache}/rust/wasm32-unknown-unknown/release/plugin.wasm", "{out}"),
         ),
@@ -186,6 +183,8 @@ def build(
     target = CACHE / f"{language}-{digest.hexdigest()[:20]}.wasm"
     if target.exists():
         return target
+    if language in ("assemblyscript", "go", "rust"):  # where `plugwasm generate` copies the kit
+        (project / "pdk").symlink_to(ROOT / "pdk" / language)
     CACHE.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(f".{os.getpid()}.wasm")
     words = {
