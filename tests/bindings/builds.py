@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.building import TOOLS
+from conformance.building import NotBuiltError, check_tools
 from plugwasm._bindings.files import generate
 from tests.support.paths import ROOT
 
@@ -141,15 +140,12 @@ def _nlohmann() -> Path:
 
 def require(tool: str) -> None:
     """Skip the test where a tool is missing; fail in CI."""
-    command, advice = TOOLS[tool]
-    if (
-        shutil.which(command[0]) is not None
-        and not subprocess.run(command, capture_output=True, check=False).returncode
-    ):
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"{tool} is missing: {advice}")
-    pytest.skip(f"{tool} is missing: {advice}")
+    try:
+        check_tools((tool,))
+    except NotBuiltError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 def build(
