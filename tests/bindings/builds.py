@@ -41,7 +41,6 @@ BUILDS = {
     "assemblyscript": Build(
         "npm",
         (
-            ("npm", "pkg", "set", "devDependencies.@plugwasm/pdk=file:{root}/pdk/assemblyscript"),
             ("npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"),
             (
                 *("npx", "asc", "assembly/index.ts", "-O", "-o", "{out}"),
@@ -94,7 +93,6 @@ BUILDS = {
     "go": Build(
         "go",
         (
-            ("go", "mod", "edit", "-replace", "plugwasm.dev/pdk={root}/pdk/go"),
             ("env", "GOOS=wasip1", "GOARCH=wasm", "go", "vet"),
             (
                 *("env", "GOOS=wasip1", "GOARCH=wasm", "go", "build", "-buildmode=c-shared"),
@@ -110,8 +108,7 @@ BUILDS = {
         (
             (
                 *("{cargo}", "build", "--quiet", "--release", "--target", "wasm32-unknown-unknown"),
-                *("--target-dir", "{cache}/rust", "--config"),
-                'patch.crates-io.plugwasm-pdk.path="{root}/pdk/rust/plugwasm-pdk"',
+                *("--target-dir", "{cache}/rust"),
             ),
             ("cp", "{cache}/rust/wasm32-unknown-unknown/release/plugin.wasm", "{out}"),
         ),
@@ -182,6 +179,8 @@ def build(
     target = CACHE / f"{language}-{digest.hexdigest()[:20]}.wasm"
     if target.exists():
         return target
+    if language in ("assemblyscript", "go", "rust"):  # where `plugwasm generate` copies the kit
+        (project / "pdk").symlink_to(ROOT / "pdk" / language)
     CACHE.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(f".{os.getpid()}.wasm")
     words = {

@@ -16,7 +16,7 @@ import pytest
 import plugwasm
 from plugwasm._bindings.files import generate
 from plugwasm._manifest.resolve import resolve
-from plugwasm.cli.inspection import collect_facts
+from plugwasm._runtime.facts import collect_facts
 from tests.bindings.builds import BUILDS, LANGUAGES, RICH, build
 
 pytestmark = [

@@ -137,7 +137,7 @@ def test_scripts_from_files(tmp_path: Path) -> None:
         assert plugin.call("add", {"a": 1, "b": 2}, returns=int) == 3
     with pytest.raises(ScriptError, match="a file is a `Path`"):
         script("javascript", str(file))
-    with pytest.raises(ScriptError, match="rules is not defined$"):
+    with pytest.raises(ScriptError, match=r"rules is not defined$"):
         script("javascript", "rules")
     with pytest.raises(plugwasm.SourceError, match=r"missing\.js.*No such file"):
         script("javascript", tmp_path / "missing.js")

@@ -63,7 +63,7 @@ PACKAGE = """\
   "private": true,
   "type": "module",
   "devDependencies": {
-    "@plugwasm/pdk": "^0.1.0",
+    "@plugwasm/pdk": "file:pdk",
     "assemblyscript": "^0.28.0"
   }
 }

@@ -60,6 +60,8 @@ module example.com/plugin
 go 1.24
 
 require plugwasm.dev/pdk v0.1.0
+
+replace plugwasm.dev/pdk => ./pdk
 """
 
 

@@ -61,7 +61,7 @@ publish = false
 crate-type = ["cdylib"]
 
 [dependencies]
-plugwasm-pdk = "0.1"
+plugwasm-pdk = {{ version = "0.1", path = "pdk/plugwasm-pdk" }}
 serde = {{ version = "1", features = ["derive"] }}
 {more}
 [profile.release]
