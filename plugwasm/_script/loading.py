@@ -28,10 +28,10 @@ _PLACE = re.compile(r"^\s+at (?:.* \()?(?P<file>[^\n]*?):(?P<line>\d+):(?P<colum
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A script that was loaded: the names of its functions, and the memory of the engine."""
+    """A script that was loaded: the names of its functions, and the heap of the engine."""
 
     exports: tuple[str, ...]
-    memory: bytes
+    heap: bytes
 
 
 def load(
@@ -66,7 +66,7 @@ def load(
         }
     )
     try:
-        answer, memory = engine.load(document, limits)
+        answer, heap = engine.load(document, limits)
     except GuestError as error:  # the script took away what the kit needs to report it
         raise _error({"error": error.guest_message}, file) from error
     except CallError as error:
@@ -76,7 +76,7 @@ def load(
     if "error" in told:
         raise _error(told, file)
     _check_exports(told["exports"], file)
-    return Loaded(tuple(told["exports"]), memory)
+    return Loaded(tuple(told["exports"]), heap)
 
 
 def _check_exports(exports: Sequence[str], file: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.implementations import TOOLS
+from conformance.building import NotBuiltError, check_tools
 from plugwasm._bindings.files import generate
 from tests.support.paths import ROOT
 
@@ -55,15 +55,12 @@ LANGUAGES = sorted(BUILDS)
 
 def require(tool: str) -> None:
     """Skip the test where a tool is missing; fail in CI."""
-    command, advice = TOOLS[tool]
-    if (
-        shutil.which(command[0]) is not None
-        and not subprocess.run(command, capture_output=True, check=False).returncode
-    ):
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"{tool} is missing: {advice}")
-    pytest.skip(f"{tool} is missing: {advice}")
+    try:
+        check_tools((tool,))
+    except NotBuiltError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 def build(language: str, project: Path, schema: Path = RICH, *, stubs: bool = False) -> Path:
