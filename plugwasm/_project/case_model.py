@@ -23,7 +23,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from .._http.url import HostRules, Target
-from .._manifest.messages import field_error, quote
+from .._manifest.messages import field_error, quote, truncate
+from .._payload_bounds.nesting import MAX_LEVELS
 from ..errors import Error
 from .paths import check_path, read_project_file
 
@@ -332,14 +333,16 @@ def _check_forms(table: msgspec.Struct, names: Sequence[str] = _FORMS) -> None:
         check_path(names[3], path)
 
 
-def _check_json(field: str, value: Any) -> None:
+def _check_json(field: str, value: Any, levels: int = MAX_LEVELS) -> None:
     """Check that a value of TOML can be one of JSON."""
+    if levels == 0:
+        raise field_error(truncate(field), f"it is nested in more than {MAX_LEVELS} levels")
     if isinstance(value, dict):
         for key, item in value.items():
-            _check_json(f"{field}.{key}", item)
+            _check_json(f"{field}.{key}", item, levels - 1)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _check_json(f"{field}[{index}]", item)
+            _check_json(f"{field}[{index}]", item, levels - 1)
     elif isinstance(value, float) and not math.isfinite(value):
         raise field_error(field, f"expected a value of JSON, which has no {value}")
     elif not (value is None or isinstance(value, (str, int, float, bool))):

@@ -111,7 +111,7 @@ class Job:
         if not found:
             raise ProjectError(
                 f"{os.path.relpath(self.source, self.folder)} has no file that ends with "
-                f"{' or '.join(suffixes)}"
+                f"{' or '.join(suffixes)}; `source` in plugin.toml names what is compiled"
             )
         return found
 

@@ -55,7 +55,7 @@ def test_new_says_what_to_install(programs: Path) -> None:
     done = run_command("new", "go", "greet")
     assert done.code == 0
     assert "warning: Go 1.24 or later is needed, and is not installed" in done.err
-    assert "https://go.dev/dl/" in done.err
+    assert done.err.endswith("\n  Install Go from https://go.dev/dl/\n")
     assert Path("greet/plugin.toml").exists()
 
 

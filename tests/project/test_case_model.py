@@ -58,6 +58,7 @@ REFUSED = {
     HOST + "args = [true]": "`test[0].host[0].args[0]`: expected ",
     HOST + 'returns = "a"\nerror = "b"': "`test[0].host[0].error`: a function that fails returns nothing",
     HOST + "args = [1]\n" + HOST + 'args = ["1"]': "line 9: field `test[0].host[1].args`: expected (a number) as in the table of `g` before, got (data)",
+    f"output_json = {'[' * 300}{']' * 300}": "it is nested in more than 256 levels",
     "[[test.then]]": "`test[0].then[0].function`: it is missing",
     '[[test.then]]\nfunction = "g"\nname = "x"': "line 6: field `test[0].then[0].name`: unknown field",
     HEAD: '`test[1].name`: test[0] has the name "a" already',
@@ -152,6 +153,21 @@ def test_files_of_this_repository_fit() -> None:
     for file in files:
         text = re.sub(r'"@LANGUAGE@"', '"c"', file.read_text())
         assert schema_errors(text) == [], file
+
+
+def test_blocks_of_the_pages_fit(tmp_path: Path) -> None:
+    """Each plugin.toml in the documentation can be read, and fits the schema."""
+    found = 0
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for text in re.findall(
+            r"^```toml[^\n]*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+        ):
+            if re.search(r"^\[\[test\]\]|^\[build\]", text, re.MULTILINE):
+                found += 1
+                assert schema_errors(text) == [], page
+                (tmp_path / "plugin.toml").write_text(text)
+                read_project(tmp_path)
+    assert found >= 7
 
 
 @pytest.mark.parametrize("text", PASSES.values(), ids=PASSES)

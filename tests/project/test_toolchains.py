@@ -138,7 +138,9 @@ def test_c_without_sources(tmp_path: Path) -> None:
     """A folder without a file of the language is named."""
     folder = make("c", tmp_path / "x")
     (folder / "src" / "plugin.c").rename(folder / "src" / "plugin.h")
-    with pytest.raises(ProjectError, match=r"src has no file that ends with \.c$"):
+    with pytest.raises(
+        ProjectError, match=r"src has no file that ends with \.c; `source` in plugin"
+    ):
         build(folder)
 
 

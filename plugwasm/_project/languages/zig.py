@@ -70,7 +70,7 @@ ZIG_TOOL: Final = Tool(
     name="Zig",
     find_command=_find_zig,
     version=("version",),
-    minimum=(0, 16),
+    minimum=(0, 17),
     install="Install Zig: pip install 'plugwasm[build]'",
 )
 

@@ -20,7 +20,9 @@ def build(
     directory: Annotated[
         str,
         typer.Argument(
-            metavar="DIR", help="The folder with plugin.toml; default: the current one."
+            metavar="[DIR]",
+            help="The folder with plugin.toml; by default, the current one.",
+            show_default=False,
         ),
     ] = ".",
     output: Annotated[

@@ -10,6 +10,10 @@ import typer
 from ..parameters import TracebackOption
 from ..terminal import USAGE, escape, print_error, report_errors, write_stdout
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..._bindings.files import Written
+
 HELP = (
     "Write typed bindings for an interface file (an XTP schema).\n\n"
     "For a plugin's author: types, the functions to implement, and the host's functions. For an "
@@ -29,7 +33,7 @@ def generate(
             "--language",
             "-l",
             metavar="LANGUAGE",
-            help="rust for a plugin; python for an application.",
+            help="assemblyscript, c, cpp, go, rust or zig for a plugin; python for an application.",
         ),
     ],
     output: Annotated[
@@ -50,7 +54,21 @@ def generate(
             for problem in error.problems:
                 print_error(f"{escape(schema.name)}: {escape(problem)}")
             raise typer.Exit(USAGE) from None
+        _add_kit(language, output, written)
         lines = [f"{one.what:<10} {escape(str(one.path))}\n" for one in written]
         if any(one.what == "kept" for one in written):
             lines.append("Kept files are yours: they may need changes to fit the new bindings.\n")
         write_stdout("".join(lines).encode())
+
+
+_NAMES_KIT = {"assemblyscript": "package.json", "go": "go.mod", "rust": "Cargo.toml"}
+"""The project files that name the kit as the folder `pdk`."""
+
+
+def _add_kit(language: str, output: Path, written: list[Written]) -> None:
+    """Copy the kit into a project whose files were just made, as `plugwasm new` does."""
+    names = {one.path.name for one in written if one.what == "written"}
+    if _NAMES_KIT.get(language) in names and not (output / "pdk").exists():
+        from ..._project.kits import copy_kit
+
+        copy_kit(language, output / "pdk")

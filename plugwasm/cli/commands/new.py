@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..parameters import TracebackOption
-from ..terminal import escape, escape_lines, print_warning, report_errors, write_stdout
+from ..terminal import escape, escape_lines, print_error, report_errors, write_stdout
 
 HELP = """Make a project for a plugin, which builds and passes its own test.
 
@@ -51,4 +51,4 @@ def new(
         try:
             found.find_tools(folder)
         except ProjectError as error:
-            print_warning(escape_lines(error.message))
+            print_error(escape_lines(error.message), label="warning")
