@@ -5,7 +5,7 @@ the kernel's exports and the host functions that the module imports, the module.
 the same for each instance, or addresses that an earlier one of these calls returns. So they are
 bound once, to memory that the calls share, and that the next start uses again.
 
-Decisions: docs/decisions.md, 50.
+Decisions: docs/decisions.md, 52.
 """
 
 from __future__ import annotations
