@@ -6,6 +6,7 @@
 #   make check     lint, types, fast tests   make check-examples   …and compare their behaviour
 #   make docs      generated pages           make changelog        CHANGELOG.md for RELEASE=1.2.3
 #   make layout    figures of the layout     make conformance      plugins of every kit, on every host
+#   make engines   interpreters of scripts
 
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test conformance check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer clean
+.PHONY: help demo environment test conformance engines check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer conformance-page clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -86,6 +87,12 @@ changelog-draft: $(VENV)/with-release
 
 conformance: $(VENV)/with-build+test
 	$(BIN)/python -m conformance $(CONFORMANCE_ARGS)
+
+engines: $(VENV)/with-script
+	$(BIN)/python -m plugwasm._script
+
+conformance-page:
+	$(MAKE) conformance CONFORMANCE_ARGS="--strict --write"
 
 bench: $(VENV)/with-bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -6,7 +6,7 @@ import json
 import logging
 import struct
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .table import Case, Step, is_output, to_bytes
 
@@ -19,10 +19,10 @@ class WrongResultError(Exception):
 
 
 class Host(Protocol):
-    """A host that runs cases. `lacks` is what it cannot show: names of `needs` or fields."""
+    """A host that runs cases. `lacks` says what its API does not take: features, or `vars`."""
 
     name: str
-    lacks: frozenset[str]
+    lacks: dict[str, str]
 
     def run(self, wasm: bytes, wasi: bool, case: Case, server: str) -> None:
         """Run a case.
@@ -120,7 +120,7 @@ def _run_steps(
 
 class Plugwasm:
     name = "plugwasm"
-    lacks: frozenset[str] = frozenset()
+    lacks: ClassVar[dict[str, str]] = {}
 
     def run(self, wasm: bytes, wasi: bool, case: Case, server: str) -> None:
         import plugwasm
@@ -189,10 +189,12 @@ def _check_calls(case: Case, called: list[str]) -> None:
 
 
 class Extism:
-    """The official Python package. What its API does not offer is left out."""
+    """The official Python package. What its API does not take is left out."""
 
     name = "extism"
-    lacks = frozenset(("vars", "http_headers", "floats"))
+    lacks: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("vars", "http_headers", "floats"), "not in the API of this host"
+    )
 
     def run(self, wasm: bytes, wasi: bool, case: Case, server: str) -> None:
         import extism

@@ -11,6 +11,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from .table import FEATURES
+
 PLUGINS = Path(__file__).with_name("plugins")
 ROOT = PLUGINS.parent.parent
 
@@ -35,16 +37,24 @@ class NotBuiltError(Exception):
 
 @dataclass(frozen=True)
 class Implementation:
-    """One folder of `plugins/`; the fields are those of its `conformance.toml`."""
+    """One folder of `plugins/`; the fields are those of its `conformance.toml`.
+
+    Attributes:
+        package: Where the kit comes from, with its version.
+        supports: Features that it has.
+        unsupported: All other features, and why it does not have them.
+    """
 
     folder: Path
     language: str
     kit: str
+    package: str
     build: tuple[tuple[str, ...], ...]
     sources: tuple[str, ...]
     wasi: bool
     needs: tuple[str, ...]
     supports: frozenset[str]
+    unsupported: dict[str, str]
 
     @property
     def name(self) -> str:
@@ -109,13 +119,21 @@ def find_implementations() -> tuple[Implementation, ...]:
 
 def _read(file: Path) -> Implementation:
     fields = tomllib.loads(file.read_text())
+    supports, unsupported = frozenset(fields["supports"]), fields.get("unsupported", {})
+    if supports | unsupported.keys() != FEATURES or supports & unsupported.keys():
+        raise ValueError(
+            f"{file}: each of {', '.join(sorted(FEATURES))} must be in `supports`, or in "
+            f"`[unsupported]` with a reason"
+        )
     return Implementation(
         folder=file.parent,
         language=fields["language"],
         kit=fields["kit"],
+        package=fields["package"],
         build=tuple(tuple(command) for command in fields["build"]),
         sources=tuple(fields["sources"]),
         wasi=fields.get("wasi", False),
         needs=tuple(fields["needs"]),
-        supports=frozenset(fields["supports"]),
+        supports=supports,
+        unsupported=unsupported,
     )

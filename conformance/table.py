@@ -11,6 +11,9 @@ import msgspec
 
 FILE = Path(__file__).with_name("cases.json")
 
+FEATURES = frozenset(("json", "http", "http_headers", "exit", "floats", "log_trace"))
+"""What a case may need, and an implementation may lack."""
+
 Data = Any
 """See "The table" in README.md."""
 
@@ -46,6 +49,12 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     logs: tuple[tuple[str, str], ...] = ()
     calls: tuple[str, ...] = ()
 
+    @property
+    def subject(self) -> str:
+        """What the case is about: the beginning of its name."""
+        before, colon, _ = self.name.partition(":")
+        return before if colon else self.name.partition(" ")[0]
+
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
@@ -57,6 +66,7 @@ def read_cases() -> tuple[Case, ...]:
     """Return all cases."""
     table = msgspec.json.decode(FILE.read_bytes(), type=Table)
     assert table.version == 1
+    assert all(case.needs <= FEATURES for case in table.cases)
     return table.cases
 
 

@@ -54,6 +54,7 @@ _PUBLIC_NAMES = {
     "_runtime.observers": "Measured",
     "_runtime.plugin": "Plugin",
     "_runtime.recycling": "Recycle",
+    "_script.script": "script",
     "_version": "__version__",
     "_wasi.options": "Clock CoarseClock FrozenClock SeededRandom WasiOptions",
     "errors": (
@@ -62,7 +63,8 @@ _PUBLIC_NAMES = {
         "GuestError HashMismatchError HostFunctionError InstanceLostError InterfaceError "
         "LinkError ManifestError MissingImportError ModuleError OptionError OutOfFuelError "
         "OutOfMemoryError OutputError PoolTimeoutError RecordingError ReplayError RowError "
-        "SignatureError SourceError StackError TimeoutError TrapError WorkerError"
+        "SchemaError ScriptError SignatureError SourceError "
+        "StackError TimeoutError TrapError WorkerError"
     ),
 }
 """The public names, by the module that defines them. `__all__`, the imports on first use, and the
@@ -134,6 +136,7 @@ if TYPE_CHECKING:
     from ._runtime.observers import Measured as Measured
     from ._runtime.plugin import Plugin as Plugin
     from ._runtime.recycling import Recycle as Recycle
+    from ._script.script import script as script
     from ._version import __version__ as __version__
     from ._wasi.options import Clock as Clock
     from ._wasi.options import CoarseClock as CoarseClock
@@ -169,6 +172,8 @@ if TYPE_CHECKING:
     from .errors import RecordingError as RecordingError
     from .errors import ReplayError as ReplayError
     from .errors import RowError as RowError
+    from .errors import SchemaError as SchemaError
+    from .errors import ScriptError as ScriptError
     from .errors import SignatureError as SignatureError
     from .errors import SourceError as SourceError
     from .errors import StackError as StackError

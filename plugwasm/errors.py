@@ -5,8 +5,10 @@
     ├── OptionError                 an invalid argument (also a built-in ``ValueError``)
     ├── ManifestError               an invalid manifest (also a built-in ``ValueError``)
     │   └── HashMismatchError       a module's bytes do not have the pinned sha256
+    ├── SchemaError                 an invalid interface file (also a built-in ``ValueError``)
     ├── SourceError                 a module cannot be read or downloaded
     ├── ModuleError                 the bytes are not a Wasm module that can run here
+    │   └── ScriptError             a script is not valid, or failed while it was loaded
     ├── LinkError                   the modules and functions do not fit together
     │   ├── MissingImportError      a module imports something that nothing provides
     │   └── InterfaceError          a plugin lacks exports that an interface requires
@@ -87,6 +89,8 @@ __all__ = [
     "RecordingError",
     "ReplayError",
     "RowError",
+    "SchemaError",
+    "ScriptError",
     "SignatureError",
     "SourceError",
     "StackError",
@@ -263,6 +267,23 @@ class ManifestError(Error, ValueError):
         self.reason = reason
 
 
+class SchemaError(Error, ValueError):
+    """An interface file (an XTP schema) is invalid, or its names cannot be those of a language. The
+    message has all that is wrong, each with its path in the document.
+
+    Attributes:
+        problems: The parts of the message: a line if it is known, the path, what is wrong there.
+            Empty if the text as a whole cannot be read.
+
+    What to do:
+        Correct the schema.
+    """
+
+    def __init__(self, message: str = "", *, problems: Sequence[str] = (), **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.problems: tuple[str, ...] = tuple(problems)
+
+
 class HashMismatchError(ManifestError):
     """The sha256 of a module's bytes is not the one that the manifest or the `PluginRef` pins.
 
@@ -295,6 +316,35 @@ class ModuleError(Error):
     def __init__(self, message: str = "", *, limit: str | None = None, **fields: Any) -> None:
         super().__init__(message, **fields)
         self.limit = limit
+
+
+class ScriptError(ModuleError):
+    """A script is not valid in its language, failed while it was loaded, or exports no function.
+
+    Attributes:
+        file: The name of the script.
+        line, column: Where the error is, from 1 on; None if that is not known.
+        stack: The error as the language shows it, with the frames; empty if there is none.
+
+    What to do:
+        Correct the script at the line that the message names.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        stack: str = "",
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, **fields)
+        self.file = file
+        self.line = line
+        self.column = column
+        self.stack = stack
 
 
 class LinkError(Error):

@@ -16,8 +16,8 @@ from functools import partial
 from ._host.env import NAMESPACE
 from ._host.thread_call import context_factory
 from ._http.url import Target
-from ._runtime.linker import WASI
 from ._runtime.observers import Observer
+from ._runtime.trampolines import WASI
 from ._version import __version__
 from .errors import EgressError, Error, HostFunctionError, OutputError
 

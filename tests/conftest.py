@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from plugwasm._host.registry import registered
 from plugwasm._runtime import code_cache, modules
+from plugwasm._script.engine_build import engine_folder
 
 # How long an example takes is a matter of how busy the machine is.
 settings.register_profile("plugwasm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,7 +23,10 @@ settings.load_profile("plugwasm")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep compiled code in a directory of this test run instead of the user's."""
+    """Keep compiled code in a directory of this test run instead of the user's, where only the
+    engines of scripts are: building one takes a minute.
+    """
+    os.environ.setdefault("PLUGWASM_ENGINES", str(engine_folder()))
     os.environ["PLUGWASM_CACHE"] = str(tmp_path_factory.mktemp("cache", numbered=True) / "plugwasm")
 
 

@@ -26,7 +26,7 @@ from .._engine.traps import KERNEL_NAME, strip_rust_hash
 from .._host import kernel
 from .._host.kernel_requests import SERVING_CODE
 from .._platform.native_threads import sleep
-from .._runtime.linker import trampoline_code
+from .._runtime.trampolines import trampoline_code
 from .backtrace import to_binary
 from .code_map import CodeMap
 

@@ -26,7 +26,7 @@ from .callbacks import (
     check_recursion_depth,
     check_recursion_depth_to_start,
 )
-from .compile_cost import LIGHT_COST, estimate_cost, is_light
+from .compile_cost import LIGHT_COST, estimate_cost, is_light, may_have_image
 from .ffi import EXTERN_SIZE, check_version, library_version
 from .module import (
     DEFAULT_STACK,
@@ -126,6 +126,7 @@ __all__ = [
     "is_recursion_error",
     "library_version",
     "lost_to",
+    "may_have_image",
     "may_use_signals",
     "read_facts",
     "signal_safe",

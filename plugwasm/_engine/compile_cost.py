@@ -12,6 +12,8 @@ Decisions: docs/decisions.md, 28.1.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from .wasm_binary import (
     CODE,
     CUSTOM,
@@ -29,7 +31,9 @@ from .wasm_binary import (
 )
 
 LIGHT_BYTES = 4096
-"""The most bytes of a light module, custom sections not counted."""
+"""The most bytes of a light module, without custom sections and passive data segments."""
+LIGHT_DATA = 4 * 2**20
+"""The most bytes of its passive data segments, which are only copied."""
 LIGHT_COST = 5000
 """The most that the modules of a plugin may cost together to be compiled in the application's
 process. One unit is some 25 µs.
@@ -39,9 +43,11 @@ HEAVY_COST = LIGHT_COST + 1
 _FUNCTION_TYPE = 0x60
 _VALUE_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C, 0x70))
 _FUNCREF = 0x70
+_PASSIVE = 1
 _NO_RESULT = 0x40
 _END = 0x0B
 _LIGHT_VALUES = 32
+_LIGHT_SECTIONS = 8 * LIGHT_BYTES
 _LIGHT_LOCALS = 4096
 _LIGHT_TABLES = 10_000
 """Elements of all tables together. The engine lays out what the first segments put there, at four
@@ -92,15 +98,22 @@ def estimate_cost(wasm: bytes) -> int:
     """Return an upper bound of a module's cost, or `HEAVY_COST` if it exceeds `LIGHT_COST` or has
     no certain bound.
     """
-    if len(wasm) > 16 * LIGHT_BYTES:
-        return HEAVY_COST  # counts are untrusted: following them must not take long either
+    # Counts are untrusted: following them must not take long either.
+    if len(wasm) > 16 * LIGHT_BYTES + LIGHT_DATA:
+        return HEAVY_COST
     try:
-        found = list(iter_sections(wasm))
+        found = list(islice(iter_sections(wasm), _LIGHT_SECTIONS + 1))
     except IndexError:
         found = []
     if not found or found[-1][2] != len(wasm):
-        return 0  # truncated: the engine notices before it compiles anything
-    if sum(end - at for section, at, end in found if section != CUSTOM) > LIGHT_BYTES:
+        # Truncated: the engine notices before it compiles anything.
+        return 0 if len(found) <= _LIGHT_SECTIONS else HEAVY_COST
+    passive = sum(
+        _count_passive_bytes(wasm, at, end)[0] for section, at, end in found if section == DATA
+    )
+    if len(wasm) - passive > 16 * LIGHT_BYTES:
+        return HEAVY_COST
+    if sum(end - at for section, at, end in found if section != CUSTOM) - passive > LIGHT_BYTES:
         return HEAVY_COST
     total = widest = 0
     try:
@@ -128,6 +141,40 @@ def estimate_cost(wasm: bytes) -> int:
 def is_light(wasm: bytes) -> bool:
     """Return whether compiling the module certainly takes little time and memory."""
     return estimate_cost(wasm) <= LIGHT_COST
+
+
+def may_have_image(wasm: bytes) -> bool:
+    """Return whether a light module may have data that its memory starts with.
+
+    An image of it can be much larger than the data: two bytes far apart make one of 16 MiB.
+    """
+    try:
+        found = [part for part in iter_sections(wasm) if part[0] == DATA]
+    except IndexError:
+        return True  # truncated
+    return any(not _count_passive_bytes(wasm, at, end)[1] for _, at, end in found)
+
+
+def _count_passive_bytes(wasm: bytes, at: int, end: int) -> tuple[int, bool]:
+    """Return how many bytes the passive segments have that the section starts with, and whether it
+    has no others.
+    """
+    total = 0
+    try:
+        count, at = read_leb128(wasm, at)
+        if count > LIGHT_COST:
+            return 0, False
+        for _ in range(count):
+            if wasm[at] != _PASSIVE:
+                return total, False
+            size, at = read_leb128(wasm, at + 1)
+            at += size
+            if at > end:
+                return total, False
+            total += size
+    except IndexError:
+        return total, False
+    return total, True
 
 
 def _find_widest_type(wasm: bytes, at: int) -> int:

@@ -194,10 +194,17 @@ class Function:
 
 
 class InferredFunction(Function):
-    """A host function whose signature follows from its annotations."""
+    """A host function whose signature follows from its annotations, or from those of a method of
+    an interface.
+    """
 
     def __init__(
-        self, namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...]
+        self,
+        namespace: str | None,
+        name: str,
+        f: Callable[..., Any],
+        user_data: tuple[Any, ...],
+        described_by: Callable[..., Any] | None = None,
     ) -> None:
         import inspect
 
@@ -217,6 +224,20 @@ class InferredFunction(Function):
         self._wants_plugin = bool(names) and hints.get(names[0]) is CurrentPlugin
         if self._wants_plugin:
             names = names[1:]
+        if described_by is not None:
+            hints = get_type_hints(described_by, include_extras=True)
+            wanted = list(inspect.signature(described_by).parameters)[1:]
+            if wanted and hints.get(wanted[0]) is CurrentPlugin:
+                wanted = wanted[1:]
+                names, self._wants_plugin = names[not self._wants_plugin :], True
+            if len(wanted) != len(names) and not any(
+                p.kind == p.VAR_POSITIONAL for p in parameters
+            ):
+                raise TypeError(
+                    f"host function `{name}`: expected {len(wanted)} parameters, as in the "
+                    f"interface, got {len(names)}"
+                )
+            names = wanted
         for parameter in names:
             if parameter not in hints:
                 raise TypeError(
@@ -373,10 +394,23 @@ def host_function_error(name: str, exception: BaseException, guest: Guest) -> Er
 
 
 def infer_function(
-    namespace: str | None, name: str, f: Callable[..., Any], user_data: tuple[Any, ...] = ()
+    namespace: str | None,
+    name: str,
+    f: Callable[..., Any],
+    user_data: tuple[Any, ...] = (),
+    *,
+    described_by: Callable[..., Any] | None = None,
 ) -> Function:
-    """Return a host function whose signature follows from its annotations. It is not registered."""
-    return InferredFunction(namespace, name, f, user_data)
+    """Return a host function whose signature follows from its annotations. It is not registered.
+
+    Args:
+        namespace: The module name that plugins import it from.
+        name: The name that they import it by.
+        f: The function.
+        user_data: Passed to it after the rest.
+        described_by: A method of an interface, whose annotations count instead.
+    """
+    return InferredFunction(namespace, name, f, user_data, described_by)
 
 
 if TYPE_CHECKING:

@@ -266,6 +266,7 @@ class Worker:
 
     def _set_lost(self, lost: WorkerLost) -> WorkerLost:
         self._lost = str(lost), lost.kind
+        self._stderr.close()  # it was read; a cycle of references may keep this object for long
         return lost
 
     def _read_stderr(self) -> str:

@@ -123,7 +123,9 @@ def from_msgspec(
             where, what.partition("`")[2].removesuffix("`"), known_fields(where), of
         )
     if what.startswith("Object missing required field"):
-        return field_error(quoted[1], "it is missing, and says what to run", of)
+        name = quoted[1]
+        says = ", and says what to run" if name == "wasm" else ""
+        return field_error(f"{where}{'.' if where else ''}{name}", f"it is missing{says}", of)
     if is_key:
         return field_error(
             where, "expected names of fields that are strings, got another type as a name", of

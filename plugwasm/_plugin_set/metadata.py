@@ -1,11 +1,12 @@
 """`plugin.toml` and `plugin.json`: what the author of a plugin says about it.
 
     [plugin]                title, version, description, author, homepage, order, enabled; all
-    optional [plugin.settings.NAME]  description, default, secret: what the plugin reads with
-    `config_get` [manifest]              the manifest; if missing, it is in a file beside this one,
-    or else the
+                            optional
+    [plugin.settings.NAME]  description, default, secret: what the plugin reads with `config_get`
+    [manifest]              the manifest; if missing, it is in a file beside this one, or else the
                             module is `plugin.wasm`
     [extra]                 anything, for the application
+    [build], [[test]]       how the author builds and tests it; nothing here reads that
 
 The manifest has a table of its own because it is the same for each Extism host, and has no room for
 other fields. Nothing here is trusted: texts are bounded and printable, and a homepage is a web
@@ -30,6 +31,7 @@ __all__ = ["PluginFile", "PluginTable", "Setting", "check_name", "parse_plugin_f
 
 MAX_SETTINGS: Final = 100
 MAX_NAME: Final = 100
+MAX_TESTS: Final = 1000
 _MAX_LENGTHS: Final = {
     "title": 100,
     "version": 100,
@@ -98,11 +100,18 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class PluginFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file. The manifest is validated elsewhere."""
+    """The whole file. The manifest is validated elsewhere, and so are `build` and `test`, which
+    only the author's tools read (`_project.project_file`)."""
 
     plugin: PluginTable = msgspec.field(default_factory=PluginTable)
     manifest: dict[str, Any] | None = None
     extra: dict[str, Any] = {}
+    build: dict[str, Any] = {}
+    test: list[dict[str, Any]] = []
+
+    def __post_init__(self) -> None:
+        if len(self.test) > MAX_TESTS:
+            raise field_error("test", f"expected at most {MAX_TESTS}, got {len(self.test)}")
 
 
 def check_name(name: str) -> str | None:
@@ -125,9 +134,9 @@ def parse_plugin_file(content: bytes) -> PluginFile:
     document = decode_document(content, what="the text")
     if isinstance(document, dict):
         for field in document:
-            if field in Manifest.__struct_fields__ or field in PluginTable.__struct_fields__:
-                table = "manifest" if field in Manifest.__struct_fields__ else "plugin"
-                raise field_error(field, f"it belongs to the table [{table}]", "")
+            for table, struct in ("manifest", Manifest), ("plugin", PluginTable):
+                if field in struct.__struct_fields__:
+                    raise field_error(field, f"it belongs to the table [{table}]", "")
     try:
         return msgspec.convert(document, PluginFile)
     except msgspec.ValidationError as error:

@@ -10,7 +10,7 @@ from .._engine import EngineFailure, HostRaised
 from .._host.env import FUNCTIONS, LOG_LEVEL, NAMESPACE, RERUN, RESPONSE, find_env_function
 from .._host.functions import USER_NAMESPACE
 from .._host.guest import PluginExit
-from .._runtime.linker import WASI, is_builtin_wasi
+from .._runtime.trampolines import WASI, is_builtin_wasi
 from .._wasi.abi import MemoryFault
 from ..errors import BusyError, CancelledError, ClosedError, Error, StackError
 from . import wasi_calls

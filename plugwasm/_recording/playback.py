@@ -7,7 +7,7 @@ from .. import errors
 from .._engine import EngineFailure
 from .._host.env import LOG_LEVEL, find_env_function
 from .._host.guest import HANDLE_MASK
-from .._runtime.linker import WASI, is_builtin_wasi
+from .._runtime.trampolines import WASI, is_builtin_wasi
 from .._wasi import abi
 from ..errors import (
     CancelledError,

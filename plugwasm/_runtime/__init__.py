@@ -11,6 +11,8 @@ compiler         compilation within limits of time and memory
 inlining/        the kernel's load and store functions, inlined into modules
 code_cache       compiled code on disk
 linker           modules, kernel, WASI and host functions to a plan, and to instances
+units            a module with the sources of its imports, and instances of it
+trampolines      host functions that stand for exports of other modules, and for WASI
 import_stubs     stubs for host functions
 recycling        `Recycle`: new instances after so many calls, so much memory, or so long
 call_queue       callers that wait for a busy plugin

@@ -40,7 +40,7 @@ from ..errors import (
     TimeoutError,
     TrapError,
 )
-from .linker import NestedFailure
+from .trampolines import NestedFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

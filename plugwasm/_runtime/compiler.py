@@ -18,7 +18,14 @@ import sys
 from _thread import get_ident
 from time import monotonic, sleep
 
-from .._engine import LIGHT_COST, EngineFailure, estimate_cost, strip_long_names, wat_to_wasm
+from .._engine import (
+    LIGHT_COST,
+    EngineFailure,
+    estimate_cost,
+    may_have_image,
+    strip_long_names,
+    wat_to_wasm,
+)
 from ..errors import ModuleError, truncate
 
 TYPE_CHECKING = False
@@ -121,12 +128,10 @@ class CompileBudget:
     def admits(self, wasm: bytes, target: Engine) -> bool:
         """Return whether this process may compile the module; if so, charge its cost to the budget.
 
-        A module with images is never light: two bytes of data far apart make one of 16 MiB.
+        A module that may have an image is not light.
         """
-        if target.images:
-            return False
         weighs = estimate_cost(wasm)
-        if weighs > self._light:
+        if weighs > self._light or (target.images and may_have_image(wasm)):
             return False
         self._light -= weighs
         return True

@@ -8,7 +8,8 @@
 A method's annotations say how values are sent. No parameter: an empty input. One: str as text,
 bytes as they are, anything else as JSON. Several: one JSON object, by the parameters' names,
 defaults included. Results likewise; None stands for an output that is empty or `null`, and
-`Measured[…]` adds measurements of the call.
+`Measured[…]` adds measurements of the call. `Annotated[…, codec]` is a codec for the one parameter,
+or for the result.
 """
 
 from __future__ import annotations
@@ -181,12 +182,20 @@ class _Export:
             raise TypeError(f"{where}: annotate the result (`-> None` if there is none)")
         if self.codec is RAW and len(self.parameters) > 1:
             raise TypeError(f"{where}: RAW is for one parameter, not for {len(self.parameters)}")
+        if len(self.parameters) > 1:
+            for parameter in self.parameters:
+                if _codec_in(hints[parameter]) is not None:
+                    raise TypeError(
+                        f"{where}: several parameters travel as one object, so `{parameter}` "
+                        "cannot have a codec of its own; give `export` one"
+                    )
         self.encode = self._encoder(hints)
         self.is_measured = get_origin(hints["return"]) is Measured
         returned = get_args(hints["return"])[0] if self.is_measured else hints["return"]
         self.returns = NONE if returned is None else returned
+        self.output_codec = self.codec or _codec_in(returned)
         try:
-            make_output_reader(self.returns, self.codec, None, self.name)
+            make_output_reader(self.returns, self.output_codec, None, self.name)
         except TypeError as error:
             raise TypeError(f"{where}: {error}") from error
 
@@ -196,6 +205,8 @@ class _Export:
         codec: Any = self.codec
         if not names:
             return lambda: b""
+        if codec is None:
+            codec = _codec_in(hints[names[0]])
         if len(names) > 1:
             encode = (codec or JSON).encode
             return lambda *values: encode(dict(zip(names, values, strict=True)))
@@ -210,7 +221,7 @@ class _Export:
         return encode_one
 
     def method(self) -> Callable[..., Any]:
-        name, codec, returns, encode = self.name, self.codec, self.returns, self.encode
+        name, codec, returns, encode = self.name, self.output_codec, self.returns, self.encode
         options = {"returns": Measured} if self.is_measured else {}
         signature = self.signature
         by_place = sum(p.kind is not p.KEYWORD_ONLY for p in signature.parameters.values()) - 1
@@ -261,6 +272,14 @@ def _hints(function: Any, where: str) -> dict[str, Any]:
             f"{where}: an annotation cannot be resolved, for its module has no global of that "
             f"name: {error}"
         ) from error
+
+
+def _codec_in(annotation: Any) -> TypedCodec | None:
+    """Return the codec in an `Annotated`, or None."""
+    for item in getattr(annotation, "__metadata__", ()):
+        if hasattr(item, "encode") and hasattr(item, "decode") and not isinstance(item, type):
+            return item  # type: ignore[no-any-return]
+    return None
 
 
 def _text(value: Any) -> Any:
@@ -337,7 +356,8 @@ def host_namespace(
         namespace: The module name that plugins import them from, which may be empty; None for
             `extism:host/user`.
         interface: A class, a `typing.Protocol` say, of which only the methods are offered; all
-            public methods of the object if not given.
+            public methods of the object if not given. Where a method of it is annotated, its
+            annotations count, and its name by `export`.
 
     Raises:
         TypeError: There are no methods, the object lacks one of the interface's, or annotations do
@@ -350,6 +370,7 @@ def host_namespace(
         if isinstance(member, (FunctionType, staticmethod, classmethod))
     }
     members: dict[str, Any] = own
+    described: dict[str, Any] = {}
     if interface is not None:
         if not isinstance(interface, type):
             raise TypeError(
@@ -363,9 +384,12 @@ def host_namespace(
                 f"`{interface.__name__}`"
             )
         members = {name: own.get(name) or getattr(implementation, name) for name in chosen}
+        described = {name: member for name, member in chosen.items() if _is_annotated(member)}
     functions = []
     for attribute, member in members.items():
         name, codec = getattr(member, _OPTIONS, (None, None))
+        if name is None and codec is None:
+            name, codec = getattr(described.get(attribute), _OPTIONS, (None, None))
         if codec is not None:
             raise TypeError(
                 f"`{owner.__name__}.{attribute}`: give a codec to each parameter, as "
@@ -373,7 +397,10 @@ def host_namespace(
             )
         functions.append(
             infer_function(
-                namespace, attribute if name is None else name, getattr(implementation, attribute)
+                namespace,
+                attribute if name is None else name,
+                getattr(implementation, attribute),
+                described_by=described.get(attribute),
             )
         )
     if not functions:
@@ -382,3 +409,13 @@ def host_namespace(
 
 
 host_namespace.__module__ = "plugwasm"
+
+
+def _is_annotated(member: Any) -> bool:
+    """Return whether a method says how all of its values travel."""
+    if not isinstance(member, FunctionType):
+        return False
+    told = member.__annotations__
+    return "return" in told and all(
+        name in told for name in list(inspect.signature(member).parameters)[1:]
+    )

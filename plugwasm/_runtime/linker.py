@@ -24,33 +24,39 @@ Decisions: docs/decisions.md, 34.
 from __future__ import annotations
 
 from .._engine import (
-    EngineFailure,
     ExportName,
     FunctionType,
     HostFunction,
     Instance,
     Module,
-    check_recursion_depth_to_start,
     truncate,
 )
 from .._host import env
 from .._host import kernel as _kernel
-from .._host.guest import Guest, PluginExit
-from .._host.kernel_requests import GROWING_CODE, KERNEL_IMPORT
+from .._host.kernel_requests import KERNEL_IMPORT
 from .._host.memory_budget import MemoryPlan
 from .._manifest.limits import DEFAULT_LIMITS, INITIAL_PAGES
 from ..errors import LinkError, MissingImportError
 from .inlining import OriginalFrames
 from .modules import CompileBudget, compile_kernel, compile_module, find_original_offsets
+from .trampolines import (
+    WASI,
+    check_passable,
+    command_function,
+    import_across_stores,
+    trampoline,
+    wasi_function,
+)
+from .units import Unit, has_heap, instantiate_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from functools import partial
-    from types import CodeType
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from .._engine import Engine, Item
+    from .._host.guest import Guest
     from .._manifest.limits import Limits
     from .._manifest.resolve import ModuleSpec
 
@@ -60,53 +66,9 @@ if TYPE_CHECKING:
 else:
     from _functools import partial  # the module `functools` takes long to import
 
-WASI = "wasi_snapshot_preview1"
-"""The module name of WASI preview 1."""
-
 _NOTHING = FunctionType((), ())
 _HASKELL_START = FunctionType(("i32", "i32"), ())
 _INITIALIZE, _HASKELL_INIT = ExportName("_initialize"), ExportName("hs_init")
-_PASSABLE = frozenset(("i32", "i64", "f32", "f64"))
-
-
-class Unit:
-    """A module of a plugin, and the source of each of its imports.
-
-    Attributes:
-        has_own_store: Whether it is a command that can be instantiated in a store of its own,
-            because the host can call all that it imports.
-        sources: For each import: a kernel export, a host function, or the export of a unit.
-        made_sources: Those of `sources`, once each, that a new instance does not find among the
-            kernel's exports.
-        own_store_imports: For each import of a command with its own store, a function that stands
-            for it there.
-    """
-
-    __slots__ = (
-        "has_own_store",
-        "index",
-        "is_command",
-        "label",
-        "made_sources",
-        "module",
-        "name",
-        "own_store_imports",
-        "sources",
-    )
-
-    def __init__(self, index: int, name: str, module: Module, label: str) -> None:
-        self.index = index
-        self.name = name
-        self.label = label
-        """What messages call it."""
-        self.module = module
-        self.is_command = "_start" in module.exports and "_initialize" not in module.exports
-        self.has_own_store = self.is_command and all(
-            item.kind == "function" for item in module.imports
-        )
-        self.sources: list[Source] = []
-        self.made_sources: list[HostFunction | tuple[int, str]] = []
-        self.own_store_imports: list[HostFunction] = []
 
 
 class Plan:
@@ -190,7 +152,7 @@ class Plan:
         count, largest = sum(count for count, _, _ in counts), max(most for _, _, most in counts)
         if any(module.defined_memories[0] for module in staying):
             count += bounds.memories
-        count += any(_has_heap(unit.module, limits) for unit in self.units)
+        count += any(has_heap(unit.module, limits) for unit in self.units)
         total = sum(total for _, total, _ in counts)
         self.first_pages = INITIAL_PAGES + total
         self.main_pages = self.main.module.defined_memories[1]
@@ -233,7 +195,7 @@ class Plan:
             )
             guest.follows_log = self.logs
         for unit in self.initial_units:
-            instance = _instantiate(unit, guest)
+            instance = instantiate_unit(unit, guest)
             guest.instances[unit.index] = instance
             if unit is not self.main and "_initialize" in unit.module.exports:
                 instance.function(_INITIALIZE, 0).call(guest.pending)
@@ -268,11 +230,6 @@ def _check_start(unit: Unit, is_main: bool) -> None:
             raise LinkError(f"{unit.label}: its export `{name}` {must}")
 
 
-def _has_heap(module: Module, limits: Limits | None) -> bool:
-    """Return whether the module may have objects: their heap is one more memory, but hidden."""
-    return module.may_use_gc and limits is not None and limits.gc
-
-
 def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
     """Return the unit and the name of its own exported memory, if there is just one."""
     module = unit.module
@@ -280,22 +237,6 @@ def _visible_memory(unit: Unit) -> tuple[int, ExportName] | None:
         return None
     names = [name for name, item in module.exports.items() if item.kind == "memory"]
     return (unit.index, ExportName(names[0])) if names else None
-
-
-def _instantiate(unit: Unit, guest: Guest) -> Instance:
-    """Make an instance in the guest's own store."""
-    store, items = guest.store, guest.externs
-    for source in unit.made_sources:
-        if source not in items:
-            items[source] = (
-                guest.make_import(source, store)
-                if isinstance(source, HostFunction)
-                else guest.instances[source[0]].export(ExportName(source[1]))
-            )
-    imports = b"".join(map(items.__getitem__, unit.sources))
-    if unit.module.is_inlined:
-        imports += b"".join(map(items.__getitem__, _kernel.MEMORIES))
-    return store.instantiate(unit.module, imports, guest.pending)
 
 
 class _Linker:
@@ -317,7 +258,7 @@ class _Linker:
         for unit in self.units[:-1]:
             if unit.has_own_store:
                 unit.own_store_imports = [
-                    _import_across_stores(unit, source, item)
+                    import_across_stores(unit, source, item)
                     for source, item in zip(unit.sources, unit.module.imports, strict=True)
                 ]
         return self.order
@@ -372,7 +313,7 @@ class _Linker:
                 from .._wasi.preview1 import SIGNATURES
 
                 if item.name in SIGNATURES:
-                    host = _wasi_function(item.name)
+                    host = wasi_function(item.name)
                     return _check_type(unit, item, host.type, host)
             if item.module == env.NAMESPACE:
                 if item.name in _kernel.KERNEL_FUNCTIONS:
@@ -399,8 +340,8 @@ class _Linker:
                     "imported"
                 )
             if key not in self.commands:
-                _check_passable(unit, item, export.type)
-                self.commands[key] = _command_function(other, item.name, export.type)
+                check_passable(unit, item, export.type)
+                self.commands[key] = command_function(other, item.name, export.type)
             return self.commands[key]
         if other is unit or other in self.path:
             circle = " → ".join(
@@ -412,8 +353,8 @@ class _Linker:
                     f"there is a {item.kind} "
                     f"(`{truncate(item.name)}`): only functions can be linked in a circle"
                 )
-            _check_passable(unit, item, export.type)
-            return _trampoline(other, item.name, export.type, circle)
+            check_passable(unit, item, export.type)
+            return trampoline(other, item.name, export.type, circle)
         return other.index, item.name
 
 
@@ -425,15 +366,6 @@ def _check_type(unit: Unit, item: Item, offered: FunctionType, source: S) -> S:
             f"but what is offered is {offered}"
         )
     return source
-
-
-def _check_passable(unit: Unit, item: Item, type: FunctionType) -> None:
-    if not _PASSABLE.issuperset(type.params + type.results):
-        raise LinkError(
-            f"{unit.label} imports {item} through the host, because it "
-            "belongs to a command or to a circle of modules, "
-            "but the host can pass only values of type i32, i64, f32 and f64"
-        )
 
 
 def is_pre_1_0_import(item: Item) -> bool:
@@ -474,159 +406,6 @@ def _missing(unit: Unit, item: Item, wasi: bool) -> MissingImportError:
     return MissingImportError(
         f"{what}, which nobody provides: {_PROVIDE_IMPORT}", hint=_PROVIDE_IMPORT
     )
-
-
-# ---- host functions that stand for something else ------------------------------------------------
-
-
-def _call_export(
-    instance: Instance, name: str, type: FunctionType, guest: Guest, values: Any
-) -> None:
-    slots = max(len(type.params), len(type.results))
-    function = instance.function(ExportName(name), slots)
-    for i in range(len(type.params)):
-        function.values[2 * i] = values[2 * i] & 0xFFFFFFFFFFFFFFFF
-    try:
-        function.call(guest.pending)
-    except EngineFailure as failure:
-        raise NestedFailure(failure) from None
-    for i in range(len(type.results)):
-        values[2 * i] = function.values[2 * i]
-
-
-class NestedFailure(Exception):
-    """A failure of a guest function that a host callback called, on its way through its caller."""
-
-    def __init__(self, failure: EngineFailure) -> None:
-        super().__init__(failure)
-        self.failure = failure
-
-
-def _trampoline(other: Unit, name: str, type: FunctionType, circle: str) -> HostFunction:
-    def body(guest: Guest, caller: int, values: Any) -> None:
-        instance = guest.instances.get(other.index)
-        if instance is None:
-            raise LinkError(
-                f"modules import each other in a circle, {circle}, and `{truncate(name)}` of "
-                f"`{truncate(other.name)}` is called while that "
-                "is being started"
-            )
-        _call_export(instance, name, type, guest, values)
-
-    return HostFunction(type, body)  # type: ignore[arg-type]
-
-
-def _command_function(unit: Unit, name: str, type: FunctionType) -> HostFunction:
-    """Make a host function that calls a command's export in a fresh instance.
-
-    The instance has a store of its own, so that it is freed when the call ends; its imports are
-    reached through the host. A command that imports a memory, a table or a global of another module
-    has to be in that module's store, where instances stay until the plugin's ends.
-    """
-
-    def body(guest: Guest, caller: int, values: Any) -> None:
-        check_recursion_depth_to_start()
-        if not unit.has_own_store:
-            with guest.enter_store(guest.store):
-                guest.charge_state(unit.module.state_bytes)
-                try:
-                    instance = _instantiate(unit, guest)
-                except EngineFailure as failure:
-                    raise NestedFailure(failure) from None
-                _call_export(instance, name, type, guest, values)
-            return
-        count, total, largest = unit.module.defined_memories
-        memories = count + _has_heap(unit.module, guest.limits), total, largest
-        store = guest.make_command_store(memories, unit.module.defined_tables)
-        with guest.enter_store(store):
-            try:
-                imports = b"".join(
-                    guest.make_import(function, store) for function in unit.own_store_imports
-                )
-                instance = store.instantiate(unit.module, imports, guest.pending)
-            except EngineFailure as failure:
-                raise NestedFailure(failure) from None
-            _call_export(instance, name, type, guest, values)
-
-    return HostFunction(type, body)  # type: ignore[arg-type]
-
-
-def _import_across_stores(unit: Unit, source: Source, item: Item) -> HostFunction:
-    """Make a host function that stands, in the store of a command, for an import of the command.
-
-    Raises:
-        LinkError: Its values cannot pass between stores.
-    """
-    assert item.type is not None
-    type = item.type
-    _check_passable(unit, item, type)
-    if isinstance(source, HostFunction):
-        return source
-
-    def body(guest: Guest, caller: int, values: Any) -> None:
-        with guest.enter_store(guest.store):
-            if isinstance(source, str):
-                _call_export(guest.kernel.instance, source, type, guest, values)
-            else:
-                _call_export(guest.instances[source[0]], source[1], type, guest, values)
-
-    return HostFunction(type, body)  # type: ignore[arg-type]
-
-
-_wasi_functions: dict[str, HostFunction] = {}
-"""The functions of WASI, made at their first import and shared by all plugins."""
-
-
-def _wasi_function(name: str) -> HostFunction:
-    found = _wasi_functions.get(name)
-    return (
-        found if found is not None else _wasi_functions.setdefault(name, _make_wasi_function(name))
-    )
-
-
-def _make_wasi_function(name: str) -> HostFunction:
-    from .._wasi.preview1 import SIGNATURES, GuestExit
-
-    params = SIGNATURES[name]
-    masks = [0xFFFFFFFF if param == "i32" else 0xFFFFFFFFFFFFFFFF for param in params]
-    results: tuple[str, ...] = () if name == "proc_exit" else ("i32",)
-
-    def body(guest: Guest, caller: int, values: Any) -> None:
-        arguments = [values[2 * i] & mask for i, mask in enumerate(masks)]
-        try:
-            errno = getattr(guest.wasi_state(), name)(guest.memory_of(caller), *arguments)
-        except GuestExit as exit:
-            raise PluginExit(exit.code) from None
-        if results:
-            values[0] = errno
-
-    return HostFunction(FunctionType(params, results), body, (WASI, name))  # type: ignore[arg-type]
-
-
-def is_builtin_wasi(function: HostFunction) -> bool:
-    """Return whether it is a function of plugwasm's WASI, not the application's in its place."""
-    return (
-        function.name is not None
-        and function.name[0] == WASI
-        and _wasi_functions.get(function.name[1]) is function
-    )
-
-
-def trampoline_code() -> frozenset[CodeType]:
-    """Return the code of host functions that only lead to a guest or to WASI."""
-    makers: tuple[Any, ...] = (
-        _trampoline,
-        _command_function,
-        _import_across_stores,
-        _make_wasi_function,
-    )
-    bodies = [
-        constant
-        for maker in makers
-        for constant in maker.__code__.co_consts
-        if hasattr(constant, "co_varnames")
-    ]
-    return frozenset((GROWING_CODE, *bodies))
 
 
 def is_callable_export(item: Item) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: `plugwasm call`, `replay`, `bench`, `inspect`, `schema` and `cache`.
+"""The command line: `plugwasm call`, `replay`, `bench`, `inspect`, `schema`, `generate`, `cache`.
 
 It is one more application of the package.
 

@@ -11,8 +11,9 @@ import sys
 from .._host import env
 from .._host.kernel import KERNEL_FUNCTIONS, read_source
 from .._manifest.limits import DEFAULT_LIMITS
-from .._runtime.linker import WASI, is_callable_export, is_pre_1_0_import
+from .._runtime.linker import is_callable_export, is_pre_1_0_import
 from .._runtime.modules import CompileBudget, compile_module, engine_for_modules, get_engine
+from .._runtime.trampolines import WASI
 from .._wasi.abi import SIGNATURES
 from .terminal import escape, write_stdout
 

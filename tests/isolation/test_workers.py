@@ -179,6 +179,19 @@ def test_descriptor_exhaustion() -> None:
                 os.close(descriptor)
 
 
+def test_lost_worker_closes_descriptors() -> None:
+    """A worker that ended leaves no descriptor open until the garbage is collected."""
+    before = set(os.listdir("/dev/fd"))
+    kept = []
+    for _ in range(3):
+        with IsolatedPlugin(SIMPLE) as plugin:
+            os.kill(plugin._worker.pid, signal.SIGKILL)
+            with pytest.raises(WorkerError) as caught:
+                plugin.call("f")
+            kept.append(caught.value)  # with a traceback, whose frames refer to the worker
+    assert set(os.listdir("/dev/fd")) <= before
+
+
 def test_program_not_an_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that is no interpreter is an error."""
     with pytest.raises(WorkerError, match="ended with the exit code"):

@@ -27,9 +27,9 @@ HostFunctionError HttpTransport InstanceLostError InterfaceError IsolatedPlugin 
 Manifest ManifestError ManifestPolicy MapBatches Measured Memory MemoryOptions MissingImportError
 ModuleError Observe OptionError OutOfFuelError OutOfMemoryError OutputError Pickle Plugin
 PluginInput PluginPool PluginRef PluginSet PoolStats PoolTimeoutError ProcessLimits Readable
-RecordingError Recycle ReplayError RowError SeededRandom SignatureError SourceError StackError
+RecordingError Recycle ReplayError RowError SchemaError ScriptError SeededRandom SignatureError SourceError StackError
 TimeoutError Transport TrapError UnsafePickle Val ValType WasiOptions WasmSource WorkerError __version__ export
-extism_version get_include host_fn host_namespace set_log_custom set_log_file
+extism_version get_include host_fn host_namespace script set_log_custom set_log_file
 use_explicit_checks
 aio cache codecs debugging errors interfaces manifest observing otel plugin_set recording testing
 """.split()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled")
-VERSIONS = {"inline=2": "e7ca81adc522ce86"}
+VERSIONS = {"inline=3": "82879b6f3ad56ec0"}
 """For each version of the inliner, the start of its digest."""
 
 
@@ -85,6 +85,45 @@ def test_backtraces_have_original_offsets(
     assert outcome(inlined, "endless") == outcome(plain, "endless")
     assert len(seen) == PLACES + 1
     assert max(map(len, seen)) == 5  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "begin", ["unreachable", "nop unreachable", "(drop (i32.load (i32.const -1)))"]
+)
+@pytest.mark.parametrize("groups", ["", "i32", "v128", "i32 i64 v128", " ".join(["i32 i64"] * 63)])
+def test_trap_at_the_begin_of_a_function(
+    begin: str, groups: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine takes the last group of locals for the place of a trap that comes first."""
+    store = '(import "extism:host/env" "store_u64" (func $store_u64 (param i64 i64)))'
+    locals_ = "".join(f"(local {type})" for type in groups.split())
+    replaced = "(call $store_u64 (i64.const 1) (i64.const 2))"
+    source = f"""(module {store} (memory 1)
+      (func $roomy {locals_} {begin} {replaced})
+      (func $copied {locals_} {begin})
+      (func (export "roomy") (call $roomy)) (func (export "copied") (call $copied)))"""
+    plain, inlined = plain_and_inlined(wat_to_wasm(source.encode()), monkeypatch)
+    for name in ("roomy", "copied"):
+        expected = outcome(plain, name)
+        assert outcome(inlined, name) == expected
+        assert expected[0] is TrapError
+
+
+@pytest.mark.parametrize(
+    "between", ["", "nop nop", "(block nop)", "(drop (call $load_u64 (i64.const 8)))"]
+)
+@pytest.mark.parametrize("address", [8, 10_000_000])
+def test_trap_after_a_replaced_call(
+    address: int, between: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine takes the `if` of the replaced call for the place of an `unreachable` behind it."""
+    source = f"""(module (import "extism:host/env" "store_u64" (func $store_u64 (param i64 i64)))
+      (import "extism:host/env" "load_u64" (func $load_u64 (param i64) (result i64))) (memory 1)
+      (func (export "f") (call $store_u64 (i64.const {address}) (i64.const 0)) {between} unreachable))"""
+    plain, inlined = plain_and_inlined(wat_to_wasm(source.encode()), monkeypatch)
+    expected = outcome(plain, "f")
+    assert outcome(inlined, "f") == expected
+    assert expected[0] is TrapError
 
 
 def test_every_offset_leads_to_an_instruction() -> None:

@@ -688,3 +688,82 @@ def test_method_without_self_is_found() -> None:
 
     with pytest.raises(TypeError, match=r"`Echo\.echo` has no `self`"):
         Plugin(guest(exported("echo", "(call $echo)"))).bind(Echo)
+
+
+# ---- codecs in annotations, and annotations of an interface --------------------------------------
+
+
+class Coded(Protocol):
+    @export("text")
+    def as_json(self, text: Annotated[str, codecs.JSON]) -> Annotated[str, codecs.JSON]: ...
+
+    @export("text")
+    def to_json(self, text: str) -> Annotated[str, codecs.JSON]: ...
+
+    @export("octets")
+    def packed(self, n: Annotated[Count, codecs.MSGPACK]) -> bytes: ...
+
+
+def test_codecs_of_single_values() -> None:
+    """A codec in an annotation is for that parameter, or for the result, and for nothing else."""
+    with Plugin(SHOP) as plugin:
+        coded = plugin.bind(Coded)
+        assert coded.as_json('ü "') == 'ü "'
+        assert coded.to_json('"in quotes"') == "in quotes"
+        assert coded.packed(Count(3)) == codecs.MSGPACK.encode(Count(3))
+        with pytest.raises(OutputError, match="JSON is malformed"):
+            coded.to_json("no quotes")
+
+
+def test_codec_of_one_of_several() -> None:
+    """Several parameters travel as one object, so a codec for one of them is an error."""
+
+    class Several(Protocol):
+        def text(self, a: Annotated[str, codecs.JSON], b: int) -> str: ...
+
+    with (
+        Plugin(SHOP) as plugin,
+        pytest.raises(TypeError, match=r"`a` cannot have a codec of its own"),
+    ):
+        plugin.bind(Several)
+
+
+class Counter(Protocol):
+    @export("count it")
+    def count(self, value: Annotated[int, codecs.JSON]) -> Annotated[int, codecs.JSON]: ...
+    def greet(self, plugin: CurrentPlugin, who: str) -> str: ...
+
+
+def test_interface_annotates_for_objects() -> None:
+    """The annotations and names of an interface hold for any object that implements it."""
+
+    class Plain:
+        def count(self, value):  # type: ignore[no-untyped-def]
+            return value + 1
+
+        def greet(self, plugin, who):  # type: ignore[no-untyped-def]
+            return f"{who} of {plugin.host_context()}"
+
+    class Other:
+        def count(self, value: int) -> int:  # by itself, it would be a plain number
+            return value + 1
+
+        def greet(self, plugin: CurrentPlugin, who: str) -> str:
+            return who
+
+    for implementation in (Plain(), Other()):
+        functions = host_namespace(implementation, interface=Counter)
+        assert [(f.name, len(f.args), f.args[0].name) for f in functions] == [
+            ("count it", 1, "I64"),
+            ("greet", 1, "I64"),
+        ]
+
+    class Short:
+        def count(self):  # type: ignore[no-untyped-def]
+            return 1
+
+        def greet(self, plugin, who):  # type: ignore[no-untyped-def]
+            return who
+
+    with pytest.raises(TypeError, match=r"`count it`: expected 1 parameters, as in the interface"):
+        host_namespace(Short(), interface=Counter)

@@ -15,7 +15,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, PluginSet
-from plugwasm._engine import LIGHT_COST, estimate_cost, is_light, wat_to_wasm
+from plugwasm._engine import LIGHT_COST, estimate_cost, is_light, may_have_image, wat_to_wasm
 from plugwasm._plugin_set.compile_shares import MIN_SHARE, CompileShares
 from plugwasm._runtime import modules as _code
 from tests.support import hard_modules, wasm_binary
@@ -201,6 +201,56 @@ NOT_LIGHT = {
 def test_uncertain_modules_are_not_light(what: str) -> None:
     """A module that is not certain to be light is not light."""
     assert not is_light(NOT_LIGHT[what])
+
+
+PASSIVE = b"\x01" + leb128(2**20) + bytes(2**20)
+ACTIVE = b"\0\x41\0\x0b" + leb128(100) + bytes(100)
+EMPTY = b"\x01\0"
+
+
+def with_data(*segments: bytes, count: int | None = None) -> bytes:
+    """Return a module with a memory and these segments."""
+    number = leb128(len(segments) if count is None else count)
+    header = b"\0asm\1\0\0\0" + section(5, b"\1\0\1") + section(12, number)
+    return header + section(11, number + b"".join(segments))
+
+
+def test_passive_data_is_light() -> None:
+    """Passive data is only copied, so a megabyte of it is light, and makes no image."""
+    wasm = with_data(PASSIVE, PASSIVE)
+    CompiledPlugin(wasm, limits=Limits(compile_seconds=None))
+    assert is_light(wasm)
+    assert not may_have_image(wasm)
+    assert is_light(with_data(ACTIVE))
+    assert may_have_image(with_data(ACTIVE))
+    assert may_have_image(with_data(PASSIVE, ACTIVE))
+
+
+@pytest.mark.parametrize(
+    "wasm",
+    [
+        with_data(*[PASSIVE] * 5),
+        with_data(b"\0\x41\0\x0b" + PASSIVE[1:]),
+        with_data(ACTIVE, PASSIVE),
+        with_data(PASSIVE, b"\0\x41\0\x0b" + leb128(5000) + bytes(5000)),
+        with_data(*[EMPTY] * 5001),
+        b"\0asm\1\0\0\0" + b"\1\0" * 50_000,
+        with_data(PASSIVE, count=2),
+    ],
+    ids=["too much", "active", "active first", "both", "many", "sections", "fewer than said"],
+)
+def test_other_data_is_not_light(wasm: bytes) -> None:
+    """Active data counts, as do many segments, and data that is not what its section says."""
+    assert not is_light(wasm) or may_have_image(wasm)
+
+
+@pytest.mark.parametrize("cut", range(1, 17))
+def test_truncated_passive_data(cut: int) -> None:
+    """A module that ends within its data is read without an exception of another kind."""
+    wasm = with_data(EMPTY, b"\x01\5abcde", EMPTY)[:-cut]
+    assert may_have_image(wasm) in (True, False)
+    with pytest.raises(ModuleError):
+        CompiledPlugin(wasm)
 
 
 def test_instructions_are_read_like_engine() -> None:

@@ -86,6 +86,7 @@
   (global $types (mut i32) (i32.const 0))       ;; where the next function has its type, in $in
   (global $target (mut i32) (i32.const 1024))   ;; the next offset to look for, in $tables
   (global $last (mut i32) (i32.const 0))        ;; where the last instruction starts, in $in
+  (global $if (mut i32) (i32.const 0))          ;; where the last template has its `if`, in $out
 
   ;; ---- numbers and copies -----------------------------------------------------------------------
 
@@ -194,6 +195,7 @@
         (then
           (i32.store8 $out (local.get $to) (local.get $byte))
           (local.set $to (i32.add (local.get $to) (i32.const 1)))
+          (if (i32.eq (local.get $byte) (i32.const 0x54)) (then (global.set $if (local.get $to)))) ;; i64.lt_u
           (br $next)))
       (if (i32.ne (local.get $byte) (i32.const 0xcf))
         (then
@@ -201,6 +203,19 @@
             (i32.load $tables offset=800 (i32.shl (i32.and (local.get $byte) (i32.const 7)) (i32.const 2)))))
           (br $next))))
     (local.get $to))
+
+  ;; Return where the next instruction but `nop` is, if that is `unreachable`; else $last. The engine
+  ;; takes a template's `if` for the place of an `unreachable` behind it, and nothing of a template
+  ;; traps.
+  (func $unreachable_or_last (param $at i32) (result i32)
+    (local $opcode i32)
+    (loop $next
+      (local.set $opcode (i32.load8_u $in (local.get $at)))
+      (if (i32.eq (local.get $opcode) (i32.const 1)) ;; nop
+        (then
+          (local.set $at (i32.add (local.get $at) (i32.const 1)))
+          (br $next))))
+    (select (global.get $last) (local.get $at) (local.get $opcode)))
 
   ;; Note for all offsets below $position that they are in the last instruction.
   (func $find (param $position i32)
@@ -240,18 +255,27 @@
     (local.get $at))
 
   ;; Read the groups of locals. If there is to be room for a replaced call, write them with three
-  ;; locals more. Return where the first instruction is, and $to.
+  ;; locals more. Return where the first instruction is, and $to. The engine takes the last group for
+  ;; the place of an `unreachable` that a function begins with; the added groups count as that one.
   (func $locals (param $at i32) (param $params i32) (param $roomy i32) (param $to i32) (result i32 i32)
     (local $groups i32) (local $start i32) (local $left i32) (local $count i32) (local $locals i32)
+    (local $shift i32)
+    (local.set $shift (i32.sub (local.get $to) (local.get $at)))
     (call $number (local.get $at))
     (local.set $start)
     (local.set $groups)
     (local.set $locals (local.get $params))
     (local.set $at (local.get $start))
     (local.set $left (local.get $groups))
+    (if (local.get $roomy)
+      (then
+        (local.set $to (call $put_number (local.get $to) (i32.add (local.get $groups) (i32.const 2))))
+        (local.set $shift (i32.sub (local.get $to) (local.get $at)))))
     (loop $next
       (if (local.get $left)
         (then
+          (call $find (i32.add (local.get $at) (local.get $shift)))
+          (global.set $last (local.get $at))
           (call $number (local.get $at))
           (local.set $at)
           (local.set $count)
@@ -263,7 +287,6 @@
           (br $next))))
     (if (local.get $roomy)
       (then
-        (local.set $to (call $put_number (local.get $to) (i32.add (local.get $groups) (i32.const 2))))
         (local.set $to (call $copy (local.get $start) (local.get $at) (local.get $to)))
         (i32.store $out (local.get $to) (i32.const 0x7f017e02)) ;; two of i64, one of i32
         (local.set $to (i32.add (local.get $to) (i32.const 4)))
@@ -356,6 +379,8 @@
                                       (global.set $sites (i32.add (global.get $sites) (i32.const 1)))
                                       (local.set $to (call $copy (local.get $from) (global.get $last) (local.get $to)))
                                       (local.set $to (call $put_template (local.get $opcode) (local.get $to)))
+                                      (call $find (global.get $if))
+                                      (global.set $last (call $unreachable_or_last (local.get $after)))
                                       (local.set $from (local.get $after)))))
                                 (else
                                   (global.set $calls (i32.add (global.get $calls) (i32.const 1)))))))))

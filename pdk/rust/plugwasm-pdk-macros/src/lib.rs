@@ -5,22 +5,23 @@ use proc_macro2::TokenStream as Tokens;
 use quote::{format_ident, quote};
 use syn::spanned::Spanned;
 use syn::{
-    parse_macro_input, Error, FnArg, ForeignItem, ForeignItemFn, ItemFn, ItemForeignMod, LitStr,
-    ReturnType,
+    parse_macro_input, Error, Expr, ExprLit, FnArg, ForeignItem, ForeignItemFn, ItemFn,
+    ItemForeignMod, Lit, LitStr, ReturnType,
 };
 
 /// Export a function of the plugin. See the documentation of `plugwasm-pdk`.
 #[proc_macro_attribute]
 pub fn plugin_fn(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
-    let attribute = Tokens::from(attribute);
-    if !attribute.is_empty() {
-        return Error::new(attribute.span(), "plugin_fn takes no arguments").to_compile_error().into();
-    }
-    expand_plugin_fn(&function).unwrap_or_else(|error| error.to_compile_error()).into()
+    let exported = if attribute.is_empty() {
+        None
+    } else {
+        Some(parse_macro_input!(attribute as LitStr).value())
+    };
+    expand_plugin_fn(&function, exported).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
-fn expand_plugin_fn(function: &ItemFn) -> syn::Result<Tokens> {
+fn expand_plugin_fn(function: &ItemFn, exported: Option<String>) -> syn::Result<Tokens> {
     let signature = &function.sig;
     if let Some(asyncness) = signature.asyncness {
         return Err(Error::new(asyncness.span(), "a plugin function cannot be async"));
@@ -44,9 +45,10 @@ fn expand_plugin_fn(function: &ItemFn) -> syn::Result<Tokens> {
         ));
     }
     let name = &signature.ident;
-    let exported = name.to_string();
-    let exported = exported.trim_start_matches("r#");
-    let symbol = format_ident!("__plugwasm_{}", exported);
+    let own = name.to_string();
+    let own = own.trim_start_matches("r#");
+    let symbol = format_ident!("__plugwasm_{}", own);
+    let exported = exported.as_deref().unwrap_or(own);
     let call = if signature.inputs.is_empty() {
         quote!(::plugwasm_pdk::export::run0(#name))
     } else {
@@ -83,10 +85,17 @@ pub fn host_fn(attribute: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 fn expand_host_fn(namespace: &LitStr, function: &ForeignItemFn) -> syn::Result<Tokens> {
-    let attributes = &function.attrs;
+    let (link_names, attributes): (Vec<_>, Vec<_>) =
+        function.attrs.iter().partition(|attribute| attribute.path().is_ident("link_name"));
     let visibility = &function.vis;
     let name = &function.sig.ident;
-    let imported = name.to_string();
+    let imported = match link_names.first() {
+        None => name.to_string(),
+        Some(attribute) => match &attribute.meta.require_name_value()?.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => text.value(),
+            other => return Err(Error::new(other.span(), "the name is a string")),
+        },
+    };
     let (mut names, mut types) = (Vec::new(), Vec::new());
     for (number, input) in function.sig.inputs.iter().enumerate() {
         match input {

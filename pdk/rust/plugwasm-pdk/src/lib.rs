@@ -23,7 +23,7 @@
 //! anything that converts ([`FromBytes`], [`ToBytes`]): `Vec<u8>`, `String`, numbers (in decimal
 //! form), `()`, `Option` (no bytes are `None`), [`Json`], [`Msgpack`]. An error ends the call: the
 //! host gets its message and a return code, 1 or that of [`Error::with_code`]. A panic ends the
-//! call with a trap.
+//! call with a trap. `#[plugin_fn("countVowels")]` exports a function under another name.
 //!
 //! # Host functions
 //!
@@ -50,7 +50,8 @@
 //! ```
 //!
 //! Numbers (`i32`, `i64`, `f32`, `f64`) pass as they are, text, bytes and [`Json`] as blocks of the
-//! host's memory, which are freed. A [`shared_fn`] is the reverse: a function that other modules of
+//! host's memory, which are freed. `#[link_name = "addOne"]` before a function is the name that the
+//! host gives it. A [`shared_fn`] is the reverse: a function that other modules of
 //! the same plugin import.
 //!
 //! # Features

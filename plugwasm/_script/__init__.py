@@ -1,0 +1,14 @@
+"""Plugins in languages that are interpreted: an engine in Wasm, shared by all scripts of a process.
+
+script         `script`: a script to a `CompiledPlugin`
+front          the module that stands for a script: its exports, and what it changes of the engine
+snapshots      memories of instances, written back into modules
+engine         an engine, ready to load scripts
+__main__       `python -m plugwasm._script` builds the engines
+engine_build   an engine built from its sources, once, and kept
+pins           versions and digests of what engines are built from
+wasm_encoding  modules taken apart and put together
+javascript/    the engine of JavaScript: QuickJS, with code of plugwasm in C and JavaScript
+
+Decisions: docs/decisions.md, 58.
+"""

@@ -1,0 +1,254 @@
+"""An engine built from its sources, once, and kept.
+
+Sources come by pip, with a pinned digest, and are compiled by the package `ziglang`. The result is
+kept in a folder for this user, under a name that has the digests of all that it was made of and of
+itself. Processes that need it at the same time wait for one that builds it.
+
+Decisions: docs/decisions.md, 58.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from .._runtime import code_cache
+from ..errors import SourceError, truncate
+from . import pins
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+VARIABLE = "PLUGWASM_ENGINES"
+"""The environment variable that names the folder of engines."""
+_HERE = Path(__file__).parent
+_REQUIREMENT = f"{pins.QUICKJS} --hash=sha256:{pins.QUICKJS_SHA256}\n"
+
+
+def engine_folder() -> Path:
+    """Return the folder of engines.
+
+    Raises:
+        SourceError: None is named, and the cache of compiled code is off.
+    """
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).absolute()
+    cache = code_cache.directory()
+    if cache is None:
+        raise SourceError(
+            "the engine of a script is built once and kept, but the cache of plugwasm is off: "
+            f"name a folder for engines in the environment variable {VARIABLE}"
+        )
+    return Path(cache) / "engines"
+
+
+def read_source(file: str) -> bytes:
+    """Return a file of the engine of JavaScript."""
+    return (_HERE / "javascript" / file).read_bytes()
+
+
+def digest_of_sources() -> str:
+    """Return a digest of everything that an engine is made of."""
+    digest = hashlib.sha256()
+    for part in (
+        _REQUIREMENT.encode(),
+        repr((pins.ZIG, pins.FLAGS, pins.QUICKJS_FILES)).encode(),
+        read_source("glue.c"),
+        read_source("kit.js"),
+        (_HERE / "engine.py").read_bytes(),
+        (_HERE / "snapshots.py").read_bytes(),
+        _header().read_bytes(),
+    ):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:24]
+
+
+def find_or_build(make: Callable[[bytes], bytes]) -> bytes:
+    """Return the engine that is kept, or build it.
+
+    Args:
+        make: Makes the engine of what was compiled.
+
+    Raises:
+        SourceError: It cannot be built.
+    """
+    folder, sources = engine_folder(), digest_of_sources()
+    found = _find(folder, sources)
+    if found is not None:
+        return found
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _lock(folder / f"javascript-{sources}.lock"):
+            found = _find(folder, sources)
+            if found is None:
+                found = make(_compile(folder))
+                _keep(folder, sources, found)
+    except OSError as error:
+        raise SourceError(
+            f"the engine of JavaScript cannot be kept in {truncate(str(folder))}: "
+            f"{truncate(str(error))}; name another folder in {VARIABLE}"
+        ) from error
+    return found
+
+
+def _find(folder: Path, sources: str) -> bytes | None:
+    """Return the engine with the digest that its name says."""
+    for file in sorted(folder.glob(f"javascript-{sources}-*.wasm")):
+        content = file.read_bytes()
+        if file.stem.rpartition("-")[2] == hashlib.sha256(content).hexdigest():
+            return content
+    return None
+
+
+def _keep(folder: Path, sources: str, engine: bytes) -> None:
+    target = folder / f"javascript-{sources}-{hashlib.sha256(engine).hexdigest()}.wasm"
+    part = folder / f".{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        part.write_bytes(engine)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    import fcntl
+
+    # The file stays: a process that waits for it must not be let in by another one of that name.
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(folder: Path) -> bytes:
+    """Compile the sources."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
+        place = Path(scratch)
+        say("building the JavaScript engine, once: this takes about a minute …")
+        _check_compiler()
+        _download(place)
+        for file in ("glue.c",):
+            (place / file).write_bytes(read_source(file))
+        (place / "plugwasm.h").write_bytes(_header().read_bytes())
+        say("compiling …")
+        # The same relative paths everywhere, so that the result is the same.
+        names = ["glue.c", *(f"{pins.QUICKJS_FOLDER}/{name}" for name in pins.QUICKJS_FILES)]
+        _run(
+            [
+                sys.executable,
+                "-m",
+                "ziglang",
+                "cc",
+                *pins.FLAGS,
+                "-I.",
+                f"-I{pins.QUICKJS_FOLDER}",
+                *names,
+                "-o",
+                "engine.wasm",
+            ],
+            place,
+            "the compiler failed",
+        )
+        return (place / "engine.wasm").read_bytes()
+
+
+def _check_compiler() -> None:
+    from importlib import metadata
+
+    try:
+        version = metadata.version("ziglang")
+    except metadata.PackageNotFoundError:
+        raise SourceError(
+            "the engine of JavaScript is built once, with a compiler that is not installed: "
+            "`pip install 'plugwasm[script]'`"
+        ) from None
+    if version != pins.ZIG:
+        raise SourceError(
+            f"the engine of JavaScript is built with ziglang {pins.ZIG}, but {truncate(version)} "
+            "is installed: `pip install 'plugwasm[script]'`"
+        )
+
+
+def _download(place: Path) -> None:
+    """Get the sources, and unpack what is needed of them."""
+    import tarfile
+
+    say("getting the sources of QuickJS …")
+    (place / "requirements.txt").write_text(_REQUIREMENT)
+    _run(
+        [
+            *_pip(),
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--no-binary=:all:",
+            "--require-hashes",
+            "--requirement=requirements.txt",
+            "--dest=.",
+        ],
+        place,
+        "the sources of QuickJS cannot be downloaded",
+    )
+    (archive,) = place.glob("*.tar.gz")
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != pins.QUICKJS_SHA256:
+        raise SourceError("the sources of QuickJS do not have the pinned digest")
+    target = place / pins.QUICKJS_FOLDER
+    target.mkdir()
+    with tarfile.open(archive) as sdist:
+        for member in sdist:
+            parts = member.name.split("/")
+            if len(parts) == 3 and parts[1] == pins.QUICKJS_FOLDER and member.isfile():
+                content = sdist.extractfile(member)
+                assert content is not None
+                (target / parts[2]).write_bytes(content.read())
+
+
+def _pip() -> list[str]:
+    """Return the command of pip; environments made by uv have none of their own."""
+    import shutil
+    from importlib.util import find_spec
+
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    if (uvx := shutil.which("uvx")) is not None:
+        return [uvx, "pip"]
+    raise SourceError(
+        "the engine of JavaScript is built from sources that pip downloads, but pip is not "
+        "installed: `python -m ensurepip`"
+    )
+
+
+def _run(command: list[str], place: Path, what: str) -> None:
+    try:
+        subprocess.run(
+            command,
+            cwd=place,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+    except subprocess.CalledProcessError as error:
+        told = error.stderr.decode(errors="replace").strip()[-600:]
+        raise SourceError(f"the engine of JavaScript: {what}: {truncate(told, 600)}") from None
+
+
+def say(text: str) -> None:
+    """Show the progress, where somebody can see it."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"plugwasm: {text}", file=sys.stderr, flush=True)
+
+
+def _header() -> Path:
+    installed = _HERE.parent / "include"
+    folder = installed if installed.is_dir() else _HERE.parents[1] / "pdk" / "c" / "include"
+    return folder / "plugwasm.h"

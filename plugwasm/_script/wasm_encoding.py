@@ -1,0 +1,104 @@
+"""The binary format of Wasm, as far as modules are taken apart and put together here."""
+
+from __future__ import annotations
+
+from .._engine.wasm_binary import iter_sections, read_leb128
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA = range(
+    12
+)
+DATA_COUNT = 12
+
+I32, I64, F32, F64, FUNCREF = 0x7F, 0x7E, 0x7D, 0x7C, 0x70
+VALUE_TYPES = {"i32": I32, "i64": I64, "f32": F32, "f64": F64}
+
+_ORDER = (
+    TYPE,
+    IMPORT,
+    FUNCTION,
+    TABLE,
+    MEMORY,
+    GLOBAL,
+    EXPORT,
+    START,
+    ELEMENT,
+    DATA_COUNT,
+    CODE,
+    DATA,
+)
+
+
+def unsigned(value: int) -> bytes:
+    """Encode an unsigned number (LEB128)."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def signed(value: int) -> bytes:
+    """Encode a signed number (LEB128)."""
+    out = bytearray()
+    while not -64 <= value < 64:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value & 127)
+    return bytes(out)
+
+
+def vector(items: Sequence[bytes]) -> bytes:
+    """Encode a number of items."""
+    return unsigned(len(items)) + b"".join(items)
+
+
+def name(text: str) -> bytes:
+    """Encode a name."""
+    encoded = text.encode()
+    return unsigned(len(encoded)) + encoded
+
+
+def function_type(params: Iterable[int], results: Iterable[int]) -> bytes:
+    """Encode the type of a function."""
+    return (
+        b"\x60"
+        + vector([bytes((one,)) for one in params])
+        + vector([bytes((one,)) for one in results])
+    )
+
+
+def body(*instructions: bytes) -> bytes:
+    """Encode a function without locals, by its instructions."""
+    code = b"\x00" + b"".join(instructions) + b"\x0b"
+    return unsigned(len(code)) + code
+
+
+def split(wasm: bytes) -> dict[int, bytes]:
+    """Return the content of each section, custom sections left out."""
+    return {kind: wasm[at:end] for kind, at, end in iter_sections(wasm) if kind != CUSTOM}
+
+
+def join(sections: dict[int, bytes]) -> bytes:
+    """Return the module that has these sections."""
+    out = [b"\0asm\1\0\0\0"]
+    for kind in _ORDER:
+        if kind in sections:
+            content = sections[kind]
+            out += (bytes((kind,)), unsigned(len(content)), content)
+    return b"".join(out)
+
+
+def append(section: bytes, items: Sequence[bytes]) -> bytes:
+    """Add items to the content of a section that is a vector."""
+    count, at = read_leb128(section, 0)
+    return unsigned(count + len(items)) + section[at:] + b"".join(items)
+
+
+def count(section: bytes) -> int:
+    """Return how many items the content of a section has."""
+    return read_leb128(section, 0)[0]

@@ -1,0 +1,56 @@
+"""`plugwasm generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..parameters import TracebackOption
+from ..terminal import USAGE, escape, print_error, report_errors, write_stdout
+
+HELP = (
+    "Write typed bindings for an interface file (an XTP schema).\n\n"
+    "For a plugin's author: types, the functions to implement, and the host's functions. For an "
+    "application (python): types, the plugin's functions, and the host's functions to implement."
+    "\n\n"
+    "Files with bindings are written each time. The file for the implementation and the project's "
+    "own files are written once, and kept if they exist."
+)
+
+
+def generate(
+    context: typer.Context,
+    schema: Annotated[Path, typer.Argument(metavar="SCHEMA", help="The schema, YAML or JSON.")],
+    language: Annotated[
+        str,
+        typer.Option(
+            "--language",
+            "-l",
+            metavar="LANGUAGE",
+            help="rust for a plugin; python for an application.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="The directory of the project."),
+    ] = Path(),
+    traceback: TracebackOption = False,
+) -> None:
+    with report_errors(context.command_path, traceback=traceback):
+        from ..._bindings import files
+        from ...errors import SchemaError
+
+        try:
+            written = files.generate(schema, language, output)
+        except SchemaError as error:
+            if traceback or not error.problems:
+                raise
+            for problem in error.problems:
+                print_error(f"{escape(schema.name)}: {escape(problem)}")
+            raise typer.Exit(USAGE) from None
+        lines = [f"{one.what:<10} {escape(str(one.path))}\n" for one in written]
+        if any(one.what == "kept" for one in written):
+            lines.append("Kept files are yours: they may need changes to fit the new bindings.\n")
+        write_stdout("".join(lines).encode())

@@ -1,0 +1,1 @@
+"""Projects of plugin authors: the project file, new projects, builds."""

@@ -1,0 +1,25 @@
+"""Scripts of tests."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from plugwasm import Plugin, SourceError, script
+from plugwasm._script.engine import Engine, get_engine
+
+
+def need_engine() -> Engine:
+    """Return the engine of JavaScript, built if need be, or skip the test."""
+    try:
+        return get_engine("javascript")
+    except SourceError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(f"needs the engine of JavaScript: {error}")
+
+
+def make_plugin(source: str, **options: object) -> Plugin:
+    """Return a plugin of a script; the options are those of `script`."""
+    return Plugin(script("javascript", source, **options))  # type: ignore[arg-type]
