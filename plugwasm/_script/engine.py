@@ -16,12 +16,14 @@ from .._runtime.settings import PluginSettings
 from .._wasi.options import FrozenClock, WasiOptions
 from . import pins, snapshots
 from . import wasm_encoding as wasm
-from .engine_build import find_or_build, read_source, say
+from .engine_build import find_or_build, say
 from .front import ADD_FUNCTION, ENGINE, make_loader
+from .languages import LANGUAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._manifest.limits import Limits
+    from .languages import Language
 
 _MEMORY = ExportName("memory")
 _KEPT = (b"memory", b"load", b"call")
@@ -46,7 +48,9 @@ def get_engine(language: str) -> Engine:
         with _lock:
             engine = _engines.get(language)
             if engine is None:
-                engine = _engines[language] = Engine(find_or_build(boot))
+                known = LANGUAGES[language]
+                module = find_or_build(known, lambda compiled: boot(known, compiled))
+                engine = _engines[language] = Engine(known, module)
     return engine
 
 
@@ -54,16 +58,18 @@ class Engine:
     """An engine.
 
     Attributes:
+        language: What it runs.
         wasm: The module.
         memory: What its memory has to start with.
         pages: The pages of that.
         elements: How many elements its function table has.
     """
 
-    __slots__ = ("_loaders", "_stack", "elements", "memory", "pages", "wasm")
+    __slots__ = ("_loaders", "_stack", "elements", "language", "memory", "pages", "wasm")
 
-    def __init__(self, module: bytes) -> None:
+    def __init__(self, language: Language, module: bytes) -> None:
         sections = wasm.split(module)
+        self.language = language
         self.wasm = module
         self.pages: int = _read_first_limit(sections[wasm.MEMORY], 1)
         self.elements: int = _read_first_limit(sections[wasm.TABLE], 2)
@@ -73,7 +79,7 @@ class Engine:
 
     def spec(self) -> ModuleSpec:
         """Return the engine as a module of a plugin."""
-        return ModuleSpec(ENGINE, self.wasm, "the engine of JavaScript")
+        return ModuleSpec(ENGINE, self.wasm, f"the engine of {self.language.title}")
 
     def load(self, document: bytes, limits: Limits | None) -> tuple[bytes, bytes]:
         """Run a script in a new instance, without anything that it could ask the host.
@@ -100,14 +106,15 @@ class Engine:
         return loader
 
 
-def boot(compiled: bytes) -> bytes:
+def boot(language: Language, compiled: bytes) -> bytes:
     """Return the module that was compiled, with the interpreter started."""
     say("starting the interpreter …")
-    spec = PluginSpec([ModuleSpec("main", compiled, "the engine of JavaScript")])
-    settings = PluginSettings(_frozen(), (), "the engine of JavaScript")
+    name = f"the engine of {language.title}"
+    spec = PluginSpec([ModuleSpec("main", compiled, name)])
+    settings = PluginSettings(_frozen(), (), name)
     sections = wasm.split(compiled)
     with Plugin(CompiledPlugin._from_settings(spec, settings)) as plugin:
-        plugin.call("boot", read_source("kit.js"))
+        plugin.call("boot", language.kit())
         memory = _read_out(plugin, _find_stack(sections[wasm.GLOBAL]))
     segments = [
         b"\x00\x41" + wasm.signed(offset) + b"\x0b" + wasm.unsigned(len(content)) + content

@@ -9,7 +9,6 @@ Decisions: docs/decisions.md, 58.
 from __future__ import annotations
 
 import os
-import re
 from typing import Literal
 
 from .._host.options import NOT_GIVEN, check_functions
@@ -23,6 +22,7 @@ from ..errors import CallError, GuestError, OptionError, ScriptError, SourceErro
 from . import pins, snapshots
 from .engine import Engine, get_engine
 from .front import RESERVED, describe_type, make_front
+from .languages import LANGUAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe
+    from .languages import Language
 
 __all__ = ["script"]
 
-LANGUAGES = ("javascript",)
 INPUTS = ("json", "text", "bytes")
 MAX_SEGMENTS = 150
 """With more, another process would compile the front, which takes longer than all else."""
@@ -44,11 +44,10 @@ _FIRST_GAP = 64
 _MOST_PARAMS = 16
 _RESERVED_STACK = 2**16
 """Bytes of an engine's own stack that code below the interpreter has for itself."""
-_PLACE = re.compile(r"^\s+at (?:.* \()?(?P<file>[^\n]*?):(?P<line>\d+):(?P<column>\d+)\)?$", re.M)
 
 
 def script(
-    language: Literal["javascript"],
+    language: Literal["javascript", "python"],
     source: str | bytes | os.PathLike[str],
     *,
     name: str | None = None,
@@ -70,7 +69,7 @@ def script(
     at the first use on a machine (`pip install 'plugwasm[script]'`).
 
     Args:
-        language: "javascript".
+        language: "javascript" or "python".
         source: The text of the script, or UTF-8; a `Path` is a file. Text is never a path.
         name: The name in errors, logs and the script's stack traces; if not given, that of the
             file, or "script.js".
@@ -90,13 +89,13 @@ def script(
         OptionError: Another argument is not valid.
         CallError: A limit ended the script while it was loaded.
     """
-    _check_choice("language", language, LANGUAGES)
+    _check_choice("language", language, tuple(LANGUAGES))
     _check_choice("input", input, INPUTS)
     given = check_functions(functions)
     for function in given:
         _check_function(function)
     bounds = limits or DEFAULT_LIMITS
-    text, file = _read(source, bounds.module_bytes, name)
+    text, file = _read(source, bounds.module_bytes, name, LANGUAGES[language].file)
     if wasi is False:
         wasi = WasiOptions(clock=FrozenClock(), random=SeededRandom(0))
     settings = PluginSettings(
@@ -139,7 +138,10 @@ def _load(
             "source": text,
             "name": file,
             "input": input,
-            "stack": min(bounds.stack_bytes // 16 * 5, pins.STACK_BYTES - _RESERVED_STACK),
+            "stack": min(
+                bounds.stack_bytes // 16 * engine.language.stack_sixteenths,
+                pins.STACK_BYTES - _RESERVED_STACK,
+            ),
             "firstElement": engine.elements,
             "host": [
                 {"namespace": namespace, "name": name, "type": describe_type(one)}
@@ -151,15 +153,15 @@ def _load(
     try:
         answer, memory = engine.load(document, limits)
     except GuestError as error:  # the script took away what the kit needs to report it
-        raise _error({"error": error.guest_message}, file) from error
+        raise _error(engine.language, {"error": error.guest_message}, file) from error
     except CallError as error:
         error.add_note(f"This was while the script `{truncate(file)}` was loaded.")
         raise
     told = json.decode(answer)
     if "error" in told:
-        raise _error(told, file)
+        raise _error(engine.language, told, file)
     exports = told["exports"]
-    _check_exports(exports, file)
+    _check_exports(engine.language, exports, file)
     gap = _FIRST_GAP
     while (
         len(changes := list(snapshots.find_changes(engine.memory, memory, gap))) > MAX_SEGMENTS
@@ -206,11 +208,10 @@ def _check_function(function: Function) -> None:
         )
 
 
-def _check_exports(exports: Sequence[str], file: str) -> None:
+def _check_exports(language: Language, exports: Sequence[str], file: str) -> None:
     if not exports:
         raise ScriptError(
-            f"{truncate(file)}: the script exports no function: write "
-            "`export function name() { … }` or `module.exports = { name }`",
+            f"{truncate(file)}: the script exports no function: write {language.hint}",
             file=file,
         )
     for one in exports:
@@ -222,13 +223,14 @@ def _check_exports(exports: Sequence[str], file: str) -> None:
             )
 
 
-def _error(told: Mapping[str, Any], file: str) -> ScriptError:
+def _error(language: Language, told: Mapping[str, Any], file: str) -> ScriptError:
     """Return the error for what the engine reports."""
     text = str(told["error"])
-    place = next((one for one in _PLACE.finditer(text) if one["file"] == file), None)
-    line, column = (int(place["line"]), int(place["column"])) if place else (None, None)
-    where = f"{truncate(file)}:{line}:{column}" if place else truncate(file)
-    what = "is not valid JavaScript" if told.get("isSyntax") else "failed while it was loaded"
+    line, column = language.place(told, file)
+    where = ":".join(str(part) for part in (truncate(file), line, column) if part is not None)
+    what = (
+        f"is not valid {language.title}" if told.get("isSyntax") else "failed while it was loaded"
+    )
     return ScriptError(
         f"{where}: the script {what}: {truncate(text.partition(chr(10))[0], 500)}",
         file=file,
@@ -238,7 +240,7 @@ def _error(told: Mapping[str, Any], file: str) -> ScriptError:
     )
 
 
-def _read(source: object, most: int, name: str | None) -> tuple[str, str]:
+def _read(source: object, most: int, name: str | None, default: str) -> tuple[str, str]:
     """Return the text and the name of a script."""
     if isinstance(source, os.PathLike):
         path = os.fsdecode(source)
@@ -250,7 +252,7 @@ def _read(source: object, most: int, name: str | None) -> tuple[str, str]:
             reason = truncate(str(error.strerror or error))
             raise SourceError(f"the script {truncate(path)} cannot be read: {reason}") from error
     elif isinstance(source, (bytes, str)):
-        file = name or "script.js"
+        file = name or default
         try:
             content = source.encode() if isinstance(source, str) else source
         except UnicodeEncodeError as error:

@@ -4,15 +4,22 @@ operand stack. Only what LLVM makes of C is known, which is all that is read her
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ..._engine.wasm_binary import read_leb128
+from ..wasm_encoding import unsigned
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-UNREACHABLE, BLOCK, LOOP, IF, ELSE, THROW, THROW_REF, END = 0x00, 0x02, 0x03, 0x04, 0x05, 0x08, 0x0A, 0x0B
+UNREACHABLE, BLOCK, LOOP, IF, ELSE, THROW, THROW_REF, END = (
+    0x00,
+    0x02,
+    0x03,
+    0x04,
+    0x05,
+    0x08,
+    0x0A,
+    0x0B,
+)
 BR, BR_IF, BR_TABLE, RETURN, CALL, CALL_INDIRECT = 0x0C, 0x0D, 0x0E, 0x0F, 0x10, 0x11
 DROP, SELECT, SELECT_TYPED, TRY_TABLE = 0x1A, 0x1B, 0x1C, 0x1F
 LOCAL_GET, LOCAL_SET, LOCAL_TEE, GLOBAL_GET, GLOBAL_SET = 0x20, 0x21, 0x22, 0x23, 0x24
@@ -27,7 +34,7 @@ NO_POINTER: Final = frozenset((*range(0x45, 0x67), *range(0x2C, 0x30), 0xC0, 0xC
 """Instructions whose i32 is none of an address: comparisons, and loads of 8 and 16 bits."""
 
 _TYPES: Final = {0x7F: "i", 0x7E: "l", 0x7D: "f", 0x7C: "d", 0x70: "r", 0x6F: "r", 0x69: "r"}
-TYPE_CODES: Final = {"i": 0x7F, "l": 0x7E}
+_CODES: Final = {"i": 0x7F, "l": 0x7E, "f": 0x7D, "d": 0x7C, "r": 0x69}
 
 _EFFECTS: Final[dict[int, tuple[str, str]]] = {}
 """What an instruction without control takes off the stack, the uppermost last, and puts on it."""
@@ -64,7 +71,7 @@ class Instruction(NamedTuple):
         code: Its opcode; after a prefix 0xFC, that and the number.
         start: The offset where it begins.
         end: The offset after it.
-        index: Of a local, global, function, type, tag or label.
+        operand: The number of a local, global, function, type, tag or label.
         labels: Of a br_table; of a try_table those of its catches.
         types: Of a block, what it takes and what it leaves.
     """
@@ -72,7 +79,7 @@ class Instruction(NamedTuple):
     code: int
     start: int
     end: int
-    index: int = 0
+    operand: int = 0
     labels: tuple[int, ...] = ()
     types: tuple[str, str] = ("", "")
 
@@ -136,20 +143,20 @@ class Signatures:
         if known is not None:
             return known
         if code == LOCAL_GET:
-            return "", locals_[one.index]
+            return "", locals_[one.operand]
         if code == LOCAL_SET:
             return "?", ""
         if code == GLOBAL_GET:
-            return "", self.globals[one.index]
+            return "", self.globals[one.operand]
         if code == GLOBAL_SET:
             return "?", ""
         if code == CALL:
-            return self.functions[one.index]
+            return self.functions[one.operand]
         if code == CALL_INDIRECT:
-            params, results = self.types[one.index]
+            params, results = self.types[one.operand]
             return params + "i", results
         if code == THROW:
-            return self.tags[one.index], ""
+            return self.tags[one.operand], ""
         if code == THROW_REF:
             return "r", ""
         raise UnknownCodeError(f"instruction {code:#x}")
@@ -225,6 +232,34 @@ class Signatures:
         return Instruction(op, start, at, 0, tuple(labels), types)
 
 
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of a module.
+
+    Attributes:
+        signatures: The types of the module's functions.
+        body: What the module has of it: locals and instructions.
+        params, results, declared: The types of its parameters, results and other locals.
+        instructions: Its instructions, with offsets in `body`.
+        locals: The types of its parameters and other locals.
+    """
+
+    signatures: Signatures
+    body: bytes
+    params: str
+    results: str
+    declared: str = field(init=False)
+    instructions: list[Instruction] = field(init=False)
+    locals: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        declared, begin = read_locals(self.body, 0)
+        object.__setattr__(self, "declared", declared)
+        object.__setattr__(self, "locals", self.params + declared)
+        read = self.signatures.read_body(self.body, begin, len(self.body))
+        object.__setattr__(self, "instructions", read)
+
+
 def _read_types(content: bytes, at: int) -> tuple[str, int]:
     number, at = read_leb128(content, at)
     return "".join(_TYPES[one] for one in content[at : at + number]), at + number
@@ -241,13 +276,12 @@ def read_locals(code: bytes, at: int) -> tuple[str, int]:
     return types, at
 
 
-def encode_locals(types: Iterable[str], unsigned) -> bytes:
+def encode_locals(types: str) -> bytes:
     """Encode the declaration of locals."""
-    groups: list[list[int]] = []
-    codes = {letter: code for code, letter in _TYPES.items() if code != 0x70}
+    groups: list[tuple[int, int]] = []
     for letter in types:
-        if groups and groups[-1][1] == codes[letter]:
-            groups[-1][0] += 1
+        if groups and groups[-1][1] == _CODES[letter]:
+            groups[-1] = (groups[-1][0] + 1, groups[-1][1])
         else:
-            groups.append([1, codes[letter]])
+            groups.append((1, _CODES[letter]))
     return unsigned(len(groups)) + b"".join(unsigned(n) + bytes((code,)) for n, code in groups)

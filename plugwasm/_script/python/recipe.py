@@ -1,39 +1,49 @@
-"""Build the Python engine: MicroPython's sources and the files beside this one, with zig's compiler.
+"""Build the engine of Python: MicroPython's sources and the files beside this one, with zig.
 
 MicroPython's own programs collect the names and the modules that its sources mention; they are run
 as its makefile runs them.
+
+Decisions: docs/decisions.md, 60.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ...errors import SourceError, truncate
+from .. import pins
+from ..engine_build import ZIG_CC, header, run_tool, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_PORT = ("engine.c", "heap.c", "signatures.c", "system.c")
-_NOT_OF_PY = ("gc.c",)
-_EXTMOD = (
-    "modbinascii.c",
-    "moddeflate.c",
-    "modhashlib.c",
-    "modheapq.c",
-    "modjson.c",
-    "modrandom.c",
-    "modre.c",
-    "modtime.c",
-)
-_SHARED = ("shared/timeutils/timeutils.c",)
+CHECKED = ("compile_node", "mp_obj_equal_not_equal", "mp_obj_tuple_unary_op")
+"""Functions of MicroPython that recurse as deep as a value or a source is nested, without a look at
+the stack.
+"""
 
-_TARGET = ("-target", "wasm32-wasi", "-mexec-model=reactor")
-_OPTIONS = (
+_HERE = Path(__file__).parent
+_OWN = ("engine.c", "heap.c", "signatures.c", "system.c")
+_OWN_HEADERS = ("mpconfigport.h", "mphalport.h", "port.h", "time_of_host.h")
+_FOLDER = "micropython"
+_WANTED = ("py/", "extmod/", "shared/", "lib/uzlib/", "lib/re1.5/", "lib/crypto-algorithms/")
+_INCLUDED = "py/gc.c"
+"""heap.c includes it."""
+_EXTMOD = ("binascii", "deflate", "hashlib", "heapq", "json", "random", "re", "time")
+_SHARED = ("shared/timeutils/timeutils.c",)
+_TIMEOUT = 60
+
+FLAGS = (
+    "-target",
+    "wasm32-wasi",
+    "-mexec-model=reactor",
     "-std=gnu99",
     "-O2",
+    "-g0",
     "-DNDEBUG",
     "-fno-sanitize=undefined",
     "-fno-strict-aliasing",
@@ -44,89 +54,150 @@ _OPTIONS = (
     "-wasm-enable-sjlj",
     "-mllvm",
     "-wasm-use-legacy-eh=false",
+    "-I.",
+    "-I" + _FOLDER,
 )
-_LINK = ("-Wl,-z,stack-size=1048576", "-Wl,--export-table", "-Wl,--growable-table")
+_LINK = (
+    f"-Wl,-z,stack-size={pins.STACK_BYTES}",
+    "-Wl,--export-table",
+    "-Wl,--growable-table",
+)
 
 
-def build(sources: str, header: str, into: str, zig: Sequence[str], extra: Sequence[str] = ()) -> str:
-    """Build the module, and return its path.
+def sources() -> list[bytes]:
+    """Return what the engine is made of, besides its kit."""
+    own = (*_OWN, *_OWN_HEADERS, "recipe.py", "roots.py", "analysis.py", "instructions.py")
+    pinned = repr((pins.ZIG, pins.STACK_BYTES, pins.MICROPYTHON_SHA256))
+    return [pinned.encode(), *((_HERE / name).read_bytes() for name in own)]
 
-    Args:
-        sources: The directory of MicroPython's sources.
-        header: The directory of plugwasm.h.
-        into: An empty directory to work in.
-        zig: The command of zig.
+
+def read_kit() -> bytes:
+    """Return the files that a script can import: JSON."""
+    from msgspec import json
+
+    folder = _HERE / "kit"
+    return json.encode({one.name: one.read_text() for one in sorted(folder.glob("*.py"))})
+
+
+def compile_engine(place: Path) -> bytes:
+    """Compile the engine, in an empty directory.
+
+    Raises:
+        SourceError: The sources cannot be had, or not be compiled.
     """
-    generated = os.path.join(into, "genhdr")
-    os.makedirs(generated, exist_ok=True)
-    py = [
-        f"py/{name}"
-        for name in sorted(os.listdir(os.path.join(sources, "py")))
-        if name.endswith(".c") and name not in _NOT_OF_PY
+
+    _unpack(_download(), place / _FOLDER)
+    return compile_sources(place)
+
+
+def compile_sources(place: Path) -> bytes:
+    """Compile the engine, in a directory with MicroPython's sources."""
+    from .instructions import UnknownCodeError
+    from .roots import keep_roots_in_memory
+
+    for name in (*_OWN, *_OWN_HEADERS):
+        (place / name).write_bytes((_HERE / name).read_bytes())
+    (place / "plugwasm.h").write_bytes(header().read_bytes())
+    core = sorted(f"{_FOLDER}/py/{one.name}" for one in (place / _FOLDER / "py").glob("*.c"))
+    files = [
+        *_OWN,
+        *core,
+        *(f"{_FOLDER}/extmod/mod{name}.c" for name in _EXTMOD),
+        *(f"{_FOLDER}/{name}" for name in _SHARED),
     ]
-    listed = [*py, *(f"extmod/{name}" for name in _EXTMOD), *_SHARED]
-    files = [os.path.join(_HERE, name) for name in _PORT]
-    files += [os.path.join(sources, name) for name in listed]
-    include = ["-I" + part for part in (_HERE, into, sources, header)]
-    options = [*_TARGET, *_OPTIONS, *include, *extra]
-    _generate_headers(sources, generated, files, [*zig, "cc", *options])
-    out = os.path.join(into, "engine.wasm")
-    _run([*zig, "cc", *options, *_LINK, *files, "-o", out], into)
-    return out
+    _generate_headers(place, files)
+    say("compiling …")
+    files.remove(f"{_FOLDER}/{_INCLUDED}")
+    _run([*ZIG_CC, *FLAGS, *_LINK, *files, "-o", "engine.wasm"], place)
+    try:
+        return keep_roots_in_memory(
+            (place / "engine.wasm").read_bytes(), "port_search_stack", "mp_cstack_check", CHECKED
+        )
+    except UnknownCodeError as error:
+        raise SourceError(
+            f"the engine of Python: what was compiled cannot be read: {error}"
+        ) from None
 
 
-def _generate_headers(
-    sources: str, generated: str, files: Sequence[str], compiler: Sequence[str]
-) -> None:
-    py = os.path.join(sources, "py")
+def _download() -> bytes:
+    """Get the sources."""
+    from urllib.request import urlopen
 
-    def script(name: str, *arguments: str) -> str:
-        return _run([sys.executable, os.path.join(py, name), *arguments], generated)
+    say("getting the sources of MicroPython …")
+    failures = []
+    for url in pins.MICROPYTHON_URLS:
+        try:
+            with urlopen(url, timeout=_TIMEOUT) as answer:
+                content: bytes = answer.read(pins.MICROPYTHON_BYTES + 1)
+        except (OSError, ValueError) as error:
+            failures.append(f"{url}: {error}")
+            continue
+        if hashlib.sha256(content).hexdigest() == pins.MICROPYTHON_SHA256:
+            return content
+        failures.append(f"{url}: the file does not have the pinned digest")
+    raise SourceError(
+        "the engine of Python: the sources of MicroPython cannot be downloaded: "
+        + truncate("; ".join(failures), 600)
+    )
 
-    def write(name: str, text: str) -> str:
-        path = os.path.join(generated, name)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        return path
 
-    script("makeversionhdr.py", os.path.join(generated, "mpversion.h"))
-    read = [*compiler, "-E", "-DNO_QSTR"]
+def _unpack(archive: bytes, target: Path) -> None:
+    """Write the files that are needed."""
+    import io
+    import tarfile
+
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:xz") as files:
+        for member in files:
+            path = member.name.partition("/")[2]
+            if not member.isfile() or not path.startswith(_WANTED) or ".." in path.split("/"):
+                continue
+            content = files.extractfile(member)
+            assert content is not None
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_bytes(content.read())
+
+
+def _generate_headers(place: Path, files: Sequence[str]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    generated = place / "genhdr"
+    generated.mkdir()
+
+    def script(name: str, *arguments: str) -> bytes:
+        return _run([sys.executable, f"{_FOLDER}/py/{name}", *arguments], place)
+
+    (generated / "mpversion.h").write_text(
+        f'#define MICROPY_GIT_TAG "v{pins.MICROPYTHON}"\n'
+        '#define MICROPY_GIT_HASH ""\n'
+        '#define MICROPY_BUILD_DATE ""\n'
+    )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        heap = os.path.join(py, "gc.c")
-        texts = list(pool.map(lambda path: _run([*read, path], generated), [*files, heap]))
-    all_text = write("all.i", "".join(texts))
+        texts = pool.map(
+            lambda file: _run([*ZIG_CC, *FLAGS, "-E", "-DNO_QSTR", file], place), files
+        )
+        (generated / "all.i").write_bytes(b"".join(texts))
     for what in ("qstr", "module", "root_pointer"):
-        parts = os.path.join(generated, what)
-        script("makeqstrdefs.py", "split", what, all_text, parts, "_")
-        script("makeqstrdefs.py", "cat", what, "_", parts, os.path.join(generated, f"{what}.all"))
-    for what, program, header in (
-        ("module", "makemoduledefs.py", "moduledefs.h"),
-        ("root_pointer", "make_root_pointers.py", "root_pointers.h"),
-    ):
-        write(header, script(program, os.path.join(generated, f"{what}.all")))
-    write("qstrdefs.generated.h", script("makeqstrdata.py", _preprocess_names(py, write, generated, compiler)))
+        folder, collected = f"genhdr/{what}", f"genhdr/{what}.all"
+        script("makeqstrdefs.py", "split", what, "genhdr/all.i", folder, "_")
+        script("makeqstrdefs.py", "cat", what, "_", folder, collected)
+    made = script("makemoduledefs.py", "genhdr/module.all")
+    (generated / "moduledefs.h").write_bytes(made)
+    made = script("make_root_pointers.py", "genhdr/root_pointer.all")
+    (generated / "root_pointers.h").write_bytes(made)
+    _preprocess_names(place)
+    (generated / "qstrdefs.generated.h").write_bytes(script("makeqstrdata.py", "genhdr/names.h"))
 
 
-def _preprocess_names(py: str, write, generated: str, compiler: Sequence[str]) -> str:
-    """Run the compiler's preprocessor over the lists of names, without touching the names."""
-    lines = []
-    for path in (os.path.join(py, "qstrdefs.h"), os.path.join(generated, "qstr.all")):
-        with open(path, encoding="utf-8") as file:
-            lines += [f'"{line.rstrip()}"\n' if line.startswith("Q(") else line for line in file]
-    names = write("names.c", "".join(lines))
-    text = _run([*compiler, "-E", names], generated)
+def _preprocess_names(place: Path) -> None:
+    """Run the preprocessor over the lists of names, without touching the names."""
+    lists = (place / _FOLDER / "py" / "qstrdefs.h", place / "genhdr" / "qstr.all")
+    lines = [line for path in lists for line in path.read_text().splitlines()]
+    lines = [f'"{line}"' if line.startswith("Q(") else line for line in lines]
+    (place / "genhdr" / "names.c").write_text("\n".join(lines) + "\n")
+    text = _run([*ZIG_CC, *FLAGS, "-E", "genhdr/names.c"], place).decode()
     lines = [line[1:-1] if line.startswith('"Q(') else line for line in text.splitlines()]
-    return write("names.h", "\n".join(lines))
+    (place / "genhdr" / "names.h").write_text("\n".join(lines))
 
 
-def _run(command: Sequence[str], directory: str) -> str:
-    done = subprocess.run(command, cwd=directory, capture_output=True, encoding="utf-8", check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)[:300]}\n{done.stderr[-3000:]}")
-    return done.stdout
-
-
-CHECKED = ("compile_node", "mp_obj_equal_not_equal", "mp_obj_tuple_unary_op")
-"""Functions of MicroPython that recurse as deep as a value or a source is nested, without a look at
-the stack.
-"""
+def _run(command: list[str], place: Path) -> bytes:
+    return run_tool(command, place, "the engine of Python: the compiler failed")

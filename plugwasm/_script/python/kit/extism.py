@@ -3,13 +3,11 @@
 This is run by MicroPython, once, before any script.
 """
 
-import io
 import json
 import sys
 
 import _host
 
-_MODULE_KEYS = ("__name__", "__file__")
 _script = None
 _functions = []
 _marked = []
@@ -532,20 +530,18 @@ def _describe(error):
 
 
 def _report(error):
-    text = io.StringIO()
-    sys.print_exception(error, text)
-    lines = text.getvalue().rstrip("\n").split("\nTraceback (most recent call last):\n")
-    text = lines[-1]
-    header = "Traceback (most recent call last):\n"
     places = []
     for file, line, function in _host.traceback(error):
         if file == __file__:
             continue
         places.append('  File "%s", line %d' % (file, line) + (", in " + function if function else ""))
+    if len(places) > 24:
+        left_out = "  … %d more" % (len(places) - 20)
+        places = places[:10] + [left_out] + places[-10:]
     name = type(error).__name__
     message = str(error)
     first = name + ": " + message if message else name
-    return first + ("\n" + header + "\n".join(places) if places else "")
+    return first + ("\nTraceback (most recent call last):\n" + "\n".join(places) if places else "")
 
 
 def _drive(result):
@@ -622,7 +618,6 @@ def _read_arguments(kinds, name):
     return arguments
 
 
-_function_types = (type(lambda: None),)
 _generator = type((lambda: (yield))())
 
 
