@@ -8,17 +8,19 @@ import sys
 from ..errors import Error
 from .engine import get_engine
 from .engine_build import engine_folder
+from .languages import LANGUAGES
 
 
 def main() -> int:
     """Build the engines."""
-    try:
-        engine = get_engine("javascript")
-    except Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    digest = hashlib.sha256(engine.wasm).hexdigest()
-    print(f"javascript: {len(engine.wasm):,} bytes, sha256 {digest}, in {engine_folder()}")
+    for language in LANGUAGES:
+        try:
+            engine = get_engine(language)
+        except Error as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        digest = hashlib.sha256(engine.wasm).hexdigest()
+        print(f"{language}: {len(engine.wasm):,} bytes, sha256 {digest}, in {engine_folder()}")
     return 0
 
 
