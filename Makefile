@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test conformance engines check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer conformance-page clean
+.PHONY: help demo environment test conformance engines check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer conformance-page kits-page clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -93,6 +93,9 @@ engines: $(VENV)/with-script
 
 conformance-page:
 	$(MAKE) conformance CONFORMANCE_ARGS="--strict --write"
+
+kits-page: $(VENV)/with-build+test
+	$(BIN)/python -m benchmarks.kits
 
 bench: $(VENV)/with-bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

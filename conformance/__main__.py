@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .building import NotBuiltError
 from .hosts import HOSTS
-from .implementations import NotBuiltError, find_implementations
+from .implementations import find_implementations
 from .page import FIGURES, PAGE, write
 from .results import Outcome, PluginResults, run_all
 from .server import serve
@@ -21,7 +22,7 @@ def main() -> int:
             if options.only and implementation.name not in options.only:
                 continue
             try:
-                path = implementation.path()
+                path = implementation.build.path()
             except NotBuiltError as error:
                 print(f"{implementation.name}: not built: {error}", file=sys.stderr)
                 missing += 1

@@ -6,7 +6,10 @@
 
 The plugin is named by `@pytest.mark.plugwasm("build/my.wasm", wasi=True)`, by `--plugwasm-plugin`,
 or by `plugwasm_plugin` in the settings of pytest. If several names or a pattern (`build/*.wasm`)
-name several files, a test runs once for each.
+name several files, a test runs once for each. If nothing names one, it is that of the project: of
+the `plugin.toml` beside the test or above it.
+
+The cases of a `plugin.toml`, its tables `[[test]]`, are tests as well.
 
 Nothing of plugwasm but this module is imported before a test asks for one of these.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from typing import Any, Protocol
 
+    from ._project.case_model import Case
+    from ._project.cases import CaseOutcome, CaseRunner
+    from ._project.project_file import Project
     from ._runtime.plugin import Plugin
     from .testing import Harness
 
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
         def __call__(self, plugin: Any, **settings: Any) -> Harness: ...
 
 
+_PROJECT_FILE = "plugin.toml"
 _HARNESSES = pytest.StashKey["list[Harness]"]()
 _HOW_TO_NAME = (
     '`@pytest.mark.plugwasm("my.wasm")`, `--plugwasm-plugin my.wasm`, '
@@ -59,6 +67,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=False,
     )
 
+    parser.addini(
+        "plugwasm_cases",
+        "Whether the cases of a plugin.toml, its tables [[test]], are tests.",
+        type="bool",
+        default=True,
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
@@ -75,6 +90,66 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         builds = _find_builds(metafunc.config, metafunc.definition)
         if len(builds) > 1:
             metafunc.parametrize("wasm_harness", builds, indirect=True, ids=_test_ids(builds))
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if (
+        file_path.name == _PROJECT_FILE
+        and parent.config.getini("plugwasm_cases")
+        and re.search(rb"^[ \t]*\[\[[ \t]*test[ \t]*\]\]", file_path.read_bytes(), re.MULTILINE)
+    ):
+        return _CaseFile.from_parent(parent, path=file_path)
+    return None
+
+
+class _CaseFile(pytest.File):
+    """A `plugin.toml` with cases."""
+
+    _runner: CaseRunner | None = None
+
+    def collect(self) -> Iterator[_CaseItem]:
+        from ._project.project_file import read_project
+        from .errors import Error
+
+        try:
+            self.project: Project = read_project(self.path.parent)
+        except Error as error:
+            raise self.CollectError(error.message) from None
+        for case in self.project.cases:
+            item: _CaseItem = _CaseItem.from_parent(self, name=case.name)
+            item.case = case
+            yield item
+
+    def run(self, case: Case) -> CaseOutcome:
+        """Run a case; the plugin is read before the first."""
+        if self._runner is None:
+            from ._project.cases import CaseRunner
+
+            self._runner = CaseRunner(self.project)
+        return self._runner.run(case)
+
+
+class _CaseItem(pytest.Item):
+    """A case. Its attribute `case` is set by the collector."""
+
+    case: Case
+    parent: _CaseFile
+
+    def runtest(self) -> None:
+        from .errors import Error
+
+        try:
+            outcome = self.parent.run(self.case)
+        except Error as error:
+            pytest.fail(error.message, pytrace=False)
+        if not outcome.passed:
+            if outcome.transcript:
+                self.add_report_section("call", "plugin", outcome.transcript)
+            pytest.fail("\n".join(outcome.problems), pytrace=False)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        line = self.parent.project.line(self.case)
+        return self.path, None if line is None else line - 1, self.name
 
 
 @pytest.hookimpl(wrapper=True)
@@ -119,12 +194,15 @@ def make_wasm_harness(request: pytest.FixtureRequest) -> Iterator[MakeHarness]:
 @pytest.fixture
 def wasm_harness(request: pytest.FixtureRequest, make_wasm_harness: MakeHarness) -> Harness:
     """Return the `plugwasm.testing.Harness` of the plugin under test."""
-    settings: dict[str, Any] = {"wasi": request.config.getini("plugwasm_wasi")}
+    settings: dict[str, Any] = {}
     for marker in reversed([*request.node.iter_markers("plugwasm")]):
         settings |= marker.kwargs
+    names = _plugin_names(request.config, request.node)
+    if not names and (project := _find_project(request)) is not None:
+        return _project_harness(project, make_wasm_harness, settings)
+    settings = {"wasi": request.config.getini("plugwasm_wasi")} | settings
     if hasattr(request, "param"):
         return make_wasm_harness(request.param, **settings)
-    names = _plugin_names(request.config, request.node)
     found = _find_builds(request.config, request.node)
     if len(found) == 1:
         return make_wasm_harness(found[0], **settings)
@@ -145,6 +223,39 @@ def wasm_plugin(wasm_harness: Harness) -> Iterator[Plugin]:
     """Yield the plugin under test. The fakes around it are in `wasm_harness`."""
     with wasm_harness.plugin() as plugin:
         yield plugin
+
+
+def _find_project(request: pytest.FixtureRequest) -> Project | None:
+    """Return the project of a test: of the `plugin.toml` beside it or above, in the root folder."""
+    from ._project.project_file import read_project
+    from .errors import Error
+
+    root = request.config.rootpath
+    for folder in request.node.path.parents:
+        if (folder / _PROJECT_FILE).is_file():
+            try:
+                return read_project(folder)
+            except Error as error:
+                pytest.fail(error.message, pytrace=False)
+        if folder == root:
+            break
+    return None
+
+
+def _project_harness(
+    project: Project, make_wasm_harness: MakeHarness, settings: dict[str, Any]
+) -> Harness:
+    """Return the harness of a project's plugin, which gets what its cases would give it."""
+    from ._project.cases import default_config, load_plugin
+    from .errors import Error
+
+    config = default_config(project) | dict(settings.pop("config", None) or {})
+    try:
+        spec = load_plugin(project)
+    except Error as error:
+        pytest.fail(error.message, pytrace=False)
+    named = {"name": os.path.basename(project.folder), "wasi": True}
+    return make_wasm_harness(spec, **named | settings, config=config)
 
 
 def _plugin_names(config: pytest.Config, node: pytest.Item) -> tuple[Any, ...]:

@@ -20,15 +20,14 @@
 // and let the application grant WASI, which Go's run time needs.
 //
 // [Bytes], [Text] and [JSON] run a function on the input and make its result the output of the
-// call. An error ends the call: the host gets its message, and the code of an [Error] in its chain,
-// or 1. A panic ends the call with a trap.
+// call. An error ends the call: the host gets its message, and the code of the first [Error] that it
+// wraps, or 1. A panic ends the call with a trap.
 package pdk
 
 import (
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // Version is the version of this kit.
@@ -45,7 +44,7 @@ func (e *Error) Error() string { return e.Message }
 // Fail returns an [Error].
 func Fail(code int32, message string) error { return &Error{Code: code, Message: message} }
 
-var errNotUTF8 = errors.New("the input is not UTF-8")
+var errNotUTF8 = Fail(1, "the input is not UTF-8")
 
 // Bytes runs a function on the input.
 func Bytes(function func(input []byte) ([]byte, error)) int32 {
@@ -87,12 +86,12 @@ func JSON[In, Out any](function func(input In) (Out, error)) int32 {
 // Input returns the input of the call.
 func Input() []byte {
 	input := make([]byte, envInputLength())
-	at := 0
-	for ; len(input)-at >= 8; at += 8 {
-		binary.LittleEndian.PutUint64(input[at:], envInputLoadU64(uint64(at)))
+	words := wordsOf(input)
+	for i := range words {
+		words[i] = envInputLoadU64(uint64(8 * i))
 	}
-	for ; at < len(input); at++ {
-		input[at] = byte(envInputLoadU8(uint64(at)))
+	for i := 8 * len(words); i < len(input); i++ {
+		input[i] = byte(envInputLoadU8(uint64(i)))
 	}
 	return input
 }
@@ -117,13 +116,29 @@ func OutputJSON(value any) int32 {
 // SetError makes the call fail with the error's message, and returns the code to return from the
 // export.
 func SetError(err error) int32 {
-	code := int32(1)
-	var failure *Error
-	if errors.As(err, &failure) {
-		code = failure.Code
-	}
 	envErrorSet(uint64(NewBlock([]byte(err.Error()))))
-	return code
+	if failure := find(err); failure != nil {
+		return failure.Code
+	}
+	return 1
+}
+
+// find returns the first Error in the chain or tree of an error. It does what errors.As does, without
+// the reflection, which makes small plugins larger.
+func find(err error) *Error {
+	switch err := err.(type) {
+	case *Error:
+		return err
+	case interface{ Unwrap() error }:
+		return find(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, part := range err.Unwrap() {
+			if failure := find(part); failure != nil {
+				return failure
+			}
+		}
+	}
+	return nil
 }
 
 // Block is a block of the host's memory, by its handle: what host functions take and return for
@@ -142,18 +157,24 @@ func NewBlock(data []byte) Block {
 	if handle == 0 {
 		panic("pdk: the host has no memory left")
 	}
-	at := 0
-	for ; len(data)-at >= 8; at += 8 {
-		envStoreU64(handle+uint64(at), binary.LittleEndian.Uint64(data[at:]))
+	words := wordsOf(data)
+	for i, word := range words {
+		envStoreU64(handle+uint64(8*i), word)
 	}
-	for ; at < len(data); at++ {
-		envStoreU8(handle+uint64(at), uint32(data[at]))
+	for i := 8 * len(words); i < len(data); i++ {
+		envStoreU8(handle+uint64(i), uint32(data[i]))
 	}
 	return Block(handle)
 }
 
 // Reserve returns a block of so many bytes, all 0 or left from blocks that were freed.
 func Reserve(size uint64) Block { return Block(envAlloc(size)) }
+
+// wordsOf returns the memory of all whole words of data. WebAssembly is little endian, and loads and
+// stores words at any address.
+func wordsOf(data []byte) []uint64 {
+	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(data))), len(data)/8)
+}
 
 // Free frees the block.
 func (b Block) Free() {
@@ -173,12 +194,12 @@ func (b Block) Len() int {
 // Bytes returns a copy of the block.
 func (b Block) Bytes() []byte {
 	data := make([]byte, b.Len())
-	at := 0
-	for ; len(data)-at >= 8; at += 8 {
-		binary.LittleEndian.PutUint64(data[at:], envLoadU64(uint64(b)+uint64(at)))
+	words := wordsOf(data)
+	for i := range words {
+		words[i] = envLoadU64(uint64(b) + uint64(8*i))
 	}
-	for ; at < len(data); at++ {
-		data[at] = byte(envLoadU8(uint64(b) + uint64(at)))
+	for i := 8 * len(words); i < len(data); i++ {
+		data[i] = byte(envLoadU8(uint64(b) + uint64(i)))
 	}
 	return data
 }

@@ -6,7 +6,9 @@ module         engines and modules: compile, serialize, load
 types          function types; what modules import and export
 wasm_binary    facts about a module that the C API does not tell, read from its bytes
 compile_cost   an upper bound of the cost of compiling a module
-store          stores, instances and calls
+store          stores and instances
+functions      functions that the host calls
+bound_start    the calls that start an instance, bound once
 callbacks      host functions and the epoch callback
 profiler       stacks of running guests; imported by those who profile
 stack          how much native stack a thread has left for guests
@@ -18,6 +20,7 @@ signal_safety  callbacks that catch what a signal handler raises at their entry
 """
 
 from ..errors import truncate
+from .bound_start import BoundStart
 from .callbacks import (
     CALLBACK_CODE,
     Environment,
@@ -28,6 +31,7 @@ from .callbacks import (
 )
 from .compile_cost import LIGHT_COST, estimate_cost, is_light, may_have_image
 from .ffi import EXTERN_SIZE, check_version, library_version
+from .functions import WasmFunction
 from .module import (
     DEFAULT_STACK,
     MAX_EXPORTS,
@@ -50,7 +54,6 @@ from .store import (
     LinearMemory,
     Store,
     StoreLimits,
-    WasmFunction,
     caller_context,
 )
 from .trap_signals import (
@@ -90,6 +93,7 @@ __all__ = [
     "STACK_OVERFLOW",
     "UNREACHABLE",
     "ArgumentError",
+    "BoundStart",
     "CallerMemory",
     "Engine",
     "EngineFailure",

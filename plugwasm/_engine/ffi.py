@@ -276,6 +276,11 @@ def _hot(name: str, result: Any, *, keeps_lock: bool = True) -> Any:
 
 new_store: Any = _hot("wasmtime_store_new", c_void_p)
 """Engine, two null pointers → a store."""
+new_instance: Any = _hot("wasmtime_instance_new", c_void_p)
+new_instance_unlocked: Any = _hot("wasmtime_instance_new", c_void_p, keeps_lock=False)
+"""Context, module, imports, their number, address for the instance, address for a trap → error or
+None. A start function runs without the lock.
+"""
 store_context: Any = _hot("wasmtime_store_context", c_void_p)
 """Store → its context."""
 limit_store: Any = _hot("wasmtime_store_limiter", None)

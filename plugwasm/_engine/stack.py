@@ -23,7 +23,8 @@ from math import inf
 
 from .._platform.native_threads import local
 from .callbacks import Environment, HostFunction
-from .store import Store, WasmFunction
+from .functions import WasmFunction
+from .store import Store
 from .types import FunctionType
 
 TYPE_CHECKING = False

@@ -6,7 +6,6 @@ Decisions: docs/decisions.md, 4, 13, 14 and 34.3.
 from __future__ import annotations
 
 from ctypes import (
-    addressof,
     byref,
     c_char,
     c_int64,
@@ -14,7 +13,6 @@ from ctypes import (
     c_ubyte,
     c_uint64,
     c_void_p,
-    memmove,
 )
 
 from .._platform.finalizer import Finalizable
@@ -24,8 +22,6 @@ from .ffi import (
     EXTERN_MEMORY,
     EXTERN_SIZE,
     INSTANCE_SIZE,
-    VALUE_SIZE,
-    call_unchecked,
     func_to_raw,
     get_caller_export,
     get_export,
@@ -38,13 +34,14 @@ from .ffi import (
     set_epoch_deadline,
     store_context,
 )
+from .functions import WasmFunction, take_block
 from .traps import EngineFailure, take_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from functools import partial
-    from typing import Any, NoReturn
+    from typing import Any
 
     from .callbacks import Environment, HostFunction, PendingException
     from .module import Engine, Module
@@ -60,13 +57,13 @@ class LinearMemory:
 
     __slots__ = ("_item", "_store", "address")
 
-    def __init__(self, store: Store, item: bytes) -> None:
+    def __init__(self, store: Store, item: bytes, address: int | None = None) -> None:
         """`item` is a `wasmtime_memory_t` of that store. The engine ends the process for one of
         another store.
         """
         self._store = store
         self._item = item
-        self.address: int = memory_data(store.context_pointer, item)
+        self.address: int = memory_data(store.context_pointer, item) if address is None else address
 
     def size(self) -> int:
         """Return its present size in bytes."""
@@ -91,108 +88,6 @@ class ExportName:
         self.text: str = text
         self.encoded: bytes = text.encode()
         self.length: c_size_t = c_size_t(len(self.encoded))
-
-
-class _CallBlock:
-    """Memory for the calls of one function: the function as an extern (four words), the trap (one),
-    a spare word, and the values (two words each).
-
-    Making one takes three times as long as the rest of a `WasmFunction`, which therefore gives it
-    back for another one to use (`give_back`). So there are as many as there were functions at a
-    time.
-    """
-
-    __slots__ = ("arguments", "extern", "give_back", "rest", "trap", "values", "zeros")
-
-    def __init__(self, slots: int, spare: list[_CallBlock]) -> None:
-        self.extern: Any = (c_uint64 * (6 + slots * VALUE_SIZE // 8))()
-        address = addressof(self.extern)
-        view = memoryview(self.extern).cast("B")
-        self.rest: memoryview = view[EXTERN_SIZE:]
-        self.zeros: bytes = bytes(self.rest)
-        words = view.cast("Q")
-        self.trap: memoryview = words[4:5]
-        self.values: memoryview = words[6:]
-        self.arguments: tuple[Any, ...] = (
-            c_void_p(address + 8),
-            c_void_p(address + 48),
-            c_size_t(slots),
-            c_void_p(address + 32),
-        )
-        self.give_back: Callable[[], object] = partial(spare.append, self)
-
-
-_spare_blocks: dict[int, list[_CallBlock]] = {}
-"""Blocks that no function has, by their slots."""
-
-
-def _take_block(slots: int) -> _CallBlock:
-    try:
-        block = _spare_blocks[slots].pop()
-    except (KeyError, IndexError):
-        return _CallBlock(slots, _spare_blocks.setdefault(slots, []))
-    block.rest[:] = block.zeros  # what another function left
-    return block
-
-
-class WasmFunction(Finalizable):
-    """A Wasm function of one store, ready to be called.
-
-    `values` holds the parameters before a call and the results after it: number i is `values[2 *
-    i]`, unsigned. They are zero at first. They belong to the function, and must not be used without
-    it. `invoke` is the fastest way in. It takes nothing. When the call failed it leaves `values` as
-    they were, and `fail` must be called with what it returned. Call `check_recursion_depth` before
-    it.
-    """
-
-    __slots__ = ("_store", "_trap", "invoke", "values")
-
-    def __init__(self, store: Store, block: _CallBlock) -> None:
-        self.__del__: Callable[[], object] = block.give_back
-        self._store = store
-        self._trap = block.trap
-        self.values: memoryview = block.values
-        self.invoke: Callable[[], int | None] = partial(
-            call_unchecked, store.context_pointer, *block.arguments
-        )
-
-    @classmethod
-    def of(cls, store: Store, item: bytes, slots: int) -> WasmFunction:
-        """Return the function that is an extern of the store, with room for so many values."""
-        block = _take_block(slots)
-        memmove(block.extern, item, EXTERN_SIZE)
-        return cls(store, block)
-
-    def call(self, pending: PendingException) -> None:
-        """Call the function.
-
-        Raises:
-            EngineFailure: The call failed. It is a `HostRaised` if a host callback raised.
-        """
-        check_recursion_depth()
-        try:
-            error = self.invoke()
-            if error or self._trap[0]:
-                self.fail(error, pending)
-        except EngineFailure:
-            raise
-        except BaseException:
-            # Raised by a signal handler right after the call. How the call ended is lost.
-            self._trap[0] = 0
-            pending.exception = None
-            pending.replenish()
-            raise
-
-    @property
-    def trapped(self) -> bool:
-        """Whether the last call was ended by a trap that `fail` has yet to report."""
-        return bool(self._trap[0])
-
-    def fail(self, error: int | None, pending: PendingException) -> NoReturn:
-        """Raise what ended the last call."""
-        trap = self._trap[0]
-        self._trap[0] = 0
-        raise take_failure(error, trap, pending)
 
 
 class StoreLimits:
@@ -225,6 +120,39 @@ class StoreLimits:
 _NEXT_TICK = c_uint64(1)
 
 
+class StoreBinding:
+    """The engine's calls that open a store, bound to memory for what they pass to one another.
+
+    One store at a time may be opened with it.
+    """
+
+    __slots__ = (
+        "context",
+        "engine",
+        "environment",
+        "find_context",
+        "new",
+        "pointer",
+        "set_callback",
+        "set_deadline",
+    )
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine: Engine = engine
+        self.pointer: c_void_p = c_void_p()
+        self.context: c_void_p = c_void_p()
+        self.environment: c_void_p = c_void_p()
+        """Its address."""
+        self.new: Callable[[], int] = partial(new_store, engine.pointer, None, None)
+        self.find_context: Callable[[], int] = partial(store_context, self.pointer)
+        self.set_deadline: Callable[[], object] = partial(
+            set_epoch_deadline, self.context, _NEXT_TICK
+        )
+        self.set_callback: Callable[[], object] = partial(
+            set_epoch_callback, self.pointer, ON_EPOCH, self.environment, None
+        )
+
+
 class Store(Finalizable):
     """A set of instances. Not safe to use from two threads at once.
 
@@ -234,28 +162,37 @@ class Store(Finalizable):
 
     __slots__ = (
         "__weakref__",
-        "_environment",
+        "_binding",
         "_functions",
         "context",
         "context_pointer",
         "engine",
+        "environment",
         "pointer",
     )
 
-    def __init__(self, engine: Engine, environment: Environment) -> None:
+    def __init__(
+        self, engine: Engine, environment: Environment, binding: StoreBinding | None = None
+    ) -> None:
         self.engine: Engine = engine
-        self._functions: set[HostFunction] = set()
-        self.pointer: c_void_p = c_void_p(new_store(engine.pointer, None, None))
+        if binding is None:
+            binding = StoreBinding(engine)
+        self._binding = binding
+        self._functions: set[HostFunction] | None = None
+        self.pointer: int = binding.new()
         self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
-        self.context: int = store_context(self.pointer)
+        binding.pointer.value = self.pointer
+        self.context: int = binding.find_context()
         self.context_pointer: c_void_p = c_void_p(self.context)
-        self._environment: c_void_p = c_void_p(id(environment))
-        set_epoch_deadline(self.context_pointer, _NEXT_TICK)
-        set_epoch_callback(self.pointer, ON_EPOCH, self._environment, None)
+        binding.context.value = self.context
+        self.environment: int = id(environment)
+        binding.environment.value = self.environment
+        binding.set_deadline()
+        binding.set_callback()
 
     def limit(self, limits: StoreLimits) -> None:
         """Set how much the store may hold."""
-        limit_store(self.pointer, *limits.arguments)
+        limit_store(c_void_p(self.pointer), *limits.arguments)
 
     def set_fuel(self, amount: int) -> None:
         """Set the fuel that is left. Only for stores of an engine with fuel."""
@@ -271,13 +208,15 @@ class Store(Finalizable):
 
     def make_import(self, host: HostFunction) -> bytes:
         """Return a host function as an extern that instances of this store can import."""
+        if self._functions is None:
+            self._functions = set()
         self._functions.add(host)
         item = _Extern()
         new_host_function(
             self.context_pointer,
             host.type.pointer(self.engine),
             host.callback,
-            self._environment,
+            c_void_p(self.environment),
             None,
             byref(item, 8),
         )
@@ -374,7 +313,7 @@ class Instance:
         """Return the exported function of that name, with room for so many parameters or results,
         whichever are more.
         """
-        store, block = self._store, _take_block(slots or 1)
+        store, block = self._store, take_block(slots or 1)
         extern = block.extern
         if not get_export(store.context_pointer, self._handle, name.encoded, name.length, extern):
             raise EngineFailure(f"no export `{name.text}`")

@@ -211,12 +211,11 @@ class Guest(Environment):
 
     def make_import(self, function: HostFunction, store: Store) -> bytes:
         """Return the function as an extern that instances of the store can import."""
-        name = function.name
-        if name is not None:
-            if self.interceptor is not None:
+        if self.interceptor is not None:
+            if function.name is not None:
                 function = function.make_interceptable()
-            elif self.follows_log and name[0] != "wasi_snapshot_preview1":
-                function = function.make_variant(_ask_for_log_level_after)
+        elif self.follows_log:
+            function = following_log(function)
         return store.make_import(function)
 
     def ask_for_log_level(self) -> None:
@@ -383,7 +382,7 @@ class Guest(Environment):
         return self.budget.may_grow(pages, kernel.pages() if kernel else INITIAL_PAGES)
 
     def limit_memory(self, plan: MemoryPlan) -> None:
-        """Set the limits of the store."""
+        """Watch over the memory of the store, which has the limits `plan.first_limits`."""
         self.budget = MemoryBudget(plan, self.store, self.instances)
 
     def charge_state(self, state_bytes: int) -> None:
@@ -475,6 +474,14 @@ class EnteredStore:
         self._guest._running.pop()
         if self._store.engine.fuel:
             self._before.set_fuel(self._store.fuel())
+
+
+def following_log(function: HostFunction) -> HostFunction:
+    """Return what a guest imports in place of a host function if its kernel drops messages."""
+    name = function.name
+    if name is None or name[0] == "wasi_snapshot_preview1":
+        return function
+    return function.make_variant(_ask_for_log_level_after)
 
 
 def _ask_for_log_level_after(body: Body) -> Body:

@@ -71,14 +71,15 @@ class MemoryPlan:
         share: Pages that the kernel may have, or None.
         cap: Pages that each memory may have, or None; for a sole memory, initially.
         first_limit: Pages that the engine allows each memory until the kernel is made, or None.
+        first_limits: The engine's limits until then.
     """
 
     __slots__ = (
-        "_first_limits",
         "cap",
         "elements",
         "first",
         "first_limit",
+        "first_limits",
         "growth",
         "has_memories",
         "limits",
@@ -112,11 +113,11 @@ class MemoryPlan:
             else:
                 self.share, self.cap = _min_of(self.share, share), _min_of(self.cap, cap)
         self.first_limit: int | None = None if self.cap is None else max(self.cap, INITIAL_PAGES)
-        self._first_limits = self._store_limits(self.first_limit)
+        self.first_limits: StoreLimits = self._store_limits(self.first_limit)
 
     def store_limits(self, pages: int | None) -> StoreLimits:
         """Return the engine's limits where each memory may have so many pages."""
-        return self._first_limits if pages == self.first_limit else self._store_limits(pages)
+        return self.first_limits if pages == self.first_limit else self._store_limits(pages)
 
     def _store_limits(self, pages: int | None) -> StoreLimits:
         limits = self.limits
@@ -152,7 +153,7 @@ class MemoryBudget:
 
     Args:
         plan: The limits.
-        store: Where the plugin's instances live.
+        store: Where the plugin's instances live, with the limits `plan.first_limits`.
         instances: The plugin's instances by unit, as far as they are made.
 
     Attributes:
@@ -169,7 +170,6 @@ class MemoryBudget:
         """The sole memory, once it was looked for and found."""
         self._limit_set: int | None = plan.first_limit
         self.cap: int | None = plan.cap
-        store.limit(plan.store_limits(plan.first_limit))
 
     def limit(self, pages: int | None) -> None:
         """Set the engine's limit for each memory."""

@@ -147,7 +147,7 @@ class OpenDirectory:
             return None
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
-    def read(self, relative: str, limit: int) -> bytes:
+    def read(self, relative: str, limit: int, *, may_be_empty: bool = False) -> bytes:
         """Read a regular file beneath that no link leads to.
 
         Raises:
@@ -185,7 +185,7 @@ class OpenDirectory:
             raise SourceError(f"cannot read {place}: {_reason(error)}") from None
         if len(content) > limit:
             raise SourceError(f"cannot read {place}: it is larger than the limit of {limit} bytes")
-        if not content:
+        if not (content or may_be_empty):
             raise SourceError(f"cannot read {place}: it is empty")
         return content
 

@@ -44,7 +44,7 @@ _MAX_ORDER: Final = 10**6
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A setting of a plugin.
+    """The table `[plugin.settings.NAME]`: a value that the plugin reads with `config_get`.
 
     Attributes:
         description: What it is for.
@@ -63,7 +63,19 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class PluginTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The table `[plugin]`."""
+    """The table `[plugin]`: what an application shows of the plugin. All of it may be left out.
+
+    Attributes:
+        title: The name that is shown.
+        version: The version that is shown.
+        description: What the plugin does.
+        author: Who made it.
+        homepage: A web page about it.
+        order: Plugins with a lower number are called earlier.
+        enabled: Whether the plugin is enabled if the application does not say.
+        settings: What the plugin reads with `config_get`: a table `[plugin.settings.NAME]` for each
+            name.
+    """
 
     title: str = ""
     version: str = ""

@@ -24,15 +24,18 @@ Decisions: docs/decisions.md, 34.
 from __future__ import annotations
 
 from .._engine import (
+    BoundStart,
     ExportName,
     FunctionType,
     HostFunction,
     Instance,
     Module,
+    Store,
     truncate,
 )
 from .._host import env
 from .._host import kernel as _kernel
+from .._host.guest import following_log
 from .._host.kernel_requests import KERNEL_IMPORT
 from .._host.memory_budget import MemoryPlan
 from .._manifest.limits import DEFAULT_LIMITS, INITIAL_PAGES
@@ -140,6 +143,8 @@ class Plan:
         ]
         """The units with an instance from the start. The others are commands."""
         self.start_functions = _start_functions(self.main.module.exports)
+        self._spare_starts: list[BoundStart] = []
+        """What starts that are over have left for the next."""
         initial = [unit.module for unit in self.initial_units]
         # Instances of these commands stay in the plugin's store, each with memories and tables.
         staying = [
@@ -169,16 +174,68 @@ class Plan:
         for unit in self.order:
             _check_start(unit, unit is self.main)
 
-    def instantiate(self, guest: Guest) -> Instance:
+    def open_store(self, guest: Guest) -> BoundStart | None:
+        """Give the guest a store; return what `instantiate` needs."""
+        if len(self.units) > 1 or self.engine.fuel:
+            guest.store = Store(self.engine, guest)
+            guest.store.limit(self.memory.first_limits)
+            return None
+        try:
+            start = self._spare_starts.pop()
+        except IndexError:
+            start = self._bind_start()
+        guest.store = start.open(guest)
+        return start
+
+    def _bind_start(self) -> BoundStart:
+        """Bind the start of a plugin of one module."""
+        unit = self.main
+        sources: list[ExportName | HostFunction] = []
+        for source in unit.sources:
+            if isinstance(source, str):
+                sources.append(ExportName(source))
+            elif source in self.table_functions and source.name:
+                sources.append(ExportName(source.name[1]))
+            else:
+                assert isinstance(source, HostFunction)
+                sources.append(following_log(source) if self.logs else source)
+        if unit.module.is_inlined:
+            sources += map(ExportName, _kernel.MEMORIES)
+        return BoundStart(
+            self.engine,
+            self.memory.first_limits,
+            self.kernel,
+            KERNEL_IMPORT,
+            _kernel.HEAP,
+            unit.module,
+            sources,
+            self.start_functions,
+        )
+
+    def instantiate(self, guest: Guest, start: BoundStart | None) -> Instance:
         """Make an instance of every unit in the guest's store, and return the main one.
 
         The functions that run before the first call run here.
         """
-        store = guest.store
         guest.limit_memory(self.memory)
         guest.state_bytes = self.initial_state_bytes
         if self._frames is not None:
             guest.restore_frames = self._frames.restore
+        # An interceptor gets other host functions than those that are bound.
+        if start is None or guest.interceptor is not None:
+            return self._instantiate_units(guest)
+        pending = guest.pending
+        kernel, heap = start.start_kernel(guest.store, pending)
+        guest.kernel = _kernel.Kernel(kernel, pending, heap)
+        guest.budget.note_kernel()
+        guest.follows_log = self.logs
+        instance = guest.instances[self.main.index] = start.start_module(guest.store, pending)
+        start.run_start_functions(pending)
+        self._spare_starts.append(start)
+        return instance
+
+    def _instantiate_units(self, guest: Guest) -> Instance:
+        store = guest.store
         fuel = store.fuel() if guest.is_fuelled else None
         kernel = store.instantiate(self.kernel, store.make_import(KERNEL_IMPORT), guest.pending)
         if fuel is not None:

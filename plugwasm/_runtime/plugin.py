@@ -14,7 +14,6 @@ from .._engine import (
     EngineFailure,
     ExportName,
     HostRaised,
-    Store,
     Trap,
     are_held,
     check_recursion_depth,
@@ -364,7 +363,7 @@ class Plugin(AbstractPlugin):
 
     def _instantiate(self, plan: Plan, host_context: object, until: float) -> Guest:
         guest = Guest(self.compiled_plugin._grants, self._config, self._vars)
-        guest.store = Store(plan.engine, guest)
+        start = plan.open_store(guest)
         guest.host_context = host_context
         guest.entries = self._entries
         if self._instrumentation is not None:
@@ -378,7 +377,7 @@ class Plugin(AbstractPlugin):
             if self._fuel_limit is not None:
                 self._refill_fuel(guest)
             self._enter(guest, START)
-            self._instance = plan.instantiate(guest)
+            self._instance = plan.instantiate(guest, start)
         except (Trap, HostRaised) as failure:
             reason = error_for_trap_at_start(failure, guest, self.name)
             try:

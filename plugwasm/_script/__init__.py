@@ -1,6 +1,9 @@
 """Plugins in languages that are interpreted: an engine in Wasm, shared by all scripts of a process.
 
 script         `script`: a script to a `CompiledPlugin`
+loading        a script, read and run once
+standalone     a script and its engine as a plugin of one module
+host_imports   host functions of an application, or declared in TypeScript
 front          the module that stands for a script: its exports, and what it changes of the engine
 snapshots      memories of instances, written back into modules
 engine         an engine, ready to load scripts

@@ -1,28 +1,43 @@
-"""`python -m plugwasm._script`: build the engines, or show where they are kept."""
+"""`python -m plugwasm._script`: build the engines, or a script as a plugin of one module.
+
+python -m plugwasm._script                         build the engines
+python -m plugwasm._script plugin.js plugin.wasm   with the host functions of `plugin.d.ts`
+"""
 
 from __future__ import annotations
 
 import hashlib
 import sys
+from pathlib import Path
 
 from ..errors import Error
 from .engine import get_engine
 from .engine_build import engine_folder
-from .languages import LANGUAGES
+from .languages import LANGUAGES, find_language
+from .standalone import build_script, declarations_of
 
 
-def main() -> int:
-    """Build the engines."""
-    for language in LANGUAGES:
-        try:
+def main(arguments: list[str]) -> int:
+    """Do what the arguments say, and return the status of the process."""
+    if len(arguments) not in (0, 2):
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        if arguments:
+            source, target = map(Path, arguments)
+            declarations = declarations_of(source)
+            language = find_language(source.name)
+            target.write_bytes(build_script(language, source, declarations=declarations))
+            return 0
+        for language in LANGUAGES:
             engine = get_engine(language)
-        except Error as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        digest = hashlib.sha256(engine.wasm).hexdigest()
-        print(f"{language}: {len(engine.wasm):,} bytes, sha256 {digest}, in {engine_folder()}")
+            digest = hashlib.sha256(engine.wasm).hexdigest()
+            print(f"{language}: {len(engine.wasm):,} bytes, sha256 {digest}, in {engine_folder()}")
+    except (Error, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

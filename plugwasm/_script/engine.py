@@ -22,11 +22,15 @@ from .languages import LANGUAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .._manifest.limits import Limits
     from .languages import Language
 
 _MEMORY = ExportName("memory")
-_KEPT = (b"memory", b"load", b"call")
+_SLOT = "plugwasm:slot"
+_UNUSED_SLOT = wasm.name("extism:host/env") + wasm.name("length_unsafe")
+"""What a slot is that no host function has taken: every host has it, and no engine uses it."""
 _GROW_TABLE = b"\x20\x00\x41\x01\xfc\x0f\x00\x41\x7f\x46\x04\x40\x00\x0b"
 """Grows table 0 by one element, the argument, and traps if that fails."""
 _GAP = 1024
@@ -81,6 +85,11 @@ class Engine:
         """Return the engine as a module of a plugin."""
         return ModuleSpec(ENGINE, self.wasm, f"the engine of {self.language.title}")
 
+    def find_export(self, name: str) -> int:
+        """Return the number of a function that the engine exports."""
+        export = _read_exports(wasm.split(self.wasm)[wasm.EXPORT])[name]
+        return read_leb128(export, len(wasm.name(name)) + 1)[0]
+
     def load(self, document: bytes, limits: Limits | None) -> tuple[bytes, bytes]:
         """Run a script in a new instance, without anything that it could ask the host.
 
@@ -110,17 +119,15 @@ def boot(language: Language, compiled: bytes) -> bytes:
     """Return the module that was compiled, with the interpreter started."""
     say("starting the interpreter …")
     name = f"the engine of {language.title}"
-    spec = PluginSpec([ModuleSpec("main", compiled, name)])
-    settings = PluginSettings(_frozen(), (), name)
     sections = wasm.split(compiled)
+    exports = _read_exports(sections[wasm.EXPORT])
+    _free_slots(sections, exports.pop("slots"))
+    spec = PluginSpec([ModuleSpec("main", wasm.join(sections), name)])
+    settings = PluginSettings(_frozen(), (), name)
     with Plugin(CompiledPlugin._from_settings(spec, settings)) as plugin:
         plugin.call("boot", language.kit())
         memory = _read_out(plugin, _find_stack(sections[wasm.GLOBAL]))
-    segments = [
-        b"\x00\x41" + wasm.signed(offset) + b"\x0b" + wasm.unsigned(len(content)) + content
-        for offset, content in snapshots.find_changes(b"", memory, _GAP)
-    ]
-    adder = _count_functions(sections)
+    adder = count_functions(sections)
     sections[wasm.TYPE] = wasm.append(
         sections[wasm.TYPE], [wasm.function_type((wasm.FUNCREF,), ())]
     )
@@ -130,14 +137,58 @@ def boot(language: Language, compiled: bytes) -> bytes:
     sections[wasm.CODE] = wasm.append(sections[wasm.CODE], [wasm.body(_GROW_TABLE)])
     sections[wasm.EXPORT] = wasm.vector(
         [
-            *_find_exports(sections[wasm.EXPORT]),
+            *(exports[name] for name in ("memory", "load", "call")),
             wasm.name(ADD_FUNCTION) + b"\x00" + wasm.unsigned(adder),
         ]
     )
+    write_memory(sections, memory)
+    return wasm.join(sections)
+
+
+def write_memory(sections: dict[int, bytes], memory: bytes) -> None:
+    """Make this what the memory starts with."""
+    segments = [
+        b"\x00\x41" + wasm.signed(offset) + b"\x0b" + wasm.unsigned(len(content)) + content
+        for offset, content in snapshots.find_changes(b"", memory, _GAP)
+    ]
     sections[wasm.MEMORY] = b"\x01\x00" + wasm.unsigned(len(memory) // snapshots.PAGE)
     sections[wasm.DATA] = wasm.vector(segments)
     sections.pop(wasm.DATA_COUNT, None)
-    return wasm.join(sections)
+
+
+def take_slots(sections: dict[int, bytes], taken: Sequence[bytes]) -> int:
+    """Let these imports take slots, and return the number of the first that did.
+
+    Slots follow each other, because the linker keeps their order.
+    """
+    imports = wasm.items(sections[wasm.IMPORT], wasm.skip_import)
+    slots = [i for i, one in enumerate(imports) if one.startswith(_UNUSED_SLOT)]
+    assert len(taken) <= len(slots) == slots[-1] - slots[0] + 1
+    imports[slots[0] : slots[0] + len(taken)] = taken
+    sections[wasm.IMPORT] = wasm.vector(imports)
+    return slots[0]
+
+
+def count_functions(sections: dict[int, bytes]) -> int:
+    """Return how many functions a module has; all imports are functions."""
+    return wasm.count(sections[wasm.IMPORT]) + wasm.count(sections[wasm.FUNCTION])
+
+
+def _free_slots(sections: dict[int, bytes], export: bytes) -> None:
+    """Give the slots the type of a function that every host has, and take out what calls them."""
+    sections[wasm.TYPE] = wasm.append(
+        sections[wasm.TYPE], [wasm.function_type((wasm.I64,), (wasm.I64,))]
+    )
+    unused = _UNUSED_SLOT + b"\x00" + wasm.unsigned(wasm.count(sections[wasm.TYPE]) - 1)
+    slot = wasm.name(_SLOT)
+    imports = wasm.items(sections[wasm.IMPORT], wasm.skip_import)
+    sections[wasm.IMPORT] = wasm.vector(
+        [unused if one.startswith(slot) else one for one in imports]
+    )
+    number, _ = read_leb128(export, len(wasm.name("slots")) + 1)
+    bodies = wasm.items(sections[wasm.CODE], wasm.skip_sized)
+    bodies[number - len(imports)] = wasm.body(b"\x00")
+    sections[wasm.CODE] = wasm.vector(bodies)
 
 
 def _frozen() -> WasiOptions:
@@ -180,20 +231,10 @@ def _read_memory(data: bytes, pages: int) -> bytes:
     return bytes(memory)
 
 
-def _count_functions(sections: dict[int, bytes]) -> int:
-    # All imports are functions.
-    return wasm.count(sections[wasm.IMPORT]) + wasm.count(sections[wasm.FUNCTION])
-
-
-def _find_exports(section: bytes) -> list[bytes]:
-    """Return the exports that an engine keeps."""
-    kept = []
-    count, at = read_leb128(section, 0)
-    for _ in range(count):
-        start = at
-        size, at = read_leb128(section, at)
-        text = section[at : at + size]
-        _, at = read_leb128(section, at + size + 1)
-        if text in _KEPT:
-            kept.append(section[start:at])
-    return kept
+def _read_exports(section: bytes) -> dict[str, bytes]:
+    """Return the exports by their names."""
+    found = {}
+    for one in wasm.items(section, wasm.skip_export):
+        size, at = read_leb128(one, 0)
+        found[one[at : at + size].decode()] = one
+    return found

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .._host.functions import Function
+    from .host_imports import HostImport
 
 ENGINE = "plugwasm:engine"
 """The name under which fronts import the engine."""
@@ -25,7 +25,7 @@ RESERVED = frozenset(("_initialize", "_start", "__wasm_call_ctors", "hs_init"))
 ADD_FUNCTION = "add_function"
 """The export of an engine that adds a function to its table."""
 
-_SLOTS = 8
+_SLOT_BYTES = 8
 _LOADS = {"i32": b"\x28\x02", "i64": b"\x29\x03", "f32": b"\x2a\x02", "f64": b"\x2b\x03"}
 _STORES = {"i32": b"\x36\x02", "i64": b"\x37\x03", "f32": b"\x38\x02", "f64": b"\x39\x03"}
 _GET_FIRST, _CALL, _I32_CONST, _REF_FUNC = b"\x20\x00", b"\x10", b"\x41", b"\xd2"
@@ -49,7 +49,7 @@ def make_loader(engine_pages: int) -> bytes:
 def make_front(
     exports: Sequence[str],
     changes: Iterable[tuple[int, bytes]],
-    functions: Sequence[Function],
+    functions: Sequence[HostImport],
     *,
     engine_pages: int,
     more_pages: int,
@@ -71,20 +71,14 @@ def make_front(
         function_type((FUNCREF,), ()),
     ]
     start, called, call, thunk, adder = range(5)
-    imports = [_import_function(ENGINE, "call", call), _import_memory(engine_pages)]
+    imports = [import_function(ENGINE, "call", call), _import_memory(engine_pages)]
     first_host = 1
     if functions:
-        imports.append(_import_function(ENGINE, ADD_FUNCTION, adder))
+        imports.append(import_function(ENGINE, ADD_FUNCTION, adder))
         first_host = 2
     for function in functions:
-        kind = function._host.type
-        types.append(
-            function_type(
-                map(VALUE_TYPES.__getitem__, kind.params),
-                map(VALUE_TYPES.__getitem__, kind.results),
-            )
-        )
-        imports.append(_import_function(*function._imported_as, len(types) - 1))
+        types.append(host_type(function))
+        imports.append(import_function(function.namespace, function.name, len(types) - 1))
     first_thunk = first_host + len(functions)
     first_export = first_thunk + len(functions)
     begin = first_export + len(exports)
@@ -120,7 +114,7 @@ def make_front(
         wasm.START: unsigned(begin),
         wasm.DATA_COUNT: unsigned(len(segments)),
         wasm.CODE: vector(
-            [_thunk(function, first_host + i) for i, function in enumerate(functions)]
+            [thunk_body(function, first_host + i) for i, function in enumerate(functions)]
             + [wasm.body(_I32_CONST + signed(i) + _CALL + unsigned(0)) for i in range(len(exports))]
             + [wasm.body(*loads, *adds)]
         ),
@@ -132,18 +126,16 @@ def make_front(
     return wasm.join(sections)
 
 
-def describe_type(function: Function) -> str:
-    """Return the type of a host function as the engine is told it."""
-    letters = {"i32": "i", "i64": "l", "f32": "f", "f64": "d"}
-    kind = function._host.type
-    return (
-        "".join(letters[one] for one in kind.params)
-        + ":"
-        + "".join(letters[one] for one in kind.results)
+def host_type(function: HostImport) -> bytes:
+    """Return the type of a host function."""
+    return function_type(
+        map(VALUE_TYPES.__getitem__, function.params),
+        map(VALUE_TYPES.__getitem__, function.results),
     )
 
 
-def _import_function(module: str, field: str, kind: int) -> bytes:
+def import_function(module: str, field: str, kind: int) -> bytes:
+    """Return an import of a function."""
     return name(module) + name(field) + b"\x00" + unsigned(kind)
 
 
@@ -151,14 +143,21 @@ def _import_memory(pages: int) -> bytes:
     return name(ENGINE) + name("memory") + b"\x02\x00" + unsigned(pages)
 
 
-def _thunk(function: Function, imported: int) -> bytes:
+def export_body(number: int, call: int) -> bytes:
+    """Return a function that calls a function of the script by its number."""
+    return wasm.body(_I32_CONST + signed(number) + _CALL + unsigned(call))
+
+
+def thunk_body(function: HostImport, imported: int) -> bytes:
     """Return a function that calls a host function with arguments from memory."""
-    kind = function._host.type
-    loads = [_GET_FIRST + _LOADS[one] + unsigned(i * _SLOTS) for i, one in enumerate(kind.params)]
+    loads = [
+        _GET_FIRST + _LOADS[one] + unsigned(i * _SLOT_BYTES)
+        for i, one in enumerate(function.params)
+    ]
     call = _CALL + unsigned(imported)
-    if not kind.results:
+    if not function.results:
         return wasm.body(*loads, call)
-    return wasm.body(_GET_FIRST, *loads, call, _STORES[kind.results[0]] + b"\x00")
+    return wasm.body(_GET_FIRST, *loads, call, _STORES[function.results[0]] + b"\x00")
 
 
 def _as_i32(value: int) -> int:

@@ -8,7 +8,6 @@ Decisions: docs/decisions.md, 58.
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 from .._host.options import NOT_GIVEN, check_functions
@@ -18,32 +17,29 @@ from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.inputs import merge_config
 from .._runtime.settings import PluginSettings
 from .._wasi.options import FrozenClock, SeededRandom, WasiOptions
-from ..errors import CallError, GuestError, OptionError, ScriptError, SourceError, truncate
-from . import pins, snapshots
-from .engine import Engine, get_engine
-from .front import RESERVED, describe_type, make_front
+from ..errors import OptionError
+from . import snapshots
+from .engine import get_engine
+from .front import make_front
+from .host_imports import of_functions
 from .languages import LANGUAGES
+from .loading import INPUTS, load, read_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
+    import os
+    from collections.abc import Iterable, Mapping
 
     from .._host.functions import Function
     from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.argument_types import Observe
-    from .languages import Language
 
 __all__ = ["script"]
 
-INPUTS = ("json", "text", "bytes")
 MAX_SEGMENTS = 150
 """With more, another process would compile the front, which takes longer than all else."""
 _FIRST_GAP = 64
-_MOST_PARAMS = 16
-_RESERVED_STACK = 2**16
-"""Bytes of an engine's own stack that code below the interpreter has for itself."""
 
 
 def script(
@@ -92,10 +88,9 @@ def script(
     _check_choice("language", language, tuple(LANGUAGES))
     _check_choice("input", input, INPUTS)
     given = check_functions(functions)
-    for function in given:
-        _check_function(function)
-    bounds = limits or DEFAULT_LIMITS
-    text, file = _read(source, bounds.module_bytes, name, LANGUAGES[language].file)
+    imported = of_functions(given)
+    most = (limits or DEFAULT_LIMITS).module_bytes
+    text, file = read_script(source, most, name, LANGUAGES[language].file)
     if wasi is False:
         wasi = WasiOptions(clock=FrozenClock(), random=SeededRandom(0))
     settings = PluginSettings(
@@ -109,7 +104,21 @@ def script(
         observe,
     )
     engine = get_engine(language)
-    front = _load(engine, text, file, input, given, limits)
+    loaded = load(engine, text, file, input=input, functions=imported, limits=limits)
+    gap = _FIRST_GAP
+    while (
+        len(changes := list(snapshots.find_changes(engine.memory, loaded.memory, gap)))
+        > MAX_SEGMENTS
+        and gap < snapshots.PAGE
+    ):
+        gap *= 2
+    front = make_front(
+        loaded.exports,
+        changes,
+        imported,
+        engine_pages=engine.pages,
+        more_pages=len(loaded.memory) // snapshots.PAGE - engine.pages,
+    )
     spec = PluginSpec(
         [engine.spec(), ModuleSpec("main", front, file)],
         config=merge_config({}, config or {}),
@@ -119,62 +128,6 @@ def script(
 
 
 script.__module__ = "plugwasm"
-
-
-def _load(
-    engine: Engine,
-    text: str,
-    file: str,
-    input: str,
-    functions: Sequence[Function],
-    limits: Limits | None,
-) -> bytes:
-    """Run the script, and return the module that stands for it."""
-    from msgspec import json
-
-    bounds = limits or DEFAULT_LIMITS
-    document = json.encode(
-        {
-            "source": text,
-            "name": file,
-            "input": input,
-            "stack": min(
-                bounds.stack_bytes // 16 * engine.language.stack_sixteenths,
-                pins.STACK_BYTES - _RESERVED_STACK,
-            ),
-            "firstElement": engine.elements,
-            "host": [
-                {"namespace": namespace, "name": name, "type": describe_type(one)}
-                for one in functions
-                for namespace, name in (one._imported_as,)
-            ],
-        }
-    )
-    try:
-        answer, memory = engine.load(document, limits)
-    except GuestError as error:  # the script took away what the kit needs to report it
-        raise _error(engine.language, {"error": error.guest_message}, file) from error
-    except CallError as error:
-        error.add_note(f"This was while the script `{truncate(file)}` was loaded.")
-        raise
-    told = json.decode(answer)
-    if "error" in told:
-        raise _error(engine.language, told, file)
-    exports = told["exports"]
-    _check_exports(engine.language, exports, file)
-    gap = _FIRST_GAP
-    while (
-        len(changes := list(snapshots.find_changes(engine.memory, memory, gap))) > MAX_SEGMENTS
-        and gap < snapshots.PAGE
-    ):
-        gap *= 2
-    return make_front(
-        exports,
-        changes,
-        functions,
-        engine_pages=engine.pages,
-        more_pages=len(memory) // snapshots.PAGE - engine.pages,
-    )
 
 
 def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
@@ -191,92 +144,3 @@ def _check_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
             field="allowed_hosts",
         )
     return given
-
-
-def _check_function(function: Function) -> None:
-    kind = function._host.type
-    numbers = {"i32", "i64", "f32", "f64"}
-    if (
-        not numbers.issuperset(kind.params + kind.results)
-        or len(kind.results) > 1
-        or len(kind.params) > _MOST_PARAMS
-    ):
-        raise OptionError(
-            f"functions: `{truncate(function.name)}` is a function {kind}; one that scripts call "
-            f"has at most {_MOST_PARAMS} parameters and one result, all of them numbers or blocks",
-            field="functions",
-        )
-
-
-def _check_exports(language: Language, exports: Sequence[str], file: str) -> None:
-    if not exports:
-        raise ScriptError(
-            f"{truncate(file)}: the script exports no function: write {language.hint}",
-            file=file,
-        )
-    for one in exports:
-        if one in RESERVED:
-            raise ScriptError(
-                f"{truncate(file)}: the script exports `{one}`, which hosts run by themselves: "
-                "give the function another name",
-                file=file,
-            )
-
-
-def _error(language: Language, told: Mapping[str, Any], file: str) -> ScriptError:
-    """Return the error for what the engine reports."""
-    text = str(told["error"])
-    line, column = language.place(told, file)
-    where = ":".join(str(part) for part in (truncate(file), line, column) if part is not None)
-    what = (
-        f"is not valid {language.title}" if told.get("isSyntax") else "failed while it was loaded"
-    )
-    return ScriptError(
-        f"{where}: the script {what}: {truncate(text.partition(chr(10))[0], 500)}",
-        file=file,
-        line=line,
-        column=column,
-        stack=text,
-    )
-
-
-def _read(source: object, most: int, name: str | None, default: str) -> tuple[str, str]:
-    """Return the text and the name of a script."""
-    if isinstance(source, os.PathLike):
-        path = os.fsdecode(source)
-        file = name or os.path.basename(path)
-        try:
-            with open(path, "rb") as opened:
-                content = opened.read(most + 1)
-        except OSError as error:
-            reason = truncate(str(error.strerror or error))
-            raise SourceError(f"the script {truncate(path)} cannot be read: {reason}") from error
-    elif isinstance(source, (bytes, str)):
-        file = name or default
-        try:
-            content = source.encode() if isinstance(source, str) else source
-        except UnicodeEncodeError as error:
-            raise ScriptError(
-                f"{truncate(file)}: the script has a character that UTF-8 has not, at offset "
-                f"{error.start}",
-                file=file,
-            ) from None
-    else:
-        raise OptionError(
-            f"source: expected the text of a script or a Path, got {type(source).__name__}",
-            field="source",
-        )
-    if len(content) > most:
-        raise ScriptError(
-            f"{truncate(file)}: the script has more than {most} bytes (`Limits.module_bytes`)",
-            file=file,
-        )
-    try:
-        return content.decode("utf-8-sig"), file
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ScriptError(
-            f"{truncate(file)}:{line}: the script is not UTF-8, at offset {error.start}",
-            file=file,
-            line=line,
-        ) from None

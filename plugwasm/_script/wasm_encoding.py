@@ -6,7 +6,7 @@ from .._engine.wasm_binary import iter_sections, read_leb128
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA = range(
     12
@@ -53,9 +53,9 @@ def signed(value: int) -> bytes:
     return bytes(out)
 
 
-def vector(items: Sequence[bytes]) -> bytes:
+def vector(parts: Sequence[bytes]) -> bytes:
     """Encode a number of items."""
-    return unsigned(len(items)) + b"".join(items)
+    return unsigned(len(parts)) + b"".join(parts)
 
 
 def name(text: str) -> bytes:
@@ -94,10 +94,46 @@ def join(sections: dict[int, bytes]) -> bytes:
     return b"".join(out)
 
 
-def append(section: bytes, items: Sequence[bytes]) -> bytes:
+def items(section: bytes, read: Callable[[bytes, int], int]) -> list[bytes]:
+    """Return the items of the content of a section.
+
+    Args:
+        read: Returns the offset after the item that starts at an offset.
+    """
+    found = []
+    number, at = read_leb128(section, 0)
+    for _ in range(number):
+        end = read(section, at)
+        found.append(section[at:end])
+        at = end
+    return found
+
+
+def skip_import(section: bytes, at: int) -> int:
+    """Read an import of a function. Engines import nothing else."""
+    for _ in ("module", "name"):
+        size, at = read_leb128(section, at)
+        at += size
+    assert section[at] == 0
+    return read_leb128(section, at + 1)[1]
+
+
+def skip_export(section: bytes, at: int) -> int:
+    """Read an export."""
+    size, at = read_leb128(section, at)
+    return read_leb128(section, at + size + 1)[1]
+
+
+def skip_sized(section: bytes, at: int) -> int:
+    """Read an item that begins with its size, as functions do."""
+    size, at = read_leb128(section, at)
+    return at + size
+
+
+def append(section: bytes, more: Sequence[bytes]) -> bytes:
     """Add items to the content of a section that is a vector."""
-    count, at = read_leb128(section, 0)
-    return unsigned(count + len(items)) + section[at:] + b"".join(items)
+    number, at = read_leb128(section, 0)
+    return unsigned(number + len(more)) + section[at:] + b"".join(more)
 
 
 def count(section: bytes) -> int:

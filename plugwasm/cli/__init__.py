@@ -1,4 +1,5 @@
-"""The command line: `plugwasm call`, `replay`, `bench`, `inspect`, `schema`, `generate`, `cache`.
+"""The command line: `plugwasm call`, `replay`, `bench`, `inspect`, `test`, `schema`, `generate`,
+`cache`.
 
 It is one more application of the package.
 
@@ -9,6 +10,7 @@ options     values of the options of `call`
 invocation  `call`: from options to a spec, and from that to outputs
 measuring   what `bench` measures
 inspection  what `inspect` shows
+testing     what `test` does
 streams     input and output of `call`
 terminal    what is written to a terminal: escaped text, errors and their exit codes, the log
 

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from .._version import __version__
-from .commands import bench, cache, call, generate, inspect, replay, schema
+from .commands import bench, cache, call, generate, inspect, replay, schema, test
 from .parameters import MARKUP, SETTINGS
 from .terminal import INTERRUPTED, USAGE, print_usage_error, silence_stdout
 
@@ -91,7 +91,8 @@ app.command(help=call.HELP, epilog=call.EPILOG)(call.call)
 app.command(help=replay.HELP, epilog=replay.EPILOG)(replay.replay)
 app.command(help=bench.HELP, epilog=bench.EPILOG)(bench.bench)
 app.command()(inspect.inspect)
-app.command()(schema.schema)
+app.command("test", help=test.HELP, epilog=test.EPILOG)(test.run_tests)
+app.command(help=schema.HELP)(schema.schema)
 app.command(help=generate.HELP)(generate.generate)
 app.add_typer(cache.app, name="cache")
 

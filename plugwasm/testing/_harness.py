@@ -334,6 +334,13 @@ class Harness:
             self._missing_imports = required_functions(self._spec, self.limits)
         return self._missing_imports
 
+    def _find_function(
+        self, name: str, namespace: str | None
+    ) -> tuple[tuple[str, str], FunctionType]:
+        """Return the namespace and the name of a function that the plugin imports, and its type."""
+        key = self._find_import(name, namespace)
+        return key, self._application_imports()[key]
+
     def _find_import(self, name: str, namespace: str | None) -> tuple[str, str]:
         known = self._application_imports()
         fitting = [key for key in known if key[1] == name and namespace in (None, key[0])]

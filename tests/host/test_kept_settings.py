@@ -104,7 +104,7 @@ def test_pool_restores_config() -> None:
 @pytest.mark.parametrize(
     "key", ["", "a", "12345678", "123456789", "ä", "k" * 512, "k" * 513, "k" * 5000]
 )
-@pytest.mark.parametrize("size", [0, 1, 8, 2047, 2048, 2049, 5000, 100_000])
+@pytest.mark.parametrize("size", [0, 1, 8, 1023, 1024, 1025, 2048, 5000, 100_000])
 def test_keys_and_values_of_all_sizes(key: str, size: int) -> None:
     """Keys and values of all sizes are found, the first time and again."""
     value = "v" * size

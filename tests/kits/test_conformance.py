@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from conformance import page
+from conformance.building import NotBuiltError
 from conformance.hosts import Extism
-from conformance.implementations import NotBuiltError, find_implementations
+from conformance.implementations import find_implementations
 from conformance.results import Outcome, left_out, run_all
 from conformance.server import serve
 from conformance.table import FEATURES, read_cases, to_bytes
@@ -115,7 +116,7 @@ def test_missing_tool_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", "/nonexistent")
     (go,) = (found for found in find_implementations() if found.name == "go")
     with pytest.raises(NotBuiltError, match=r"go is missing: install Go 1\.24 or later"):
-        go.path()
+        go.build.path()
 
 
 def test_server_answers_as_the_table_says() -> None:

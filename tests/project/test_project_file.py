@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from plugwasm import errors
+from plugwasm._project.case_model import Response
 from plugwasm._project.project_file import Build, read_project
 from plugwasm.plugin_set import PluginSet
 
@@ -32,7 +33,7 @@ returns = 3
 
 [[test.http]]
 url = "https://example.com/"
-body_json = { a = 1 }
+response = { json = { a = 1 } }
 """
 
 
@@ -54,7 +55,8 @@ def test_the_tables_are_read(tmp_path: Path) -> None:
     )
     assert case.config == {"greeting": "Hello"}
     assert (case.host[0].name, case.host[0].returns) == ("now", 3)
-    assert (case.http[0].url, case.http[0].body_json) == ("https://example.com/", {"a": 1})
+    assert case.http[0].url == "https://example.com/"
+    assert case.http[0].response == Response(json={"a": 1})
     assert project.file.plugin.title == "Greet"
 
 

@@ -373,10 +373,9 @@ def test_store_holds_host_functions() -> None:
         with pytest.raises(plugwasm.GuestError) as caught:
             plugin.call("f")
         assert caught.value.code == 7
-        held = plugin._guest.store._functions  # type: ignore[union-attr]
-        assert noted._host in held
         store = plugin._guest.store  # type: ignore[union-attr]
-    assert noted._host in store._functions
+        assert noted._host in store._binding._held  # type: ignore[attr-defined]
+    assert noted._host in store._binding._held
 
 
 def test_pool_plan_made_by_one_thread() -> None:

@@ -237,18 +237,27 @@ export class Request {
 /** Return text as a JSON string, with its quotes. */
 export function quote(text: string): string {
   let json = '"';
+  let start = 0;
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
-    if (code < 0x20) json += "\\u00" + (code < 16 ? "0" : "1") + (code & 15).toString(16);
-    else if (code == 0x22 || code == 0x5c) json += "\\" + text.charAt(i);
-    else json += text.charAt(i);
+    if (code >= 0x20 && code != 0x22 && code != 0x5c) continue;
+    json += text.substring(start, i);
+    if (code >= 0x20) json += "\\" + text.charAt(i);
+    else json += (code < 0x10 ? "\\u000" : "\\u001") + "0123456789abcdef".charAt(code & 15);
+    start = i + 1;
   }
-  return json + '"';
+  return json + text.substring(start) + '"';
 }
 
 /** What a failed assertion calls: the message becomes the call's error. */
 export function abort(message: string | null, file: string | null, line: u32, column: u32): void {
-  const where = (file === null ? "" : file) + ":" + line.toString() + ":" + column.toString();
+  const where = (file === null ? "" : file) + ":" + digits(line) + ":" + digits(column);
   Output.error((message === null ? "abort" : message) + " (" + where + ")");
   unreachable();
+}
+
+/** As `toString` does, without the tables of it, which would be in every plugin. */
+function digits(number: u32): string {
+  const last = String.fromCharCode(48 + (number % 10));
+  return number < 10 ? last : digits(number / 10) + last;
 }

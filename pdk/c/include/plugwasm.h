@@ -85,6 +85,9 @@ PDK_ENV("log_error") void extism_log_error(pdk_handle text);
 
 /* ---- bytes and blocks ------------------------------------------------------------------------- */
 
+/* A function that is not repeated where it is called: plugins stay small. */
+#define PDK_SHARED static inline __attribute__((noinline))
+
 /* Bytes in the plugin's memory. Text is UTF-8, and not null-terminated unless that is said. */
 typedef struct pdk_bytes {
     char *data;
@@ -99,7 +102,7 @@ static inline size_t pdk_length(const char *text) {
 }
 
 /* Copies bytes of the plugin into the host's memory, from `at` on, eight at a time. */
-static inline void pdk_store(uint64_t at, const void *bytes, size_t n) {
+PDK_SHARED void pdk_store(uint64_t at, const void *bytes, size_t n) {
     const char *from = (const char *)bytes;
     size_t i = 0;
     for (; n - i >= 8; i += 8) {
@@ -111,7 +114,7 @@ static inline void pdk_store(uint64_t at, const void *bytes, size_t n) {
 }
 
 /* Copies bytes of the host's memory, from `at` on, into the plugin's. */
-static inline void pdk_load(uint64_t at, void *into, size_t n) {
+PDK_SHARED void pdk_load(uint64_t at, void *into, size_t n) {
     char *to = (char *)into;
     size_t i = 0;
     for (; n - i >= 8; i += 8) {
@@ -122,7 +125,7 @@ static inline void pdk_load(uint64_t at, void *into, size_t n) {
 }
 
 /* A new block with a copy of these bytes; 0 when there are none, or no room for them. */
-static inline pdk_handle pdk_block(const void *bytes, size_t n) {
+PDK_SHARED pdk_handle pdk_block(const void *bytes, size_t n) {
     pdk_handle block = n ? extism_alloc(n) : 0;
     if (block) pdk_store(block, bytes, n);
     return block;
@@ -132,10 +135,10 @@ static inline pdk_handle pdk_block(const void *bytes, size_t n) {
 static inline pdk_handle pdk_text(const char *text) { return pdk_block(text, pdk_length(text)); }
 
 /* The size of a block; 0 for none. */
-static inline uint64_t pdk_size(pdk_handle block) { return block ? extism_length(block) : 0; }
+static inline uint64_t pdk_size(pdk_handle block) { return extism_length(block); }
 
 /* Copies at most `room` bytes of a block, and returns how long the whole block is. */
-static inline uint64_t pdk_read(pdk_handle block, void *into, size_t room) {
+PDK_SHARED uint64_t pdk_read(pdk_handle block, void *into, size_t room) {
     uint64_t size = pdk_size(block);
     pdk_load(block, into, size < room ? (size_t)size : room);
     return size;
@@ -155,7 +158,7 @@ static inline uint64_t pdk_input_size(void) { return extism_input_length(); }
 
 /* Copies at most `room` bytes of the input, from offset `from` on, and returns how many. 0 means
  * that the input ends there. */
-static inline size_t pdk_input(uint64_t from, void *into, size_t room) {
+PDK_SHARED size_t pdk_input(uint64_t from, void *into, size_t room) {
     uint64_t size = extism_input_length(), left = from < size ? size - from : 0;
     size_t n = left < room ? (size_t)left : room, i = 0;
     char *to = (char *)into;
@@ -238,12 +241,12 @@ static inline void pdk_log(pdk_level level, const char *message) {
 
 /* Each writes something at `to`, and returns where the next thing goes. The room is the caller's:
  * pdk_put_json() takes up to 6 n + 2 bytes, numbers up to 20. */
-static inline char *pdk_put(char *to, const char *text) {
+PDK_SHARED char *pdk_put(char *to, const char *text) {
     while (*text) *to++ = *text++;
     return to;
 }
 
-static inline char *pdk_put_u64(char *to, uint64_t value) {
+PDK_SHARED char *pdk_put_u64(char *to, uint64_t value) {
     char digits[20];
     size_t n = 0;
     do digits[n++] = (char)('0' + value % 10);
@@ -258,14 +261,14 @@ static inline char *pdk_put_i64(char *to, int64_t value) {
 }
 
 /* Text as a JSON string, with its quotes. */
-static inline char *pdk_put_json(char *to, const char *text, size_t n) {
+PDK_SHARED char *pdk_put_json(char *to, const char *text, size_t n) {
     *to++ = '"';
     for (size_t i = 0; i < n; i++) {
         uint8_t c = (uint8_t)text[i];
         if (c < 0x20) {
             to = pdk_put(to, "\\u00");
-            *to++ = "01"[c >> 4];
-            *to++ = "0123456789abcdef"[c & 15];
+            *to++ = (char)('0' + (c >> 4));
+            *to++ = (char)((c & 15) + ((c & 15) < 10 ? '0' : 'a' - 10));
             continue;
         }
         if (c == '"' || c == '\\') *to++ = '\\';
@@ -312,7 +315,7 @@ static inline uint64_t pdk_store_json(uint64_t at, const char *text) {
 
 /* Sends a request. The host must allow it: otherwise, and if no answer comes, the call ends here
  * with the host's error. Both handles belong to the plugin. */
-static inline pdk_response pdk_http(const pdk_request *request) {
+PDK_SHARED pdk_response pdk_http(const pdk_request *request) {
     const char *method = request->method ? request->method : "GET";
     size_t room = 64 + 6 * (pdk_length(method) + pdk_length(request->url));
     for (size_t i = 0; i < request->header_count; i++)
@@ -346,7 +349,7 @@ extern uint8_t __heap_base;
 static uintptr_t pdk_arena_top;
 
 /* Memory that lasts until the next pdk_reset(); NULL when the host gives no more. */
-static inline void *pdk_take(size_t n) {
+PDK_SHARED void *pdk_take(size_t n) {
     uintptr_t start = ((pdk_arena_top ? pdk_arena_top : (uintptr_t)&__heap_base) + 15) & ~(uintptr_t)15;
     uint64_t end = (uint64_t)start + n, have = (uint64_t)__builtin_wasm_memory_size(0) << 16;
     if (end > UINT32_MAX) return NULL;

@@ -21,6 +21,8 @@
 
 const std = @import("std");
 const Allocator = std.mem.Allocator;
+const json = @import("json.zig");
+const memory = @import("memory.zig");
 
 pub const version = "0.1.0";
 
@@ -57,14 +59,14 @@ pub const Block = struct {
     handle: u64,
 
     /// Copy bytes into a new block. No bytes are no block.
-    pub fn init(bytes: []const u8) Allocator.Error!Block {
+    pub noinline fn init(bytes: []const u8) Allocator.Error!Block {
         if (bytes.len == 0) return .{ .handle = 0 };
         const handle = env.alloc(bytes.len);
         if (handle == 0) return error.OutOfMemory;
-        var at: usize = 0;
-        while (bytes.len - at >= 8) : (at += 8)
-            env.store_u64(handle + at, std.mem.readInt(u64, bytes[at..][0..8], .little));
-        while (at < bytes.len) : (at += 1) env.store_u8(handle + at, bytes[at]);
+        const words = bytes.len / 8;
+        for (@as([*]align(1) const u64, @ptrCast(bytes))[0..words], 0..) |word, index|
+            env.store_u64(handle + 8 * index, word);
+        for (bytes[8 * words ..], 8 * words..) |byte, at| env.store_u8(handle + at, byte);
         return .{ .handle = handle };
     }
 
@@ -78,12 +80,13 @@ pub const Block = struct {
     }
 
     /// Return a copy. The memory is the caller's.
-    pub fn read(block: Block, allocator: Allocator) Allocator.Error![]u8 {
+    pub noinline fn read(block: Block, allocator: Allocator) Allocator.Error![]u8 {
         const bytes = try allocator.alloc(u8, block.size());
-        var at: usize = 0;
-        while (bytes.len - at >= 8) : (at += 8)
-            std.mem.writeInt(u64, bytes[at..][0..8], env.load_u64(block.handle + at), .little);
-        while (at < bytes.len) : (at += 1) bytes[at] = @truncate(env.load_u8(block.handle + at));
+        const words = bytes.len / 8;
+        for (@as([*]align(1) u64, @ptrCast(bytes))[0..words], 0..) |*word, index|
+            word.* = env.load_u64(block.handle + 8 * index);
+        for (bytes[8 * words ..], 8 * words..) |*byte, at|
+            byte.* = @truncate(env.load_u8(block.handle + at));
         return bytes;
     }
 
@@ -121,9 +124,8 @@ pub fn fail(code: i32, message: []const u8) Failure {
 }
 
 fn call(comptime function: anytype) i32 {
-    var arena = std.heap.ArenaAllocator.init(std.heap.wasm_allocator);
-    defer arena.deinit();
-    run(function, arena.allocator()) catch |problem| {
+    memory.reset();
+    run(function, memory.allocator) catch |problem| {
         if (problem == error.PluginFailure) {
             if (failure_message) |message| env.error_set(message.handle);
             return failure_code;
@@ -148,10 +150,10 @@ fn run(comptime function: anytype, allocator: Allocator) anyerror!void {
 /// Read the input, as a type.
 pub fn input(comptime Type: type, allocator: Allocator) !Type {
     const bytes = try allocator.alloc(u8, @intCast(env.input_length()));
-    var at: usize = 0;
-    while (bytes.len - at >= 8) : (at += 8)
-        std.mem.writeInt(u64, bytes[at..][0..8], env.input_load_u64(at), .little);
-    while (at < bytes.len) : (at += 1) bytes[at] = @truncate(env.input_load_u8(at));
+    const words = bytes.len / 8;
+    for (@as([*]align(1) u64, @ptrCast(bytes))[0..words], 0..) |*word, index|
+        word.* = env.input_load_u64(8 * index);
+    for (bytes[8 * words ..], 8 * words..) |*byte, at| byte.* = @truncate(env.input_load_u8(at));
     if (Type == []u8 or Type == []const u8) return bytes;
     return switch (@typeInfo(Type)) {
         .int => std.fmt.parseInt(Type, bytes, 10),
@@ -165,8 +167,8 @@ fn output(allocator: Allocator, value: anytype) !void {
     if (Type == Block) return env.output_set(value.handle, value.size());
     const bytes = switch (@typeInfo(Type)) {
         .void => return,
-        .int, .float, .comptime_int, .comptime_float => try std.fmt.allocPrint(allocator, "{d}", .{value}),
-        else => if (Type == []u8 or Type == []const u8) value else try std.json.Stringify.valueAlloc(allocator, value, .{}),
+        .float => try std.fmt.allocPrint(allocator, "{d}", .{value}),
+        else => if (Type == []u8 or Type == []const u8) value else try json.encode(allocator, value),
     };
     const block = try Block.init(bytes);
     env.output_set(block.handle, bytes.len);
@@ -202,7 +204,7 @@ pub const Level = enum(i32) { trace, debug, info, warn, @"error" };
 
 /// Log a message, if the host keeps messages of that level; nothing is copied if not.
 pub fn log(level: Level, message: []const u8) void {
-    if (@intFromEnum(level) < env.get_log_level()) return;
+    if (@backingInt(level) < env.get_log_level()) return;
     const text = (Block.init(message) catch return).handle;
     switch (level) {
         .trace => env.log_trace(text),
@@ -232,8 +234,8 @@ pub const Response = struct {
     /// Return the value of a header, by its name in lower case.
     pub fn header(response: Response, allocator: Allocator, name: []const u8) !?[]const u8 {
         if (response.headers.handle == 0) return null;
-        const json = try response.headers.read(allocator);
-        const all = try std.json.parseFromSliceLeaky(std.json.Value, allocator, json, .{});
+        const text = try response.headers.read(allocator);
+        const all = try std.json.parseFromSliceLeaky(std.json.Value, allocator, text, .{});
         const value = all.object.get(name) orelse return null;
         return if (value == .string) value.string else null;
     }
@@ -250,12 +252,10 @@ pub const Request = struct {
     pub fn send(request: Request, allocator: Allocator) !Response {
         var fields: std.json.ArrayHashMap([]const u8) = .{};
         for (request.headers) |field| try fields.map.put(allocator, field.name, field.value);
-        const json = try std.json.Stringify.valueAlloc(
+        const document = try Block.init(try json.encode(
             allocator,
             .{ .url = request.url, .method = request.method, .headers = fields },
-            .{},
-        );
-        const document = try Block.init(json);
+        ));
         const body = env.http_request(document.handle, (try Block.init(request.body)).handle);
         return .{
             .status = env.http_status_code(),

@@ -22,7 +22,7 @@ from .table import TABLE_BYTES, Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..._engine import Instance, PendingException, WasmFunction
+    from ..._engine import Instance, LinearMemory, PendingException, WasmFunction
 
 KERNEL_FUNCTIONS = frozenset(
     (
@@ -102,7 +102,7 @@ def read_file(folder: str, name: str) -> bytes:
         return data
 
 
-_MEMORY, _BOOK = ExportName("memory"), ExportName("book")
+HEAP, _BOOK = ExportName("memory"), ExportName("book")
 _ALLOC, _TAKE, _RESERVE = ExportName("alloc"), ExportName("take"), ExportName("reserve")
 _ERROR_SET, _FAILURE = ExportName("error_set"), ExportName("failure")
 _CALL_RETURNING_CODE, _CALL_RETURNING_NOTHING = (
@@ -131,10 +131,13 @@ class Kernel:
         "table",
     )
 
-    def __init__(self, instance: Instance, pending: PendingException) -> None:
+    def __init__(
+        self, instance: Instance, pending: PendingException, heap: LinearMemory | None = None
+    ) -> None:
+        """`heap` is its memory, if that was looked up already."""
         self.instance: Instance = instance
         self._pending = pending
-        self._heap_memory = instance.memory(_MEMORY)
+        self._heap_memory = instance.memory(HEAP) if heap is None else heap
         self._book: memoryview | None = None
         self._alloc: WasmFunction | None = None
         self._functions: dict[ExportName, WasmFunction] = {}

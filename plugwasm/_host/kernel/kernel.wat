@@ -5,9 +5,11 @@
 ;; address it, so a plugin that writes anywhere can damage only its own data: sizes, free lists,
 ;; input, output and error are out of its reach.
 ;;
-;; The first page of $book is the table of config and vars (table.wat, which belongs to this module).
-;; The records of $heap follow. $heap is divided into granules of 32 bytes; there is a record of 16
-;; bytes for each granule at which a block starts:
+;; The first 28 KiB of $book are the table of config and vars (table.wat, which belongs to this
+;; module). The records of $heap follow: so near, because a pool of instances keeps the first pages
+;; of each memory, and gives back the others (`_KEPT_RESIDENT` in _engine/module.py). $heap is
+;; divided into granules of 32 bytes; there is a record of 16 bytes for each granule at which a block
+;; starts:
 ;;
 ;;      +0  size of the block in granules, with the top bit set while it is live, the next bit while
 ;;          it is taken; 0 where no block starts
@@ -29,11 +31,11 @@
 ;; The first 16 granules hold no block: offset 0 stays the null handle, and their place in $book keeps
 ;; the heads of the bins, and then these numbers:
 ;;
-;;     65752  offset of the input
-;;     65760  its length
-;;     65768  its length less 7, or 0: below are the offsets in it of 8 bytes
-;;     65776  bytes of $heap
-;;     65784  its bytes less 7: below are the offsets in it of 8 bytes
+;;     28888  offset of the input
+;;     28896  its length
+;;     28904  its length less 7, or 0: below are the offsets in it of 8 bytes
+;;     28912  bytes of $heap
+;;     28920  its bytes less 7: below are the offsets in it of 8 bytes
 ;;
 ;; Most modules of plugins import both memories, and have the load and store functions inlined (see
 ;; inliner.wat, which must do the same as these functions).
@@ -77,7 +79,7 @@
   ;; ---- records and bins -------------------------------------------------------------------------
 
   (func $record (param $block i32) (result i32)
-    (i32.add (i32.shl (local.get $block) (i32.const 4)) (i32.const 65536)))
+    (i32.add (i32.shl (local.get $block) (i32.const 4)) (i32.const 28672)))
 
   (func $size (param $block i32) (result i32)
     (i32.and (i32.load $book (call $record (local.get $block))) (i32.const 0x3fffffff)))
@@ -100,13 +102,13 @@
   (func $head (param $bin i32) (result i32)
     (if (result i32)
       (i32.wrap_i64 (i64.and (i64.shr_u (global.get $bins) (i64.extend_i32_u (local.get $bin))) (i64.const 1)))
-      (then (i32.load $book offset=65536 (i32.shl (local.get $bin) (i32.const 2))))
+      (then (i32.load $book offset=28672 (i32.shl (local.get $bin) (i32.const 2))))
       (else (i32.const 0))))
 
   (func $set_head (param $bin i32) (param $block i32)
     (local $bit i64)
     (local.set $bit (i64.shl (i64.const 1) (i64.extend_i32_u (local.get $bin))))
-    (i32.store $book offset=65536 (i32.shl (local.get $bin) (i32.const 2)) (local.get $block))
+    (i32.store $book offset=28672 (i32.shl (local.get $bin) (i32.const 2)) (local.get $block))
     (global.set $bins
       (if (result i64) (local.get $block)
         (then (i64.or (global.get $bins) (local.get $bit)))
@@ -174,8 +176,8 @@
     (i32.const 1))
 
   (func $note_end
-    (i64.store $book offset=65776 (i32.const 0) (global.get $end))
-    (i64.store $book offset=65784 (i32.const 0) (i64.sub (global.get $end) (i64.const 7))))
+    (i64.store $book offset=28912 (i32.const 0) (global.get $end))
+    (i64.store $book offset=28920 (i32.const 0) (i64.sub (global.get $end) (i64.const 7))))
   (start $note_end)
 
   ;; Make room up to the granule $need, with a quarter to spare if that is granted. Return 1 if it
@@ -404,21 +406,21 @@
 
   ;; ---- input, output, error ---------------------------------------------------------------------
 
-  (func $input (result i64) (i64.load $book offset=65752 (i32.const 0)))
-  (func $input_length (result i64) (i64.load $book offset=65760 (i32.const 0)))
+  (func $input (result i64) (i64.load $book offset=28888 (i32.const 0)))
+  (func $input_length (result i64) (i64.load $book offset=28896 (i32.const 0)))
   (func $set_input (param $offset i64) (param $length i64)
-    (i64.store $book offset=65752 (i32.const 0) (local.get $offset))
-    (i64.store $book offset=65760 (i32.const 0) (local.get $length))
-    (i64.store $book offset=65768 (i32.const 0)
+    (i64.store $book offset=28888 (i32.const 0) (local.get $offset))
+    (i64.store $book offset=28896 (i32.const 0) (local.get $length))
+    (i64.store $book offset=28904 (i32.const 0)
       (select (i64.sub (local.get $length) (i64.const 7)) (i64.const 0) (i64.gt_u (local.get $length) (i64.const 7)))))
 
   (func (export "input_load_u8") (param $index i64) (result i32)
-    (if (i64.ge_u (local.get $index) (i64.load $book offset=65760 (i32.const 0))) (then (return (i32.const 0))))
-    (i32.load8_u $heap (i32.wrap_i64 (i64.add (i64.load $book offset=65752 (i32.const 0)) (local.get $index)))))
+    (if (i64.ge_u (local.get $index) (i64.load $book offset=28896 (i32.const 0))) (then (return (i32.const 0))))
+    (i32.load8_u $heap (i32.wrap_i64 (i64.add (i64.load $book offset=28888 (i32.const 0)) (local.get $index)))))
 
   (func (export "input_load_u64") (param $index i64) (result i64)
-    (if (i64.ge_u (local.get $index) (i64.load $book offset=65768 (i32.const 0))) (then (return (i64.const 0))))
-    (i64.load $heap (i32.wrap_i64 (i64.add (i64.load $book offset=65752 (i32.const 0)) (local.get $index)))))
+    (if (i64.ge_u (local.get $index) (i64.load $book offset=28904 (i32.const 0))) (then (return (i64.const 0))))
+    (i64.load $heap (i32.wrap_i64 (i64.add (i64.load $book offset=28888 (i32.const 0)) (local.get $index)))))
 
   (func (export "input_set") (param $offset i64) (param $length i64)
     (if (i64.eqz (local.get $length)) (then (local.set $offset (i64.const 0)))

@@ -1,4 +1,4 @@
-"""The host's view of the table of config and vars, the first page of the kernel's bookkeeping (see
+"""The host's view of the table of config and vars, the start of the kernel's bookkeeping (see
 table.wat, which has the layout and its rules).
 
 Decisions: docs/decisions.md, 48.
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TABLE_BYTES = 65536
+TABLE_BYTES = 28672
 HEARD, GENERATION, HAS_VARS, RECALL, CALLS_LEFT, CHANGES, HALF, MAX_BYTES, MAX_VARS = range(9)
 """Words of 32 bits."""
 
@@ -22,7 +22,7 @@ NOBODY = 6
 MAX_NAME = 512
 """Bytes of the name of a var that can be in the table."""
 
-_FIRST_HALF, _HALF_BYTES, _LISTS = 1024, 32256, 64
+_FIRST_HALF, _HALF_BYTES, _LISTS = 1024, 13824, 64
 _MASK_31, _MASK_32 = 2**31 - 1, 2**32 - 1
 _PADDING = tuple(map(bytes, range(8)))
 _heads = Struct(f"<{_LISTS}I")

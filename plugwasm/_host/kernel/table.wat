@@ -1,6 +1,6 @@
 ;; The table of config and vars: a part of the kernel's module (kernel.wat).
 ;;
-;; The first page of $book keeps what plugins ask for most, so that they get it without leaving
+;; The start of $book keeps what plugins ask for most, so that they get it without leaving
 ;; Wasm: the plugin's vars as long as they are few and small, the settings that it has asked for,
 ;; and which messages nobody would hear.
 ;;
@@ -14,7 +14,7 @@
 ;;     +24  the half in use, or 0 for the first
 ;;     +28  the most bytes that vars may have, and +32 the most vars
 ;;     +64  the name that is looked up, filled up with zeros
-;;   +1024  two halves of 32,256 bytes
+;;   +1024  two halves of 13,824 bytes
 ;;
 ;; The host writes the first words at any time, and the plugin's code runs meanwhile; the others
 ;; only while it is asked. A half begins with 64 lists of entries by the hashes of their names.
@@ -30,8 +30,8 @@
 ;; An entry never changes, but is replaced, and a change is one store: of the address of the new
 ;; entry into the list, or of the half in use. A guest may be ended at any turn of a loop and at
 ;; any call, so `$commit` has neither, and what the host finds is complete. When the half is full,
-;; the entries that count are copied to the other one. They are at most 12,288 bytes of vars and
-;; 4,096 of settings, so at least a third of a half is free then, and a list is never long enough
+;; the entries that count are copied to the other one. They are at most 5,632 bytes of vars and
+;; 2,048 of settings, so two fifths of a half are free then, and a list is never long enough
 ;; to take more than microseconds.
 
 (global $half (mut i32) (i32.const 1024))
@@ -158,7 +158,7 @@
 ;; Copy the entries that count to the other half.
 (func $compact
   (local $to i32) (local $tail i32) (local $list i32) (local $entry i32) (local $kind i32) (local $size i32)
-  (local.set $to (i32.sub (i32.const 34304) (global.get $half)))
+  (local.set $to (i32.sub (i32.const 15872) (global.get $half)))
   (local.set $tail (i32.add (local.get $to) (i32.const 256)))
   (memory.fill $book (local.get $to) (i32.const 0) (i32.const 256))
   (loop $next_list
@@ -195,7 +195,7 @@
     (i32.add
       (i32.add (global.get $tail) (local.get $size))
       (i32.add (i32.sub (global.get $tail) (global.get $half)) (i32.const 3072))))
-  (local.set $end (i32.add (global.get $half) (i32.const 32256)))
+  (local.set $end (i32.add (global.get $half) (i32.const 13824)))
   (global.set $bound (select (local.get $bound) (local.get $end) (i32.lt_u (local.get $bound) (local.get $end)))))
 
 ;; Make room for an entry. Call it before $find.
@@ -244,13 +244,13 @@
 (func $keep_setting (param $kind i32) (param $length i32) (param $value i64)
   (local $value_length i32) (local $size i32)
   (local.set $value_length (i32.wrap_i64 (call $length (local.get $value))))
-  (if (i32.gt_u (local.get $value_length) (i32.const 2048)) (then (return)))
+  (if (i32.gt_u (local.get $value_length) (i32.const 1024)) (then (return)))
   (if (i32.ne (local.get $kind) (global.get $config_kind))
     (then
       (global.set $config_kind (local.get $kind))
       (global.set $config_size (i32.const 0))))
   (local.set $size (call $entry_size (local.get $length) (local.get $value_length)))
-  (if (i32.gt_u (i32.add (global.get $config_size) (local.get $size)) (i32.const 4096)) (then (return)))
+  (if (i32.gt_u (i32.add (global.get $config_size) (local.get $size)) (i32.const 2048)) (then (return)))
   (call $make_table_room (local.get $size))
   (drop (call $find (local.get $kind) (local.get $length)))
   (call $write
@@ -277,7 +277,7 @@
   (local $entry i32) (local $end i32) (local $size i32) (local $list i32)
   (call $compact)
   (local.set $end
-    (i32.wrap_i64 (call $ask (i64.extend_i32_u (global.get $tail)) (i64.const 12288) (i32.const 2))))
+    (i32.wrap_i64 (call $ask (i64.extend_i32_u (global.get $tail)) (i64.const 5632) (i32.const 2))))
   (if (i32.eqz (local.get $end)) (then (return (i32.const 0))))
   (global.set $var_count (i32.const 0))
   (global.set $var_bytes (i32.const 0))
@@ -339,9 +339,9 @@
       (local.set $block (call $block_at (local.get $value)))
       (if (i32.eqz (local.get $block)) (then (return (i32.const 0))))
       (local.set $value_length (call $length_at (local.get $block)))
-      (if (i32.gt_u (local.get $value_length) (i32.const 12288)) (then (return (i32.const 0))))
+      (if (i32.gt_u (local.get $value_length) (i32.const 5632)) (then (return (i32.const 0))))
       (local.set $new_size (call $entry_size (local.get $length) (local.get $value_length)))
-      (if (i32.gt_u (local.get $new_size) (i32.const 12288)) (then (return (i32.const 0))))
+      (if (i32.gt_u (local.get $new_size) (i32.const 5632)) (then (return (i32.const 0))))
       (call $make_table_room (local.get $new_size))))
   (local.set $entry (call $find (i32.const 0) (local.get $length)))
   (local.set $count (global.get $var_count))
@@ -367,7 +367,7 @@
   (local.set $bytes (i32.add (local.get $bytes) (i32.add (local.get $length) (local.get $value_length))))
   (local.set $size (i32.add (local.get $size) (local.get $new_size)))
   (if (i32.or
-        (i32.gt_u (local.get $size) (i32.const 12288))
+        (i32.gt_u (local.get $size) (i32.const 5632))
         (i32.or
           (i32.gt_u (local.get $bytes) (i32.load $book (i32.const 28)))
           (i32.gt_u (local.get $count) (i32.load $book (i32.const 32)))))

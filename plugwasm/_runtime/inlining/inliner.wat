@@ -46,33 +46,33 @@
     "\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e"
     "\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e\0e\0a\0b\0c\0e") ;; f0: prefixes
 
-  ;; load_u8: local.tee 0; i32.const 0; i64.load book offset=65776; i64.lt_u
+  ;; load_u8: local.tee 0; i32.const 0; i64.load book offset=28912; i64.lt_u
   ;; if (result i32) local.get 0; i32.wrap_i64; i32.load8_u heap else i32.const 0 end
   (data (memory $tables) (i32.const 256)
-    "\22\c8\41\00\29\40\cc\f0\81\04\54"
+    "\22\c8\41\00\29\40\cc\f0\e1\01\54"
     "\04\7f\20\c8\a7\2d\40\cb\00\05\41\00\0b\cf")
-  ;; load_u64: … i64.load book offset=65784 … if (result i64) … i64.load heap else i64.const 0 end
+  ;; load_u64: … i64.load book offset=28920 … if (result i64) … i64.load heap else i64.const 0 end
   (data (memory $tables) (i32.const 320)
-    "\22\c8\41\00\29\40\cc\f8\81\04\54"
+    "\22\c8\41\00\29\40\cc\f8\e1\01\54"
     "\04\7e\20\c8\a7\29\40\cb\00\05\42\00\0b\cf")
   ;; store_u8: local.set 2; local.tee 0; … if local.get 0; i32.wrap_i64; local.get 2; i32.store8 heap end
   (data (memory $tables) (i32.const 384)
-    "\21\ca\22\c8\41\00\29\40\cc\f0\81\04\54"
+    "\21\ca\22\c8\41\00\29\40\cc\f0\e1\01\54"
     "\04\40\20\c8\a7\20\ca\3a\40\cb\00\0b\cf")
   ;; store_u64: local.set 1; local.tee 0; … if local.get 0; i32.wrap_i64; local.get 1; i64.store heap end
   (data (memory $tables) (i32.const 448)
-    "\21\c9\22\c8\41\00\29\40\cc\f8\81\04\54"
+    "\21\c9\22\c8\41\00\29\40\cc\f8\e1\01\54"
     "\04\40\20\c8\a7\20\c9\37\40\cb\00\0b\cf")
-  ;; input_load_u8: local.tee 0; i32.const 0; i64.load book offset=65760; i64.lt_u
-  ;; if (result i32) i32.const 0; i64.load book offset=65752; local.get 0; i64.add; i32.wrap_i64
+  ;; input_load_u8: local.tee 0; i32.const 0; i64.load book offset=28896; i64.lt_u
+  ;; if (result i32) i32.const 0; i64.load book offset=28888; local.get 0; i64.add; i32.wrap_i64
   ;; i32.load8_u heap else i32.const 0 end
   (data (memory $tables) (i32.const 512)
-    "\22\c8\41\00\29\40\cc\e0\81\04\54"
-    "\04\7f\41\00\29\40\cc\d8\81\04\20\c8\7c\a7\2d\40\cb\00\05\41\00\0b\cf")
-  ;; input_load_u64: … i64.load book offset=65768 … if (result i64) … i64.load heap else i64.const 0 end
+    "\22\c8\41\00\29\40\cc\e0\e1\01\54"
+    "\04\7f\41\00\29\40\cc\d8\e1\01\20\c8\7c\a7\2d\40\cb\00\05\41\00\0b\cf")
+  ;; input_load_u64: … i64.load book offset=28904 … if (result i64) … i64.load heap else i64.const 0 end
   (data (memory $tables) (i32.const 576)
-    "\22\c8\41\00\29\40\cc\e8\81\04\54"
-    "\04\7e\41\00\29\40\cc\d8\81\04\20\c8\7c\a7\29\40\cb\00\05\42\00\0b\cf")
+    "\22\c8\41\00\29\40\cc\e8\e1\01\54"
+    "\04\7e\41\00\29\40\cc\d8\e1\01\20\c8\7c\a7\29\40\cb\00\05\42\00\0b\cf")
   (data (memory $tables) (i32.const 768)
     "\00\01\00\00\40\01\00\00\80\01\00\00\c0\01\00\00\00\02\00\00\40\02\00\00")
   (data (memory $tables) (i32.const 832)

@@ -37,6 +37,7 @@ MP_REGISTER_ROOT_POINTER(mp_obj_t plugwasm_load);
 MP_REGISTER_ROOT_POINTER(mp_obj_t plugwasm_call);
 MP_REGISTER_ROOT_POINTER(mp_obj_t plugwasm_describe);
 MP_REGISTER_ROOT_POINTER(mp_obj_t plugwasm_files);
+MP_REGISTER_ROOT_POINTER(mp_obj_t plugwasm_host);
 
 /* ---- blocks of the host ----------------------------------------------------------------------- */
 
@@ -193,17 +194,36 @@ static mp_obj_t host_block_free(mp_obj_t block_given) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(host_block_free_obj, host_block_free);
 
-/* Calls a function of the application, which is an element of the function table. The characters of
- * a type are i (i32), l (i64), f (f32), d (f64): those of the parameters, a colon, and that of the
- * result if there is one. */
-static mp_obj_t host_call(mp_obj_t element, mp_obj_t type_given, mp_obj_t arguments) {
-    port_need_host("a function of the host is called");
-    const char *type = mp_obj_str_get_str(type_given);
+/* The functions of the application are elements of the function table, one after the other. Each has
+ * a type, whose characters are i (i32), l (i64), f (f32), d (f64): those of the parameters, a colon,
+ * and that of the result if there is one. */
+static size_t first_element;
+
+static mp_obj_t add_host_function(mp_obj_t first, mp_obj_t type) {
+    if (!port_is_loading) mp_raise_msg(&mp_type_RuntimeError, MP_ERROR_TEXT("the script is loaded already"));
+    const char *letters = mp_obj_str_get_str(type), *colon = strchr(letters, ':');
+    if (!colon || colon - letters > MAX_PARAMS) mp_raise_ValueError(MP_ERROR_TEXT("not a type of a host function"));
+    if (MP_STATE_VM(plugwasm_host) == MP_OBJ_NULL) MP_STATE_VM(plugwasm_host) = mp_obj_new_list(0, NULL);
+    first_element = (size_t)mp_obj_get_int(first);
+    mp_obj_list_append(MP_STATE_VM(plugwasm_host), type);
     size_t count;
-    mp_obj_t *items;
+    mp_obj_t *types;
+    mp_obj_list_get(MP_STATE_VM(plugwasm_host), &count, &types);
+    return MP_OBJ_NEW_SMALL_INT(count - 1);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(add_host_function_obj, add_host_function);
+
+static mp_obj_t host_call(mp_obj_t index_given, mp_obj_t arguments) {
+    port_need_host("a function of the host is called");
+    size_t known = 0, count, index = (size_t)mp_obj_get_int(index_given);
+    mp_obj_t *types = NULL, *items;
+    if (MP_STATE_VM(plugwasm_host) != MP_OBJ_NULL) mp_obj_list_get(MP_STATE_VM(plugwasm_host), &known, &types);
+    if (index >= known) mp_raise_ValueError(MP_ERROR_TEXT("no such host function"));
+    const char *type = mp_obj_str_get_str(types[index]), *colon = strchr(type, ':');
     mp_obj_get_array(arguments, &count, &items);
+    if (count != (size_t)(colon - type)) mp_raise_TypeError(MP_ERROR_TEXT("a wrong number of arguments"));
     uint64_t slots[MAX_PARAMS] = {0};
-    for (size_t i = 0; i < count && i < MAX_PARAMS; i++) {
+    for (size_t i = 0; i < count; i++) {
         float single;
         double number;
         switch (type[i]) {
@@ -218,10 +238,10 @@ static mp_obj_t host_call(mp_obj_t element, mp_obj_t type_given, mp_obj_t argume
         default: slots[i] = to_u64(items[i]);
         }
     }
-    ((void (*)(uint64_t *))(uintptr_t)mp_obj_get_int(element))(slots);
+    ((void (*)(uint64_t *))(uintptr_t)(first_element + index))(slots);
     float single;
     double number;
-    switch (strchr(type, ':')[1]) {
+    switch (colon[1]) {
     case 'i': return mp_obj_new_int((int32_t)slots[0]);
     case 'l': return mp_obj_new_int_from_ll((int64_t)slots[0]);
     case 'f': memcpy(&single, slots, sizeof single); return mp_obj_new_float((double)single);
@@ -229,7 +249,7 @@ static mp_obj_t host_call(mp_obj_t element, mp_obj_t type_given, mp_obj_t argume
     default: return mp_const_none;
     }
 }
-static MP_DEFINE_CONST_FUN_OBJ_3(host_call_obj, host_call);
+static MP_DEFINE_CONST_FUN_OBJ_2(host_call_obj, host_call);
 
 /* Runs a source in a new module. What the parser refuses is a SyntaxError with line and column. */
 static mp_obj_t run_source(mp_obj_t name, mp_obj_t file, mp_obj_t source) {
@@ -315,6 +335,7 @@ static const mp_rom_map_elem_t host_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR_block_size), MP_ROM_PTR(&host_block_size_obj)},
     {MP_ROM_QSTR(MP_QSTR_block_read), MP_ROM_PTR(&host_block_read_obj)},
     {MP_ROM_QSTR(MP_QSTR_block_free), MP_ROM_PTR(&host_block_free_obj)},
+    {MP_ROM_QSTR(MP_QSTR_add_host_function), MP_ROM_PTR(&add_host_function_obj)},
     {MP_ROM_QSTR(MP_QSTR_call), MP_ROM_PTR(&host_call_obj)},
     {MP_ROM_QSTR(MP_QSTR_run), MP_ROM_PTR(&run_source_obj)},
     {MP_ROM_QSTR(MP_QSTR_signatures), MP_ROM_PTR(&read_signatures_obj)},
@@ -343,6 +364,22 @@ mp_lexer_t *mp_lexer_new_from_file(qstr name) {
     size_t size;
     const char *text = mp_obj_str_get_data(found->value, &size);
     return mp_lexer_new_from_str_len(name, text, size, 0);
+}
+
+/* ---- imports of built plugins -------------------------------------------------------------------
+ *
+ * Imports that a plugin of one module gets for its host functions: they are in the module from the
+ * start, because one more import would change the number of each function. Nothing calls them here;
+ * `slots` only makes the linker keep them, and is taken out with its calls. */
+#define SLOT(n) PDK_IMPORT("plugwasm:slot", #n) void slot_##n(void);
+#define CASE(n) case n: slot_##n(); break;
+#define ALL(x)                                                                                     \
+    x(0) x(1) x(2) x(3) x(4) x(5) x(6) x(7) x(8) x(9) x(10) x(11) x(12) x(13) x(14) x(15) x(16)    \
+    x(17) x(18) x(19) x(20) x(21) x(22) x(23) x(24) x(25) x(26) x(27) x(28) x(29) x(30) x(31)
+ALL(SLOT)
+
+PDK_EXPORT("slots") void slots(int32_t number) {
+    switch (number) { ALL(CASE) }
 }
 
 /* ---- exports ---------------------------------------------------------------------------------- */

@@ -100,14 +100,21 @@ pub(crate) fn read_input() -> Vec<u8> {
     read(size, |at| unsafe { env::input_load_u64(at) }, |at| unsafe { env::input_load_u8(at) })
 }
 
+/// Copies so many bytes, eight at a time, from offset 0 on.
 #[inline]
 fn read(size: usize, word: impl Fn(u64) -> u64, byte: impl Fn(u64) -> u8) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size);
-    for at in (0..size & !7).step_by(8) {
-        bytes.extend_from_slice(&word(at as u64).to_le_bytes());
+    let mut bytes = Vec::<u8>::with_capacity(size);
+    let to = bytes.as_mut_ptr();
+    let whole = size & !7;
+    for at in (0..whole).step_by(8) {
+        // Safety: at + 8 is at most `size`, for which there is room.
+        unsafe { to.add(at).cast::<u64>().write_unaligned(word(at as u64).to_le()) };
     }
-    for at in size & !7..size {
-        bytes.push(byte(at as u64));
+    for at in whole..size {
+        // Safety: at is less than `size`.
+        unsafe { to.add(at).write(byte(at as u64)) };
     }
+    // Safety: all `size` bytes were written.
+    unsafe { bytes.set_len(size) };
     bytes
 }

@@ -3,17 +3,26 @@
 This is run by MicroPython, once, before any script.
 """
 
+import builtins
 import json
 import sys
 
 import _host
 
+# A script that replaces builtins harms itself only.
+for _name in dir(builtins):
+    globals()[_name] = getattr(builtins, _name)
+
+I32 = I64 = int
+F32 = F64 = float
 _script = None
 _functions = []
 _marked = []
 _signatures = {}
 _classes = {}
 _host_functions = {}
+_host_imports = None
+_first_element = 0
 _has_output = False
 
 
@@ -275,22 +284,34 @@ def import_fn(module, name):
     """Replace a function by the host function of that name."""
 
     def decorate(function):
+        signature = _signatures.get(function.__name__) or ([], None)
+        returns = signature[1]
         found = _host_functions.get((module, name))
         if found is None:
-            raise ImportError("the application gives the plugin no function `%s` in `%s`" % (name, module))
-        element, type = found
-        signature = _signatures.get(function.__name__)
-        returns = None if signature is None else signature[1]
+            if _host_imports is None:
+                raise ImportError("the application gives the plugin no function `%s` in `%s`" % (name, module))
+            letters = [_letter(None if one[1] is None else _parse_type(one[1])) for one in signature[0]]
+            type = "".join(letters) + ":" + ("" if returns in (None, ("None",)) else _letter(returns))
+            found = (_host.add_host_function(_first_element, type), type)
+            _host_functions[(module, name)] = found
+            _host_imports.append({"namespace": module, "name": name, "type": type})
+        index, type = found
 
         def call(*values):
-            return _call_host(element, type, name, values, returns)
+            return _call_host(index, type, name, values, returns)
 
         return call
 
     return decorate
 
 
-def _call_host(element, type, name, values, returns):
+def _letter(kind):
+    """Return the type of a parameter or a result of a host function: blocks are i64."""
+    names = {"I32": "i", "F32": "f", "F64": "d", "float": "d"}
+    return names.get(kind[0], "l") if kind else "l"
+
+
+def _call_host(index, type, name, values, returns):
     letters, _, result = type.partition(":")
     if len(values) != len(letters):
         raise TypeError("%s() takes %d arguments, but %d were given" % (name, len(letters), len(values)))
@@ -303,8 +324,8 @@ def _call_host(element, type, name, values, returns):
             value = _host.block_new(_encode(value))
             blocks.append(value)
         arguments.append(value)
-    answer = _host.call(element, type, arguments)
-    if result == "l" and returns not in (None, ("int",)):
+    answer = _host.call(index, arguments)
+    if result == "l" and returns not in (None, ("int",), ("I64",), ("None",)):
         content = _host.block_read(answer) if answer else None
         if answer:
             if answer in blocks:
@@ -623,11 +644,15 @@ _generator = type((lambda: (yield))())
 
 def _load(content):
     """Run a script, and return what it exports, or why it failed: JSON."""
-    global _script
+    global _script, _host_imports, _first_element
     document = json.loads(content)
     source, file = document["source"], document["name"]
-    for i, one in enumerate(document.get("host", [])):
-        _host_functions[(one["namespace"], one["name"])] = (document["firstElement"] + i, one["type"])
+    _first_element = document["firstElement"]
+    for one in document["host"]:
+        index = _host.add_host_function(_first_element, one["type"])
+        _host_functions[(one["namespace"], one["name"])] = (index, one["type"])
+    if document["builds"]:
+        _host_imports = []
     _host.set_stack(document.get("stack", 0))
     for found in _host.signatures(source):
         if found[0] == "class":
@@ -638,7 +663,7 @@ def _load(content):
     try:
         _script = _host.run(module, file, source)
     except BaseException as error:
-        return _failure(error, sys.modules[module])
+        return _failure(error, file, sys.modules[module])
     names = []
     if _marked:
         for function in _marked:
@@ -653,12 +678,12 @@ def _load(content):
         if name not in exports:
             exports.append(name)
             _functions.append(_prepare(function, name, document.get("input", "json")))
-    return json.dumps({"exports": exports})
+    return json.dumps({"exports": exports, "imports": _host_imports or []})
 
 
-def _failure(error, module):
-    places = _host.traceback(error)
-    line = places[-1][1] if places else None
+def _failure(error, file, module):
+    lines = [line for name, line, _ in _host.traceback(error) if name == file]
+    line = lines[-1] if lines else None
     answer = {
         "error": _report(error),
         "isSyntax": isinstance(error, SyntaxError),

@@ -1,0 +1,3 @@
+#include "plugwasm.hpp"
+
+PLUGWASM_EXPORT(echo) { return plugwasm::input_bytes(); }

@@ -1,0 +1,3 @@
+#include "plugwasm.hpp"
+
+PLUGWASM_EXPORT(hello) { return "Hello, " + plugwasm::input_text() + "!"; }

@@ -1,0 +1,10 @@
+package main
+
+import "plugwasm.dev/pdk"
+
+//go:wasmexport echo
+func echo() int32 {
+	return pdk.Bytes(func(input []byte) ([]byte, error) { return input, nil })
+}
+
+func main() {}

@@ -1,0 +1,10 @@
+package main
+
+import "plugwasm.dev/pdk"
+
+//go:wasmexport hello
+func hello() int32 {
+	return pdk.Text(func(name string) (string, error) { return "Hello, " + name + "!", nil })
+}
+
+func main() {}

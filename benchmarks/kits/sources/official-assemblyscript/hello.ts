@@ -1,0 +1,13 @@
+import { Host, Memory } from "@extism/as-pdk";
+import { error_set } from "@extism/as-pdk/lib/env";
+
+export function hello(): i32 {
+  Host.outputString("Hello, " + Host.inputString() + "!");
+  return 0;
+}
+
+/** What a failed assertion calls. */
+export function abort(message: string | null, file: string | null, line: u32, column: u32): void {
+  error_set(Memory.allocateString(message === null ? "abort" : message).offset);
+  unreachable();
+}

@@ -1,0 +1,11 @@
+package main
+
+import "github.com/extism/go-pdk"
+
+//go:wasmexport echo
+func echo() int32 {
+	pdk.Output(pdk.Input())
+	return 0
+}
+
+func main() {}

@@ -1,0 +1,6 @@
+use extism_pdk::*;
+
+#[plugin_fn]
+pub fn hello(name: String) -> FnResult<String> {
+    Ok(format!("Hello, {name}!"))
+}

@@ -1,0 +1,135 @@
+"""Plugins built from source with the toolchains of this machine, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TOOLS = {
+    "zig": ([sys.executable, "-m", "ziglang", "version"], "pip install 'plugwasm[build]'"),
+    "cargo": (
+        ["cargo", "--version"],
+        (
+            "install Rust with rustup, https://rustup.rs, "
+            "and `rustup target add wasm32-unknown-unknown`"
+        ),
+    ),
+    "go": (["go", "version"], "install Go 1.24 or later, https://go.dev/dl/"),
+    "npm": (["npm", "--version"], "install Node.js 20 or later, https://nodejs.org"),
+}
+"""A command that shows that a tool is there, and what to do where it is not."""
+
+
+class NotBuiltError(Exception):
+    """A plugin cannot be built. The message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """How a folder's plugins are built.
+
+    Attributes:
+        commands: Run in the folder, one after the other. They may contain `{out}`, the file to
+            write, `{program}`, which of several plugins it is, `{root}`, the repository, `{cache}`,
+            a folder that is kept, `{python}` and `{cargo}`.
+        sources: Patterns of the files that it depends on.
+        needs: Names of `TOOLS`.
+    """
+
+    folder: Path
+    commands: tuple[tuple[str, ...], ...]
+    sources: tuple[str, ...]
+    needs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path, fields: dict[str, Any]) -> Build:
+        """Return what the fields of a TOML file say."""
+        return cls(
+            folder=folder,
+            commands=tuple(tuple(command) for command in fields["build"]),
+            sources=tuple(fields["sources"]),
+            needs=tuple(fields["needs"]),
+        )
+
+    def path(self, program: str = "plugin") -> Path:
+        """Return the plugin's file, built if anything that it is made of has changed.
+
+        Raises:
+            NotBuiltError: A tool is missing, or the build failed.
+        """
+        check_tools(self.needs)
+        target = cache() / f"{self.folder.name}-{program}-{self._digest()}.wasm"
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_suffix(f".{os.getpid()}.wasm")
+            words = {
+                "out": str(part),
+                "program": program,
+                "python": sys.executable,
+                "root": str(ROOT),
+                "cache": str(cache()),
+                "cargo": cargo(),
+            }
+            for command in self.commands:
+                run([word.format(**words) for word in command], self.folder)
+            part.replace(target)
+        return target
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(repr(self.commands).encode())
+        for pattern in self.sources:
+            for file in sorted(self.folder.glob(pattern)):
+                digest.update(file.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+def check_tools(names: tuple[str, ...]) -> None:
+    """Raise `NotBuiltError` if a tool is missing."""
+    for name in names:
+        command, advice = TOOLS[name]
+        if shutil.which(command[0]) is None or _fails(command):
+            raise NotBuiltError(f"{name} is missing: {advice}")
+
+
+def cache() -> Path:
+    """Return the folder in which plugins are kept."""
+    chosen = os.environ.get("PLUGWASM_CONFORMANCE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "plugwasm-conformance"
+
+
+def cargo() -> str:
+    """Return the command: one that builds for wasm32 in its own way, where rustup cannot."""
+    return os.environ.get("PLUGWASM_CARGO", "cargo")
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
+    """Run a command, and return what it printed.
+
+    Raises:
+        NotBuiltError: It failed.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | (environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise NotBuiltError(
+            f"`{' '.join(command)[:120]}` failed:\n{(done.stdout + done.stderr)[-3000:]}"
+        )
+    return done.stdout + done.stderr
+
+
+def _fails(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode != 0

@@ -1,0 +1,168 @@
+"""A script, read and run once in an engine: its exports, and the memory that it leaves."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from .._manifest.limits import DEFAULT_LIMITS
+from ..errors import CallError, GuestError, OptionError, ScriptError, SourceError, truncate
+from . import pins
+from .front import RESERVED
+from .host_imports import HostImport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from .._manifest.limits import Limits
+    from .engine import Engine
+    from .languages import Language
+
+INPUTS = ("json", "text", "bytes")
+_RESERVED_STACK = 2**16
+"""Bytes of an engine's own stack that code below the interpreter has for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A script that was loaded.
+
+    Attributes:
+        exports: The names of its functions.
+        memory: The memory of the engine.
+        imports: The host functions that it declares by itself, if it may.
+    """
+
+    exports: tuple[str, ...]
+    memory: bytes
+    imports: tuple[HostImport, ...] = ()
+
+
+def load(
+    engine: Engine,
+    text: str,
+    file: str,
+    *,
+    input: str,
+    functions: Sequence[HostImport],
+    limits: Limits | None,
+    builds: bool = False,
+) -> Loaded:
+    """Run a script.
+
+    Args:
+        builds: Whether the script may declare host functions besides these.
+
+    Raises:
+        ScriptError: It is not valid, fails, or exports no function.
+        CallError: A limit ended it.
+    """
+    from msgspec import json
+
+    bounds = limits or DEFAULT_LIMITS
+    document = json.encode(
+        {
+            "source": text,
+            "name": file,
+            "input": input,
+            "stack": min(
+                bounds.stack_bytes // 16 * engine.language.stack_sixteenths,
+                pins.STACK_BYTES - _RESERVED_STACK,
+            ),
+            "builds": builds,
+            "firstElement": engine.elements,
+            "host": [
+                {"namespace": one.namespace, "name": one.name, "type": one.describe_type()}
+                for one in functions
+            ],
+        }
+    )
+    try:
+        answer, memory = engine.load(document, limits)
+    except GuestError as error:  # the script took away what the kit needs to report it
+        raise _error(engine.language, {"error": error.guest_message}, file) from error
+    except CallError as error:
+        error.add_note(f"This was while the script `{truncate(file)}` was loaded.")
+        raise
+    told = json.decode(answer)
+    if "error" in told:
+        raise _error(engine.language, told, file)
+    _check_exports(engine.language, told["exports"], file)
+    imports = (HostImport.from_told(one) for one in told.get("imports", ()))
+    return Loaded(tuple(told["exports"]), memory, tuple(imports))
+
+
+def _check_exports(language: Language, exports: Sequence[str], file: str) -> None:
+    if not exports:
+        raise ScriptError(
+            f"{truncate(file)}: the script exports no function: write {language.hint}",
+            file=file,
+        )
+    for one in exports:
+        if one in RESERVED:
+            raise ScriptError(
+                f"{truncate(file)}: the script exports `{one}`, which hosts run by themselves: "
+                "give the function another name",
+                file=file,
+            )
+
+
+def _error(language: Language, told: Mapping[str, Any], file: str) -> ScriptError:
+    """Return the error for what the engine reports."""
+    text = str(told["error"])
+    line, column = language.place(told, file)
+    where = ":".join(str(part) for part in (truncate(file), line, column) if part is not None)
+    what = (
+        f"is not valid {language.title}" if told.get("isSyntax") else "failed while it was loaded"
+    )
+    return ScriptError(
+        f"{where}: the script {what}: {truncate(text.partition(chr(10))[0], 500)}",
+        file=file,
+        line=line,
+        column=column,
+        stack=text,
+    )
+
+
+def read_script(source: object, most: int, name: str | None, default: str) -> tuple[str, str]:
+    """Return the text and the name of a script; text has the name `default` if none is given."""
+    if isinstance(source, os.PathLike):
+        path = os.fsdecode(source)
+        file = name or os.path.basename(path)
+        try:
+            with open(path, "rb") as opened:
+                content = opened.read(most + 1)
+        except OSError as error:
+            reason = truncate(str(error.strerror or error))
+            raise SourceError(f"the script {truncate(path)} cannot be read: {reason}") from error
+    elif isinstance(source, (bytes, str)):
+        file = name or default
+        try:
+            content = source.encode() if isinstance(source, str) else source
+        except UnicodeEncodeError as error:
+            raise ScriptError(
+                f"{truncate(file)}: the script has a character that UTF-8 has not, at offset "
+                f"{error.start}",
+                file=file,
+            ) from None
+    else:
+        raise OptionError(
+            f"source: expected the text of a script or a Path, got {type(source).__name__}",
+            field="source",
+        )
+    if len(content) > most:
+        raise ScriptError(
+            f"{truncate(file)}: the script has more than {most} bytes (`Limits.module_bytes`)",
+            file=file,
+        )
+    try:
+        return content.decode("utf-8-sig"), file
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ScriptError(
+            f"{truncate(file)}:{line}: the script is not UTF-8, at offset {error.start}",
+            file=file,
+            line=line,
+        ) from None
