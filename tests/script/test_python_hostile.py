@@ -67,7 +67,7 @@ def test_deep_recursion_is_an_error(body: str) -> None:
     """However a script recurses, it gets a RuntimeError that it can catch, and the plugin goes on."""
     source = f"def f():\n  {body}\n\ndef g(): return 1\n"
     with make_python(source, limits=Limits(timeout=20, memory_bytes=64 * 2**20)) as plugin:
-        with pytest.raises(GuestError, match="maximum recursion depth|regular|MemoryError"):
+        with pytest.raises(GuestError, match=r"maximum recursion depth|MemoryError"):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1
 
@@ -100,7 +100,7 @@ def test_memory_bombs_are_memory_errors(body: str) -> None:
     """A script that takes all memory gets a MemoryError, and can go on afterwards."""
     source = f"def f():\n  {body}\n\ndef g(): return sum([1] * 1000)\n"
     with make_python(source, limits=Limits(timeout=20, memory_bytes=32 * 2**20)) as plugin:
-        with pytest.raises(GuestError, match="MemoryError|OverflowError"):
+        with pytest.raises(GuestError, match=r"MemoryError|OverflowError"):
             plugin.call("f")
         assert plugin.call("g") == b"1000"
 
@@ -117,9 +117,9 @@ def test_modules_of_a_system_are_not_there(name: str) -> None:
 
 def test_files_cannot_be_opened() -> None:
     """`open` says that there are no files."""
-    with make_python("def f(): return open('/etc/passwd').read()") as plugin:
-        with pytest.raises(GuestError, match="a plugin has no files"):
-            plugin.call("f")
+    plugin = make_python("def f(): return open('/etc/passwd').read()")
+    with plugin, pytest.raises(GuestError, match="a plugin has no files"):
+        plugin.call("f")
 
 
 def test_host_functions_only_of_the_application() -> None:
@@ -150,9 +150,9 @@ def test_bytes_that_are_not_utf8(source: bytes) -> None:
 
 def test_input_that_is_not_utf8() -> None:
     """Input that is not UTF-8 is an error of the script's function, not of the host."""
-    with make_python("def f(x: str): return x") as plugin:
-        with pytest.raises(GuestError, match="the input of f is not UTF-8"):
-            plugin.call("f", b"\xff")
+    plugin = make_python("def f(x: str): return x")
+    with plugin, pytest.raises(GuestError, match="the input of f is not UTF-8"):
+        plugin.call("f", b"\xff")
 
 
 def test_garbage_is_collected_in_a_call() -> None:

@@ -8,6 +8,7 @@ engine.c       what the engine exports, and the functions that its kit has
 heap.c         the heap, which grows, and the search of the stack
 signatures.c   annotations, read from the text of a script
 system.c       the clock, random numbers, and what is printed
+text.c         characters and UTF-8
 kit/           what a script can import, in MicroPython's Python
 
 Decisions: docs/decisions.md, 60.

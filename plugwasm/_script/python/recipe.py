@@ -27,12 +27,12 @@ the stack.
 """
 
 _HERE = Path(__file__).parent
-_OWN = ("engine.c", "heap.c", "signatures.c", "system.c")
+_OWN = ("engine.c", "heap.c", "signatures.c", "system.c", "text.c")
 _OWN_HEADERS = ("mpconfigport.h", "mphalport.h", "port.h", "time_of_host.h")
 _FOLDER = "micropython"
 _WANTED = ("py/", "extmod/", "shared/", "lib/uzlib/", "lib/re1.5/", "lib/crypto-algorithms/")
-_INCLUDED = "py/gc.c"
-"""heap.c includes it."""
+_INCLUDED = ("py/gc.c", "py/unicode.c")
+"""Files that heap.c and text.c include."""
 _EXTMOD = ("binascii", "deflate", "hashlib", "heapq", "json", "random", "re", "time")
 _SHARED = ("shared/timeutils/timeutils.c",)
 _TIMEOUT = 60
@@ -107,7 +107,8 @@ def compile_sources(place: Path) -> bytes:
     ]
     _generate_headers(place, files)
     say("compiling …")
-    files.remove(f"{_FOLDER}/{_INCLUDED}")
+    for name in _INCLUDED:
+        files.remove(f"{_FOLDER}/{name}")
     _run([*ZIG_CC, *FLAGS, *_LINK, *files, "-o", "engine.wasm"], place)
     try:
         return keep_roots_in_memory(
