@@ -216,7 +216,7 @@ def get_include() -> str:
     import os.path
 
     here = os.path.dirname(os.path.abspath(__file__))
-    installed = os.path.join(here, "include")
-    if os.path.isdir(installed):
-        return installed
-    return os.path.join(os.path.dirname(here), "pdk", "c", "include")
+    kits = os.path.join(here, "_pdk")
+    if not os.path.isdir(kits):  # not in the repository
+        kits = os.path.join(os.path.dirname(here), "pdk")
+    return os.path.join(kits, "c", "include")

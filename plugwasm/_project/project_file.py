@@ -50,11 +50,15 @@ class Build(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         language: What the plugin is written in.
         source: The file or folder that is compiled; by default, the language's usual one.
         output: The module that is made.
+        wasi: For C and Rust, whether to build for WASI. Go and C++ always do.
+        flags: More arguments for the compiler.
     """
 
     language: str
     source: str | None = None
     output: str = "plugin.wasm"
+    wasi: bool = False
+    flags: list[str] = []
 
     def __post_init__(self) -> None:
         if self.language not in LANGUAGES:
@@ -63,6 +67,11 @@ class Build(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         if self.source is not None:
             check_path("source", self.source)
+        if self.wasi and self.language not in ("c", "rust"):
+            raise field_error("wasi", f"it is for c and rust only, and this is {self.language}")
+        for number, flag in enumerate(self.flags):
+            if not flag.isprintable():
+                raise field_error(f"flags[{number}]", f"expected printable text, got {quote(flag)}")
         check_path("output", self.output)
         if not self.output.endswith(".wasm"):
             raise field_error(

@@ -3,7 +3,6 @@
 recorder       `Recorder`
 recording      `Recording`: a recording as a file
 schema         the parts of a recording
-files          private files, written in one step
 json_size      the memory that a JSON text would take, estimated before it is parsed
 formatting     parts of a recording as text, and the first difference of two
 buffer         captured calls, up to a number of bytes

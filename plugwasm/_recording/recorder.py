@@ -6,11 +6,11 @@ import os
 from collections import deque
 from contextlib import contextmanager
 
+from .._platform.new_files import write_file
 from .._runtime.observers import Observer
 from ..errors import OptionError, RecordingError
 from .buffer import RecordingBuffer
 from .capture import Capture
-from .files import write_file
 from .recording import Recording
 
 TYPE_CHECKING = False

@@ -16,9 +16,9 @@ from msgspec import Meta, Struct
 
 from .._manifest.files import format_path, read_file
 from .._payload_bounds.nesting import MAX_LEVELS
+from .._platform.new_files import write_file
 from .._public import set_public_module
 from ..errors import RecordingError, SourceError, escape_line
-from .files import write_file
 from .json_size import JsonSize
 from .schema import FORMAT_VERSION, Call, Count, Data, Int32, RecordedModule
 

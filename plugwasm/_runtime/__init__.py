@@ -13,6 +13,7 @@ code_cache       compiled code on disk
 linker           modules, kernel, WASI and host functions to a plan, and to instances
 units            a module with the sources of its imports, and instances of it
 trampolines      host functions that stand for exports of other modules, and for WASI
+facts            what modules export and import, and who provides the imports
 import_stubs     stubs for host functions
 recycling        `Recycle`: new instances after so many calls, so much memory, or so long
 call_queue       callers that wait for a busy plugin

@@ -61,12 +61,13 @@ class FrozenClock(Clock):
 
     Args:
         realtime: The time of the realtime clock, in nanoseconds since 1970.
-        monotonic: The time of the monotonic clock, in nanoseconds.
+        monotonic: The time of the monotonic clock, in nanoseconds. Programs in Go end at once if it
+            is 0.
     """
 
     __module__ = "plugwasm"
 
-    def __init__(self, realtime: int = 0, monotonic: int = 0) -> None:
+    def __init__(self, realtime: int = 0, monotonic: int = 10**9) -> None:
         for name, value in (("realtime", realtime), ("monotonic", monotonic)):
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
                 raise OptionError(

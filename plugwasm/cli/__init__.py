@@ -1,5 +1,5 @@
-"""The command line: `plugwasm call`, `replay`, `bench`, `inspect`, `test`, `schema`, `generate`,
-`cache`.
+"""The command line: `plugwasm new`, `build`, `test`, `generate`, `call`, `replay`, `bench`,
+`inspect`, `schema` and `cache`.
 
 It is one more application of the package.
 
@@ -9,7 +9,8 @@ parameters  shared parts of the commands
 options     values of the options of `call`
 invocation  `call`: from options to a spec, and from that to outputs
 measuring   what `bench` measures
-inspection  what `inspect` shows
+building    what `build` does, once or after each change
+inspection  what `inspect` prints
 testing     what `test` does
 streams     input and output of `call`
 terminal    what is written to a terminal: escaped text, errors and their exit codes, the log

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from .._version import __version__
-from .commands import bench, cache, call, generate, inspect, replay, schema, test
+from .commands import bench, build, cache, call, generate, inspect, new, replay, schema, test
 from .parameters import MARKUP, SETTINGS
 from .terminal import INTERRUPTED, USAGE, print_usage_error, silence_stdout
 
@@ -87,6 +87,8 @@ app: typer.Typer = typer.Typer(
 )
 
 
+app.command(help=new.HELP)(new.new)
+app.command(help=build.HELP)(build.build)
 app.command(help=call.HELP, epilog=call.EPILOG)(call.call)
 app.command(help=replay.HELP, epilog=replay.EPILOG)(replay.replay)
 app.command(help=bench.HELP, epilog=bench.EPILOG)(bench.bench)

@@ -86,19 +86,20 @@ def print_error(message: str, hint: str = "", *, label: str = "error") -> None:
     text = Text.assemble((f"{label}:", "bold red"), " ", message)
     if hint:
         text.append(f"\n  {hint}", "dim")
-    _stderr().print(text, soft_wrap=True)
+    stderr_console().print(text, soft_wrap=True)
 
 
 def print_warning(message: str) -> None:
     """Write a warning to stderr."""
     from rich.text import Text
 
-    _stderr().print(
+    stderr_console().print(
         Text.assemble(("warning:", "bold yellow"), " ", escape(message)), soft_wrap=True
     )
 
 
-def _stderr() -> Console:
+def stderr_console() -> Console:
+    """Return a console that writes to stderr, and reads nothing as markup."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -246,7 +247,7 @@ class _StderrHandler(logging.Handler):
         from rich.text import Text
 
         if self._console is None:
-            self._console = _stderr()
+            self._console = stderr_console()
         level = _LEVEL_NAMES.get(record.levelno, record.levelname.lower())
         name = escape(record.name.removeprefix("plugwasm.plugin."))
         style = {"warn": "yellow", "error": "red"}.get(level, "dim")

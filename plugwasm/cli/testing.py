@@ -1,4 +1,4 @@
-"""What `plugwasm test` does: runs the cases, runs pytest, and prints how it went."""
+"""What `plugwasm test` does: builds, runs the cases, runs pytest, and prints how it went."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .._project.cases import CaseRunner
 from .._project.project_file import PROJECT_FILE, read_project
-from .terminal import FAILED, UsageProblem, escape, print_warning
+from .terminal import FAILED, UsageProblem, escape, escape_lines, print_error, print_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,16 +28,17 @@ _NO_TESTS_COLLECTED = 5
 """The exit code of pytest if it found no test."""
 
 
-def run_tests(directory: str, *, filter: str | None) -> int:
+def run_tests(directory: str, *, filter: str | None, build: bool) -> int:
     """Run the tests of a project, and return the exit code.
 
     Args:
         directory: The folder of the project.
         filter: Text that the name or the function of a case contains; None for all.
+        build: Whether to build the plugin first, if `plugin.toml` says how.
 
     Raises:
         UsageProblem: There is nothing to test.
-        Error: The project cannot be read.
+        Error: The project cannot be read or built.
     """
     project = read_project(directory)
     cases = [case for case in project.cases if _fits(case, filter)]
@@ -51,6 +52,8 @@ def run_tests(directory: str, *, filter: str | None) -> int:
         raise UsageProblem(
             "DIR", f"{PROJECT_FILE} has no [[test]], and {_TESTS}/ has no tests for pytest"
         )
+    if build and project.build is not None and not _build(project):
+        return FAILED
     passed = _run_cases(project, cases)
     if has_tests:
         passed = _run_pytest(project) and passed
@@ -60,6 +63,19 @@ def run_tests(directory: str, *, filter: str | None) -> int:
 def _fits(case: Case, filter: str | None) -> bool:
     words = (case.name, *(call.function for call in case.calls))
     return filter is None or any(filter.lower() in word.lower() for word in words)
+
+
+def _build(project: Project) -> bool:
+    """Build the plugin, and return whether it could be built."""
+    from .._project.build import build_project, plan_build
+    from .._project.problems import BuildError
+
+    try:
+        build_project(plan_build(project))
+    except BuildError as error:
+        print_error(escape_lines(error.message, max_lines=100))
+        return False
+    return True
 
 
 def _run_cases(project: Project, cases: Sequence[Case]) -> bool:

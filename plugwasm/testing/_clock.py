@@ -35,7 +35,7 @@ class FakeClock(Clock):
         self.tick = tick
         self.sleeps: list[float] = []
         self._realtime = _START * 10**9
-        self._monotonic = 0
+        self._monotonic = 10**9  # programs in Go end at once if it is 0
 
     def set(self, when: datetime | float) -> None:
         """Set the time of day. It is 2000-01-01 00:00 UTC before the first time.

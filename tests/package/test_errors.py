@@ -17,6 +17,7 @@ import pytest
 
 import plugwasm
 from plugwasm import Plugin, errors
+from plugwasm._project.problems import ProjectError
 from tests.support.faulty_guest import FAULTY
 from tests.support.guests import export, guest, manifest
 
@@ -111,6 +112,8 @@ ELSEWHERE: dict[str, tuple[type, ...]] = {
         errors.Error,
     ),  # becomes the `ModuleError` or `WorkerError` of what needed one
     "KeptError": (errors.Error,),  # never leaves the process of an IsolatedPlugin
+    "ProjectError": (errors.Error,),  # of the command line, as is the next
+    "BuildError": (ProjectError,),
 }
 
 

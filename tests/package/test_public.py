@@ -219,15 +219,9 @@ def test_ctypes_import_is_confined() -> None:
     assert users == {"_engine/", "_isolation/confinement.py"}
 
 
-def test_pdk_header_is_in_wheel() -> None:
-    """The C header for plugins is found here and is in the wheel."""
-    import tomllib
-
+def test_pdk_header_is_in_repository() -> None:
+    """The C header for plugins is found in a clone; `test_wheel` looks into the wheel."""
     assert (Path(plugwasm.get_include()) / "plugwasm.h").is_file()
-    wheel = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["hatch"][
-        "build"
-    ]["targets"]["wheel"]
-    assert wheel["force-include"] == {"pdk/c/include/plugwasm.h": "plugwasm/include/plugwasm.h"}
 
 
 def test_pdk_header_is_in_installed_package(tmp_path: Path) -> None:
@@ -238,12 +232,9 @@ def test_pdk_header_is_in_installed_package(tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(PACKAGE, tmp_path / "plugwasm", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "plugwasm" / "include").mkdir(parents=True)
-    shutil.copy(
-        PACKAGE.parent / "pdk" / "c" / "include" / "plugwasm.h", tmp_path / "plugwasm" / "include"
-    )
+    shutil.copytree(PACKAGE.parent / "pdk" / "c", tmp_path / "plugwasm" / "_pdk" / "c")
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import plugwasm; print(plugwasm.get_include())"
     run = subprocess.run(
         [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
     )
-    assert run.stdout.strip() == str(tmp_path / "plugwasm" / "include")
+    assert run.stdout.strip() == str(tmp_path / "plugwasm" / "_pdk" / "c" / "include")

@@ -148,6 +148,7 @@ def test_files_of_this_repository_fit() -> None:
         ["git", "ls-files", "*plugin.toml"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.split()
     files = [ROOT / name for name in listed] or [*ROOT.glob("plugwasm/**/plugin.toml")]
+    assert files
     for file in files:
         text = re.sub(r'"@LANGUAGE@"', '"c"', file.read_text())
         assert schema_errors(text) == [], file

@@ -478,15 +478,14 @@ def test_function_type_values_are_limited() -> None:
     )
 
 
-def test_cli_inspect_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inspecting a module on the command line has the limits of loading it."""
-    pytest.importorskip("typer")
+def test_inspection_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inspecting a module has the limits of loading it."""
     from plugwasm._manifest.resolve import resolve
-    from plugwasm.cli import inspection
+    from plugwasm._runtime import facts
 
-    monkeypatch.setattr(inspection, "DEFAULT_LIMITS", Limits(compile_seconds=0.3))
+    monkeypatch.setattr(facts, "DEFAULT_LIMITS", Limits(compile_seconds=0.3))
     with pytest.raises(ModuleError, match="compile_seconds"):
-        inspection.collect_facts(resolve(slow_module(3000)))
+        facts.collect_facts(resolve(slow_module(3000)))
 
 
 # ---- what the process keeps ----------------------------------------------------------------------

@@ -349,7 +349,13 @@ def test_time_is_told_without_doubt() -> None:
         clock.advance(-1)
     clock.set(0)
     clock.advance(1e-9)
-    assert (clock.realtime(), clock.monotonic()) == (1, 1)
+    assert (clock.realtime(), clock.monotonic()) == (1, 10**9 + 1)
+
+
+def test_no_clock_begins_at_zero() -> None:
+    """Go's runtime takes a monotonic clock of 0 for one that does not work, and ends."""
+    assert FakeClock().monotonic() > 0
+    assert plugwasm.FrozenClock().monotonic() > 0
 
 
 def test_random_follows_seed() -> None:

@@ -19,7 +19,8 @@ def inspect(
     """Show what a plugin exports and imports, and who provides that. Nothing of it runs."""
     with report_errors(context.command_path, traceback=traceback), log_to_stderr("warn"):
         from ..._manifest.resolve import resolve
-        from ..inspection import collect_facts, print_facts
+        from ..._runtime.facts import collect_facts
+        from ..inspection import print_facts
 
         found = collect_facts(resolve(plugin))
         if as_json:

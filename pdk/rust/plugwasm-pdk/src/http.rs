@@ -15,13 +15,28 @@ use crate::{env, Block, Error, FromBytes, Result, ToBytes};
 /// let text: String = response.body()?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct Request {
     url: String,
     method: String,
     headers: BTreeMap<String, String>,
-    #[serde(skip)]
     body: Vec<u8>,
+}
+
+// By hand, because deriving it would make plugins compile serde's macros that do not use them.
+impl serde::Serialize for Request {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> core::result::Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut fields = serializer.serialize_struct("Request", 3)?;
+        fields.serialize_field("url", &self.url)?;
+        fields.serialize_field("method", &self.method)?;
+        fields.serialize_field("headers", &self.headers)?;
+        fields.end()
+    }
 }
 
 impl Request {

@@ -1,0 +1,29 @@
+"""The languages that plugins are written in: the tools of each, and how it is compiled.
+
+c               C and C++
+zig             Zig
+rust            Rust
+go              Go
+assemblyscript  AssemblyScript
+"""
+
+from __future__ import annotations
+
+from .assemblyscript import ASSEMBLYSCRIPT
+from .c import CPP, C
+from .go import GO
+from .rust import RUST
+from .zig import ZIG
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from ..language import Language
+
+__all__ = ["LANGUAGES"]
+
+LANGUAGES: Final[dict[str, Language]] = {
+    language.name: language for language in (C, CPP, ZIG, RUST, GO, ASSEMBLYSCRIPT)
+}
+"""The languages by their names in `plugin.toml`."""

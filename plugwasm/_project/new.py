@@ -1,0 +1,158 @@
+"""Makes a new project: the files of `templates/`, and a copy of the language's kit.
+
+In the files, words between two `@` are replaced. Nothing that exists is written to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import zlib
+from pathlib import Path
+
+from .._manifest.files import format_path
+from .._manifest.messages import closest_match, quote
+from .kits import copy_kit
+from .languages import LANGUAGES
+from .problems import ProjectError
+from .toolchain import version_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from .language import Language
+
+__all__ = ["check_name", "find_language", "make_project"]
+
+_TEMPLATES: Final = Path(__file__).with_name("templates")
+_SHARED: Final = ("plugin.toml", "README.md")
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
+_MAX_NAME: Final = 64
+_OTHER_NAMES: Final = {
+    "c++": "cpp",
+    "cxx": "cpp",
+    "golang": "go",
+    "rs": "rust",
+    "as": "assemblyscript",
+}
+_RESERVED: Final = frozenset(
+    # Keywords of Rust, Zig and Go, names of their standard packages, and of what builds write.
+    """
+    abstract addrspace align allowzero alloc and any anyframe anytype asm async await become bool
+    box break build c cargo case catch chan comptime const continue core cpp crate default defer
+    deps do dyn else enum errdefer error examples export extern fallthrough false final fn for func
+    go goto gen if impl import in incremental inline interface internal let linksection loop macro
+    main map match mod move mut nil noalias node noinline npm nosuspend null opaque or orelse
+    override package packed pdk plugwasm priv proc-macro proc_macro pub range ref resume return
+    rust select self static std struct super suspend switch target test threadlocal trait true try
+    type typeof undefined union unreachable unsafe unsized use usingnamespace var vendor virtual
+    void volatile where while yield zig plugwasm-pdk plugwasm_pdk node_modules
+    """.split()  # noqa: SIM905
+)
+
+
+def find_language(name: str) -> Language:
+    """Return a language by its name. Raise `ProjectError` if there is none."""
+    known = name.lower()
+    language = LANGUAGES.get(_OTHER_NAMES.get(known, known))
+    if language is None:
+        close = closest_match(known[:64], list(LANGUAGES))
+        hint = f"; did you mean {close}?" if close else ""
+        raise ProjectError(
+            f"LANGUAGE: expected one of {', '.join(LANGUAGES)}, got {quote(name)}{hint}"
+        )
+    return language
+
+
+def check_name(name: str) -> None:
+    """Check that a plugin can have this name in every language. Raise `ProjectError` if not."""
+    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
+        simple = re.sub(r"[^a-z0-9]+", "-", name[:_MAX_NAME].lower()).strip("-0123456789")
+        hint = f"; did you mean {simple}?" if _NAME.fullmatch(simple) else ""
+        raise ProjectError(
+            f"NAME: expected at most {_MAX_NAME} of a-z, 0-9, - and _, beginning with a letter, as "
+            f"in my-plugin, got {quote(name)}{hint}"
+        )
+    if name in _RESERVED:
+        raise ProjectError(f"NAME: {name} has a meaning of its own in some language; try my-{name}")
+
+
+def make_project(language: Language, name: str, directory: str | None = None) -> str:
+    """Make a project, and return its folder.
+
+    Args:
+        language: What the plugin is written in.
+        name: Its name.
+        directory: The folder to make; by default, one of the plugin's name.
+
+    Raises:
+        ProjectError: The name cannot be used, or the folder exists and is not empty.
+        OSError: A file cannot be written.
+    """
+    check_name(name)
+    folder = Path(directory or name)
+    existed = os.path.lexists(folder)
+    if existed and not (folder.is_dir() and not any(folder.iterdir())):
+        is_file = not folder.is_dir()
+        raise ProjectError(
+            f"{format_path(str(folder))} exists{'' if is_file else ' and is not empty'}; nothing "
+            "was written. --directory names another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        words = _words(language, name)
+        for file in _SHARED:
+            _write(folder / file, _TEMPLATES / file, words)
+        own = _TEMPLATES / language.name
+        for template in sorted(own.rglob("*")):
+            if template.is_file():
+                target = folder / template.relative_to(own)
+                target.parent.mkdir(exist_ok=True)
+                if template.name == "gitignore":
+                    target = target.with_name(".gitignore")
+                _write(target, template, words)
+        copy_kit(language.name, folder / "pdk")
+    except BaseException:
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return str(folder)
+
+
+def _write(target: Path, template: Path, words: dict[str, str]) -> None:
+    text = re.sub(
+        r"@([A-Z]+)@", lambda match: words.get(match[1], match[0]), template.read_text("utf-8")
+    )
+    with open(target, "x", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+def _words(language: Language, name: str) -> dict[str, str]:
+    """Return what stands in the files for the words between two `@`."""
+    identifier = name.replace("-", "_")
+    # Zig's number of a package: a checksum of its name, and 32 bits that tell it from others.
+    fingerprint = zlib.crc32(identifier.encode()) << 32 | (1 + secrets.randbelow(2**32 - 2))
+    kit = (
+        f"When the kit is in the registry, {language.registry},\nand `pdk/` can go."
+        if language.registry
+        else "To update the kit, copy the headers of a newer plugwasm over those in `pdk/`."
+    )
+    return {
+        "NAME": name,
+        "IDENTIFIER": identifier,
+        "FINGERPRINT": f"0x{fingerprint:016x}",
+        "LANGUAGE": language.name,
+        "TITLE": language.title,
+        "SOURCE": language.code_file,
+        "TOOLS": " and ".join(
+            f"{tool.name} {version_text(tool.minimum)} or later" for tool in language.tools
+        ),
+        "INSTALL": "\n".join(
+            f"- {advice}" for advice in dict.fromkeys(tool.install for tool in language.tools)
+        ),
+        "WASI": " --wasi" if language.needs_wasi else "",
+        "KIT": kit,
+    }

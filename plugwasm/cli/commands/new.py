@@ -1,0 +1,54 @@
+"""`plugwasm new`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..parameters import TracebackOption
+from ..terminal import escape, escape_lines, print_warning, report_errors, write_stdout
+
+HELP = """Make a project for a plugin, which builds and passes its own test.
+
+LANGUAGE is c, cpp, zig, rust, go or assemblyscript.
+"""
+
+
+def new(
+    context: typer.Context,
+    language: Annotated[
+        str,
+        typer.Argument(metavar="LANGUAGE", help="What to write it in.", show_default=False),
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="As in my-plugin.", show_default=False)
+    ],
+    directory: Annotated[
+        str | None,
+        typer.Option("--directory", metavar="PATH", help="The folder to make; default: NAME."),
+    ] = None,
+    traceback: TracebackOption = False,
+) -> None:
+    with report_errors(context.command_path, traceback=traceback):
+        import shlex
+
+        from ..._project.new import find_language, make_project
+        from ..._project.problems import ProjectError
+
+        found = find_language(language)
+        folder = make_project(found, name, directory)
+        wasi = " --wasi" if found.needs_wasi else ""
+        lines = [
+            f"{escape(name)}, a plugin in {found.title}: {escape(folder)}/{found.code_file}",
+            "",
+            f"  cd {escape(shlex.quote(folder))}",
+            "  plugwasm build",
+            "  plugwasm test",
+            f"  plugwasm call plugin.wasm greet{wasi} --input Ada",
+        ]
+        write_stdout(("\n".join(lines) + "\n").encode())
+        try:
+            found.find_tools(folder)
+        except ProjectError as error:
+            print_warning(escape_lines(error.message))
