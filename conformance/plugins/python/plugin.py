@@ -50,9 +50,12 @@ def echo(content: bytes):
 
 def utf8(content: bytes):
     try:
-        return str(len(content.decode()))
+        count = len(content.decode())
     except UnicodeError:
+        count = None
+    if count is None:
         raise extism.Error("not UTF-8")
+    return str(count)
 
 
 def count_vowels(text: str):
@@ -118,7 +121,7 @@ def http(text: str):
         headers[name] = value
     response = Http.request(url, method, body, headers)
     answer = response.headers().get("x-answer", "-")
-    return "%d\n%s\n%s" % (response.status_code, answer, response.data_str())
+    return f"{response.status_code}\n{answer}\n{response.data_str()}"
 
 
 def call_i32(value: int):

@@ -64,13 +64,27 @@ void *gc_realloc(void *old, size_t size, bool allow_move) {
 
 bool port_init_heap(void) { return grow(FIRST_HEAP); }
 
+/* Marks what the stack refers to. MicroPython's own search takes pointers to the start of an object
+ * only; some of its functions, and what the compiler makes of loops, keep a pointer into it. */
+static void search(void **at, void **end) {
+    for (; at < end; at++) {
+        char *pointer = (char *)((uintptr_t)*at & ~(uintptr_t)(BYTES_PER_BLOCK - 1));
+        mp_state_mem_area_t *area = gc_get_ptr_area(pointer);
+        if (!area) continue;
+        size_t block = BLOCK_FROM_PTR(area, (byte *)pointer);
+        while (block && ATB_GET_KIND(area, block) == AT_TAIL) block--;
+        void *start = (void *)PTR_FROM_BLOCK(area, block);
+        gc_collect_root(&start, 1);
+    }
+}
+
 /* roots.py knows this function by its name: what cannot reach it keeps its locals where they are. */
 __attribute__((noinline, used)) void port_search_stack(void) {
     volatile int here;
     char *from = (char *)&here;
     /* The compiler must not know that this points to one variable. */
     __asm__("" : "+r"(from));
-    gc_collect_root((void **)from, (size_t)(MP_STATE_THREAD(stack_top) - from) / sizeof(void *));
+    search((void **)from, (void **)MP_STATE_THREAD(stack_top));
 }
 
 void gc_collect(void) {

@@ -86,7 +86,7 @@ def compile_engine(place: Path) -> bytes:
         SourceError: The sources cannot be had, or not be compiled.
     """
 
-    _unpack(_download(), place / _FOLDER)
+    _unpack(download(), place / _FOLDER)
     return compile_sources(place)
 
 
@@ -120,8 +120,12 @@ def compile_sources(place: Path) -> bytes:
         ) from None
 
 
-def _download() -> bytes:
-    """Get the sources."""
+def download() -> bytes:
+    """Return the archive of MicroPython's sources.
+
+    Raises:
+        SourceError: It cannot be had.
+    """
     from urllib.request import urlopen
 
     say("getting the sources of MicroPython …")
