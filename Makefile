@@ -6,6 +6,7 @@
 #   make check     lint, types, fast tests   make check-examples   …and compare their behaviour
 #   make docs      generated pages           make changelog        CHANGELOG.md for RELEASE=1.2.3
 #   make layout    figures of the layout     make conformance      plugins of every kit, on every host
+#   make kits      checkers of the kits' languages                 make kits-page, conformance-page
 #   make engines   interpreters of scripts
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test conformance engines check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer conformance-page kits-page clean
+.PHONY: help demo environment test conformance engines check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast fuzz hammer conformance-page kits kits-page clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -93,6 +94,9 @@ engines: $(VENV)/with-script
 
 conformance-page:
 	$(MAKE) conformance CONFORMANCE_ARGS="--strict --write"
+
+kits: $(VENV)/with-build+test
+	$(BIN)/python -m conformance.checks $(KITS_ARGS)
 
 kits-page: $(VENV)/with-build+test
 	$(BIN)/python -m benchmarks.kits

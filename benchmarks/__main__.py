@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from plugwasm import __version__
 
-from . import cases, processes
+from . import cases, processes, scripts
 from .against import RevisionError, Revisions, find_commit
 from .built import REAL, NotBuiltError, Real
 from .cases import start_peer
@@ -55,7 +55,11 @@ def main() -> int:
         use_own_caches(Path(folder))
         effort = 0.05 if options.quick else 1.0
         blocks = _selected(
-            [*processes.blocks(Path(folder), effort, real), *cases.blocks(effort, real)],
+            [
+                *processes.blocks(Path(folder), effort, real),
+                *cases.blocks(effort, real),
+                *([] if options.against else scripts.blocks()),
+            ],
             options.only,
         )
         if not blocks:

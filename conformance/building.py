@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plugwasm._project.languages import LANGUAGES
+from plugwasm._project.problems import ProjectError
+
 ROOT = Path(__file__).resolve().parents[1]
 
-TOOLS = {
-    "zig": ([sys.executable, "-m", "ziglang", "version"], "pip install 'plugwasm[build]'"),
-    "cargo": (
-        ["cargo", "--version"],
-        (
-            "install Rust with rustup, https://rustup.rs, "
-            "and `rustup target add wasm32-unknown-unknown`"
-        ),
-    ),
-    "go": (["go", "version"], "install Go 1.24 or later, https://go.dev/dl/"),
-    "npm": (["npm", "--version"], "install Node.js 20 or later, https://nodejs.org"),
-}
-"""A command that shows that a tool is there, and what to do where it is not."""
+TOOLS = {"zig": "zig", "cargo": "rust", "go": "go", "npm": "assemblyscript"}
+"""The language that a tool belongs to, of those that `plugwasm build` knows."""
 
 
 class NotBuiltError(Exception):
@@ -41,7 +32,7 @@ class Build:
             write, `{program}`, which of several plugins it is, `{root}`, the repository, `{cache}`,
             a folder that is kept, `{python}` and `{cargo}`.
         sources: Patterns of the files that it depends on.
-        needs: Names of `TOOLS`.
+        needs: Names in `TOOLS`.
     """
 
     folder: Path
@@ -94,9 +85,10 @@ class Build:
 def check_tools(names: tuple[str, ...]) -> None:
     """Raise `NotBuiltError` if a tool is missing."""
     for name in names:
-        command, advice = TOOLS[name]
-        if shutil.which(command[0]) is None or _fails(command):
-            raise NotBuiltError(f"{name} is missing: {advice}")
+        try:
+            LANGUAGES[TOOLS[name]].find_tools()
+        except ProjectError as error:
+            raise NotBuiltError(error.message) from None
 
 
 def cache() -> Path:
@@ -129,7 +121,3 @@ def run(command: list[str], folder: Path, environment: dict[str, str] | None = N
             f"`{' '.join(command)[:120]}` failed:\n{(done.stdout + done.stderr)[-3000:]}"
         )
     return done.stdout + done.stderr
-
-
-def _fails(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode != 0

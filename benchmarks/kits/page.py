@@ -23,7 +23,7 @@ toolchains of this machine, measures them, and writes this page.
 > {machine}.
 
 Times are processor time on plugwasm; the kits take turns, and the best turn counts. The machine
-decides the absolute times; compare the rows.
+decides the absolute times; compare the rows. From run to run, a figure differs by up to 5 %.
 
 ## Sizes
 

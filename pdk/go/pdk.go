@@ -210,6 +210,35 @@ func (b Block) Take() []byte {
 	return b.Bytes()
 }
 
+// CallBytes calls a host function that takes and returns a block:
+//
+//	//go:wasmimport extism:host/user reverse
+//	func reverse(pdk.Block) pdk.Block
+//
+// is called as pdk.CallBytes(reverse, data). Both blocks are freed.
+func CallBytes(function func(Block) Block, input []byte) []byte {
+	argument := NewBlock(input)
+	defer argument.Free()
+	return function(argument).Take()
+}
+
+// CallText is [CallBytes] for text. That the answer is UTF-8 is not checked.
+func CallText(function func(Block) Block, input string) string {
+	return string(CallBytes(function, []byte(input)))
+}
+
+// CallJSON is [CallBytes] for values that are encoded as JSON. It fails if the input cannot be
+// encoded, or the answer cannot be decoded.
+func CallJSON[Out, In any](function func(Block) Block, input In) (Out, error) {
+	var output Out
+	encoded, err := json.Marshal(input)
+	if err != nil {
+		return output, err
+	}
+	err = json.Unmarshal(CallBytes(function, encoded), &output)
+	return output, err
+}
+
 // Config returns a value of the config, and whether it is set. An empty value counts as not set.
 func Config(key string) (string, bool) {
 	value := Block(envConfigGet(uint64(NewBlock([]byte(key)))))

@@ -5,6 +5,7 @@
 document     the text of a schema as plain data: YAML or JSON, bounded
 model        what a schema says: functions, types
 schema       from plain data to the model; all problems at once, each with its path
+fields       the fields of its objects, and the paths of problems
 checks       references and recursion; how the tag of a union's variants is found
 names        names of a schema as names of a language
 text         comments and literals: a schema's text never becomes code

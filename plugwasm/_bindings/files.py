@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LANGUAGES", "File", "Written", "generate"]
 
-LANGUAGES: Final = ("python", "rust")
+LANGUAGES: Final = ("assemblyscript", "c", "cpp", "go", "python", "rust", "zig")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Names", "Style", "camel", "pascal", "same", "snake", "upper_snake"]
 
+_LONGEST_VALUE: Final = 40
+"""As many characters of a value go into its name."""
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 
 
@@ -136,13 +138,14 @@ class Names:
         """Return names for texts of any kind; where two would be the same, with a number."""
         made: dict[str, str] = {}
         for text in texts:
-            first = self._style.values(text)
+            first = self._style.values(text[:_LONGEST_VALUE])
             if first[:1].isdigit():
                 first = self._style.values(f"value_{text}")
             if first in self._style.keywords:
                 first += "_"
             new, number = first, 2
+            separator = "_" if self._style.values in (snake, upper_snake) else ""
             while new in made.values():
-                new, number = f"{first}_{number}", number + 1
+                new, number = f"{first.rstrip('_')}{separator}{number}", number + 1
             made[text] = new
         return made

@@ -7,13 +7,13 @@ that begin with `x-` are ignored.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from .._manifest.messages import closest_match, json_type, quote
 from ..errors import SchemaError, truncate
 from . import checks
 from .document import Document, read_document
+from .fields import NAME, Fields, did_you_mean, has_lone_surrogate, one_of, shown
 from .model import (
     INTEGERS,
     Alias,
@@ -39,13 +39,15 @@ from .model import (
     Union,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .document import Path
+
 __all__ = ["read_interface"]
 
 VERSIONS: Final = ("v0", "v1-draft")
 MAX_PROBLEMS: Final = 20
-MAX_TEXT: Final = 10_000
 MAX_CHOICE: Final = 200
-NAME: Final = re.compile(r"[a-zA-Z_$][a-zA-Z0-9_$]{0,99}")
 REFERENCE: Final = "#/components/schemas/"
 CONTENTS: Final = {content.value: content for content in Content}
 TYPES: Final = ("string", "integer", "number", "boolean", "object", "array", "buffer")
@@ -56,8 +58,6 @@ FORMATS: Final = {
 }
 TAKEN: Final = ("memory", "_start", "_initialize")
 """Exports that every module has, or that hosts call by themselves."""
-
-Path = tuple[str, ...]
 
 
 def read_interface(content: bytes, name: str) -> Interface:
@@ -73,20 +73,12 @@ def read_interface(content: bytes, name: str) -> Interface:
     return _Reader(read_document(content, name), name).read()
 
 
-class _Reader:
+class _Reader(Fields):
     def __init__(self, document: Document, name: str) -> None:
-        self.document = document
+        super().__init__(document)
         self.name = name
-        self.problems: list[str] = []
         self.raw_types: dict[str, Any] = {}
         self.tags: dict[str, dict[str, str]] = {}
-
-    def problem(self, path: Path, message: str) -> None:
-        line = self.document.line(path)
-        place = f"line {line}: " if line else ""
-        where = "".join(part if part.startswith("[") else f".{part}" for part in path)
-        where = truncate(where.lstrip("."))
-        self.problems.append(f"{place}{where}{': ' if where else ''}{message}")
 
     def read(self) -> Interface:
         interface = self.document_fields()
@@ -109,7 +101,7 @@ class _Reader:
             return None
         version = data.get("version")
         if version not in VERSIONS:
-            found = "nothing" if version is None else _shown(version)
+            found = "nothing" if version is None else shown(version)
             self.problem(("version",), f'expected "v0" or "v1-draft", got {found}')
             return None
         if version == "v0":
@@ -197,7 +189,7 @@ class _Reader:
         if content is None:
             self.problem(
                 (*path, "contentType"),
-                "expected " + _one_of(CONTENTS) + f", got {_shown(found, 'nothing')}",
+                "expected " + one_of(CONTENTS) + f", got {shown(found, 'nothing')}",
             )
         made = self.type(node, path, ("contentType",))
         if made is None or content is None:
@@ -239,7 +231,7 @@ class _Reader:
                 hint = closest_match(one, list(properties)) if isinstance(one, str) else None
                 self.problem(
                     (*path, "required", f"[{index}]"),
-                    f"{_shown(one)} is none of the properties" + _hint(hint),
+                    f"{shown(one)} is none of the properties" + did_you_mean(hint),
                 )
         made = []
         for key, node in properties.items():
@@ -263,18 +255,18 @@ class _Reader:
         path = (*path, "enum")
         values = fields["enum"]
         if not isinstance(values, list) or not values:
-            self.problem(path, f"expected a list of strings, got {_shown(values)}")
+            self.problem(path, f"expected a list of strings, got {shown(values)}")
             return None
         seen: list[str] = []
         for index, value in enumerate(values):
             where = (*path, f"[{index}]")
             if not isinstance(value, str):
-                self.problem(where, f"expected a string, got {_shown(value)}; put it in quotes")
+                self.problem(where, f"expected a string, got {shown(value)}; put it in quotes")
             elif len(value) > MAX_CHOICE:
                 self.problem(where, f"expected at most {MAX_CHOICE} characters, got {len(value)}")
             elif value in seen:
                 self.problem(where, f"{quote(value)} is there twice")
-            elif _lone_surrogate(value):
+            elif has_lone_surrogate(value):
                 self.problem(where, "the string has a lone surrogate")
             else:
                 seen.append(value)
@@ -286,7 +278,7 @@ class _Reader:
         self.only(fields, path, ("oneOf", "discriminator", "description", "nullable", "type"))
         members = fields["oneOf"]
         if not isinstance(members, list) or not members:
-            self.problem((*path, "oneOf"), f"expected a list of `$ref`s, got {_shown(members)}")
+            self.problem((*path, "oneOf"), f"expected a list of `$ref`s, got {shown(members)}")
             return None
         names = []
         for index, member in enumerate(members):
@@ -312,7 +304,7 @@ class _Reader:
         if not isinstance(property, str) or not self.check_name(property, (*where, "propertyName")):
             if not isinstance(property, str):
                 self.problem(
-                    (*where, "propertyName"), f"expected a name, got {_shown(property, 'nothing')}"
+                    (*where, "propertyName"), f"expected a name, got {shown(property, 'nothing')}"
                 )
             return None
         self.tags[name] = self.mapped_tags(node.get("mapping", {}), names, (*where, "mapping"))
@@ -323,7 +315,7 @@ class _Reader:
         tags: dict[str, str] = {}
         for tag, reference in (self.mapping(value, path) or {}).items():
             where = (*path, tag)
-            if len(tag) > MAX_CHOICE or _lone_surrogate(tag):
+            if len(tag) > MAX_CHOICE or has_lone_surrogate(tag):
                 self.problem(where, f"expected a tag of at most {MAX_CHOICE} characters")
             if isinstance(reference, str) and NAME.fullmatch(reference):
                 reference = REFERENCE + reference
@@ -377,8 +369,10 @@ class _Reader:
             )
         if kind not in TYPES:
             hint = closest_match(kind, TYPES) if isinstance(kind, str) and kind else None
-            found = _shown(kind) if kind else "nothing"
-            self.problem((*path, "type"), f"expected {_one_of(TYPES)}, got {found}" + _hint(hint))
+            found = shown(kind) if kind else "nothing"
+            self.problem(
+                (*path, "type"), f"expected {one_of(TYPES)}, got {found}" + did_you_mean(hint)
+            )
             return None
         for key, owner in (("items", "array"), ("additionalProperties", "object")):
             if key in node and kind != owner:
@@ -387,8 +381,8 @@ class _Reader:
         format = node.get("format")
         if format is not None and format not in FORMATS.get(kind, ()):
             allowed = FORMATS.get(kind, ())
-            expected = f"expected {_one_of(allowed)}" if allowed else f'"{kind}" has no formats'
-            self.problem((*path, "format"), f"{expected}, got {_shown(format)}")
+            expected = f"expected {one_of(allowed)}" if allowed else f'"{kind}" has no formats'
+            self.problem((*path, "format"), f"{expected}, got {shown(format)}")
             return None
         if kind in ("array", "object"):
             return self.collection(node, kind, path)
@@ -415,82 +409,11 @@ class _Reader:
 
     def reference(self, value: Any, path: Path) -> str | None:
         if not isinstance(value, str) or not value.startswith(REFERENCE):
-            self.problem(path, f'expected "{REFERENCE}…", got {_shown(value, "nothing")}')
+            self.problem(path, f'expected "{REFERENCE}…", got {shown(value, "nothing")}')
             return None
         name = value.removeprefix(REFERENCE)
         if name not in self.raw_types:
             hint = closest_match(name, list(self.raw_types))
-            self.problem(path, f"`components.schemas` has no {quote(name)}" + _hint(hint))
+            self.problem(path, f"`components.schemas` has no {quote(name)}" + did_you_mean(hint))
             return None
         return name
-
-    # ---- parts of all of them --------------------------------------------------------------------
-
-    def mapping(self, value: Any, path: Path) -> dict[str, Any] | None:
-        if isinstance(value, dict):
-            return value
-        self.problem(path, f"expected an object, got {_shown(value)}")
-        return None
-
-    def named(self, value: Any, path: Path) -> dict[str, Any]:
-        """Return an object whose keys are names."""
-        return {
-            name: node
-            for name, node in (self.mapping(value, path) or {}).items()
-            if self.check_name(name, (*path, name))
-        }
-
-    def check_name(self, name: str, path: Path) -> bool:
-        if NAME.fullmatch(name):
-            return True
-        self.problem(
-            path, "a name has up to 100 letters of ASCII, digits, `_` and `$`, and no digit first"
-        )
-        return False
-
-    def only(self, node: dict[str, Any], path: Path, allowed: tuple[str, ...]) -> None:
-        for key in node:
-            if key not in allowed and not key.startswith("x-"):
-                hint = closest_match(key, allowed)
-                self.problem((*path, key), "is no field of this object" + _hint(hint))
-
-    def description(self, node: dict[str, Any], path: Path) -> str:
-        value = node.get("description")
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            self.problem((*path, "description"), f"expected a string, got {json_type(value)}")
-            return ""
-        if len(value) > MAX_TEXT:
-            self.problem((*path, "description"), f"expected at most {MAX_TEXT} characters")
-        return value
-
-    def flag(self, node: dict[str, Any], key: str, path: Path) -> bool:
-        value = node.get(key, False)
-        if not isinstance(value, bool):
-            self.problem((*path, key), f"expected true or false, got {_shown(value)}")
-            return False
-        return value
-
-
-def _shown(value: Any, missing: str = "null") -> str:
-    if value is None:
-        return missing
-    if isinstance(value, str):
-        return quote(value)
-    if isinstance(value, (bool, int, float)):
-        return truncate(str(value).lower(), 40)
-    return "an empty list" if value == [] else json_type(value)
-
-
-def _one_of(values: Any) -> str:
-    quoted = [f'"{value}"' for value in values]
-    return f"{', '.join(quoted[:-1])} or {quoted[-1]}"
-
-
-def _hint(close: str | None) -> str:
-    return f" (did you mean `{truncate(close)}`?)" if close else ""
-
-
-def _lone_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)

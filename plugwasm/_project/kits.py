@@ -5,16 +5,18 @@ A wheel has them in `plugwasm/_pdk`, a clone of the repository in `pdk`.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Final
 
 __all__ = ["copy_kit", "kit_folder"]
 
-_MADE_BY_BUILDS: Final = ("target", "Cargo.lock", "node_modules", ".zig-cache", "zig-out")
+_MADE_BY_BUILDS: Final = frozenset(
+    ("target", "Cargo.lock", "node_modules", ".zig-cache", "zig-out", "zig-pkg")
+)
 _HEADERS: Final = {"c": ("c",), "cpp": ("c", "cpp")}
 """The languages whose kit is headers, and whose headers they take."""
 
@@ -27,14 +29,23 @@ def kit_folder(language: str) -> Path:
 
 
 def copy_kit(language: str, target: Path) -> None:
-    """Copy the kit for a language into a new folder."""
-    if language not in _HEADERS:
-        shutil.copytree(
-            kit_folder(language), target, ignore=shutil.ignore_patterns(*_MADE_BY_BUILDS)
-        )
+    """Copy the kit for a language into a new folder. Who may write to the copy is not copied."""
+    for name, file in _files(language):
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+
+
+def _files(language: str) -> Iterator[tuple[str, Path]]:
+    """Return the files of a kit, and their names in a copy."""
+    folder = kit_folder(language)
+    if language in _HEADERS:
+        yield "LICENSE", folder / "LICENSE"
+        for kit in _HEADERS[language]:
+            for header in (kit_folder(kit) / "include").iterdir():
+                yield header.name, header
         return
-    target.mkdir()
-    shutil.copy(kit_folder(language) / "LICENSE", target)
-    for kit in _HEADERS[language]:
-        for header in (kit_folder(kit) / "include").iterdir():
-            shutil.copy(header, target)
+    for file in folder.rglob("*"):
+        name = file.relative_to(folder)
+        if file.is_file() and _MADE_BY_BUILDS.isdisjoint(name.parts):
+            yield str(name), file

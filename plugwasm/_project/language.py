@@ -101,9 +101,9 @@ class Job:
         They are relative to the project's folder, so that they are the same on each machine.
         """
         if os.path.isfile(self.source):
-            return [os.path.relpath(self.source, self.folder)]
+            return [self._relative(self.source)]
         found = sorted(
-            os.path.relpath(os.path.join(folder, file), self.folder)
+            self._relative(os.path.join(folder, file))
             for folder, _, files in os.walk(self.source)
             for file in files
             if file.endswith(suffixes)
@@ -114,6 +114,10 @@ class Job:
                 f"{' or '.join(suffixes)}"
             )
         return found
+
+    def _relative(self, path: str) -> str:
+        path = os.path.relpath(path, self.folder)
+        return f"./{path}" if path.startswith(("-", "@")) else path  # as no option
 
     def include_folders(self, *kits: str) -> list[str]:
         """Return `-I` for the project's headers and its copy of the kit; without a copy, for the

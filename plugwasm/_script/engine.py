@@ -64,12 +64,12 @@ class Engine:
     Attributes:
         language: What it runs.
         wasm: The module.
-        memory: What its memory has to start with.
-        pages: The pages of that.
+        heap: What its memory has to start with, after the stack: a snapshot.
+        pages: The pages of its memory.
         elements: How many elements its function table has.
     """
 
-    __slots__ = ("_loaders", "_stack", "elements", "language", "memory", "pages", "wasm")
+    __slots__ = ("_loaders", "elements", "heap", "language", "pages", "wasm")
 
     def __init__(self, language: Language, module: bytes) -> None:
         sections = wasm.split(module)
@@ -77,8 +77,7 @@ class Engine:
         self.wasm = module
         self.pages: int = _read_first_limit(sections[wasm.MEMORY], 1)
         self.elements: int = _read_first_limit(sections[wasm.TABLE], 2)
-        self.memory: bytes = _read_memory(sections[wasm.DATA], self.pages)
-        self._stack = _find_stack(sections[wasm.GLOBAL])
+        self.heap: bytes = _read_heap(sections[wasm.DATA], self.pages)
         self._loaders: dict[Limits | None, CompiledPlugin] = {}
 
     def spec(self) -> ModuleSpec:
@@ -94,14 +93,14 @@ class Engine:
         """Run a script in a new instance, without anything that it could ask the host.
 
         Returns:
-            What the engine answers, and its memory.
+            What the engine answers, and its heap.
 
         Raises:
             CallError: A limit ended it.
         """
         with Plugin(self._loader(limits)) as plugin:
             answer = plugin.call("load", document)
-            return answer, _read_out(plugin, self._stack)
+            return answer, _copy_heap(plugin)
 
     def _loader(self, limits: Limits | None) -> CompiledPlugin:
         loader = self._loaders.get(limits)
@@ -120,13 +119,14 @@ def boot(language: Language, compiled: bytes) -> bytes:
     say("starting the interpreter …")
     name = f"the engine of {language.title}"
     sections = wasm.split(compiled)
+    _check_stack(sections[wasm.GLOBAL])
     exports = _read_exports(sections[wasm.EXPORT])
     _free_slots(sections, exports.pop("slots"))
     spec = PluginSpec([ModuleSpec("main", wasm.join(sections), name)])
     settings = PluginSettings(_frozen(), (), name)
     with Plugin(CompiledPlugin._from_settings(spec, settings)) as plugin:
         plugin.call("boot", language.kit())
-        memory = _read_out(plugin, _find_stack(sections[wasm.GLOBAL]))
+        heap = _copy_heap(plugin)
     adder = count_functions(sections)
     sections[wasm.TYPE] = wasm.append(
         sections[wasm.TYPE], [wasm.function_type((wasm.FUNCREF,), ())]
@@ -141,17 +141,19 @@ def boot(language: Language, compiled: bytes) -> bytes:
             wasm.name(ADD_FUNCTION) + b"\x00" + wasm.unsigned(adder),
         ]
     )
-    write_memory(sections, memory)
+    write_memory(sections, heap)
     return wasm.join(sections)
 
 
-def write_memory(sections: dict[int, bytes], memory: bytes) -> None:
-    """Make this what the memory starts with."""
+def write_memory(sections: dict[int, bytes], heap: bytes) -> None:
+    """Make this what the memory starts with: the stack, empty, and the heap."""
     segments = [
         b"\x00\x41" + wasm.signed(offset) + b"\x0b" + wasm.unsigned(len(content)) + content
-        for offset, content in snapshots.find_changes(b"", memory, _GAP)
+        for offset, content in snapshots.find_changes(b"", heap, _GAP)
     ]
-    sections[wasm.MEMORY] = b"\x01\x00" + wasm.unsigned(len(memory) // snapshots.PAGE)
+    sections[wasm.MEMORY] = b"\x01\x00" + wasm.unsigned(
+        (pins.STACK_BYTES + len(heap)) // snapshots.PAGE
+    )
     sections[wasm.DATA] = wasm.vector(segments)
     sections.pop(wasm.DATA_COUNT, None)
 
@@ -198,20 +200,16 @@ def _frozen() -> WasiOptions:
     return WasiOptions(clock=FrozenClock())
 
 
-def _read_out(plugin: Plugin, stack: slice) -> bytes:
-    """Return the memory of a plugin's engine, with an empty stack."""
+def _copy_heap(plugin: Plugin) -> bytes:
+    """Return the memory of a plugin's engine after the stack, which comes first."""
     assert plugin._guest is not None
-    memory = bytearray(plugin._guest.instances[0].memory(_MEMORY).view())
-    memory[stack] = bytes(len(memory[stack]))
-    return bytes(memory)
+    return bytes(plugin._guest.instances[0].memory(_MEMORY).view()[pins.STACK_BYTES :])
 
 
-def _find_stack(globals: bytes) -> slice:
-    """Return where the stack is: the stack pointer is the first global, and starts at its end."""
-    _, at = read_leb128(globals, 0)
-    assert globals[at : at + 3] == b"\x7f\x01\x41", "an engine has a stack pointer"
-    end, _ = read_leb128(globals, at + 3)  # no stack ends beyond 2**31
-    return slice(end - pins.STACK_BYTES, end)
+def _check_stack(globals: bytes) -> None:
+    """Check that the stack comes first: the stack pointer is a global, and starts at its end."""
+    pointer = b"\x7f\x01\x41" + wasm.signed(pins.STACK_BYTES) + b"\x0b"
+    assert globals == b"\x01" + pointer, "an engine has one global, the pointer of its stack"
 
 
 def _read_first_limit(section: bytes, at: int) -> int:
@@ -219,16 +217,17 @@ def _read_first_limit(section: bytes, at: int) -> int:
     return read_leb128(section, at + 1)[0]
 
 
-def _read_memory(data: bytes, pages: int) -> bytes:
-    """Return the memory that segments as `boot` makes them describe."""
-    memory = bytearray(pages * snapshots.PAGE)
+def _read_heap(data: bytes, pages: int) -> bytes:
+    """Return the heap that segments as `write_memory` makes them describe."""
+    heap = bytearray(pages * snapshots.PAGE - pins.STACK_BYTES)
     count, at = read_leb128(data, 0)
     for _ in range(count):
         offset, at = read_leb128(data, at + 2)
+        offset -= pins.STACK_BYTES
         size, at = read_leb128(data, at + 1)
-        memory[offset : offset + size] = data[at : at + size]
+        heap[offset : offset + size] = data[at : at + size]
         at += size
-    return bytes(memory)
+    return bytes(heap)
 
 
 def _read_exports(section: bytes) -> dict[str, bytes]:

@@ -29,7 +29,19 @@ _SLOT_BYTES = 8
 _LOADS = {"i32": b"\x28\x02", "i64": b"\x29\x03", "f32": b"\x2a\x02", "f64": b"\x2b\x03"}
 _STORES = {"i32": b"\x36\x02", "i64": b"\x37\x03", "f32": b"\x38\x02", "f64": b"\x39\x03"}
 _GET_FIRST, _CALL, _I32_CONST, _REF_FUNC = b"\x20\x00", b"\x10", b"\x41", b"\xd2"
-_MEMORY_GROW, _MEMORY_INIT = b"\x40\x00", b"\xfc\x08"
+_MEMORY_GROW = b"\x40\x00"
+_COPY_RECORDS = bytes.fromhex(
+    "0340"  # loop
+    "4100 2000 4108 fc080000"  # memory.init 0: the head of the record at local 0, to address 0
+    "2000 4108 6a 2100"  # local 0 is after the head
+    "4100 280204 2201 0440"  # if its length, local 1, is not 0
+    "4100 280200 2000 2001 fc080000"  # memory.init 0: what follows, to its offset
+    "2000 2001 6a 2100 0c01 0b 0b"  # the next record
+    "4100 4200 370300"  # zeros at address 0, which is where the stack of the engine ends
+)
+"""Copies the records of the data segment into the memory of the engine: for each an offset and a
+length of 32 bits, and the bytes. The last one has none.
+"""
 _TRAP_IF_FULL = b"\x41\x7f\x46\x04\x40\x00\x0b"
 
 
@@ -83,20 +95,9 @@ def make_front(
     first_export = first_thunk + len(functions)
     begin = first_export + len(exports)
 
-    segments = list(changes)
-    loads = [
-        _I32_CONST
-        + signed(_as_i32(offset))
-        + b"\x41\x00"
-        + _I32_CONST
-        + signed(len(content))
-        + _MEMORY_INIT
-        + unsigned(number)
-        + b"\x00"
-        for number, (offset, content) in enumerate(segments)
-    ]
-    if more_pages:
-        loads.insert(0, _I32_CONST + signed(more_pages) + _MEMORY_GROW + _TRAP_IF_FULL)
+    records = [_record(offset, content) for offset, content in changes]
+    records.append(_record(0, b""))
+    grow = _I32_CONST + signed(more_pages) + _MEMORY_GROW + _TRAP_IF_FULL if more_pages else b""
     adds = [
         _REF_FUNC + unsigned(first_thunk + i) + _CALL + unsigned(1) for i in range(len(functions))
     ]
@@ -112,13 +113,13 @@ def make_front(
             [name(one) + b"\x00" + unsigned(first_export + i) for i, one in enumerate(exports)]
         ),
         wasm.START: unsigned(begin),
-        wasm.DATA_COUNT: unsigned(len(segments)),
+        wasm.DATA_COUNT: unsigned(1),
         wasm.CODE: vector(
             [thunk_body(function, first_host + i) for i, function in enumerate(functions)]
             + [wasm.body(_I32_CONST + signed(i) + _CALL + unsigned(0)) for i in range(len(exports))]
-            + [wasm.body(*loads, *adds)]
+            + [wasm.body(grow, _COPY_RECORDS, *adds, locals=b"\x01\x02\x7f")]
         ),
-        wasm.DATA: vector([b"\x01" + unsigned(len(content)) + content for _, content in segments]),
+        wasm.DATA: vector([b"\x01" + unsigned(sum(map(len, records))) + b"".join(records)]),
     }
     if functions:
         declared = vector([unsigned(first_thunk + i) for i in range(len(functions))])
@@ -160,5 +161,5 @@ def thunk_body(function: HostImport, imported: int) -> bytes:
     return wasm.body(_GET_FIRST, *loads, call, _STORES[function.results[0]] + b"\x00")
 
 
-def _as_i32(value: int) -> int:
-    return value - 2**32 if value >= 2**31 else value
+def _record(offset: int, content: bytes) -> bytes:
+    return offset.to_bytes(4, "little") + len(content).to_bytes(4, "little") + content

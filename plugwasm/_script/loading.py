@@ -31,12 +31,12 @@ class Loaded:
 
     Attributes:
         exports: The names of its functions.
-        memory: The memory of the engine.
+        heap: The heap of the engine.
         imports: The host functions that it declares by itself, if it may.
     """
 
     exports: tuple[str, ...]
-    memory: bytes
+    heap: bytes
     imports: tuple[HostImport, ...] = ()
 
 
@@ -80,7 +80,7 @@ def load(
         }
     )
     try:
-        answer, memory = engine.load(document, limits)
+        answer, heap = engine.load(document, limits)
     except GuestError as error:  # the script took away what the kit needs to report it
         raise _error(engine.language, {"error": error.guest_message}, file) from error
     except CallError as error:
@@ -91,7 +91,7 @@ def load(
         raise _error(engine.language, told, file)
     _check_exports(engine.language, told["exports"], file)
     imports = (HostImport.from_told(one) for one in told.get("imports", ()))
-    return Loaded(tuple(told["exports"]), memory, tuple(imports))
+    return Loaded(tuple(told["exports"]), heap, tuple(imports))
 
 
 def _check_exports(language: Language, exports: Sequence[str], file: str) -> None:

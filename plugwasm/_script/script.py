@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["script"]
 
-MAX_SEGMENTS = 150
-"""With more, another process would compile the front, which takes longer than all else."""
-_FIRST_GAP = 64
+_GAP = 32
+"""Equal bytes that end a record of a front, which has a head of 8 bytes."""
 
 
 def script(
@@ -105,19 +104,12 @@ def script(
     )
     engine = get_engine(language)
     loaded = load(engine, text, file, input=input, functions=imported, limits=limits)
-    gap = _FIRST_GAP
-    while (
-        len(changes := list(snapshots.find_changes(engine.memory, loaded.memory, gap)))
-        > MAX_SEGMENTS
-        and gap < snapshots.PAGE
-    ):
-        gap *= 2
     front = make_front(
         loaded.exports,
-        changes,
+        snapshots.find_changes(engine.heap, loaded.heap, _GAP),
         imported,
         engine_pages=engine.pages,
-        more_pages=len(loaded.memory) // snapshots.PAGE - engine.pages,
+        more_pages=(len(loaded.heap) - len(engine.heap)) // snapshots.PAGE,
     )
     spec = PluginSpec(
         [engine.spec(), ModuleSpec("main", front, file)],

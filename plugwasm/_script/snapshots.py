@@ -1,6 +1,12 @@
-"""Where memories differ, to write one back into a module."""
+"""Where memories differ, to write one back into a module.
+
+A snapshot is the heap of an engine: its memory without the stack, which comes first and is empty
+between two calls.
+"""
 
 from __future__ import annotations
+
+from .pins import STACK_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -8,29 +14,38 @@ if TYPE_CHECKING:
 
 PAGE = 65536
 _CHUNK = 4096
+_PART = 512
 _RUN = 32
 
 
 def find_changes(before: bytes, after: bytes, gap: int) -> Iterator[tuple[int, bytes]]:
-    """Yield where two memories differ: offsets and the new bytes, in order.
+    """Yield where two heaps differ: addresses and the new bytes, in order.
 
-    Memory that there was not before was zero. Less than `gap` equal bytes between two that differ
-    are yielded with them.
+    What there was not before was zero. Less than `gap` equal bytes between two that differ are
+    yielded with them.
     """
     start = end = -1
-    for at in range(0, len(after), _CHUNK):
-        new = after[at : at + _CHUNK]
-        old = before[at : at + _CHUNK].ljust(len(new), b"\0")
+    for run in _differing(before, after):
+        if start < 0:
+            start = run
+        elif run - end >= gap:
+            yield STACK_BYTES + start, after[start:end]
+            start = run
+        end = run + _RUN
+    if start >= 0:
+        yield STACK_BYTES + start, after[start:end]
+
+
+def _differing(before: bytes, after: bytes) -> Iterator[int]:
+    """Yield the offsets of runs that differ."""
+    for chunk in range(0, len(after), _CHUNK):
+        new = after[chunk : chunk + _CHUNK]
+        old = before[chunk : chunk + _CHUNK].ljust(len(new), b"\0")
         if old == new:
             continue
-        for run in range(0, len(new), _RUN):
-            if old[run : run + _RUN] == new[run : run + _RUN]:
+        for part in range(0, len(new), _PART):
+            if old[part : part + _PART] == new[part : part + _PART]:
                 continue
-            if start < 0:
-                start = at + run
-            elif at + run - end >= gap:
-                yield start, after[start:end]
-                start = at + run
-            end = at + run + _RUN
-    if start >= 0:
-        yield start, after[start:end]
+            for run in range(part, part + _PART, _RUN):
+                if old[run : run + _RUN] != new[run : run + _RUN]:
+                    yield chunk + run

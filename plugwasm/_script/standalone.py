@@ -118,5 +118,5 @@ def build_script(
         place = b"\x00\x41" + wasm.signed(engine.elements) + b"\x0b"
         sections[wasm.ELEMENT] = wasm.append(sections[wasm.ELEMENT], [place + numbers])
         sections[wasm.TABLE] = b"\x01\x70\x00" + wasm.unsigned(engine.elements + len(functions))
-    write_memory(sections, loaded.memory)
+    write_memory(sections, loaded.heap)
     return wasm.join(sections)

@@ -73,9 +73,9 @@ def function_type(params: Iterable[int], results: Iterable[int]) -> bytes:
     )
 
 
-def body(*instructions: bytes) -> bytes:
-    """Encode a function without locals, by its instructions."""
-    code = b"\x00" + b"".join(instructions) + b"\x0b"
+def body(*instructions: bytes, locals: bytes = b"\x00") -> bytes:
+    """Encode a function by its locals, encoded as groups, and its instructions."""
+    code = locals + b"".join(instructions) + b"\x0b"
     return unsigned(len(code)) + code
 
 

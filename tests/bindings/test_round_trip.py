@@ -15,9 +15,15 @@ import pytest
 
 import plugwasm
 from plugwasm._bindings.files import generate
+from plugwasm._manifest.resolve import resolve
+from plugwasm.cli.inspection import collect_facts
 from tests.bindings.builds import BUILDS, LANGUAGES, RICH, build
 
-pytestmark = [pytest.mark.slow, pytest.mark.toolchain]  # compiles plugins
+pytestmark = [
+    pytest.mark.slow,  # compiles plugins
+    pytest.mark.toolchain,
+    pytest.mark.timeout(600),
+]
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +158,12 @@ def module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return language, build(language, tmp_path_factory.mktemp(language))
 
 
+reads_json = pytest.mark.parametrize(
+    "module", [one for one in LANGUAGES if BUILDS[one].reads_json], indirect=True
+)
+"""For all languages but those whose bindings pass JSON on as text."""
+
+
 @pytest.mark.parametrize("make", [everything, filled, empty])
 def test_object_of_every_kind(plugin: Plugin, make: Any) -> None:
     """An object with properties of all kinds comes back equal, each at the ends of its range."""
@@ -169,6 +181,7 @@ def test_optional_is_absent(plugin: Plugin) -> None:
     assert output["nullable"] is None
 
 
+@reads_json
 def test_null_for_absent_is_read(plugin: Plugin) -> None:
     """Null for a property that may be absent is read as absent."""
     target = plugin.calls._plugwasm_target
@@ -181,6 +194,7 @@ def test_null_for_absent_is_read(plugin: Plugin) -> None:
     assert "maybeText" not in msgspec.json.decode(target.call("echoEverything", given))
 
 
+@reads_json
 def test_unknown_property_is_ignored(plugin: Plugin) -> None:
     """A property that the schema does not have is no error: newer hosts may send it."""
     target = plugin.calls._plugwasm_target
@@ -205,6 +219,10 @@ def test_types_within_themselves(plugin: Plugin) -> None:
             if value < 5
             else host.Tree(value=value, children=[], next=tree)
         )
+    assert plugin.calls.echo_tree(tree) == tree
+    tree = host.Tree(value=1, children=[])
+    for _ in range(30):  # two levels each
+        tree = host.Tree(value=1, children=[tree])
     assert plugin.calls.echo_tree(tree) == tree
     sum = host.Sum(left=host.Literal(value=1), right=host.Literal(value=2))
     sum = host.Sum(left=sum, right=host.Sum(left=sum, right=host.Literal(value=0.5)))
@@ -282,6 +300,20 @@ BAD_INPUTS = {
     "another type": ("negate", b'"true"'),
     "no variant": ("echoShape", b'{"kind":"triangle"}'),
     "no tag": ("echoShape", b'{"radius":1}'),
+    "a property is missing": ("echoShape", b'{"kind":"circle"}'),
+    "null for a property": ("echoShape", b'{"kind":"circle","radius":null}'),
+    "all properties are missing": ("echoEverything", b"{}"),
+    "a list for an object": ("echoTree", b"[1]"),
+    "null": ("negate", b"null"),
+    "null for an object": ("echoTree", b" null "),
+    "null for a list": ("echoList", b"null"),
+    "not UTF-8": ("echoText", b"\xff"),
+    "not UTF-8 in JSON": ("echoJsonText", b'"\xff"'),
+    "a list for text": ("echoJsonText", b"[97]"),
+    "a number for text": ("echoJsonText", b"7"),
+    "text for a list": ("echoList", b'"apple"'),
+    "text for an integer": ("echoMap", b'{"a":"1"}'),
+    "a number for an enum": ("echoList", b"[0]"),
     "wrong value": ("echoShape", b'{"kind":"circle","radius":"1"}'),
     "no such value": ("echoList", b'["apple","pear"]'),
     "no such text": ("fruitToJson", b"pear"),
@@ -294,9 +326,34 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS)
+@reads_json
 def test_input_of_another_form(plugin: Plugin, case: str) -> None:
     """An input of another form is an error of the call, and nothing worse: the next call works."""
-    function, data = BAD_INPUTS[case]
+    refuses(plugin, *BAD_INPUTS[case])
+
+
+BAD_SCALARS = {
+    "no boolean": ("negate", b'"true"'),
+    "nothing for a boolean": ("negate", b""),
+    "more behind a boolean": ("negate", b"true true"),
+    "no such text": ("fruitToJson", b"pear"),
+    "too large": ("double", b"2147483648"),
+    "too small": ("double", b"-2147483649"),
+    "much too large": ("double", b"9" * 40),
+    "a fraction": ("double", b"1.5"),
+    "a zero in front": ("double", b"01"),
+    "only a sign": ("double", b"-"),
+    "nothing": ("double", b""),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SCALARS)
+def test_scalar_of_another_form(plugin: Plugin, case: str) -> None:
+    """The same for single values, which bindings of all languages read."""
+    refuses(plugin, *BAD_SCALARS[case])
+
+
+def refuses(plugin: Plugin, function: str, data: bytes) -> None:
     target = plugin.calls._plugwasm_target
     with pytest.raises(plugwasm.GuestError):
         target.call(function, data)
@@ -312,3 +369,41 @@ def test_stubs_compile_and_say_so(language: str, tmp_path: Path) -> None:
         pytest.raises(plugwasm.GuestError, match="echoText is not written yet"),
     ):
         plugin.call("echoText", "a")
+
+
+CORNERS = RICH.with_name("corners.yaml")
+V0 = b"version: v0\nexports: [run]\n"
+NOTHING = b"version: v1-draft\nexports: {}\ncomponents: {schemas: {A: {properties: {}}}}\n"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_hard_names_and_texts_compile(language: str, tmp_path: Path) -> None:
+    """Names that are taken, and texts with all kinds of characters, compile without a warning."""
+    path = build(language, tmp_path, CORNERS, stubs=True)
+    (facts,) = collect_facts(resolve(path))["modules"]
+    exports = {export["name"] for export in facts["exports"]}
+    assert {"import", "delete", "type", "$dollar$", "_x", "Json", "union"} <= exports
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("schema", [V0, NOTHING], ids=["v0", "nothing"])
+def test_small_schemas_compile(language: str, schema: bytes, tmp_path: Path) -> None:
+    """A list of names, and a schema without functions, compile without a warning."""
+    (tmp_path / "s.yaml").write_bytes(schema)
+    build(language, tmp_path / "project", tmp_path / "s.yaml", stubs=True)
+
+
+def test_hard_names_in_python(tmp_path: Path) -> None:
+    """The host's module for them can be imported, and its values are those of the schema."""
+    generate(CORNERS, "python", tmp_path)
+    module = ModuleType("corner_bindings")
+    sys.modules["corner_bindings"] = module
+    namespace = vars(module)
+    exec(compile((tmp_path / "bindings.py").read_text(), "bindings.py", "exec"), namespace)
+    try:
+        node = namespace["Branch"](left=namespace["Leaf"]())
+        assert msgspec.json.encode(node) == (b'{"$type":"Branch","left":{"$type":"leaf \\"\\\\?"}}')
+        assert msgspec.json.decode(msgspec.json.encode(node), type=namespace["Node"]) == node
+        assert "back\\slash \\" in [kind.value for kind in namespace["Kind"]]
+    finally:
+        del sys.modules["corner_bindings"]

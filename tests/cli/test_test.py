@@ -10,6 +10,7 @@ import pytest
 
 from plugwasm.cli import testing
 from tests.support.command_line import EVIL, FIVE, is_harmless, run_command, run_process
+from tests.support.toolchains import require_language
 
 GREEN = '[[test]]\nname = "five"\nfunction = "five"\nerror_code = 5\n'
 REPORT = "`five` of plugin `fives` returned the error code 5"
@@ -139,3 +140,24 @@ def test_tests_in_other_languages_are_left(project: Path) -> None:
     (project / "tests" / "greet.rs").write_text("#[test]")
     done = run_command("test", str(project))
     assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.toolchain
+def test_it_builds_before_it_tests(tmp_path: Path) -> None:
+    """A change of the source counts at once, and source that does not compile is a failure."""
+    require_language("c")
+    folder = tmp_path / "fives"
+    assert run_process("new", "c", "fives", cwd=tmp_path).returncode == 0
+    (folder / "plugin.toml").write_text('[build]\nlanguage = "c"\n' + GREEN)
+    source = folder / "src" / "plugin.c"
+    source.write_text('#include "plugwasm.h"\nPDK_FUNCTION(five) { return 5; }\n')
+    done = run_process("test", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, b"ok    five\n1 passed\n")
+    source.write_text(source.read_text().replace("5", "6"))
+    assert run_process("test", "--no-build", cwd=folder).returncode == 0
+    done = run_process("test", cwd=folder)
+    assert (done.returncode, done.stdout[:4]) == (1, b"FAIL")
+    source.write_text("five")
+    done = run_process("test", cwd=folder)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"plugin.c:1" in done.stderr

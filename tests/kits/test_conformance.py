@@ -115,7 +115,7 @@ def test_missing_tool_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> N
     """Where a toolchain is missing, the error names it and how to get it."""
     monkeypatch.setenv("PATH", "/nonexistent")
     (go,) = (found for found in find_implementations() if found.name == "go")
-    with pytest.raises(NotBuiltError, match=r"go is missing: install Go 1\.24 or later"):
+    with pytest.raises(NotBuiltError, match=r"^Go 1\.24 or later is needed, .*\nInstall"):
         go.build.path()
 
 

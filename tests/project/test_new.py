@@ -182,3 +182,20 @@ def test_files_have_usual_permissions(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "x" / "plugin.toml").stat().st_mode) == 0o644
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o755
+
+
+def test_a_copy_of_a_read_only_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the package is installed read-only, its user can still change the copy."""
+    kit = tmp_path / "kit"
+    (kit / "src").mkdir(parents=True)
+    (kit / "src" / "x.zig").write_text("x")
+    (kit / "zig-out").mkdir()
+    (kit / "zig-out" / "y").write_text("y")
+    (kit / "src" / "x.zig").chmod(0o444)
+    (kit / "src").chmod(0o555)
+    monkeypatch.setattr("plugwasm._project.kits.kit_folder", lambda language: kit)
+    make_project(LANGUAGES["zig"], "x", str(tmp_path / "x"))
+    (kit / "src").chmod(0o755)
+    assert files(tmp_path / "x" / "pdk") == {"src/x.zig"}
+    for path in tmp_path / "x" / "pdk" / "src", tmp_path / "x" / "pdk" / "src" / "x.zig":
+        assert path.stat().st_mode & stat.S_IWUSR

@@ -152,6 +152,48 @@ def test_c_with_an_undefined_function(tmp_path: Path) -> None:
         build(folder)
 
 
+def test_files_are_no_options(tmp_path: Path) -> None:
+    """A source whose name looks like an option of the compiler is a source, and nothing in the
+    folder is imported."""
+    folder = make("c", tmp_path / "x")
+    (folder / "-nonsense.c").write_text("")
+    (folder / "@file.c").write_text("// -nonsense")  # as an option, a file with more options
+    (folder / "ziglang.py").write_text("raise SystemExit('imported')")
+    (folder / "src" / "plugin.c").rename(folder / "plugin.c")
+    text = (folder / "plugin.toml").read_text()
+    (folder / "plugin.toml").write_text(
+        text.replace('language = "c"', 'language = "c"\nsource = "."')
+    )
+    assert build(folder).needs.exports == ("greet",)
+
+
+def test_rust_keeps_the_projects_flags(tmp_path: Path) -> None:
+    """A configuration for all targets in the project's `.cargo` is still in force."""
+    folder = make("rust", tmp_path / "x")
+    (folder / ".cargo").mkdir()
+    (folder / ".cargo" / "config.toml").write_text('[build]\nrustflags = ["--cfg", "shouts"]\n')
+    source = folder / "src" / "lib.rs"
+    source.write_text(
+        source.read_text() + '\n#[cfg(shouts)]\ncompile_error!("the flags are there");\n'
+    )
+    with pytest.raises(BuildError, match="the flags are there"):
+        build(folder)
+
+
+def test_packages_are_installed_once(tmp_path: Path) -> None:
+    """npm runs again when package.json has changed, and then not until it changes again."""
+    folder = make("assemblyscript", tmp_path / "x")
+    build(folder)
+    os.utime(folder / "package.json")
+    installed = folder / "node_modules" / ".package-lock.json"
+    before = installed.stat().st_mtime_ns
+    build(folder)
+    between = installed.stat().st_mtime_ns
+    assert before < (folder / "package.json").stat().st_mtime_ns <= between
+    build(folder)
+    assert installed.stat().st_mtime_ns == between
+
+
 def test_rust_without_a_module(tmp_path: Path) -> None:
     """A package that is no library of the right kind says what Cargo.toml needs."""
     folder = make("rust", tmp_path / "x")

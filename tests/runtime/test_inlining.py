@@ -348,6 +348,19 @@ def test_many_sections_are_not_read() -> None:
     assert not inlining.may_inline(wasm[:8] + empty * inlining.MAX_SECTIONS + wasm[8:])
 
 
+@pytest.mark.parametrize(("size", "inlined"), [(1000, True), (inlining.MAX_DATA + 1, False)])
+def test_much_data_is_not_inlined(size: int, inlined: bool) -> None:
+    """A module with much data is used as it is: else each instance would copy the data."""
+    data = f'(data (i32.const 0) "{"x" * size}")'
+    source = guest(
+        export("first", "(call $answer (i64.load (i32.const 0)))") + data,
+        memory='(memory (export "memory") 5)',
+    )
+    with Plugin(source) as plugin:
+        assert plugin.call("first") == b"x" * 8
+        assert is_inlined(plugin) == inlined
+
+
 def calls(number: int) -> str:
     """A module with so many calls to inline, in several functions."""
     body = "(local.set $sum (i32.add (local.get $sum) (call $load_u8 (i64.const 512))))"

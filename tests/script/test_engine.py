@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from plugwasm import SourceError
-from plugwasm._script import engine_build, snapshots
+from plugwasm._script import engine_build, pins, snapshots
 from plugwasm._script.engine import Engine, boot, get_engine
 from plugwasm._script.engine_build import digest_of_sources, engine_folder, find_or_build
 from plugwasm._script.languages import LANGUAGES, Language
@@ -124,9 +124,9 @@ def test_memory_of_engine_is_read_back() -> None:
     """The memory that is read from the module is the one that an instance starts with."""
     engine = get_engine("javascript")
     other = Engine(JAVASCRIPT, engine.wasm)
-    assert other.memory == engine.memory
-    assert len(engine.memory) == engine.pages * snapshots.PAGE
-    assert b"Maximum call stack" in engine.memory
+    assert other.heap == engine.heap
+    assert len(engine.heap) == engine.pages * snapshots.PAGE - pins.STACK_BYTES
+    assert b"Maximum call stack" in engine.heap
 
 
 @pytest.mark.parametrize("gap", [1, 64, 1024, 65536])
@@ -143,6 +143,7 @@ def test_changes_rebuild_a_memory(gap: int) -> None:
         rebuilt = bytearray(before) + bytes(snapshots.PAGE)
         end = -gap
         for offset, content in snapshots.find_changes(before, bytes(after), gap):
+            offset -= pins.STACK_BYTES
             assert offset - end >= gap
             rebuilt[offset : offset + len(content)] = content
             end = offset + len(content)

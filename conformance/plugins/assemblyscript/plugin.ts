@@ -1,7 +1,8 @@
 // The test plugin of the conformance suite in AssemblyScript.
 
-import { Block, Config, Input, Level, log, Output, quote, Request, Var } from "@plugwasm/pdk/assembly/index";
+import { Block, Config, Input, Level, log, Output, Request, Var } from "@plugwasm/pdk/assembly/index";
 import { alloc } from "@plugwasm/pdk/assembly/env";
+import { Json } from "@plugwasm/pdk/assembly/json";
 
 // @ts-ignore: decorator
 @external("extism:host/user", "host_i32")
@@ -21,6 +22,9 @@ declare function host_text(block: u64): u64;
 // @ts-ignore: decorator
 @external("extism:host/user", "host_bytes")
 declare function host_bytes(block: u64): u64;
+// @ts-ignore: decorator
+@external("extism:host/user", "host_json")
+declare function host_json(block: u64): u64;
 // @ts-ignore: decorator
 @external("conformance:host", "host_other")
 declare function host_other(): void;
@@ -84,7 +88,8 @@ export function count_vowels(): i32 {
   const bytes = new ArrayBuffer(8);
   store<u64>(changetype<usize>(bytes), total);
   Var.set("total", bytes);
-  return Output.text(`{"count":${count},"total":${total},"vowels":${quote(vowels)}}`);
+  const result = Json.object().set("count", Json.integer(count)).set("total", Json.integer(total));
+  return Output.text(result.set("vowels", Json.text(vowels)).toString());
 }
 
 export function config_get(): i32 {
@@ -124,6 +129,15 @@ export function log_message(): i32 {
   return Output.none();
 }
 
+export function add(): i32 {
+  const numbers = Json.parse(Input.text());
+  if (numbers === null) return Output.error("the input is not JSON");
+  const a = numbers.get("a");
+  const b = numbers.get("b");
+  if (!a.isI64 || !b.isI64) return Output.error("a and b must be integers");
+  return Output.text(Json.object().set("sum", Json.integer(a.toI64() + b.toI64())).toString());
+}
+
 export function http(): i32 {
   const lines = new Lines(Input.text());
   const method = lines.next();
@@ -135,12 +149,9 @@ export function http(): i32 {
   }
   request.body = String.UTF8.encode(lines.remaining());
   const response = request.send();
-  let answer = "-";
-  const at = response.headers.indexOf('"x-answer"');
-  if (at >= 0) {
-    const start = response.headers.indexOf('"', at + 10) + 1;
-    answer = response.headers.substring(start, response.headers.indexOf('"', start));
-  }
+  const headers = Json.parse(response.headers);
+  const told = headers === null ? Json.missing() : headers.get("x-answer");
+  const answer = told.isSet ? told.toText() : "-";
   return Output.text(`${response.status}\n${answer}\n${response.text}`);
 }
 
@@ -178,6 +189,13 @@ export function call_bytes(): i32 {
   const answer = Output.block(new Block(host_bytes(bytes.handle)));
   bytes.free();
   return answer;
+}
+
+export function call_json(): i32 {
+  const numbers = Block.text(Input.text());
+  const sum = Json.parse(String.UTF8.decode(new Block(host_json(numbers.handle)).take()));
+  numbers.free();
+  return sum === null ? Output.error("the host's answer is not JSON") : Output.text(sum.toString());
 }
 
 export function call_other(): i32 {

@@ -7,13 +7,13 @@
 
 using namespace plugwasm;
 
-PLUGWASM_IMPORT("extism:host/user", "host_i32") std::int32_t host_i32(std::int32_t);
-PLUGWASM_IMPORT("extism:host/user", "host_i64") std::int64_t host_i64(std::int64_t);
-PLUGWASM_IMPORT("extism:host/user", "host_f32") float host_f32(float);
-PLUGWASM_IMPORT("extism:host/user", "host_f64") double host_f64(double);
-PLUGWASM_IMPORT("extism:host/user", "host_text") pdk_handle host_text(pdk_handle);
-PLUGWASM_IMPORT("extism:host/user", "host_bytes") pdk_handle host_bytes(pdk_handle);
-PLUGWASM_IMPORT("conformance:host", "host_other") void host_other();
+PLUGWASM_HOST_FUNCTION("extism:host/user", host_i32, std::int32_t(std::int32_t));
+PLUGWASM_HOST_FUNCTION("extism:host/user", host_i64, std::int64_t(std::int64_t));
+PLUGWASM_HOST_FUNCTION("extism:host/user", host_f32, float(float));
+PLUGWASM_HOST_FUNCTION("extism:host/user", host_f64, double(double));
+PLUGWASM_HOST_FUNCTION("extism:host/user", host_text, std::string(std::string_view));
+PLUGWASM_HOST_FUNCTION("extism:host/user", host_bytes, Bytes(View));
+PLUGWASM_HOST_FUNCTION("conformance:host", host_other, void());
 
 namespace {
 
@@ -123,8 +123,8 @@ PLUGWASM_EXPORT(call_i32) { return host_i32(input_number<std::int32_t>().value_o
 PLUGWASM_EXPORT(call_i64) { return host_i64(input_number<std::int64_t>().value_or(0)); }
 PLUGWASM_EXPORT(call_f32) { return host_f32(std::strtof(input_text().c_str(), nullptr)); }
 PLUGWASM_EXPORT(call_f64) { return host_f64(std::strtod(input_text().c_str(), nullptr)); }
-PLUGWASM_EXPORT(call_text) { return Block(host_text(Block(input_text()).release())); }
-PLUGWASM_EXPORT(call_bytes) { return Block(host_bytes(Block(input_bytes()).release())); }
+PLUGWASM_EXPORT(call_text) { return host_text(input_text()); }
+PLUGWASM_EXPORT(call_bytes) { return host_bytes(input_bytes()); }
 
 PLUGWASM_EXPORT(call_other) {
     host_other();

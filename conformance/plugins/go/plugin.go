@@ -25,13 +25,13 @@ func hostF32(float32) float32
 func hostF64(float64) float64
 
 //go:wasmimport extism:host/user host_text
-func hostText(uint64) uint64
+func hostText(pdk.Block) pdk.Block
 
 //go:wasmimport extism:host/user host_bytes
-func hostBytes(uint64) uint64
+func hostBytes(pdk.Block) pdk.Block
 
 //go:wasmimport extism:host/user host_json
-func hostJSON(uint64) uint64
+func hostJSON(pdk.Block) pdk.Block
 
 //go:wasmimport conformance:host host_other
 func hostOther()
@@ -248,23 +248,20 @@ func callF64() int32 {
 	)
 }
 
-// block runs a host function that takes and returns a block.
-func block(call func(uint64) uint64) int32 {
-	return pdk.Bytes(func(input []byte) ([]byte, error) {
-		argument := pdk.NewBlock(input)
-		defer argument.Free()
-		return pdk.Block(call(uint64(argument))).Take(), nil
-	})
+//go:wasmexport call_text
+func callText() int32 {
+	return pdk.Text(func(text string) (string, error) { return pdk.CallText(hostText, text), nil })
 }
 
-//go:wasmexport call_text
-func callText() int32 { return block(hostText) }
-
 //go:wasmexport call_bytes
-func callBytes() int32 { return block(hostBytes) }
+func callBytes() int32 {
+	return pdk.Bytes(func(data []byte) ([]byte, error) { return pdk.CallBytes(hostBytes, data), nil })
+}
 
 //go:wasmexport call_json
-func callJSON() int32 { return block(hostJSON) }
+func callJSON() int32 {
+	return pdk.JSON(func(input numbers) (sum, error) { return pdk.CallJSON[sum](hostJSON, input) })
+}
 
 //go:wasmexport call_other
 func callOther() int32 {

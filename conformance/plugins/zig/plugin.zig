@@ -5,14 +5,18 @@ const plugwasm = @import("plugwasm");
 const Allocator = std.mem.Allocator;
 const Block = plugwasm.Block;
 
-extern "extism:host/user" fn host_i32(i32) i32;
-extern "extism:host/user" fn host_i64(i64) i64;
-extern "extism:host/user" fn host_f32(f32) f32;
-extern "extism:host/user" fn host_f64(f64) f64;
-extern "extism:host/user" fn host_text(u64) u64;
-extern "extism:host/user" fn host_bytes(u64) u64;
-extern "extism:host/user" fn host_json(u64) u64;
-extern "conformance:host" fn host_other() void;
+fn hostUser(comptime name: []const u8, comptime Signature: type) @TypeOf(plugwasm.hostFunction("extism:host/user", name, Signature)) {
+    return plugwasm.hostFunction("extism:host/user", name, Signature);
+}
+
+const host_i32 = hostUser("host_i32", fn (i32) i32);
+const host_i64 = hostUser("host_i64", fn (i64) i64);
+const host_f32 = hostUser("host_f32", fn (f32) f32);
+const host_f64 = hostUser("host_f64", fn (f64) f64);
+const host_text = hostUser("host_text", fn ([]const u8) []const u8);
+const host_bytes = hostUser("host_bytes", fn ([]const u8) []const u8);
+const host_json = hostUser("host_json", fn (Numbers) Sum);
+const host_other = plugwasm.hostFunction("conformance:host", "host_other", fn () void);
 
 /// The text up to a line feed, and what follows it.
 fn split(text: []const u8) struct { []const u8, []const u8 } {
@@ -76,8 +80,9 @@ fn logMessage(lines: []const u8) !void {
 }
 
 const Numbers = struct { a: i64, b: i64 };
+const Sum = struct { sum: i64 };
 
-fn add(numbers: Numbers) struct { sum: i64 } {
+fn add(numbers: Numbers) Sum {
     return .{ .sum = numbers.a + numbers.b };
 }
 
@@ -101,42 +106,36 @@ fn http(allocator: Allocator, lines: []const u8) ![]const u8 {
     });
 }
 
-fn callText(text: []const u8) !Block {
-    const block = try Block.init(text);
-    defer block.deinit();
-    return .{ .handle = host_text(block.handle) };
+fn callText(allocator: Allocator, text: []const u8) ![]const u8 {
+    return host_text(allocator, .{text});
 }
 
-fn callBytes(bytes: []const u8) !Block {
-    const block = try Block.init(bytes);
-    defer block.deinit();
-    return .{ .handle = host_bytes(block.handle) };
+fn callBytes(allocator: Allocator, bytes: []const u8) ![]const u8 {
+    return host_bytes(allocator, .{bytes});
 }
 
-fn callJson(allocator: Allocator, numbers: Numbers) !Block {
-    const block = try Block.init(try std.json.Stringify.valueAlloc(allocator, numbers, .{}));
-    defer block.deinit();
-    return .{ .handle = host_json(block.handle) };
+fn callJson(allocator: Allocator, numbers: Numbers) !Sum {
+    return host_json(allocator, .{numbers});
 }
 
-fn callI32(value: i32) i32 {
-    return host_i32(value);
+fn callI32(allocator: Allocator, value: i32) !i32 {
+    return host_i32(allocator, .{value});
 }
 
-fn callI64(value: i64) i64 {
-    return host_i64(value);
+fn callI64(allocator: Allocator, value: i64) !i64 {
+    return host_i64(allocator, .{value});
 }
 
-fn callF32(value: f32) f32 {
-    return host_f32(value);
+fn callF32(allocator: Allocator, value: f32) !f32 {
+    return host_f32(allocator, .{value});
 }
 
-fn callF64(value: f64) f64 {
-    return host_f64(value);
+fn callF64(allocator: Allocator, value: f64) !f64 {
+    return host_f64(allocator, .{value});
 }
 
-fn callOther() void {
-    host_other();
+fn callOther(allocator: Allocator) !void {
+    try host_other(allocator, .{});
 }
 
 fn churn(count: u32) u32 {

@@ -24,6 +24,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -153,9 +154,79 @@ class Result {
     }                                                                                              \
     static ::plugwasm::Result plugwasm_body_##name()
 
-/// An import: `PLUGWASM_IMPORT("namespace", "name") double name(int32_t);`. Text and bytes are
-/// handles: `name(Block("text").release())` if the host is to own it, `.handle()` if not; `Block`
-/// takes a handle that is returned.
+// ---- host functions -------------------------------------------------------------------------------
+
+namespace detail {
+
+template <typename T>
+concept Number = std::integral<T> || std::floating_point<T>;
+
+/// What a value of this type is for the host: a number, or the handle of a block.
+template <typename T>
+using Passed = std::conditional_t<Number<T> || std::is_void_v<T>, T, pdk_handle>;
+
+/// Something that is passed, which lives until the call has returned.
+template <typename T>
+struct Argument {
+    T value;
+    pdk_handle passed() const { return value.handle(); }
+};
+
+template <Number T>
+struct Argument<T> {
+    T value;
+    T passed() const { return value; }
+};
+
+inline Argument<Block> pass(std::string_view text) { return {Block(text)}; }
+inline Argument<Block> pass(View bytes) { return {Block(bytes)}; }
+inline Argument<Block> pass(Block block) { return {std::move(block)}; }
+template <Number T>
+Argument<T> pass(T number) {
+    return {number};
+}
+
+template <typename T>
+T receive(Passed<T> value) {
+    if constexpr (Number<T>) return value;
+    else if constexpr (std::same_as<T, std::string>) return Block(value).text();
+    else if constexpr (std::same_as<T, Bytes>) return Block(value).bytes();
+    else return T(value);
+}
+
+} // namespace detail
+
+/// A function of the host; see PLUGWASM_HOST_FUNCTION.
+template <typename Signature>
+class HostFunction;
+
+template <typename Result, typename... Arguments>
+class HostFunction<Result(Arguments...)> {
+  public:
+    using Import = detail::Passed<Result>(detail::Passed<Arguments>...);
+
+    constexpr explicit HostFunction(Import *import) : import_(import) {}
+
+    Result operator()(Arguments... arguments) const {
+        if constexpr (std::is_void_v<Result>) import_(detail::pass(std::move(arguments)).passed()...);
+        else return detail::receive<Result>(import_(detail::pass(std::move(arguments)).passed()...));
+    }
+
+  private:
+    Import *import_;
+};
+
+/// A function of the host, at namespace scope: `PLUGWASM_HOST_FUNCTION("extism:host/user", shout,
+/// std::string(std::string_view))`, called as `shout("…")`. Integers and floating-point numbers pass as
+/// they are, `std::string_view`, `View` and `Block` in blocks that are freed; what returns is a number,
+/// `std::string`, `Bytes`, a `Block` or nothing. JSON is text.
+#define PLUGWASM_HOST_FUNCTION(namespace_, name, ...)                                              \
+    PLUGWASM_IMPORT(namespace_, #name)                                                             \
+    ::plugwasm::HostFunction<__VA_ARGS__>::Import plugwasm_import_##name;                          \
+    [[maybe_unused]] static constexpr ::plugwasm::HostFunction<__VA_ARGS__> name(                  \
+        plugwasm_import_##name)
+
+/// An import as it is: `PLUGWASM_IMPORT("namespace", "name") double name(int32_t);`.
 #define PLUGWASM_IMPORT(namespace_, name)                                                          \
     extern "C" __attribute__((import_module(namespace_), import_name(name)))
 

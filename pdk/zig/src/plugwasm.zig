@@ -154,12 +154,21 @@ pub fn input(comptime Type: type, allocator: Allocator) !Type {
     for (@as([*]align(1) u64, @ptrCast(bytes))[0..words], 0..) |*word, index|
         word.* = env.input_load_u64(8 * index);
     for (bytes[8 * words ..], 8 * words..) |*byte, at| byte.* = @truncate(env.input_load_u8(at));
-    if (Type == []u8 or Type == []const u8) return bytes;
     return switch (@typeInfo(Type)) {
         .int => std.fmt.parseInt(Type, bytes, 10),
         .float => std.fmt.parseFloat(Type, bytes),
-        else => std.json.parseFromSliceLeaky(Type, allocator, bytes, .{ .ignore_unknown_fields = true }),
+        else => decode(Type, allocator, bytes),
     };
+}
+
+fn decode(comptime Type: type, allocator: Allocator, bytes: []u8) !Type {
+    if (Type == []u8 or Type == []const u8) return bytes;
+    return std.json.parseFromSliceLeaky(Type, allocator, bytes, .{ .ignore_unknown_fields = true });
+}
+
+fn encode(allocator: Allocator, value: anytype) json.Error![]const u8 {
+    const Type = @TypeOf(value);
+    return if (Type == []u8 or Type == []const u8) value else json.encode(allocator, value);
 }
 
 fn output(allocator: Allocator, value: anytype) !void {
@@ -168,10 +177,74 @@ fn output(allocator: Allocator, value: anytype) !void {
     const bytes = switch (@typeInfo(Type)) {
         .void => return,
         .float => try std.fmt.allocPrint(allocator, "{d}", .{value}),
-        else => if (Type == []u8 or Type == []const u8) value else try json.encode(allocator, value),
+        else => try encode(allocator, value),
     };
     const block = try Block.init(bytes);
     env.output_set(block.handle, bytes.len);
+}
+
+// ---- host functions ------------------------------------------------------------------------------
+
+/// Import a function of the host: `const shout = hostFunction("extism:host/user", "shout", fn
+/// ([]const u8) []const u8);`, called as `try shout(allocator, .{text})`.
+///
+/// `i32`, `i64`, `u32`, `u64`, `f32`, `f64` and `Block` pass as they are. Text and bytes pass in blocks
+/// that are freed, anything else as JSON in such blocks. An error is that there is no memory left, or
+/// that the host's answer is not of the type.
+pub fn hostFunction(
+    comptime namespace: []const u8,
+    comptime name: []const u8,
+    comptime Signature: type,
+) fn (Allocator, std.meta.ArgsTuple(Signature)) anyerror!Returned(Signature) {
+    const Arguments = std.meta.ArgsTuple(Signature);
+    return struct {
+        fn call(allocator: Allocator, arguments: Arguments) anyerror!Returned(Signature) {
+            var blocks: [arguments.len]Block = @splat(.{ .handle = 0 });
+            defer for (blocks) |block| block.deinit();
+            var passed: std.meta.ArgsTuple(Import(Signature)) = undefined;
+            inline for (arguments, &passed, &blocks) |argument, *value, *block| {
+                const Type = @TypeOf(argument);
+                if (Type == Block) {
+                    value.* = argument.handle;
+                } else if (comptime isNumber(Type)) {
+                    value.* = argument;
+                } else {
+                    block.* = try Block.init(try encode(allocator, argument));
+                    value.* = block.handle;
+                }
+            }
+            const import = @extern(*const Import(Signature), .{ .name = name, .library_name = namespace });
+            const answer = @call(.auto, import, passed);
+            const Type = Returned(Signature);
+            if (Type == void or comptime isNumber(Type)) return answer;
+            const block: Block = .{ .handle = answer };
+            return if (Type == Block) block else decode(Type, allocator, try block.take(allocator));
+        }
+    }.call;
+}
+
+fn Returned(comptime Signature: type) type {
+    return @typeInfo(Signature).@"fn".return_type.?;
+}
+
+/// What the import takes and returns for a signature.
+fn Import(comptime Signature: type) type {
+    const signature = @typeInfo(Signature).@"fn";
+    var types: [signature.param_types.len]type = undefined;
+    for (signature.param_types, &types) |Type, *Value| Value.* = Passed(Type.?);
+    const Result = if (Returned(Signature) == void) void else Passed(Returned(Signature));
+    return @Fn(&types, &@splat(.{}), Result, .{ .@"callconv" = .c });
+}
+
+fn Passed(comptime Type: type) type {
+    return if (isNumber(Type)) Type else u64;
+}
+
+fn isNumber(comptime Type: type) bool {
+    return switch (Type) {
+        i32, i64, u32, u64, f32, f64 => true,
+        else => false,
+    };
 }
 
 // ---- config, vars and logs -----------------------------------------------------------------------

@@ -35,6 +35,7 @@ from ..model import (
 from ..names import Names, Style, pascal, snake, upper_snake
 from ..text import python_docstring
 from ..text import python_literal as literal
+from .common import function_text
 
 __all__ = ["generate"]
 
@@ -134,7 +135,10 @@ class _Module:
             doc = python_docstring(named.description, "    ")
             lines += [*doc, ""] if doc else []
             for value in named.values:
-                lines.append(f"    {self.names.value(named.name, value)} = {literal(value)}")
+                line = f"    {self.names.value(named.name, value)} = {literal(value)}"
+                if len(line) > WIDTH:
+                    line = line.replace(" = ", " = (\n        ", 1) + "\n    )"
+                lines.append(line)
             return "\n".join(lines)
         if not isinstance(named, Record):
             return None
@@ -256,7 +260,7 @@ class _Module:
                 if function.input is None
                 else [f"input: {self.travels(function.input, is_host)}"]
             )
-            doc_lines = python_docstring(_function_text(function), "        ")
+            doc_lines = python_docstring(function_text(function), "        ")
             lines += _signature(own, ["self", *given], output, " ..." if not doc_lines else "")
             parts.append("\n".join([*lines, *doc_lines]))
         return "\n\n".join(parts)
@@ -310,14 +314,6 @@ def _names_in(type: Type) -> list[str]:
     if isinstance(type, ListOf):
         return _names_in(type.item)
     return _names_in(type.value) if isinstance(type, MapOf) else []
-
-
-def _function_text(function: Function) -> str:
-    parts = [function.description.strip()]
-    for what, parameter in (("Input", function.input), ("Output", function.output)):
-        if parameter is not None and parameter.description.strip():
-            parts.append(f"{what}: {parameter.description.strip()}")
-    return "\n\n".join(part for part in parts if part)
 
 
 def _signature(name: str, parameters: list[str], output: str, body: str) -> list[str]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["ASSEMBLYSCRIPT"]
 
 _INSTALL: Final = "Install Node.js, which brings npm, from https://nodejs.org"
+_KIT: Final = "node_modules/@plugwasm/pdk"
+_INSTALLED: Final = "node_modules/.package-lock.json"
 _ABORT: Final = "abort=~lib/@plugwasm/pdk/assembly/index/abort"
 """What a failed assertion calls: it sets its message as the error."""
 
@@ -34,20 +36,22 @@ def _compile(job: Job) -> None:
         job.run(
             ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], tool=1
         )
+        if os.path.exists(job.project.path(_INSTALLED)):  # npm leaves it if nothing is new
+            os.utime(job.project.path(_INSTALLED))
     compiler = job.project.path("node_modules/assemblyscript/bin/asc.js")
     if not os.path.isfile(compiler):
         raise ProjectError(
             "the project has no compiler\nInstall it: npm install --save-dev assemblyscript"
         )
     source = os.path.relpath(job.source, job.folder)
-    arguments = [source, "--optimize", "--use", _ABORT, *job.build.flags, "-o", job.output]
-    job.run([compiler, *arguments])
+    kit = ["--use", _ABORT] if os.path.exists(job.project.path(_KIT)) else []
+    job.run([compiler, source, "--optimize", *kit, *job.build.flags, "-o", job.output])
 
 
 def _is_outdated(job: Job) -> bool:
     """Return whether the packages are missing or older than the list of them."""
     try:
-        installed = os.stat(job.project.path("node_modules/.package-lock.json")).st_mtime_ns
+        installed = os.stat(job.project.path(_INSTALLED)).st_mtime_ns
     except OSError:
         return True
     return os.stat(job.project.path("package.json")).st_mtime_ns > installed

@@ -36,7 +36,11 @@ def _compile(job: Job) -> None:
         _check_target(target, job.source)
     # The messages for machines are on stdout, and those for people on stderr.
     arguments = ["build", "--release", "--target", target]
-    arguments += ["--message-format=json-render-diagnostics", *_remap(target), *job.build.flags]
+    arguments += [
+        "--message-format=json-render-diagnostics",
+        *_remap(job, target),
+        *job.build.flags,
+    ]
     said = job.run(arguments, folder=job.source, wants_stdout=True)
     modules = _modules(said, os.path.join(job.source, "Cargo.toml"))
     if len(modules) != 1:
@@ -67,8 +71,13 @@ def _check_target(target: str, folder: str) -> None:
         )
 
 
-def _remap(target: str) -> list[str]:
-    """Return options that keep the author's folders out of the module, where panics name them."""
+def _remap(job: Job, target: str) -> list[str]:
+    """Return options that keep the author's folders out of the module, where panics name them.
+
+    They would replace the flags that the project's own configuration has for all targets.
+    """
+    if any(os.path.isdir(os.path.join(folder, ".cargo")) for folder in (job.source, job.folder)):
+        return []
     home = os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo")
     flag = json.dumps(f"--remap-path-prefix={home}=/cargo")
     return ["--config", f"target.{target}.rustflags=[{flag}]"]

@@ -7,7 +7,6 @@ dependencies; the first time on a machine, Zig compiles its build system, which 
 from __future__ import annotations
 
 import os
-import sys
 from importlib.util import find_spec
 
 from ..kits import kit_folder
@@ -25,9 +24,15 @@ __all__ = ["ZIG", "ZIG_TOOL"]
 
 
 def _find_zig() -> tuple[str, ...] | None:
-    """Prefer the compiler beside this package: its version is known to work."""
-    if sys.executable and find_spec("ziglang") is not None:
-        return (sys.executable, "-m", "ziglang")
+    """Prefer the compiler from PyPI, whose version is known to work.
+
+    Its program is run itself: `python -m ziglang` would import what lies in the project's folder.
+    """
+    package = find_spec("ziglang")
+    for folder in (package and package.submodule_search_locations) or ():
+        program = os.path.join(folder, "zig")
+        if os.access(program, os.X_OK):
+            return (program,)
     return find_program("zig")
 
 

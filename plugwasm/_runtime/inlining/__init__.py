@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 
 from ..._engine import MAX_IMPORTS, EngineFailure, Environment, ExportName, Store
-from ..._engine.wasm_binary import IMPORT, iter_sections, read_leb128
+from ..._engine.wasm_binary import DATA, IMPORT, iter_sections, read_leb128
 from ..._host.env import NAMESPACE
 from ..._host.kernel import read_file
 
@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 INLINED = ("load_u8", "load_u64", "store_u8", "store_u64", "input_load_u8", "input_load_u64")
 """The functions that are inlined, in the order of their numbers in inliner.wat."""
 
-VERSION = "inline=910d3780bc081a17"
-"""Part of the cache's keys: the start of the SHA-256 digest of inliner.wat. So no two versions of
-it, not even on two branches, take each other's code. A test says what it must be.
+MAX_DATA = 2**18
+"""A module with more bytes of initial data is not inlined: the engine makes no image of the memory
+of a module that imports another one, but copies the data for each instance.
+"""
+
+VERSION = f"inline=910d3780bc081a17;data={MAX_DATA}"
+"""Part of the cache's keys: the start of the SHA-256 digest of inliner.wat, and what else decides.
+So no two versions, not even on two branches, take each other's code. A test says what it must be.
 """
 
 MAX_BYTES = 2**25
@@ -55,15 +60,16 @@ def read_source() -> bytes:
 
 
 def may_inline(wasm: bytes) -> bool:
-    """Return whether a module in the binary format imports a function that is inlined.
+    """Return whether a module in the binary format imports a function that is inlined, and is not
+    better off without that.
 
     For an invalid module any answer does.
     """
     if len(wasm) > MAX_BYTES or _NAMESPACE not in wasm:
         return False
     try:
-        for number, _ in enumerate(iter_sections(wasm)):
-            if number >= MAX_SECTIONS:
+        for number, (section, at, end) in enumerate(iter_sections(wasm)):
+            if number >= MAX_SECTIONS or (section == DATA and end - at > MAX_DATA):
                 return False
         functions, _ = _read_imports(wasm)
     except IndexError:

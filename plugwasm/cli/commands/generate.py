@@ -29,7 +29,7 @@ def generate(
             "--language",
             "-l",
             metavar="LANGUAGE",
-            help="rust for a plugin; python for an application.",
+            help="assemblyscript, c, cpp, go, rust or zig for a plugin; python for an application.",
         ),
     ],
     output: Annotated[

@@ -136,7 +136,9 @@ pub fn shared_fn(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
     let attribute = Tokens::from(attribute);
     if !attribute.is_empty() {
-        return Error::new(attribute.span(), "shared_fn takes no arguments").to_compile_error().into();
+        return Error::new(attribute.span(), "shared_fn takes no arguments")
+            .to_compile_error()
+            .into();
     }
     expand_shared_fn(&function).unwrap_or_else(|error| error.to_compile_error()).into()
 }

@@ -15,5 +15,7 @@ pub fn get(key: &str) -> Result<Option<String>> {
     if value.is_none() {
         return Ok(None);
     }
-    String::from_bytes(value.to_vec()).map(Some).map_err(|_| Error::new("a config value is not UTF-8"))
+    String::from_bytes(value.to_vec())
+        .map(Some)
+        .map_err(|_| Error::new("a config value is not UTF-8"))
 }

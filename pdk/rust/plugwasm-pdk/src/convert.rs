@@ -55,7 +55,11 @@ impl FromBytes for () {
 impl<T: FromBytes> FromBytes for Option<T> {
     /// No bytes are None.
     fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        if bytes.is_empty() { Ok(None) } else { T::from_bytes(bytes).map(Some) }
+        if bytes.is_empty() {
+            Ok(None)
+        } else {
+            T::from_bytes(bytes).map(Some)
+        }
     }
 }
 

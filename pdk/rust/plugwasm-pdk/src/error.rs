@@ -74,4 +74,3 @@ macro_rules! fail {
     ($code:literal, $($message:tt)+) => { $crate::Error::with_code($code, $crate::__format!($($message)+)) };
     ($($message:tt)+) => { $crate::Error::new($crate::__format!($($message)+)) };
 }
-

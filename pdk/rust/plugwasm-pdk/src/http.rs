@@ -74,8 +74,7 @@ impl Request {
     ///
     /// The host has no room for the request.
     pub fn send(&self) -> Result<Response> {
-        let document =
-            serde_json::to_vec(self).map_err(|error| Error::new(error.to_string()))?;
+        let document = serde_json::to_vec(self).map_err(|error| Error::new(error.to_string()))?;
         let document = Block::new(&document)?;
         let body = Block::new(&self.body)?;
         let body = unsafe { env::http_request(document.into_handle(), body.into_handle()) };

@@ -24,6 +24,7 @@
 //! form), `()`, `Option` (no bytes are `None`), [`Json`], [`Msgpack`]. An error ends the call: the
 //! host gets its message and a return code, 1 or that of [`Error::with_code`]. A panic ends the
 //! call with a trap. `#[plugin_fn("countVowels")]` exports a function under another name.
+//! On `wasm32-wasip1`, names that the C library has, such as `exit` or `read`, are not exported.
 //!
 //! # Host functions
 //!

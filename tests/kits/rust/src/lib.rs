@@ -1,0 +1,1 @@
+//! Plugins that test the kit: see `examples`.

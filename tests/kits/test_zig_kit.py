@@ -1,0 +1,69 @@
+"""The Zig kit's memory of a call and its JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import plugwasm
+from conformance.building import Build
+
+from .packages import need
+
+pytestmark = [pytest.mark.toolchain, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(params=["ReleaseSmall", "ReleaseSafe"])
+def plugin(request: pytest.FixtureRequest) -> plugwasm.Plugin:
+    """The plugin as it is shipped, and with Zig's own checks."""
+    need("zig")
+    mode = request.param
+    build = Build.of(
+        Path(__file__).with_name("zig"),
+        {
+            "build": [
+                ["{python}", "-m", "ziglang", "build-exe", "-target", "wasm32-freestanding", "-O", mode,
+                 "-fno-entry", "-rdynamic", "--stack", "65536", "--dep", "plugwasm", "-Mroot={program}.zig",
+                 "-Mplugwasm={root}/pdk/zig/src/plugwasm.zig", "-femit-bin={out}"],
+            ],
+            "sources": ["*.zig", "../../../pdk/zig/src/*.zig"],
+            "needs": ["zig"],
+        },
+    )  # fmt: skip
+    return plugwasm.Plugin({"wasm": [{"path": str(build.path("memory"))}]})
+
+
+def test_allocators_do_not_overlap(plugin: plugwasm.Plugin) -> None:
+    """Memory of the call and of another allocator stay apart, and calls use the memory again."""
+    sizes = [int(plugin.call("interleave", str(seed % 3))) for seed in range(30)]
+    assert sizes[-1] == sizes[len(sizes) // 2], "the memory grows from call to call"
+
+
+def test_alignment_is_kept(plugin: plugwasm.Plugin) -> None:
+    """A type with a large alignment gets it."""
+    assert plugin.call("aligned", "") == b"true"
+
+
+def test_too_much_memory_is_an_error(plugin: plugwasm.Plugin) -> None:
+    """Nearly the whole address space is OutOfMemory, and the next call works."""
+    with pytest.raises(plugwasm.GuestError, match="OutOfMemory"):
+        plugin.call("too_much", "")
+    assert plugin.call("aligned", "") == b"true"
+
+
+@pytest.mark.parametrize(
+    "text", ["", 'a "b" \\ \n\x01\x1f\x7f', "\u00e9\u2028😀", "x" * 100_000], ids=len
+)
+def test_json_is_written_as_it_was_read(plugin: plugwasm.Plugin, text: str) -> None:
+    """Text, lists, optional values and structs come back as they were."""
+    value = {"text": text, "list": [[], [0, -1, 2**63 - 1, -(2**63)]], "maybe": None, "empty": {}}
+    assert json.loads(plugin.call("mirror", value)) == value
+    assert json.loads(plugin.call("mirror", value | {"maybe": False}))["maybe"] is False
+
+
+def test_text_that_is_not_utf8_is_an_error(plugin: plugwasm.Plugin) -> None:
+    """What would not be JSON is not written."""
+    with pytest.raises(plugwasm.GuestError, match="InvalidUtf8"):
+        plugin.call("invalid", "")
