@@ -37,6 +37,8 @@ _OTHER_NAMES: Final = {
     "golang": "go",
     "rs": "rust",
     "as": "assemblyscript",
+    "js": "javascript",
+    "py": "python",
 }
 _RESERVED: Final = frozenset(
     # Keywords of Rust, Zig and Go, names of their standard packages, and of what builds write.
@@ -138,7 +140,7 @@ def _words(language: Language, name: str) -> dict[str, str]:
     kit = (
         f"When the kit is in the registry, {language.registry},\nand `pdk/` can go."
         if language.registry
-        else "To update the kit, copy the headers of a newer plugwasm over those in `pdk/`."
+        else "To update the kit, copy the files of a newer plugwasm over those in `pdk/`."
     )
     return {
         "NAME": name,

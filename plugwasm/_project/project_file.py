@@ -32,13 +32,14 @@ __all__ = [
     "Project",
     "check_path",
     "read_project",
+    "script_project",
 ]
 
 PROJECT_FILE: Final = "plugin.toml"
 MAX_BYTES: Final = 2**20
 """The largest project file, which is also the largest that a `PluginSet` reads."""
 
-LANGUAGES: Final = ("c", "cpp", "zig", "rust", "go", "assemblyscript")
+LANGUAGES: Final = ("c", "cpp", "zig", "rust", "go", "assemblyscript", "javascript", "python")
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -138,6 +139,19 @@ def read_project(folder: str | os.PathLike[str]) -> Project:
         cases=tuple(cases),
         case_lines=case_lines(content),
     )
+
+
+def script_project(path: str | os.PathLike[str]) -> Project:
+    """Return what a script without a `plugin.toml` is as a project.
+
+    Raises:
+        ManifestError: Its name cannot be that of a source.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    output = f"{os.path.splitext(name)[0]}.wasm"
+    language = "python" if name.endswith(".py") else "javascript"
+    build = Build(language=language, source=name, output=output)
+    return Project(folder=folder, file=PluginFile(), build=build, cases=())
 
 
 def _check_names(cases: list[Case]) -> None:

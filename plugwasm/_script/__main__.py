@@ -13,8 +13,8 @@ from pathlib import Path
 from ..errors import Error
 from .engine import get_engine
 from .engine_build import engine_folder
-from .languages import LANGUAGES, find_language
-from .standalone import build_script, declarations_of
+from .languages import LANGUAGES
+from .standalone import build_script_file
 
 
 def main(arguments: list[str]) -> int:
@@ -25,9 +25,7 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments:
             source, target = map(Path, arguments)
-            declarations = declarations_of(source)
-            language = find_language(source.name)
-            target.write_bytes(build_script(language, source, declarations=declarations))
+            target.write_bytes(build_script_file(source))
             return 0
         for language in LANGUAGES:
             engine = get_engine(language)

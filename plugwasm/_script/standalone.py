@@ -12,6 +12,7 @@ from . import wasm_encoding as wasm
 from .engine import count_functions, get_engine, take_slots, write_memory
 from .front import export_body, host_type, import_function, thunk_body
 from .host_imports import read_declarations
+from .languages import find_language
 from .loading import load, read_script
 
 TYPE_CHECKING = False
@@ -36,6 +37,12 @@ def declarations_of(source: Path) -> str:
     if not file.is_file():
         return ""
     return read_script(file, MOST_BYTES, None, file.name)[0]
+
+
+def build_script_file(source: Path) -> bytes:
+    """Return the module of a script in a file, with what the file beside it declares."""
+    language = find_language(source.name)
+    return build_script(language, source, declarations=declarations_of(source))
 
 
 def build_script(

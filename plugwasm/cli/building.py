@@ -8,7 +8,7 @@ import sys
 from .._project.build import build_project, plan_build
 from .._project.needs import explain_host_function
 from .._project.problems import BuildError
-from .._project.project_file import read_project
+from .._project.project_file import read_project, script_project
 from .._project.watching import take_stamp, wait_for_change
 from ..errors import Error
 from .terminal import escape, escape_lines, print_error, print_warning, write_stdout
@@ -16,13 +16,16 @@ from .terminal import escape, escape_lines, print_error, print_warning, write_st
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._project.build import BuildPlan, Built
+    from .._project.project_file import Project
 
 __all__ = ["build_once", "watch_project"]
+
+_SCRIPTS = (".js", ".mjs", ".cjs", ".py")
 
 
 def build_once(directory: str, output: str | None) -> bool:
     """Build a project, and return whether it could be built. Errors of its files are raised."""
-    return _build(plan_build(read_project(directory), output))
+    return _build(plan_build(_read(directory), output))
 
 
 def watch_project(directory: str, output: str | None) -> None:
@@ -30,7 +33,7 @@ def watch_project(directory: str, output: str | None) -> None:
 
     Errors of its files are raised the first time; later they are shown, as half-written files are.
     """
-    first = plan_build(read_project(directory), output)
+    first = plan_build(_read(directory), output)
     folder, target = first.project.folder, first.output
     plan: BuildPlan | None = first
     try:
@@ -46,9 +49,15 @@ def watch_project(directory: str, output: str | None) -> None:
         _note("")
 
 
+def _read(path: str) -> Project:
+    """Return the project in a folder, or what a script is as one."""
+    is_script = path.endswith(_SCRIPTS) and not os.path.isdir(path)
+    return script_project(path) if is_script else read_project(path)
+
+
 def _plan_again(directory: str, output: str | None) -> BuildPlan | None:
     try:
-        return plan_build(read_project(directory), output)
+        return plan_build(_read(directory), output)
     except Error as error:
         print_error(escape_lines(error.message))
         return None

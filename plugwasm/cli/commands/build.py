@@ -20,7 +20,8 @@ def build(
     directory: Annotated[
         str,
         typer.Argument(
-            metavar="DIR", help="The folder with plugin.toml; default: the current one."
+            metavar="DIR",
+            help="The folder with plugin.toml, or a script (.js, .py); default: the current one.",
         ),
     ] = ".",
     output: Annotated[

@@ -11,7 +11,7 @@ from ..terminal import escape, escape_lines, print_warning, report_errors, write
 
 HELP = """Make a project for a plugin, which builds and passes its own test.
 
-LANGUAGE is c, cpp, zig, rust, go or assemblyscript.
+LANGUAGE is c, cpp, zig, rust, go, assemblyscript, javascript or python.
 """
 
 
