@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-F = TypeVar("F", bound=Callable[..., Any])
+_F = TypeVar("_F", bound=Callable[..., Any])
 I32 = int
 I64 = int
 F32 = float
@@ -100,5 +100,5 @@ class memory:
     @staticmethod
     def alloc(content: str | bytes) -> MemoryHandle: ...
 
-def plugin_fn(function: F) -> F: ...
-def import_fn(module: str, name: str) -> Callable[[F], F]: ...
+def plugin_fn(function: _F) -> _F: ...
+def import_fn(module: str, name: str) -> Callable[[_F], _F]: ...
