@@ -38,6 +38,7 @@ _OTHER_NAMES: Final = {
     "rs": "rust",
     "as": "assemblyscript",
     "js": "javascript",
+    "py": "python",
 }
 _RESERVED: Final = frozenset(
     # Keywords of Rust, Zig and Go, names of their standard packages, and of what builds write.

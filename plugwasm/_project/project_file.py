@@ -39,7 +39,7 @@ PROJECT_FILE: Final = "plugin.toml"
 MAX_BYTES: Final = 2**20
 """The largest project file, which is also the largest that a `PluginSet` reads."""
 
-LANGUAGES: Final = ("c", "cpp", "zig", "rust", "go", "assemblyscript", "javascript")
+LANGUAGES: Final = ("c", "cpp", "zig", "rust", "go", "assemblyscript", "javascript", "python")
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -149,7 +149,8 @@ def script_project(path: str | os.PathLike[str]) -> Project:
     """
     folder, name = os.path.split(os.path.realpath(path))
     output = f"{os.path.splitext(name)[0]}.wasm"
-    build = Build(language="javascript", source=name, output=output)
+    language = "python" if name.endswith(".py") else "javascript"
+    build = Build(language=language, source=name, output=output)
     return Project(folder=folder, file=PluginFile(), build=build, cases=())
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import Error
 from .engine import get_engine
 from .engine_build import engine_folder
+from .languages import LANGUAGES
 from .standalone import build_script_file
 
 
@@ -26,12 +27,13 @@ def main(arguments: list[str]) -> int:
             source, target = map(Path, arguments)
             target.write_bytes(build_script_file(source))
             return 0
-        engine = get_engine("javascript")
+        for language in LANGUAGES:
+            engine = get_engine(language)
+            digest = hashlib.sha256(engine.wasm).hexdigest()
+            print(f"{language}: {len(engine.wasm):,} bytes, sha256 {digest}, in {engine_folder()}")
     except (Error, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    digest = hashlib.sha256(engine.wasm).hexdigest()
-    print(f"javascript: {len(engine.wasm):,} bytes, sha256 {digest}, in {engine_folder()}")
     return 0
 
 

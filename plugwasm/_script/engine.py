@@ -16,14 +16,16 @@ from .._runtime.settings import PluginSettings
 from .._wasi.options import FrozenClock, WasiOptions
 from . import pins, snapshots
 from . import wasm_encoding as wasm
-from .engine_build import find_or_build, read_source, say
+from .engine_build import find_or_build, say
 from .front import ADD_FUNCTION, ENGINE, make_loader
+from .languages import LANGUAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._manifest.limits import Limits
+    from .languages import Language
 
 _MEMORY = ExportName("memory")
 _SLOT = "plugwasm:slot"
@@ -50,7 +52,9 @@ def get_engine(language: str) -> Engine:
         with _lock:
             engine = _engines.get(language)
             if engine is None:
-                engine = _engines[language] = Engine(find_or_build(boot))
+                known = LANGUAGES[language]
+                module = find_or_build(known, lambda compiled: boot(known, compiled))
+                engine = _engines[language] = Engine(known, module)
     return engine
 
 
@@ -58,16 +62,18 @@ class Engine:
     """An engine.
 
     Attributes:
+        language: What it runs.
         wasm: The module.
         heap: What its memory has to start with, after the stack: a snapshot.
         pages: The pages of its memory.
         elements: How many elements its function table has.
     """
 
-    __slots__ = ("_loaders", "elements", "heap", "pages", "wasm")
+    __slots__ = ("_loaders", "elements", "heap", "language", "pages", "wasm")
 
-    def __init__(self, module: bytes) -> None:
+    def __init__(self, language: Language, module: bytes) -> None:
         sections = wasm.split(module)
+        self.language = language
         self.wasm = module
         self.pages: int = _read_first_limit(sections[wasm.MEMORY], 1)
         self.elements: int = _read_first_limit(sections[wasm.TABLE], 2)
@@ -76,7 +82,7 @@ class Engine:
 
     def spec(self) -> ModuleSpec:
         """Return the engine as a module of a plugin."""
-        return ModuleSpec(ENGINE, self.wasm, "the engine of JavaScript")
+        return ModuleSpec(ENGINE, self.wasm, f"the engine of {self.language.title}")
 
     def find_export(self, name: str) -> int:
         """Return the number of a function that the engine exports."""
@@ -108,17 +114,18 @@ class Engine:
         return loader
 
 
-def boot(compiled: bytes) -> bytes:
+def boot(language: Language, compiled: bytes) -> bytes:
     """Return the module that was compiled, with the interpreter started."""
     say("starting the interpreter …")
+    name = f"the engine of {language.title}"
     sections = wasm.split(compiled)
     _check_stack(sections[wasm.GLOBAL])
     exports = _read_exports(sections[wasm.EXPORT])
     _free_slots(sections, exports.pop("slots"))
-    spec = PluginSpec([ModuleSpec("main", wasm.join(sections), "the engine of JavaScript")])
-    settings = PluginSettings(_frozen(), (), "the engine of JavaScript")
+    spec = PluginSpec([ModuleSpec("main", wasm.join(sections), name)])
+    settings = PluginSettings(_frozen(), (), name)
     with Plugin(CompiledPlugin._from_settings(spec, settings)) as plugin:
-        plugin.call("boot", read_source("kit.js"))
+        plugin.call("boot", language.kit())
         heap = _copy_heap(plugin)
     adder = count_functions(sections)
     sections[wasm.TYPE] = wasm.append(

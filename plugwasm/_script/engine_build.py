@@ -1,6 +1,6 @@
 """An engine built from its sources, once, and kept.
 
-Sources come by pip, with a pinned digest, and are compiled by the package `ziglang`. The result is
+Sources come with a pinned digest, and are compiled by the package `ziglang`. The result is
 kept in a folder for this user, under a name that has the digests of all that it was made of and of
 itself. Processes that need it at the same time wait for one that builds it.
 
@@ -24,9 +24,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .languages import Language
+
 VARIABLE = "PLUGWASM_ENGINES"
 """The environment variable that names the folder of engines."""
 _HERE = Path(__file__).parent
+ZIG_CC = (sys.executable, "-m", "ziglang", "cc")
+"""The compiler."""
 _REQUIREMENT = f"{pins.QUICKJS} --hash=sha256:{pins.QUICKJS_SHA256}\n"
 
 
@@ -53,61 +57,60 @@ def read_source(file: str) -> bytes:
     return (_HERE / "javascript" / file).read_bytes()
 
 
-def digest_of_sources() -> str:
+def digest_of_sources(language: Language) -> str:
     """Return a digest of everything that an engine is made of."""
     digest = hashlib.sha256()
     for part in (
-        _REQUIREMENT.encode(),
-        repr((pins.ZIG, pins.FLAGS, pins.QUICKJS_FILES)).encode(),
-        read_source("glue.c"),
-        read_source("kit.js"),
+        *language.sources(),
+        language.kit(),
         (_HERE / "engine.py").read_bytes(),
         (_HERE / "snapshots.py").read_bytes(),
-        _header().read_bytes(),
+        header().read_bytes(),
     ):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:24]
 
 
-def find_or_build(make: Callable[[bytes], bytes]) -> bytes:
-    """Return the engine that is kept, or build it.
+def find_or_build(language: Language, make: Callable[[bytes], bytes]) -> bytes:
+    """Return the engine of a language that is kept, or build it.
 
     Args:
+        language: The language.
         make: Makes the engine of what was compiled.
 
     Raises:
         SourceError: It cannot be built.
     """
-    folder, sources = engine_folder(), digest_of_sources()
-    found = _find(folder, sources)
+    folder, sources = engine_folder(), digest_of_sources(language)
+    found = _find(folder, language, sources)
     if found is not None:
         return found
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _lock(folder / f"javascript-{sources}.lock"):
-            found = _find(folder, sources)
+        with _lock(folder / f"{language.name}-{sources}.lock"):
+            found = _find(folder, language, sources)
             if found is None:
-                found = make(_compile(folder))
-                _keep(folder, sources, found)
+                found = make(_compile(folder, language))
+                _keep(folder, language, sources, found)
     except OSError as error:
         raise SourceError(
-            f"the engine of JavaScript cannot be kept in {truncate(str(folder))}: "
+            f"the engine of {language.title} cannot be kept in {truncate(str(folder))}: "
             f"{truncate(str(error))}; name another folder in {VARIABLE}"
         ) from error
     return found
 
 
-def _find(folder: Path, sources: str) -> bytes | None:
+def _find(folder: Path, language: Language, sources: str) -> bytes | None:
     """Return the engine with the digest that its name says."""
-    for file in sorted(folder.glob(f"javascript-{sources}-*.wasm")):
+    for file in sorted(folder.glob(f"{language.name}-{sources}-*.wasm")):
         content = file.read_bytes()
         if file.stem.rpartition("-")[2] == hashlib.sha256(content).hexdigest():
             return content
     return None
 
 
-def _keep(folder: Path, sources: str, engine: bytes) -> None:
-    target = folder / f"javascript-{sources}-{hashlib.sha256(engine).hexdigest()}.wasm"
+def _keep(folder: Path, language: Language, sources: str, engine: bytes) -> None:
+    target = folder / f"{language.name}-{sources}-{hashlib.sha256(engine).hexdigest()}.wasm"
     part = folder / f".{os.getpid()}-{os.urandom(8).hex()}"
     try:
         part.write_bytes(engine)
@@ -126,54 +129,53 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _compile(folder: Path) -> bytes:
+def _compile(folder: Path, language: Language) -> bytes:
     """Compile the sources."""
     import tempfile
 
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
-        place = Path(scratch)
-        say("building the JavaScript engine, once: this takes about a minute …")
-        _check_compiler()
-        _download(place)
-        for file in ("glue.c",):
-            (place / file).write_bytes(read_source(file))
-        (place / "plugwasm.h").write_bytes(_header().read_bytes())
-        say("compiling …")
-        # The same relative paths everywhere, so that the result is the same.
-        names = ["glue.c", *(f"{pins.QUICKJS_FOLDER}/{name}" for name in pins.QUICKJS_FILES)]
-        _run(
-            [
-                sys.executable,
-                "-m",
-                "ziglang",
-                "cc",
-                *pins.FLAGS,
-                "-I.",
-                f"-I{pins.QUICKJS_FOLDER}",
-                *names,
-                "-o",
-                "engine.wasm",
-            ],
-            place,
-            "the compiler failed",
-        )
-        return (place / "engine.wasm").read_bytes()
+        say(f"building the {language.title} engine, once: this takes about a minute …")
+        _check_compiler(language)
+        return language.compile(Path(scratch))
 
 
-def _check_compiler() -> None:
+def javascript_sources() -> list[bytes]:
+    """Return what the engine of JavaScript is made of, besides its kit."""
+    pinned = repr((pins.ZIG, pins.FLAGS, pins.QUICKJS_FILES))
+    return [_REQUIREMENT.encode(), pinned.encode(), read_source("glue.c")]
+
+
+def compile_javascript(place: Path) -> bytes:
+    """Compile the engine of JavaScript."""
+    _download(place)
+    (place / "glue.c").write_bytes(read_source("glue.c"))
+    (place / "plugwasm.h").write_bytes(header().read_bytes())
+    say("compiling …")
+    # The same relative paths everywhere, so that the result is the same.
+    names = ["glue.c", *(f"{pins.QUICKJS_FOLDER}/{name}" for name in pins.QUICKJS_FILES)]
+    include = ["-I.", f"-I{pins.QUICKJS_FOLDER}"]
+    run_tool(
+        [*ZIG_CC, *pins.FLAGS, *include, *names, "-o", "engine.wasm"],
+        place,
+        "the engine of JavaScript: the compiler failed",
+    )
+    return (place / "engine.wasm").read_bytes()
+
+
+def _check_compiler(language: Language) -> None:
     from importlib import metadata
 
     try:
         version = metadata.version("ziglang")
     except metadata.PackageNotFoundError:
         raise SourceError(
-            "the engine of JavaScript is built once, with a compiler that is not installed: "
+            f"the engine of {language.title} is built once, with a compiler that is not installed: "
             "`pip install 'plugwasm[script]'`"
         ) from None
     if version != pins.ZIG:
         raise SourceError(
-            f"the engine of JavaScript is built with ziglang {pins.ZIG}, but {truncate(version)} "
-            "is installed: `pip install 'plugwasm[script]'`"
+            f"the engine of {language.title} is built with ziglang {pins.ZIG}, but "
+            f"{truncate(version)} is installed: `pip install 'plugwasm[script]'`"
         )
 
 
@@ -183,7 +185,7 @@ def _download(place: Path) -> None:
 
     say("getting the sources of QuickJS …")
     (place / "requirements.txt").write_text(_REQUIREMENT)
-    _run(
+    run_tool(
         [
             *_pip(),
             "download",
@@ -196,7 +198,7 @@ def _download(place: Path) -> None:
             "--dest=.",
         ],
         place,
-        "the sources of QuickJS cannot be downloaded",
+        "the engine of JavaScript: the sources of QuickJS cannot be downloaded",
     )
     (archive,) = place.glob("*.tar.gz")
     if hashlib.sha256(archive.read_bytes()).hexdigest() != pins.QUICKJS_SHA256:
@@ -227,19 +229,28 @@ def _pip() -> list[str]:
     )
 
 
-def _run(command: list[str], place: Path, what: str) -> None:
+def run_tool(command: list[str], place: Path, what: str) -> bytes:
+    """Run a command in a directory, and return its output.
+
+    Args:
+        what: What to say if it fails.
+
+    Raises:
+        SourceError: It failed.
+    """
     try:
-        subprocess.run(
+        done = subprocess.run(
             command,
             cwd=place,
             check=True,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
         )
     except subprocess.CalledProcessError as error:
         told = error.stderr.decode(errors="replace").strip()[-600:]
-        raise SourceError(f"the engine of JavaScript: {what}: {truncate(told, 600)}") from None
+        raise SourceError(f"{what}: {truncate(told, 600)}") from None
+    return done.stdout
 
 
 def say(text: str) -> None:
@@ -248,7 +259,8 @@ def say(text: str) -> None:
         print(f"plugwasm: {text}", file=sys.stderr, flush=True)
 
 
-def _header() -> Path:
+def header() -> Path:
+    """Return the header for plugins in C."""
     installed = _HERE.parent / "include"
     folder = installed if installed.is_dir() else _HERE.parents[1] / "pdk" / "c" / "include"
     return folder / "plugwasm.h"

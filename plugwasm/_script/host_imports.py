@@ -24,7 +24,7 @@ from ..errors import OptionError, ScriptError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .._host.functions import Function
 
@@ -51,6 +51,18 @@ class HostImport:
     name: str
     params: tuple[str, ...]
     results: tuple[str, ...]
+
+    @classmethod
+    def from_told(cls, told: Mapping[str, str]) -> HostImport:
+        """Return what an engine says that a script declares."""
+        names = {letter: name for name, letter in _LETTERS.items()}
+        params, _, results = told["type"].partition(":")
+        return cls(
+            told["namespace"],
+            told["name"],
+            tuple(names[one] for one in params),
+            tuple(names[one] for one in results),
+        )
 
     def describe_type(self) -> str:
         """Return the type as an engine is told it."""

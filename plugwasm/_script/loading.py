@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 
 from .._manifest.limits import DEFAULT_LIMITS
 from ..errors import CallError, GuestError, OptionError, ScriptError, SourceError, truncate
 from . import pins
 from .front import RESERVED
+from .host_imports import HostImport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,20 +18,26 @@ if TYPE_CHECKING:
 
     from .._manifest.limits import Limits
     from .engine import Engine
-    from .host_imports import HostImport
+    from .languages import Language
 
 INPUTS = ("json", "text", "bytes")
 _RESERVED_STACK = 2**16
 """Bytes of an engine's own stack that code below the interpreter has for itself."""
-_PLACE = re.compile(r"^\s+at (?:.* \()?(?P<file>[^\n]*?):(?P<line>\d+):(?P<column>\d+)\)?$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A script that was loaded: the names of its functions, and the heap of the engine."""
+    """A script that was loaded.
+
+    Attributes:
+        exports: The names of its functions.
+        heap: The heap of the engine.
+        imports: The host functions that it declares by itself, if it may.
+    """
 
     exports: tuple[str, ...]
     heap: bytes
+    imports: tuple[HostImport, ...] = ()
 
 
 def load(
@@ -42,8 +48,12 @@ def load(
     input: str,
     functions: Sequence[HostImport],
     limits: Limits | None,
+    builds: bool = False,
 ) -> Loaded:
     """Run a script.
+
+    Args:
+        builds: Whether the script may declare host functions besides these.
 
     Raises:
         ScriptError: It is not valid, fails, or exports no function.
@@ -57,7 +67,11 @@ def load(
             "source": text,
             "name": file,
             "input": input,
-            "stack": min(bounds.stack_bytes // 16 * 5, pins.STACK_BYTES - _RESERVED_STACK),
+            "stack": min(
+                bounds.stack_bytes // 16 * engine.language.stack_sixteenths,
+                pins.STACK_BYTES - _RESERVED_STACK,
+            ),
+            "builds": builds,
             "firstElement": engine.elements,
             "host": [
                 {"namespace": one.namespace, "name": one.name, "type": one.describe_type()}
@@ -68,23 +82,25 @@ def load(
     try:
         answer, heap = engine.load(document, limits)
     except GuestError as error:  # the script took away what the kit needs to report it
-        raise _error({"error": error.guest_message}, file) from error
+        raise _error(engine.language, {"error": error.guest_message}, file) from error
     except CallError as error:
         error.add_note(f"This was while the script `{truncate(file)}` was loaded.")
         raise
     told = json.decode(answer)
     if "error" in told:
-        is_path = "\n" not in text and text.endswith((".js", ".mjs", ".cjs"))
-        raise _error(told, file, "; text is a source, and a file is a `Path`" if is_path else "")
-    _check_exports(told["exports"], file)
-    return Loaded(tuple(told["exports"]), heap)
+        is_path = "
+" not in text and text.endswith((".js", ".mjs", ".cjs", ".py"))
+        hint = "; text is a source, and a file is a `Path`" if is_path else ""
+        raise _error(engine.language, told, file, hint)
+    _check_exports(engine.language, told["exports"], file)
+    imports = (HostImport.from_told(one) for one in told.get("imports", ()))
+    return Loaded(tuple(told["exports"]), heap, tuple(imports))
 
 
-def _check_exports(exports: Sequence[str], file: str) -> None:
+def _check_exports(language: Language, exports: Sequence[str], file: str) -> None:
     if not exports:
         raise ScriptError(
-            f"{truncate(file)}: the script exports no function: write "
-            "`export function name() { … }` or `module.exports = { name }`",
+            f"{truncate(file)}: the script exports no function: write {language.hint}",
             file=file,
         )
     for one in exports:
@@ -96,13 +112,16 @@ def _check_exports(exports: Sequence[str], file: str) -> None:
             )
 
 
-def _error(told: Mapping[str, Any], file: str, hint: str = "") -> ScriptError:
+def _error(
+    language: Language, told: Mapping[str, Any], file: str, hint: str = ""
+) -> ScriptError:
     """Return the error for what the engine reports."""
     text = str(told["error"])
-    place = next((one for one in _PLACE.finditer(text) if one["file"] == file), None)
-    line, column = (int(place["line"]), int(place["column"])) if place else (None, None)
-    where = f"{truncate(file)}:{line}:{column}" if place else truncate(file)
-    what = "is not valid JavaScript" if told.get("isSyntax") else "failed while it was loaded"
+    line, column = language.place(told, file)
+    where = ":".join(str(part) for part in (truncate(file), line, column) if part is not None)
+    what = (
+        f"is not valid {language.title}" if told.get("isSyntax") else "failed while it was loaded"
+    )
     return ScriptError(
         f"{where}: the script {what}: {truncate(text.partition(chr(10))[0], 500)}{hint}",
         file=file,
@@ -112,8 +131,8 @@ def _error(told: Mapping[str, Any], file: str, hint: str = "") -> ScriptError:
     )
 
 
-def read_script(source: object, most: int, name: str | None) -> tuple[str, str]:
-    """Return the text and the name of a script."""
+def read_script(source: object, most: int, name: str | None, default: str) -> tuple[str, str]:
+    """Return the text and the name of a script; text has the name `default` if none is given."""
     if isinstance(source, os.PathLike):
         path = os.fsdecode(source)
         file = name or os.path.basename(path)
@@ -124,7 +143,7 @@ def read_script(source: object, most: int, name: str | None) -> tuple[str, str]:
             reason = truncate(str(error.strerror or error))
             raise SourceError(f"the script {truncate(path)} cannot be read: {reason}") from error
     elif isinstance(source, (bytes, str)):
-        file = name or "script.js"
+        file = name or default
         try:
             content = source.encode() if isinstance(source, str) else source
         except UnicodeEncodeError as error:

@@ -27,3 +27,14 @@ FLAGS = (
     "-Wl,--export-table",
     "-Wl,--growable-table",
 )
+
+MICROPYTHON = "1.25.0"
+"""MicroPython, under the MIT licence, as Debian packages its sources: without the libraries of
+others that are not free, or that Debian has by itself."""
+MICROPYTHON_SHA256 = "7b25be99a502f070b2de81dafc08da7051d992325d6e67daa9045a918fffdbea"
+MICROPYTHON_URLS = (
+    "https://deb.debian.org/debian/pool/main/m/micropython/micropython_1.25.0+ds.orig.tar.xz",
+    # The archive of all that Debian ever had, by the SHA-1 of the file.
+    "https://snapshot.debian.org/file/bd37cbe7cf223e8ffce06183a119dcce2c537a95",
+)
+MICROPYTHON_BYTES = 5_983_992

@@ -22,6 +22,7 @@ from . import snapshots
 from .engine import get_engine
 from .front import make_front
 from .host_imports import of_functions
+from .languages import LANGUAGES
 from .loading import INPUTS, load, read_script
 
 TYPE_CHECKING = False
@@ -36,13 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["script"]
 
-LANGUAGES = ("javascript",)
 _GAP = 32
 """Equal bytes that end a record of a front, which has a head of 8 bytes."""
 
 
 def script(
-    language: Literal["javascript"],
+    language: Literal["javascript", "python"],
     source: str | bytes | os.PathLike[str],
     *,
     name: str | None = None,
@@ -64,7 +64,7 @@ def script(
     at the first use on a machine (`pip install 'plugwasm[script]'`).
 
     Args:
-        language: "javascript".
+        language: "javascript" or "python".
         source: The text of the script, or UTF-8; a `Path` is a file. Text is never a path.
         name: The name in errors, logs and the script's stack traces; if not given, that of the
             file, or "script.js".
@@ -84,11 +84,12 @@ def script(
         OptionError: Another argument is not valid.
         CallError: A limit ended the script while it was loaded.
     """
-    _check_choice("language", language, LANGUAGES)
+    _check_choice("language", language, tuple(LANGUAGES))
     _check_choice("input", input, INPUTS)
     given = check_functions(functions)
     imported = of_functions(given)
-    text, file = read_script(source, (limits or DEFAULT_LIMITS).module_bytes, name)
+    most = (limits or DEFAULT_LIMITS).module_bytes
+    text, file = read_script(source, most, name, LANGUAGES[language].file)
     if wasi is False:
         wasi = WasiOptions(clock=FrozenClock(), random=SeededRandom(0))
     settings = PluginSettings(

@@ -12,6 +12,7 @@ from . import wasm_encoding as wasm
 from .engine import count_functions, get_engine, take_slots, write_memory
 from .front import export_body, host_type, import_function, thunk_body
 from .host_imports import read_declarations
+from .languages import find_language
 from .loading import load, read_script
 
 TYPE_CHECKING = False
@@ -35,12 +36,13 @@ def declarations_of(source: Path) -> str:
     file = source.with_suffix(".d.ts")
     if not file.is_file():
         return ""
-    return read_script(file, MOST_BYTES, None)[0]
+    return read_script(file, MOST_BYTES, None, file.name)[0]
 
 
 def build_script_file(source: Path) -> bytes:
     """Return the module of a script in a file, with what the file beside it declares."""
-    return build_script("javascript", source, declarations=declarations_of(source))
+    language = find_language(source.name)
+    return build_script(language, source, declarations=declarations_of(source))
 
 
 def build_script(
@@ -64,15 +66,16 @@ def build_script(
         CallError: A limit ended the script while it was loaded.
     """
     engine = get_engine(language)
-    text, file = read_script(source, MOST_BYTES, name)
+    text, file = read_script(source, MOST_BYTES, name, engine.language.file)
     functions = read_declarations(declarations, file.rpartition(".")[0] + ".d.ts")
+    loaded = load(engine, text, file, input=input, functions=functions, limits=limits, builds=True)
+    functions += loaded.imports
     if len(functions) > MOST_FUNCTIONS:
         raise ScriptError(
             f"{truncate(file)}: the script imports {len(functions)} host functions, and can have "
             f"{MOST_FUNCTIONS}",
             file=file,
         )
-    loaded = load(engine, text, file, input=input, functions=functions, limits=limits)
     if "memory" in loaded.exports:
         raise ScriptError(
             f"{truncate(file)}: the script exports `memory`, which is an export of every plugin: "

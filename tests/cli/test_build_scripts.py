@@ -48,3 +48,18 @@ def test_a_script_that_is_missing(tmp_path: Path) -> None:
     assert done.code == 2
     assert "none.js" in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_script_in_python_is_built(tmp_path: Path) -> None:
+    """A script in Python becomes a module, too; an error has its line."""
+    need_engine("python")
+    script = tmp_path / "rules.py"
+    script.write_text("def f(): return 1\ndef g(): return 2\n")
+    done = run("build", str(script))
+    assert done.code == 0, done.err
+    with plugwasm.Plugin(tmp_path / "rules.wasm", True) as plugin:
+        assert plugin.call("g") == b"2"
+    script.write_text("x = 1\ndef f(:\n")
+    done = run("build", str(script))
+    assert done.code == 1
+    assert "rules.py:2:7" in done.err

@@ -12,6 +12,9 @@ from plugwasm import SourceError
 from plugwasm._script import engine_build, pins, snapshots
 from plugwasm._script.engine import Engine, boot, get_engine
 from plugwasm._script.engine_build import digest_of_sources, engine_folder, find_or_build
+from plugwasm._script.languages import LANGUAGES, Language
+
+JAVASCRIPT = LANGUAGES["javascript"]
 
 
 @pytest.fixture
@@ -29,23 +32,23 @@ def test_kept_engine_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """An engine that was built is kept under the digest of its sources, and found again."""
     builds = []
 
-    def compile(into: Path) -> bytes:
+    def compile(into: Path, language: Language) -> bytes:
         builds.append(into)
         return b"compiled"
 
     monkeypatch.setattr(engine_build, "_compile", compile)
-    assert find_or_build(lambda compiled: compiled + b"!") == b"compiled!"
-    assert find_or_build(never) == b"compiled!"
+    assert find_or_build(JAVASCRIPT, lambda compiled: compiled + b"!") == b"compiled!"
+    assert find_or_build(JAVASCRIPT, never) == b"compiled!"
     assert builds == [folder]
     (kept,) = folder.glob("*.wasm")
-    assert digest_of_sources() in kept.name
+    assert digest_of_sources(JAVASCRIPT) in kept.name
     kept.write_bytes(b"changed")
-    assert find_or_build(lambda compiled: compiled + b"!") == b"compiled!"
+    assert find_or_build(JAVASCRIPT, lambda compiled: compiled + b"!") == b"compiled!"
     assert len(builds) == 2
 
 
 def _build(folder: Path, started: object) -> bytes:
-    def compile(into: Path) -> bytes:
+    def compile(into: Path, language: Language) -> bytes:
         (folder / "started").open("a").write("x")
         import time
 
@@ -53,7 +56,7 @@ def _build(folder: Path, started: object) -> bytes:
         return b"compiled"
 
     engine_build._compile = compile  # type: ignore[assignment]
-    return find_or_build(lambda compiled: compiled)
+    return find_or_build(JAVASCRIPT, lambda compiled: compiled)
 
 
 def test_one_process_builds(folder: Path) -> None:
@@ -67,10 +70,10 @@ def test_one_process_builds(folder: Path) -> None:
 
 def test_failed_build_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build that fails keeps nothing, and the next one starts anew."""
-    monkeypatch.setattr(engine_build, "_check_compiler", lambda: None)
+    monkeypatch.setattr(engine_build, "_check_compiler", lambda language: None)
     monkeypatch.setattr(engine_build, "_pip", lambda: ["false"])
     with pytest.raises(SourceError, match="the sources of QuickJS cannot be downloaded"):
-        find_or_build(never)
+        find_or_build(JAVASCRIPT, never)
     assert [file.suffix for file in folder.iterdir()] == [".lock"]
 
 
@@ -83,10 +86,10 @@ def test_missing_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(SourceError, match=r"pip install 'plugwasm\[script\]'"):
-        find_or_build(never)
+        find_or_build(JAVASCRIPT, never)
     monkeypatch.setattr(metadata, "version", lambda name: "0.0.1")
     with pytest.raises(SourceError, match=r"ziglang 0\.17\.1, but 0\.0\.1 is installed"):
-        find_or_build(never)
+        find_or_build(JAVASCRIPT, never)
 
 
 def test_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +97,7 @@ def test_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PLUGWASM_ENGINES", str(tmp_path / "file" / "engines"))
     with pytest.raises(SourceError, match=r"cannot be kept in .*file.*PLUGWASM_ENGINES"):
-        find_or_build(never)
+        find_or_build(JAVASCRIPT, never)
     monkeypatch.delenv("PLUGWASM_ENGINES")
     monkeypatch.setenv("PLUGWASM_CACHE", "off")
     with pytest.raises(SourceError, match="PLUGWASM_ENGINES"):
@@ -102,23 +105,25 @@ def test_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_engine_is_reproducible(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", sorted(LANGUAGES))
+def test_engine_is_reproducible(name: str, tmp_path: Path) -> None:
     """Built once more, in another folder, the engine is the same byte by byte. It takes long,
     because the compiler runs.
     """
     if shutil.which("false") is None:
         pytest.skip("needs a system with ordinary commands")
     try:
-        compiled = engine_build._compile(tmp_path)
+        compiled = engine_build._compile(tmp_path, LANGUAGES[name])
     except SourceError as error:
         pytest.skip(f"the engine cannot be built here: {error}")
-    assert boot(compiled) == get_engine("javascript").wasm
+    assert boot(LANGUAGES[name], compiled) == get_engine(name).wasm
 
 
 def test_memory_of_engine_is_read_back() -> None:
     """The memory that is read from the module is the one that an instance starts with."""
     engine = get_engine("javascript")
-    other = Engine(engine.wasm)
+    other = Engine(JAVASCRIPT, engine.wasm)
     assert other.heap == engine.heap
     assert len(engine.heap) == engine.pages * snapshots.PAGE - pins.STACK_BYTES
     assert b"Maximum call stack" in engine.heap

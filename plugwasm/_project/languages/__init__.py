@@ -5,7 +5,7 @@ zig             Zig
 rust            Rust
 go              Go
 assemblyscript  AssemblyScript
-javascript      JavaScript, with its interpreter
+javascript      JavaScript and Python, with their interpreters
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from .assemblyscript import ASSEMBLYSCRIPT
 from .c import CPP, C
 from .go import GO
-from .javascript import JAVASCRIPT
+from .javascript import JAVASCRIPT, PYTHON
 from .rust import RUST
 from .zig import ZIG
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LANGUAGES"]
 
 LANGUAGES: Final[dict[str, Language]] = {
-    language.name: language for language in (C, CPP, ZIG, RUST, GO, ASSEMBLYSCRIPT, JAVASCRIPT)
+    language.name: language
+    for language in (C, CPP, ZIG, RUST, GO, ASSEMBLYSCRIPT, JAVASCRIPT, PYTHON)
 }
 """The languages by their names in `plugin.toml`."""

@@ -1,7 +1,7 @@
-"""JavaScript: the script and its interpreter become one module.
+"""JavaScript and Python: the script and its interpreter become one module.
 
-The interpreter is built once on a machine, with Zig. `plugin.d.ts` beside the script declares the
-host functions that it imports.
+The interpreter is built once on a machine, with Zig. `plugin.d.ts` beside a script in JavaScript
+declares the host functions that it imports; one in Python declares them by itself.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from ..language import Job
 
-__all__ = ["JAVASCRIPT"]
+__all__ = ["JAVASCRIPT", "PYTHON"]
 
 
 def _compile(job: Job) -> None:
     if job.build.flags:
-        raise ProjectError("field `build.flags`: JavaScript has no compiler that takes flags")
+        raise ProjectError("field `build.flags`: a script has no compiler that takes flags")
     from ..._script.standalone import build_script_file
 
     try:
@@ -39,6 +39,17 @@ JAVASCRIPT: Final = Language(
     title="JavaScript",
     source="src/plugin.js",
     code_file="src/plugin.js",
+    needs_wasi=True,
+    tools=(ZIG_TOOL,),
+    compile=_compile,
+    registry="",
+)
+
+PYTHON: Final = Language(
+    name="python",
+    title="Python",
+    source="src/plugin.py",
+    code_file="src/plugin.py",
     needs_wasi=True,
     tools=(ZIG_TOOL,),
     compile=_compile,

@@ -11,7 +11,7 @@ from ..terminal import escape, escape_lines, print_error, report_errors, write_s
 
 HELP = """Make a project for a plugin, which builds and passes its own test.
 
-LANGUAGE is c, cpp, zig, rust, go, assemblyscript or javascript.
+LANGUAGE is c, cpp, zig, rust, go, assemblyscript, javascript or python.
 """
 
 

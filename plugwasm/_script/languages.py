@@ -1,0 +1,129 @@
+"""The languages of scripts: what differs between them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A language of scripts.
+
+    Attributes:
+        name: The name in `script`.
+        title: The name in messages.
+        file: The name of a script that has none.
+        hint: How a script exports a function.
+        stack_sixteenths: How much of its own stack a script may use, in sixteenths of the size of
+            the native stack. With more it could run out of the native stack first.
+        sources: Returns everything that the engine is made of, for its digest.
+        compile: Compiles the engine, in an empty directory.
+        kit: Returns the input of the engine's `boot`.
+        place: Finds file, line and column of an error in what the engine says of it.
+    """
+
+    name: str
+    title: str
+    file: str
+    hint: str
+    stack_sixteenths: int
+    sources: Callable[[], list[bytes]]
+    compile: Callable[[Path], bytes]
+    kit: Callable[[], bytes]
+    place: Callable[[Mapping[str, Any], str], tuple[int | None, int | None]]
+
+
+_JS_PLACE = re.compile(
+    r"^\s+at (?:.* \()?(?P<file>[^\n]*?):(?P<line>\d+):(?P<column>\d+)\)?$", re.M
+)
+
+
+def _javascript_sources() -> list[bytes]:
+    from . import engine_build
+
+    return engine_build.javascript_sources()
+
+
+def _compile_javascript(place: Path) -> bytes:
+    from . import engine_build
+
+    return engine_build.compile_javascript(place)
+
+
+def _javascript_kit() -> bytes:
+    from . import engine_build
+
+    return engine_build.read_source("kit.js")
+
+
+def _javascript_place(told: Mapping[str, Any], file: str) -> tuple[int | None, int | None]:
+    text = str(told["error"])
+    place = next((one for one in _JS_PLACE.finditer(text) if one["file"] == file), None)
+    return (int(place["line"]), int(place["column"])) if place else (None, None)
+
+
+def _python_sources() -> list[bytes]:
+    from .python import recipe
+
+    return recipe.sources()
+
+
+def _compile_python(place: Path) -> bytes:
+    from .python import recipe
+
+    return recipe.compile_engine(place)
+
+
+def _python_kit() -> bytes:
+    from .python import recipe
+
+    return recipe.read_kit()
+
+
+def _python_place(told: Mapping[str, Any], file: str) -> tuple[int | None, int | None]:
+    line, column = told.get("line"), told.get("column")
+    return (
+        line if isinstance(line, int) else None,
+        column if isinstance(column, int) else None,
+    )
+
+
+LANGUAGES: dict[str, Language] = {
+    one.name: one
+    for one in (
+        Language(
+            "javascript",
+            "JavaScript",
+            "script.js",
+            "`export function name() { … }` or `module.exports = { name }`",
+            5,
+            _javascript_sources,
+            _compile_javascript,
+            _javascript_kit,
+            _javascript_place,
+        ),
+        Language(
+            "python",
+            "Python",
+            "script.py",
+            "`def name(): …`, without an underscore in front",
+            14,
+            _python_sources,
+            _compile_python,
+            _python_kit,
+            _python_place,
+        ),
+    )
+}
+
+
+def find_language(file: str) -> str:
+    """Return the language of a script by the name of its file: JavaScript if it says nothing."""
+    return "python" if file.endswith(".py") else "javascript"

@@ -1,0 +1,21 @@
+/* The parts of the Python engine, for each other. */
+#ifndef PORT_H
+#define PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Makes the heap. Returns whether there was memory. */
+bool port_init_heap(void);
+
+/* Whether a script is being loaded: then there is no host. */
+extern bool port_is_loading;
+
+/* Raises RuntimeError while a script is being loaded. */
+void port_need_host(const char *what);
+
+/* Passes on what was printed so far, also without the end of its line. */
+void port_flush_output(void);
+
+#endif
