@@ -15,5 +15,5 @@ wasm_encoding  modules taken apart and put together
 javascript/    the engine of JavaScript: QuickJS, with code of plugwasm in C and JavaScript
 python/        the engine of Python: MicroPython
 
-Decisions: docs/decisions.md, 58 and 60.
+Decisions: docs/decisions.md, 58 and 59.
 """

@@ -88,8 +88,7 @@ def load(
         raise
     told = json.decode(answer)
     if "error" in told:
-        is_path = "
-" not in text and text.endswith((".js", ".mjs", ".cjs", ".py"))
+        is_path = "\n" not in text and text.endswith((".js", ".mjs", ".cjs", ".py"))
         hint = "; text is a source, and a file is a `Path`" if is_path else ""
         raise _error(engine.language, told, file, hint)
     _check_exports(engine.language, told["exports"], file)
@@ -112,9 +111,7 @@ def _check_exports(language: Language, exports: Sequence[str], file: str) -> Non
             )
 
 
-def _error(
-    language: Language, told: Mapping[str, Any], file: str, hint: str = ""
-) -> ScriptError:
+def _error(language: Language, told: Mapping[str, Any], file: str, hint: str = "") -> ScriptError:
     """Return the error for what the engine reports."""
     text = str(told["error"])
     line, column = language.place(told, file)

@@ -11,5 +11,5 @@ system.c       the clock, random numbers, and what is printed
 text.c         characters and UTF-8
 kit/           what a script can import, in MicroPython's Python
 
-Decisions: docs/decisions.md, 60.
+Decisions: docs/decisions.md, 59.
 """

@@ -3,7 +3,7 @@
 MicroPython's own programs collect the names and the modules that its sources mention; they are run
 as its makefile runs them.
 
-Decisions: docs/decisions.md, 60.
+Decisions: docs/decisions.md, 59.
 """
 
 from __future__ import annotations

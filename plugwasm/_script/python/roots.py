@@ -17,7 +17,7 @@ For each function the rewritten one
 A call may come to the collector if a chain of direct calls leads there, or any indirect call. Left
 out is what cannot be a pointer to an object: constants, comparisons, bytes, addresses of the stack.
 
-Decisions: docs/decisions.md, 60.
+Decisions: docs/decisions.md, 59.
 """
 
 from __future__ import annotations
