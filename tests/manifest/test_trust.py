@@ -45,7 +45,7 @@ def _server() -> Iterator[Server]:
 def in_set(plugin: object) -> None:
     """Raise the error that keeps the plugin out of a set."""
     with PluginSet({"x": plugin}, wasi=True) as plugins:
-        (entry,) = plugins._state.entries.values()
+        (entry,) = plugins._catalog.state.entries.values()
         if entry.error is not None:
             raise entry.error
 

@@ -263,10 +263,10 @@ def write(name, text):
         file.write(text)
 write("a", '(module (func (export "hook")))')
 plugins = PluginSet.from_directory(folder)
-load = plugins._loader._load
+load = plugins._catalog._loader._load
 said = []
 def interrupted(*args):
-    plugins._loader._load = load
+    plugins._catalog._loader._load = load
     signal.raise_signal(signal.SIGUSR1)
     return load(*args)
 def handler(*_):
@@ -279,18 +279,18 @@ def handler(*_):
             said.append(error.message)
 signal.signal(signal.SIGUSR1, handler)
 write("a", '(module (func (export "hook")) (func))')
-plugins._loader._load = interrupted
+plugins._catalog._loader._load = interrupted
 print(plugins.reload())
 assert set(plugins.hooks["hook"]) == {"a", "b"}
 assert said[0] == ((), (), (), ()) and len(said) == 4 and len(set(said[1:])) == 1, said
 signal.signal(signal.SIGUSR1, lambda *_: plugins.close())
 write("a", '(module (func (export "hook")) (func) (func))')
-plugins._loader._load = interrupted
+plugins._catalog._loader._load = interrupted
 plugins.reload()
 try:
     plugins.hooks
 except plugwasm.ClosedError:
-    print("closed", len(plugins._state.entries))
+    print("closed", len(plugins._catalog.state.entries))
 """
 
 
