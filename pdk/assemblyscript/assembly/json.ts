@@ -28,10 +28,14 @@ export enum Kind {
 /** How deep lists and objects may be nested. */
 const MAX_DEPTH: i32 = 100;
 
+/** From how many fields on an object has an index of their names. */
+const INDEXED: i32 = 16;
+
 /** A JSON value. Numbers keep the digits that they were read with. */
 export class Json {
   private names: string[] = [];
   private items: Json[] = [];
+  private places: Map<string, i32> | null = null;
 
   private constructor(
     public readonly kind: Kind,
@@ -40,9 +44,7 @@ export class Json {
 
   /** Read a text, or return null if it is not one JSON value. */
   static parse(text: string): Json | null {
-    const parser = new Parser(text);
-    const value = parser.value(0);
-    return parser.isAtEnd() ? value : null;
+    return new Parser(text).parse();
   }
 
   static null(): Json {
@@ -102,8 +104,15 @@ export class Json {
 
   /** A field of an object. */
   get(name: string): Json {
-    const at = this.names.lastIndexOf(name);
+    const at = this.place(name);
     return at < 0 ? Json.missing() : this.items[at];
+  }
+
+  /** Where a field is, or -1. */
+  private place(name: string): i32 {
+    const places = this.places;
+    if (places === null) return this.names.indexOf(name);
+    return places.has(name) ? places.get(name) : -1;
   }
 
   /** An item of a list. */
@@ -114,12 +123,21 @@ export class Json {
   /** Set a field of an object. */
   set(name: string, value: Json): Json {
     assert(this.kind == Kind.Object, "only an object has fields");
-    const at = this.names.indexOf(name);
+    const at = this.place(name);
     if (at >= 0) {
       this.items[at] = value;
+      return this;
+    }
+    this.names.push(name);
+    this.items.push(value);
+    if (this.names.length < INDEXED) return this;
+    let places = this.places;
+    if (places === null) {
+      places = new Map<string, i32>();
+      this.places = places;
+      for (let i = 0; i < this.names.length; i++) places.set(this.names[i], i);
     } else {
-      this.names.push(name);
-      this.items.push(value);
+      places.set(name, this.names.length - 1);
     }
     return this;
   }
@@ -184,20 +202,41 @@ export class Json {
   }
 }
 
-/** Reads values one after the other. `failed` stays true once something is not JSON. */
-class Parser {
+/** What `Json.parse` reads with, for those who need another limit, or where the text is not JSON. */
+export class Parser {
   private at: i32 = 0;
   private failed: bool = false;
+  private deep: bool = false;
+  private stop: i32 = 0;
 
-  constructor(private readonly source: string) {}
+  constructor(
+    private readonly source: string,
+    private readonly maxDepth: i32 = MAX_DEPTH,
+  ) {}
 
-  isAtEnd(): bool {
-    return !this.failed && this.peek() < 0;
+  /** Read the text, or return null if it is not one JSON value. */
+  parse(): Json | null {
+    const value = this.value(0);
+    if (!this.failed && this.peek() >= 0) this.fail();
+    return this.failed ? null : value;
   }
 
-  value(depth: i32): Json {
-    if (depth > MAX_DEPTH) return this.fail();
+  /** Where the text stopped being JSON: the index of a UTF-16 code unit. */
+  get failedAt(): i32 {
+    return this.stop;
+  }
+
+  /** Whether the text was refused because lists and objects are nested too deeply. */
+  get isTooDeep(): bool {
+    return this.deep;
+  }
+
+  private value(depth: i32): Json {
     const code = this.peek();
+    if (depth > this.maxDepth) {
+      this.deep = true;
+      return this.fail();
+    }
     if (code == 0x7b) return this.object(depth);
     if (code == 0x5b) return this.list(depth);
     if (code == 0x22) return Json.text(this.string());
@@ -262,7 +301,7 @@ class Parser {
     while (true) {
       const code = this.code();
       if (code < 0x20) {
-        this.failed = true; // the end of the source, too
+        this.fail(); // the end of the source, too
         return text;
       }
       if (code == 0x22) {
@@ -300,12 +339,12 @@ class Parser {
           const digit = this.code();
           if (isDigit(digit)) unit = unit * 16 + digit - 0x30;
           else if ((digit | 0x20) >= 0x61 && (digit | 0x20) <= 0x66) unit = unit * 16 + (digit | 0x20) - 0x57;
-          else this.failed = true;
+          else this.fail();
         }
         return String.fromCharCode(unit);
       }
     }
-    this.failed = true;
+    this.fail();
     return "";
   }
 
@@ -336,7 +375,9 @@ class Parser {
     return this.at < this.source.length ? this.source.charCodeAt(this.at) : -1;
   }
 
+  /** Keep where the first mistake is. */
   private fail(): Json {
+    if (!this.failed) this.stop = this.at;
     this.failed = true;
     return Json.missing();
   }

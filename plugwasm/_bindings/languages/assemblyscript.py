@@ -1,5 +1,5 @@
 """A plugin in AssemblyScript: classes that are read of the kit's `Json`, the exports, and the
-host's functions in `host`.
+host's functions in `host`. What the kit has for generated code only is in `kit`.
 
 `exports.ts` has only what the module exports; types and helpers are in `bindings.ts`, because all
 that an entry file exports is exported by the module. AssemblyScript has no exceptions: a function
@@ -49,11 +49,11 @@ STYLE = Style(
     values=pascal,
     keywords=JAVASCRIPT,
     taken_types=words(
-        "Array ArrayBuffer Block Box Error Failure Input Json JsonKind Map Output String "
+        "Array ArrayBuffer Block Box Error Failure Input Json Map Output String "
         "Uint8Array Variant Object Function Number Boolean Symbol Set Date Math"
     ),
     taken_fields=words("toJson fromJson"),
-    taken_functions=words("bindings fail failure host plugin memory"),
+    taken_functions=words("bindings fail failure host kit plugin memory"),
 )
 
 PACKAGE = """\
@@ -101,10 +101,7 @@ class _Module(Values):
         if self.interface.imports:
             parts.append("\n".join(self.host()))
         body = "\n\n".join(parts)
-        kit = [name for name in ("Block", "quote") if _uses(name, body)]
-        json = [name for name in _JSON if _uses(name, body)]
-        imports = _import(kit, "@plugwasm/pdk/assembly/index")
-        imports += _import(json, "@plugwasm/pdk/assembly/bindings")
+        imports = _kit(("Block",), body)
         return "\n".join([self.head, "", *imports, *[""] * bool(imports)]) + body + "\n"
 
     def parameters(self) -> list[Parameter]:
@@ -132,7 +129,7 @@ class _Module(Values):
             own, key = self.names.field(record.name, field.name), literal(field.name)
             lines += comment(field.description, "//", "  ")
             lines.append(f"  {own}{self.default(field)};")
-            reads.append(f"    made.{own} = {self.read(field.type, f'json.get({key})')};")
+            reads.append(f"    made.{own} = {self.read(field.type, f'kit.field(json, {key})')};")
             text = literal(f'"{field.name}":')
             if field.required:
                 writes.append(f"    parts.push({text} + {self.write(field.type, f'this.{own}')});")
@@ -143,12 +140,14 @@ class _Module(Values):
                 writes += [f"    if (this.{own} !== null) parts.push({text} + {inner});"]
         lines += [""] * bool(record.fields)
         lines += [f"  static fromJson(json: Json): {name} {{", f"    const made = new {name}();"]
-        lines += reads or ["    json.toObject();"]
+        lines += reads or ["    kit.readObject(json);"]
         lines += ["    return made;", "  }", ""]
         lines += ["  toJson(): string {", "    const parts: string[] = [];"]
         if record.tag:
             tag = f'"{record.tag.property}":'
-            lines.append(f"    parts.push({literal(tag)} + quote({literal(record.tag.value)}));")
+            lines.append(
+                f"    parts.push({literal(tag)} + kit.quote({literal(record.tag.value)}));"
+            )
         return [*lines, *writes, '    return "{" + parts.join(",") + "}";', "  }", "}"]
 
     def default(self, field: Field) -> str:
@@ -181,7 +180,7 @@ class _Module(Values):
         lines += ["    default:", f"      return {values[-1][1]};", "  }", "}", ""]
         lines += [f"export function {from_text}(text: string): {name} {{"]
         lines += [f"  if (text == {text}) return {name}.{value};" for value, text in values]
-        lines += [f'  Json.fail("expected a {name}");', f"  return {name}.{values[0][0]};", "}"]
+        lines += [f'  kit.fail("expected a {name}");', f"  return {name}.{values[0][0]};", "}"]
         return lines
 
     def union(self, union: Union, name: str) -> list[str]:
@@ -189,7 +188,7 @@ class _Module(Values):
         lines = [f"export class {name} {{", f"  // One of: {', '.join(variants)}."]
         lines += ["  constructor(public value: Variant) {}", ""]
         lines += [f"  static fromJson(json: Json): {name} {{"]
-        lines += [f"    const tag = json.get({literal(union.property)}).toText();"]
+        lines += [f"    const tag = kit.readText(kit.field(json, {literal(union.property)}));"]
         for variant in union.variants:
             record = self.interface.types[variant]
             assert isinstance(record, Record)
@@ -199,7 +198,7 @@ class _Module(Values):
             lines.append(f"    if (tag == {tag}) return new {name}({type}.fromJson(json));")
         return [
             *lines,
-            f'    Json.fail("expected a {name}");',
+            f'    kit.fail("expected a {name}");',
             f"    return new {name}(new {variants[0]}());",
             "  }",
             "",
@@ -236,17 +235,13 @@ class _Module(Values):
             return [f"  const {name}: {kind} = {data};"]
         if how == "json":
             return [
-                f"  const json = Json.parse({data});",
+                f"  const json = kit.parse({data});",
                 f"  const {name}: {kind} = {self.read(parameter.type, 'json')};",
             ]
-        lines = [
-            f"  const data = {data};",
-            '  Json.problem = isUtf8(data) ? "" : "the text is not UTF-8";',
-        ]
-        text = 'Json.failed ? "" : String.UTF8.decode(data)'
+        text = f"kit.decode({data})"
         if how == "choice":
             text = f"{self.functions(self.choice_name(parameter))[1]}({text})"
-        return [*lines, f"  const {name}: {kind} = {text};"]
+        return [f"  const {name}: {kind} = {text};"]
 
     def choice_name(self, parameter: Parameter) -> str:
         type = self.interface.resolve(parameter.type)
@@ -271,7 +266,7 @@ class _Module(Values):
             if function.input:
                 lines += self.read_data(function.input, "Input.bytes()")
                 if self.how(function.input) != "bytes":
-                    lines.append("  if (Json.failed) return Output.error(Json.problem);")
+                    lines.append("  if (kit.failed()) return Output.error(kit.problem);")
                 argument = "input"
             call = f"plugin.{own}({argument})"
             lines.append(f"  const output = {call};" if function.output else f"  {call};")
@@ -289,11 +284,7 @@ class _Module(Values):
             return f'{self.head}\n\nimport "@plugwasm/pdk/assembly/index";\n'
         parts.append("\n".join(["export {", *listed, "};"]))
         body = "\n\n".join(parts)
-        kit = [name for name in ("Input", "Output", "quote") if _uses(name, body)]
-        lines = [self.head, "", *_import(kit, "@plugwasm/pdk/assembly/index")]
-        lines += _import(
-            [name for name in _JSON if _uses(name, body)], "@plugwasm/pdk/assembly/bindings"
-        )
+        lines = [self.head, "", *_kit(("Input", "Output"), body)]
         lines += ['import * as bindings from "./bindings";', 'import * as plugin from "./plugin";']
         return "\n".join([*lines, ""]) + "\n" + body + "\n"
 
@@ -337,7 +328,7 @@ class _Module(Values):
                     f"  {line}" for line in self.read_data(function.output, "answer.take()")
                 ]
                 if self.how(function.output) != "bytes":
-                    wrappers.append("    assert(!Json.failed, Json.problem);")
+                    wrappers.append("    assert(!kit.failed(), kit.problem);")
                 wrappers.append("    return output;")
             wrappers.append("  }")
         return [*lines, "// The functions of the host.", "export namespace host {", *wrappers, "}"]
@@ -355,7 +346,7 @@ class _Module(Values):
         body = "\n\n".join(parts)
         names = ["fail"] * bool(parts)
         names += [name for name in (*self.names.types.values(), "Box") if _uses(name, body)]
-        lines = _import(["Json"] * _uses("Json", body), "@plugwasm/pdk/assembly/bindings")
+        lines = _kit((), body)
         lines += _import(names, "./bindings")
         return "\n".join([*lines, *[""] * bool(lines)]) + body + "\n" * bool(body)
 
@@ -379,7 +370,7 @@ class _Module(Values):
         if isinstance(plain, (Text, DateTime)):
             return '""'
         if isinstance(plain, AnyObject):
-            return 'Json.parseText("{}")'
+            return "Json.object()"
         if isinstance(plain, Bytes):
             return "new Uint8Array(0)"
         if isinstance(plain, (ListOf, MapOf)):
@@ -387,12 +378,17 @@ class _Module(Values):
         return "false" if isinstance(plain, Boolean) else "0"
 
 
-_JSON = ("Json", "isUtf8", "writeArray", "writeBytes", "writeFloat", "writeMap")
-"""What generated code uses of the kit's JSON."""
-
-
 def _uses(name: str, body: str) -> bool:
     return re.search(rf"(?<![\w.\"$]){re.escape(name)}\b", body) is not None
+
+
+def _kit(names: tuple[str, ...], body: str) -> list[str]:
+    """Return the imports of what the body uses: names of the kit's index, `Json`, and `kit`."""
+    lines = _import([name for name in names if _uses(name, body)], "@plugwasm/pdk/assembly/index")
+    lines += _import(["Json"] * _uses("Json", body), "@plugwasm/pdk/assembly/json")
+    if _uses("kit", body):
+        lines.append('import * as kit from "@plugwasm/pdk/assembly/bindings";')
+    return lines
 
 
 def _import(names: list[str], path: str) -> list[str]:

@@ -75,29 +75,31 @@ class Values:
             inner = self.read(type.type, json)
             if self.is_plain(type.type):
                 inner = f"new {self.space}Box<{self.type(type.type)}>({inner})"
-            return f"{json}.isNull ? null : {inner}"
+            return f"{json}.isSet ? {inner} : null"
         plain = self.interface.resolve(type)
         if isinstance(plain, (ListOf, MapOf)):
             item = plain.item if isinstance(plain, ListOf) else plain.value
-            method = "toArray" if isinstance(plain, ListOf) else "toMap"
+            function = "readArray" if isinstance(plain, ListOf) else "readMap"
             kind = self.type(item)
-            return f"{json}.{method}<{kind}>((json: Json): {kind} => {self.read(item, 'json')})"
+            convert = f"(json: Json): {kind} => {self.read(item, 'json')}"
+            return f"kit.{function}<{kind}>({json}, {convert})"
         if isinstance(plain, Ref):
             name = self.names.types[plain.name]
             if isinstance(self.interface.types[plain.name], Choice):
-                return f"{self.functions(name)[1]}({json}.toText())"
+                return f"{self.functions(name)[1]}(kit.readText({json}))"
             return f"{self.space}{name}.fromJson({json})"
         if isinstance(plain, Integer):
-            return f"{json}.toInteger<{self.type(plain)}>()"
-        methods = {
-            Text: "toText",
-            DateTime: "toText",
-            Boolean: "toBool",
-            Bytes: "toBytes",
-            AnyObject: "toObject",
+            return f"kit.readInteger<{self.type(plain)}>({json})"
+        functions = {
+            Text: "readText",
+            DateTime: "readText",
+            Boolean: "readBool",
+            Bytes: "readBytes",
+            AnyObject: "readObject",
         }
-        method = f"toF{plain.bits}" if isinstance(plain, Float) else methods[plain.__class__]
-        return f"{json}.{method}()"
+        if isinstance(plain, Float):
+            return f"kit.readF{plain.bits}({json})"
+        return f"kit.{functions[plain.__class__]}({json})"
 
     def write(self, type: Type, value: str) -> str:
         """Return an expression of the JSON of an expression."""
@@ -108,19 +110,19 @@ class Values:
         plain = self.interface.resolve(type)
         if isinstance(plain, (ListOf, MapOf)):
             item = plain.item if isinstance(plain, ListOf) else plain.value
-            function = "writeArray" if isinstance(plain, ListOf) else "writeMap"
+            function = "kit.writeArray" if isinstance(plain, ListOf) else "kit.writeMap"
             kind = self.type(item)
             convert = f"(value: {kind}): string => {self.write(item, 'value')}"
             return f"{function}<{kind}>({value}, {convert})"
         if isinstance(plain, Ref):
             if isinstance(self.interface.types[plain.name], Choice):
-                return f"quote({self.functions(self.names.types[plain.name])[0]}({value}))"
+                return f"kit.quote({self.functions(self.names.types[plain.name])[0]}({value}))"
             return f"{value}.toJson()"
         if isinstance(plain, Float):
-            return f"writeFloat({value})"
+            return f"kit.writeFloat({value})"
         if isinstance(plain, (Text, DateTime)):
-            return f"quote({value})"
-        return f"writeBytes({value})" if isinstance(plain, Bytes) else f"{value}.toString()"
+            return f"kit.quote({value})"
+        return f"kit.writeBytes({value})" if isinstance(plain, Bytes) else f"{value}.toString()"
 
     def functions(self, name: str) -> tuple[str, str]:
         """Return the names of the functions that give an enum's text, and read it."""
