@@ -86,7 +86,10 @@ def find_or_build(language: Language, make: Callable[[bytes], bytes]) -> bytes:
     if found is not None:
         return found
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The parent may be the cache of compiled code, which nobody else may have access to: with
+        # `parents=True` it would get the default mode.
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         with _lock(folder / f"{language.name}-{sources}.lock"):
             found = _find(folder, language, sources)
             if found is None:

@@ -47,6 +47,19 @@ def test_kept_engine_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(builds) == 2
 
 
+def test_new_cache_folder_is_private(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder above, the cache of compiled code, is not used if others have access to it."""
+    monkeypatch.setenv("PLUGWASM_ENGINES", str(folder / "cache" / "engines"))
+    monkeypatch.setattr(engine_build, "_compile", lambda into, language: b"compiled")
+    find_or_build(JAVASCRIPT, lambda compiled: compiled)
+    assert [
+        one.stat().st_mode & 0o777 for one in (folder / "cache", folder / "cache" / "engines")
+    ] == [
+        0o700,
+        0o700,
+    ]
+
+
 def _build(folder: Path, started: object) -> bytes:
     def compile(into: Path, language: Language) -> bytes:
         (folder / "started").open("a").write("x")
