@@ -16,8 +16,6 @@ from .model import (
     Float,
     Integer,
     Interface,
-    ListOf,
-    MapOf,
     Named,
     Nullable,
     Record,
@@ -26,6 +24,7 @@ from .model import (
     Text,
     Type,
     Union,
+    names_in,
 )
 
 TYPE_CHECKING = False
@@ -58,18 +57,8 @@ def check(interface: Interface, tags: dict[str, dict[str, str]], problem: Proble
 
 def _aliases_end(interface: Interface, problem: Problem) -> bool:
     """Report aliases that lead back to themselves with no object in between."""
-
-    def targets(type: Type) -> list[str]:
-        if isinstance(type, Ref):
-            return [type.name]
-        if isinstance(type, Nullable):
-            return targets(type.type)
-        if isinstance(type, ListOf):
-            return targets(type.item)
-        return targets(type.value) if isinstance(type, MapOf) else []
-
     edges = {
-        name: targets(named.type)
+        name: names_in(named.type)
         for name, named in interface.types.items()
         if isinstance(named, Alias)
     }

@@ -6,11 +6,11 @@ the project's own files) is written once, and left alone if there is one.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Final
 
+from .._platform.new_files import write_file
 from ..errors import OptionError, SchemaError, truncate
 from .schema import read_interface
 
@@ -102,10 +102,5 @@ def _write(path: Path, file: File) -> Written:
         before = None
     if before == content:
         return Written(path, "unchanged")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(str(path), content, 0o666)
     return Written(path, "written" if before is None else "changed")

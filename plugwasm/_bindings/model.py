@@ -31,6 +31,7 @@ __all__ = [
     "Text",
     "Type",
     "Union",
+    "names_in",
 ]
 
 
@@ -151,6 +152,17 @@ Type = (
     | Nullable
     | Ref
 )
+
+
+def names_in(type: Type) -> list[str]:
+    """Return the names of the named types in a type, which are one or none."""
+    if isinstance(type, Ref):
+        return [type.name]
+    if isinstance(type, Nullable):
+        return names_in(type.type)
+    if isinstance(type, ListOf):
+        return names_in(type.item)
+    return names_in(type.value) if isinstance(type, MapOf) else []
 
 
 # ---- named types ---------------------------------------------------------------------------------

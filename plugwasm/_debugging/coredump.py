@@ -16,6 +16,8 @@ from itertools import count
 
 from .._engine import ExportName
 from .._engine.traps import KERNEL_NAME
+from .._engine.wasm_binary import CUSTOM, DATA, MEMORY
+from .._engine.wasm_encoding import signed, unsigned, vector
 from ..errors import CallError, Error, OptionError
 
 TYPE_CHECKING = False
@@ -31,7 +33,6 @@ PAGE = 65536
 CHUNK = 65536
 """Bytes of memory that become one data segment, without the zeros at its ends. Validators allow
 100,000 segments."""
-_CUSTOM, _MEMORY, _DATA = 0, 5, 11
 _MAIN_THREAD = "main"
 
 
@@ -188,18 +189,18 @@ def write_coredump(
     file.write(_custom_section("core", b"\0" + _encode_name(name)))
     # A memory of 4 GiB has one page more than the type of a 32-bit memory can state. None is
     # larger.
-    limits = [b"\0" + _uleb128(min(len(memory) // PAGE, PAGE)) for _, memory in state.memories]
-    file.write(_section(_MEMORY, _vector(limits)))
+    limits = [b"\0" + unsigned(min(len(memory) // PAGE, PAGE)) for _, memory in state.memories]
+    file.write(_section(MEMORY, vector(limits)))
     segments = [
         (number, start, end)
         for number, (_, memory) in enumerate(state.memories)
         for start, end in _nonzero_ranges(memory)
     ]
     heads = [_segment_header(number, start, end - start) for number, start, end in segments]
-    total = _uleb128(len(segments))
+    total = unsigned(len(segments))
     file.write(
-        bytes([_DATA])
-        + _uleb128(
+        bytes([DATA])
+        + unsigned(
             len(total) + sum(map(len, heads)) + sum(end - start for _, start, end in segments)
         )
         + total
@@ -209,20 +210,20 @@ def write_coredump(
         file.write(state.memories[number][1][start:end])
     file.write(
         _custom_section(
-            "coremodules", _vector([b"\0" + _encode_name(module) for module in state.modules])
+            "coremodules", vector([b"\0" + _encode_name(module) for module in state.modules])
         )
     )
     instances = [
-        b"\0" + _uleb128(i) + _vector([*map(_uleb128, memory_numbers)]) + _vector([])
+        b"\0" + unsigned(i) + vector([*map(unsigned, memory_numbers)]) + vector([])
         for i, memory_numbers in enumerate(state.memory_numbers)
     ]
-    file.write(_custom_section("coreinstances", _vector(instances)))
+    file.write(_custom_section("coreinstances", vector(instances)))
     file.write(
         _custom_section(
             "corestack",
             b"\0"
             + _encode_name(_MAIN_THREAD)
-            + _vector(list(_encode_frames(state, backtrace, maps))),
+            + vector(list(_encode_frames(state, backtrace, maps))),
         )
     )
 
@@ -243,11 +244,11 @@ def _encode_frames(
             )
             yield (
                 b"\0"
-                + _uleb128(instance)
-                + _uleb128(place.function)
-                + _uleb128(place.offset - start)
-                + _vector([])
-                + _vector([])
+                + unsigned(instance)
+                + unsigned(place.function)
+                + unsigned(place.offset - start)
+                + vector([])
+                + vector([])
             )
 
 
@@ -262,43 +263,24 @@ def _nonzero_ranges(memory: memoryview) -> Iterator[tuple[int, int]]:
 
 def _segment_header(memory: int, offset: int, length: int) -> bytes:
     """Return the header of an active data segment."""
-    return b"\2" + _uleb128(memory) + b"\x41" + _sleb128(offset) + b"\x0b" + _uleb128(length)
+    return b"\2" + unsigned(memory) + b"\x41" + _encode_address(offset) + b"\x0b" + unsigned(length)
 
 
 def _section(number: int, content: bytes) -> bytes:
-    return bytes([number]) + _uleb128(len(content)) + content
+    return bytes([number]) + unsigned(len(content)) + content
 
 
 def _custom_section(name: str, content: bytes) -> bytes:
-    return _section(_CUSTOM, _encode_name(name) + content)
-
-
-def _vector(items: list[bytes]) -> bytes:
-    return _uleb128(len(items)) + b"".join(items)
+    return _section(CUSTOM, _encode_name(name) + content)
 
 
 def _encode_name(text: str) -> bytes:
     encoded = text.encode("utf-8", "replace")
-    return _uleb128(len(encoded)) + encoded
+    return unsigned(len(encoded)) + encoded
 
 
-def _uleb128(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _sleb128(value: int) -> bytes:
-    value -= value >> 31 << 32
-    out = bytearray()
-    while not -64 <= value < 64:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value & 127)
-    return bytes(out)
+def _encode_address(value: int) -> bytes:
+    return signed(value - (value >> 31 << 32))
 
 
 def _create_private_file(path: str) -> BinaryIO:

@@ -5,6 +5,7 @@ ffi            the library: found, checked, declared
 module         engines and modules: compile, serialize, load
 types          function types; what modules import and export
 wasm_binary    facts about a module that the C API does not tell, read from its bytes
+wasm_encoding  modules taken apart and put together
 compile_cost   an upper bound of the cost of compiling a module
 store          stores and instances
 functions      functions that the host calls

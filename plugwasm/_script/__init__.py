@@ -11,7 +11,6 @@ __main__       `python -m plugwasm._script` builds the engines
 engine_build   an engine built from its sources, once, and kept
 languages      the languages, and what differs between them
 pins           versions and digests of what engines are built from
-wasm_encoding  modules taken apart and put together
 javascript/    the engine of JavaScript: QuickJS, with code of plugwasm in C and JavaScript
 python/        the engine of Python: MicroPython
 

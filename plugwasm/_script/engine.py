@@ -7,6 +7,7 @@ leaves is written back into the module, so that no instance has to do it again.
 from __future__ import annotations
 
 from .._engine import ExportName
+from .._engine import wasm_encoding as wasm
 from .._engine.wasm_binary import read_leb128
 from .._manifest.resolve import ModuleSpec, PluginSpec
 from .._platform.native_threads import RLock
@@ -15,7 +16,6 @@ from .._runtime.plugin import Plugin
 from .._runtime.settings import PluginSettings
 from .._wasi.options import FrozenClock, WasiOptions
 from . import pins, snapshots
-from . import wasm_encoding as wasm
 from .engine_build import find_or_build, say
 from .front import ADD_FUNCTION, ENGINE, make_loader
 from .languages import LANGUAGES

@@ -16,6 +16,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from .._platform.new_files import write_file
 from .._runtime import code_cache
 from ..errors import SourceError, truncate
 from . import pins
@@ -114,12 +115,7 @@ def _find(folder: Path, language: Language, sources: str) -> bytes | None:
 
 def _keep(folder: Path, language: Language, sources: str, engine: bytes) -> None:
     target = folder / f"{language.name}-{sources}-{hashlib.sha256(engine).hexdigest()}.wasm"
-    part = folder / f".{os.getpid()}-{os.urandom(8).hex()}"
-    try:
-        part.write_bytes(engine)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(str(target), engine, 0o666)
 
 
 @contextmanager

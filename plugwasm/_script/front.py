@@ -9,8 +9,17 @@ It is the main module of the plugin, and imports the engine. It has
 
 from __future__ import annotations
 
-from . import wasm_encoding as wasm
-from .wasm_encoding import FUNCREF, I32, VALUE_TYPES, function_type, name, signed, unsigned, vector
+from .._engine import wasm_encoding as wasm
+from .._engine.wasm_encoding import (
+    FUNCREF,
+    I32,
+    VALUE_TYPES,
+    function_type,
+    name,
+    signed,
+    unsigned,
+    vector,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

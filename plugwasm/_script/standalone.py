@@ -7,8 +7,8 @@ that the engine has for that (slots). No code of the engine changes.
 
 from __future__ import annotations
 
+from .._engine import wasm_encoding as wasm
 from ..errors import ScriptError, truncate
-from . import wasm_encoding as wasm
 from .engine import count_functions, get_engine, take_slots, write_memory
 from .front import export_body, host_type, import_function, thunk_body
 from .host_imports import read_declarations

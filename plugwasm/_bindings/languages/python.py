@@ -31,6 +31,7 @@ from ..model import (
     Text,
     Type,
     Union,
+    names_in,
 )
 from ..names import Names, Style, pascal, snake, upper_snake
 from ..text import python_docstring
@@ -205,7 +206,7 @@ class _Module:
                 variants = [self.names.types[variant] for variant in named.variants]
                 kind = " | ".join(variants)
             else:
-                for other in _names_in(named.type):
+                for other in names_in(named.type):
                     emit(other)
                 kind = self.annotation(named.type)
             new = self.names.types[name]
@@ -304,16 +305,6 @@ class _Module:
                 "    return interfaces.bind(plugin, Exports)",
             ]
         )
-
-
-def _names_in(type: Type) -> list[str]:
-    if isinstance(type, Ref):
-        return [type.name]
-    if isinstance(type, Nullable):
-        return _names_in(type.type)
-    if isinstance(type, ListOf):
-        return _names_in(type.item)
-    return _names_in(type.value) if isinstance(type, MapOf) else []
 
 
 def _signature(name: str, parameters: list[str], output: str, body: str) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ..._engine.wasm_binary import read_leb128
-from ..wasm_encoding import unsigned
+from ..._engine.wasm_encoding import unsigned
 
 UNREACHABLE, BLOCK, LOOP, IF, ELSE, THROW, THROW_REF, END = (
     0x00,

@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..._engine.wasm_binary import CODE, CUSTOM, iter_sections, read_leb128
-from ..wasm_encoding import join, signed, split, unsigned
+from ..._engine.wasm_encoding import join, signed, split, unsigned
 from . import instructions as op
 from .analysis import Liveness, OperandStack
 from .instructions import Function, Signatures, UnknownCodeError, encode_locals

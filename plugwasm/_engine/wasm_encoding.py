@@ -2,16 +2,65 @@
 
 from __future__ import annotations
 
-from .._engine.wasm_binary import iter_sections, read_leb128
+from .wasm_binary import (
+    CODE,
+    CUSTOM,
+    DATA,
+    ELEMENT,
+    EXPORT,
+    FUNCTION,
+    GLOBAL,
+    IMPORT,
+    MEMORY,
+    START,
+    TABLE,
+    TAG,
+    TYPE,
+    iter_sections,
+    read_leb128,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA = range(
-    12
-)
-DATA_COUNT, TAG = 12, 13
+__all__ = [
+    "CODE",
+    "CUSTOM",
+    "DATA",
+    "DATA_COUNT",
+    "ELEMENT",
+    "EXPORT",
+    "FUNCREF",
+    "FUNCTION",
+    "GLOBAL",
+    "I32",
+    "I64",
+    "IMPORT",
+    "MEMORY",
+    "START",
+    "TABLE",
+    "TYPE",
+    "VALUE_TYPES",
+    "append",
+    "body",
+    "count",
+    "function_type",
+    "items",
+    "iter_sections",
+    "join",
+    "name",
+    "read_leb128",
+    "signed",
+    "skip_export",
+    "skip_import",
+    "skip_sized",
+    "split",
+    "unsigned",
+    "vector",
+]
+
+DATA_COUNT = 12
 
 I32, I64, F32, F64, FUNCREF = 0x7F, 0x7E, 0x7D, 0x7C, 0x70
 VALUE_TYPES = {"i32": I32, "i64": I64, "f32": F32, "f64": F64}
