@@ -89,6 +89,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         build: How it is built; None if the file does not say.
         cases: Its tests.
         case_lines: The lines of the file that they begin in, as far as they are known.
+        is_script: Whether it is a script without a `plugin.toml`.
     """
 
     folder: str
@@ -96,6 +97,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     build: Build | None
     cases: tuple[Case, ...]
     case_lines: tuple[int, ...] = ()
+    is_script: bool = False
 
     def line(self, case: Case) -> int | None:
         """Return the line that a case begins in, if it is known."""
@@ -151,7 +153,7 @@ def script_project(path: str | os.PathLike[str]) -> Project:
     output = f"{os.path.splitext(name)[0]}.wasm"
     language = "python" if name.endswith(".py") else "javascript"
     build = Build(language=language, source=name, output=output)
-    return Project(folder=folder, file=PluginFile(), build=build, cases=())
+    return Project(folder=folder, file=PluginFile(), build=build, cases=(), is_script=True)
 
 
 def _check_names(cases: list[Case]) -> None:

@@ -104,6 +104,14 @@ def find_or_build(language: Language, make: Callable[[bytes], bytes]) -> bytes:
     return found
 
 
+def is_kept(language: Language) -> bool:
+    """Return whether the engine of a language was built before, and is kept."""
+    try:
+        return _find(engine_folder(), language, digest_of_sources(language)) is not None
+    except (SourceError, OSError):
+        return False
+
+
 def _find(folder: Path, language: Language, sources: str) -> bytes | None:
     """Return the engine with the digest that its name says."""
     for file in sorted(folder.glob(f"{language.name}-{sources}-*.wasm")):

@@ -64,8 +64,9 @@ def _plan_again(directory: str, output: str | None) -> BuildPlan | None:
 
 
 def _build(plan: BuildPlan) -> bool:
-    tools = ", ".join(map(str, plan.tools))
-    _note(f"building {escape(os.path.basename(plan.project.folder))} with {escape(tools)}")
+    what = plan.source if plan.project.is_script else plan.project.folder
+    tools = f" with {', '.join(map(str, plan.tools))}" if plan.tools else ""
+    _note(f"building {escape(os.path.basename(what))}{escape(tools)}")
     try:
         built = build_project(plan)
     except BuildError as error:

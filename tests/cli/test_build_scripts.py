@@ -63,3 +63,19 @@ def test_a_script_in_python_is_built(tmp_path: Path) -> None:
     done = run("build", str(script))
     assert done.code == 1
     assert "rules.py:2:7" in done.err
+
+
+def test_a_kept_engine_needs_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zig is needed until the engine is built, and missed in a folder that has none."""
+    for finder in ("find_spec", "find_program"):
+        monkeypatch.setattr(f"plugwasm._project.languages.zig.{finder}", lambda _: None)
+    script = tmp_path / "rules.js"
+    script.write_text("export const f = () => 1;")
+    done = run("build", str(script))
+    assert done.code == 0, done.err
+    assert "building rules.js\n" in done.err
+    monkeypatch.setenv("PLUGWASM_ENGINES", str(tmp_path / "none"))
+    done = run("build", str(script))
+    assert done.code == 2
+    assert "Zig" in done.err
+    assert "pip install 'plugwasm[script]'" in done.err

@@ -5,7 +5,7 @@ zig             Zig
 rust            Rust
 go              Go
 assemblyscript  AssemblyScript
-javascript      JavaScript and Python, with their interpreters
+scripts         JavaScript and Python, with their interpreters
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 from .assemblyscript import ASSEMBLYSCRIPT
 from .c import CPP, C
 from .go import GO
-from .javascript import JAVASCRIPT, PYTHON
 from .rust import RUST
+from .scripts import JAVASCRIPT, PYTHON
 from .zig import ZIG
 
 TYPE_CHECKING = False

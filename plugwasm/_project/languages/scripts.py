@@ -1,11 +1,12 @@
 """JavaScript and Python: the script and its interpreter become one module.
 
-The interpreter is built once on a machine, with Zig. `plugin.d.ts` beside a script in JavaScript
-declares the host functions that it imports; one in Python declares them by itself.
+The interpreter is built once on a machine, with Zig, and kept. `plugin.d.ts` beside a script in
+JavaScript declares the host functions that it imports; one in Python declares them by itself.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import CallError, ScriptError
@@ -18,8 +19,19 @@ if TYPE_CHECKING:
     from typing import Final
 
     from ..language import Job
+    from ..toolchain import FoundTool
 
 __all__ = ["JAVASCRIPT", "PYTHON"]
+
+
+class ScriptLanguage(Language):
+    """A language of scripts. Its tools are needed only until its interpreter is built."""
+
+    def find_tools(self, folder: str | None = None) -> tuple[FoundTool, ...]:
+        from ..._script.engine_build import is_kept
+        from ..._script.languages import LANGUAGES
+
+        return () if is_kept(LANGUAGES[self.name]) else super().find_tools(folder)
 
 
 def _compile(job: Job) -> None:
@@ -34,24 +46,26 @@ def _compile(job: Job) -> None:
     Path(job.output).write_bytes(wasm)
 
 
-JAVASCRIPT: Final = Language(
+_TOOLS: Final = (replace(ZIG_TOOL, install="Install Zig: pip install 'plugwasm[script]'"),)
+
+JAVASCRIPT: Final = ScriptLanguage(
     name="javascript",
     title="JavaScript",
     source="src/plugin.js",
     code_file="src/plugin.js",
     needs_wasi=True,
-    tools=(ZIG_TOOL,),
+    tools=_TOOLS,
     compile=_compile,
     registry="",
 )
 
-PYTHON: Final = Language(
+PYTHON: Final = ScriptLanguage(
     name="python",
     title="Python",
     source="src/plugin.py",
     code_file="src/plugin.py",
     needs_wasi=True,
-    tools=(ZIG_TOOL,),
+    tools=_TOOLS,
     compile=_compile,
     registry="",
 )
