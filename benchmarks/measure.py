@@ -130,6 +130,10 @@ class Result:
         return None if self.goal is None else self.goal.is_met((self.ratio or self.ours).median)
 
 
+_WARM_UPS = 10
+"""Runs before a short run is measured."""
+
+
 def check(output: Any, expected: Any) -> None:
     """Raise unless the output is as expected: equal, or accepted by a function."""
     if not (expected(output) if callable(expected) else output == expected):
@@ -150,15 +154,20 @@ def make_sampler(
             run()
         return perf_counter() - start
 
-    start = perf_counter()
-    check(run(), expected)
-    if perf_counter() - start > 25 * least:
-        return lambda: seconds(1) / parts
-    for _ in range(2):
-        check(run(), expected)
-    count = 1
-    while (taken := seconds(count)) < least:
-        count = max(count + 1, min(count * 8, int(count * least / taken) + 1))
+    def checked() -> float:
+        start = perf_counter()
+        output = run()
+        taken = perf_counter() - start
+        check(output, expected)
+        return taken
+
+    # The first runs may do more: compile, or load what later runs share.
+    fastest = checked()
+    for _ in range(_WARM_UPS if fastest < 25 * least else 1):
+        fastest = min(fastest, checked())
+    count = max(1, round(least / fastest))
+    if count > 1:
+        seconds(count)
 
     def sample() -> float:
         return seconds(count) / count / parts
