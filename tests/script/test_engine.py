@@ -10,7 +10,8 @@ import pytest
 
 from plugwasm import SourceError
 from plugwasm._script import engine_build, pins, snapshots
-from plugwasm._script.engine import Engine, boot, get_engine
+from plugwasm._script.boot import boot
+from plugwasm._script.engine import Engine, get_engine
 from plugwasm._script.engine_build import digest_of_sources, engine_folder, find_or_build
 from plugwasm._script.languages import LANGUAGES, Language
 
