@@ -1,6 +1,7 @@
 """Plugins in languages that are interpreted: an engine in Wasm, shared by all scripts of a process.
 
 script         `script`: a script to a `CompiledPlugin`
+spec           scripts as the specs of plugins
 loading        a script, read and run once
 standalone     a script and its engine as a plugin of one module
 host_imports   host functions of an application, or declared in TypeScript

@@ -74,8 +74,15 @@ class Engine:
         export = read_exports(wasm.split(self.wasm)[wasm.EXPORT])[name]
         return read_leb128(export, len(wasm.name(name)) + 1)[0]
 
-    def load(self, document: bytes, limits: Limits | None) -> tuple[bytes, bytes]:
+    def load(
+        self, document: bytes, limits: Limits | None, seconds: float | None = None
+    ) -> tuple[bytes, bytes]:
         """Run a script in a new instance, without anything that it could ask the host.
+
+        Args:
+            document: What to load.
+            limits: The limits of the plugin; None for the defaults.
+            seconds: How long it may take, if that is less than the limits allow.
 
         Returns:
             What the engine answers, and its heap.
@@ -84,6 +91,8 @@ class Engine:
             CallError: A limit ended it.
         """
         with Plugin(self._loader(limits)) as plugin:
+            if seconds is not None:
+                plugin._timeout = min(plugin._timeout, seconds)
             answer = plugin.call("load", document)
             return answer, copy_heap(plugin)
 

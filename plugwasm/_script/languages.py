@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -124,6 +125,15 @@ LANGUAGES: dict[str, Language] = {
 }
 
 
+SUFFIXES = {".js": "javascript", ".mjs": "javascript", ".cjs": "javascript", ".py": "python"}
+"""The ends of the names of scripts, with their languages."""
+
+
+def language_of(file: str) -> str | None:
+    """Return the language of a script by the name of its file; None if that is no script."""
+    return SUFFIXES.get(os.path.splitext(file)[1].lower())
+
+
 def find_language(file: str) -> str:
     """Return the language of a script by the name of its file: JavaScript if it says nothing."""
-    return "python" if file.endswith(".py") else "javascript"
+    return language_of(file) or "javascript"

@@ -84,7 +84,7 @@ def test_one_process_builds(folder: Path) -> None:
 
 def test_failed_build_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build that fails keeps nothing, and the next one starts anew."""
-    monkeypatch.setattr(engine_build, "_check_compiler", lambda language: None)
+    monkeypatch.setattr(engine_build, "check_compiler", lambda language: None)
     monkeypatch.setattr(engine_build, "_pip", lambda: ["false"])
     with pytest.raises(SourceError, match="the sources of QuickJS cannot be downloaded"):
         find_or_build(JAVASCRIPT, never)
