@@ -13,6 +13,7 @@ __main__       `python -m plugwasm._script` builds the engines
 engine_build   an engine built from its sources, once
 engine_store   the folder in which engines are kept
 progress       what is shown while an engine is built
+names          names of files that are scripts
 languages      the languages, and what differs between them
 pins           versions and digests of what engines are built from
 javascript/    the engine of JavaScript: QuickJS, with code of plugwasm in C and JavaScript

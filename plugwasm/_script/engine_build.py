@@ -70,28 +70,38 @@ def find_or_build(language: Language, make: Callable[[bytes], bytes]) -> bytes:
     try:
         found = find_engine(folder, language.name, sources)
         if found is not None:
-            return found
+            return found[1]
         make_folder(folder)
         with locked(folder, language.name):
             found = find_engine(folder, language.name, sources)
-            if found is None:
-                found = _build(folder, language, make)
-                keep_engine(folder, language.name, sources, found)
+            if found is not None:
+                return found[1]
+            built = _build(folder, language, make)
+            keep_engine(folder, language.name, sources, built)
+            return built
     except OSError as error:
         raise SourceError(
             f"the interpreter of {language.title} cannot be kept in {truncate(str(folder))}: "
             f"{truncate(error.strerror or str(error))}; name another folder in {VARIABLE}"
         ) from error
-    return found
 
 
 def is_kept(language: Language) -> bool:
     """Return whether the engine of a language was built before, and is kept."""
     try:
-        sources = digest_of_sources(language)
-        return find_engine(engine_folder(), language.name, sources) is not None
+        return find_kept(language) is not None
     except (SourceError, OSError):
         return False
+
+
+def find_kept(language: Language) -> Path | None:
+    """Return the file of the engine of a language, if it was built before, and is kept.
+
+    Raises:
+        SourceError, OSError: The folder cannot be used.
+    """
+    found = find_engine(engine_folder(), language.name, digest_of_sources(language))
+    return None if found is None else found[0]
 
 
 def _build(folder: Path, language: Language, make: Callable[[bytes], bytes]) -> bytes:

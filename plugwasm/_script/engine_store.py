@@ -80,8 +80,8 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def find_engine(folder: Path, language: str, sources: str) -> bytes | None:
-    """Return the engine that was made of these sources, if it is kept.
+def find_engine(folder: Path, language: str, sources: str) -> tuple[Path, bytes] | None:
+    """Return the file and the bytes of the engine that was made of these sources, if it is kept.
 
     Raises:
         SourceError: Others can write to the folder.
@@ -101,7 +101,7 @@ def find_engine(folder: Path, language: str, sources: str) -> bytes | None:
             _warn(file, str(error))
             continue
         if name["digest"] == hashlib.sha256(content).hexdigest():
-            return content
+            return file, content
         _warn(file, "it does not have the digest that its name says")
     return None
 

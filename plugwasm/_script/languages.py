@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
+
+from .names import language_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,15 +124,6 @@ LANGUAGES: dict[str, Language] = {
         ),
     )
 }
-
-
-SUFFIXES = {".js": "javascript", ".mjs": "javascript", ".cjs": "javascript", ".py": "python"}
-"""The ends of the names of scripts, with their languages."""
-
-
-def language_of(file: str) -> str | None:
-    """Return the language of a script by the name of its file; None if that is no script."""
-    return SUFFIXES.get(os.path.splitext(file)[1].lower())
 
 
 def find_language(file: str) -> str:

@@ -18,7 +18,7 @@ from ..errors import (
 from . import pins
 from .front import RESERVED
 from .host_imports import HostImport
-from .languages import language_of
+from .names import language_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

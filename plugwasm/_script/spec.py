@@ -15,8 +15,8 @@ from . import snapshots
 from .engine import get_engine
 from .front import make_front
 from .host_imports import of_functions
-from .languages import language_of
 from .loading import decode_script, load
+from .names import language_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,13 +58,6 @@ class ScriptSpec(PluginSpec):
             ScriptError: It is not UTF-8.
         """
         return decode_script(self.modules[0].wasm, self.file)
-
-
-def is_script_path(value: object) -> bool:
-    """Return whether this is a path whose name is that of a script."""
-    if isinstance(value, os.PathLike):
-        value = os.fsdecode(value)
-    return isinstance(value, str) and "\n" not in value and language_of(value) is not None
 
 
 def read_script_spec(path: str | os.PathLike[str], module_bytes: int) -> ScriptSpec:
