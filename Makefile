@@ -8,7 +8,7 @@
 #   make layout    figures of the layout     make conformance      plugins of every kit, on every host
 #   make kits      checkers of the kits' languages                 make kits-page, conformance-page
 #   make engines   interpreters of scripts   make bench-scripts    …and what else runs scripts
-#   make figures   bench, for README.md
+#   make figures   bench, for the pages
 
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
