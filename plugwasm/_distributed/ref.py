@@ -125,7 +125,7 @@ class PluginRef:
     _headers: tuple[tuple[int, str, FromEnvironment], ...]
     _manifest: bytes
     _observe: bool | str | bytes
-    _script: tuple[str, str, str] | None
+    _script: tuple[str, str, str, str] | None
     _wasi: bool | str | bytes
 
     def __init__(
@@ -175,7 +175,11 @@ class PluginRef:
             from .._script.spec import read_script_spec
 
             plugin = read_script_spec(plugin, (limits or DEFAULT_LIMITS).module_bytes)  # type: ignore[arg-type, assignment]
-        script = (plugin.language, plugin.file, plugin.input) if is_script(plugin) else None
+        script = (
+            (plugin.language, plugin.file, plugin.input, plugin.output)
+            if is_script(plugin)
+            else None
+        )
         plain, secrets = split_secrets(plugin)
         limits, egress = admitted_settings(plain, limits, egress)
         manifest = to_manifest(plain)
@@ -252,6 +256,7 @@ class PluginRef:
         *,
         name: str | None = None,
         input: Literal["json", "text", "bytes"] = "json",
+        output: Literal["auto", "json"] = "auto",
         allowed_hosts: Iterable[str] = (),
         limits: Limits | None = None,
         **options: Any,
@@ -260,7 +265,7 @@ class PluginRef:
         interpreter that is there (`plugwasm cache interpreters` builds it).
 
         Args:
-            language, source, name, input, allowed_hosts, limits: As for `plugwasm.script`.
+            language, source, name, input, output, allowed_hosts, limits: As for `plugwasm.script`.
             options: The other arguments of a `PluginRef`.
 
         Raises:
@@ -271,7 +276,13 @@ class PluginRef:
         from .._script.script import read_arguments
 
         spec = read_arguments(
-            language, source, name=name, input=input, allowed_hosts=allowed_hosts, limits=limits
+            language,
+            source,
+            name=name,
+            input=input,
+            output=output,
+            allowed_hosts=allowed_hosts,
+            limits=limits,
         )
         return cls(spec, name=name, limits=limits, **options)  # type: ignore[arg-type]
 
@@ -335,8 +346,8 @@ class PluginRef:
             return kind._from_settings(manifest, self._settings())
         from .._script.spec import ScriptSpec
 
-        language, file, input = self._script
-        spec = ScriptSpec(language, sources[0].data or b"", file, file, input)
+        language, file, input, output = self._script
+        spec = ScriptSpec(language, sources[0].data or b"", file, file, input, output)
         spec.take_grants(manifest)
         return kind._from_settings(spec, self._settings())
 

@@ -18,7 +18,7 @@ from .._runtime.settings import PluginSettings, validate_name
 from .._wasi.options import FrozenClock, SeededRandom, WasiOptions
 from ..errors import OptionError
 from .languages import LANGUAGES
-from .loading import INPUTS, read_source
+from .loading import INPUTS, OUTPUTS, read_source
 from .spec import ScriptSpec
 
 TYPE_CHECKING = False
@@ -40,6 +40,7 @@ def script(
     *,
     name: str | None = None,
     input: Literal["json", "text", "bytes"] = "json",
+    output: Literal["auto", "json"] = "auto",
     functions: Iterable[Function] = (),
     config: Mapping[str, str] | None = None,
     allowed_hosts: Iterable[str] = (),
@@ -63,6 +64,9 @@ def script(
             file, or "script.js".
         input: What the functions of the script get as their argument: a value read from JSON, text,
             or a `Uint8Array`. A function whose property `input` says so gets something else.
+        output: "json" writes everything that a function returns as JSON, text too, and nothing as
+            `null`, so that `returns=` reads what the function returned. With "auto" text and bytes
+            are the output as they are, and nothing is an empty output.
         functions: The host functions that the script may call. Registered ones are never added.
         config: The values of `Config.get`.
         allowed_hosts: The hosts that the script may send HTTP requests to, as in a manifest.
@@ -90,7 +94,13 @@ def script(
         observe,
     )
     requested = read_arguments(
-        language, source, name=name, input=input, allowed_hosts=allowed_hosts, limits=limits
+        language,
+        source,
+        name=name,
+        input=input,
+        output=output,
+        allowed_hosts=allowed_hosts,
+        limits=limits,
     )
     requested.config = merge_config({}, config or {})
     settings = settings.replace(name=validate_name(requested.file))
@@ -106,6 +116,7 @@ def read_arguments(
     *,
     name: str | None,
     input: str,
+    output: str,
     allowed_hosts: Iterable[str],
     limits: Limits | None,
 ) -> ScriptSpec:
@@ -118,9 +129,10 @@ def read_arguments(
     validate_name(name)
     _check_choice("language", language, tuple(LANGUAGES))
     _check_choice("input", input, INPUTS)
+    _check_choice("output", output, OUTPUTS)
     most = (limits or DEFAULT_LIMITS).module_bytes
     content, file = read_source(source, most, name, LANGUAGES[language].file)
-    spec = ScriptSpec(language, content, file, file, input)
+    spec = ScriptSpec(language, content, file, file, input, output)
     spec.text  # noqa: B018  # an error where it is read
     spec.allowed_hosts = _check_hosts(allowed_hosts)
     return spec

@@ -44,17 +44,25 @@ class ScriptSpec(PluginSpec):
         language: "javascript" or "python".
         file: The name in errors and stack traces.
         input: What its functions get: "json", "text" or "bytes".
+        output: What becomes of what they return: "auto" or "json".
     """
 
-    __slots__ = ("file", "input", "language")
+    __slots__ = ("file", "input", "language", "output")
 
     def __init__(
-        self, language: str, text: bytes, file: str, origin: str, input: str = "json"
+        self,
+        language: str,
+        text: bytes,
+        file: str,
+        origin: str,
+        input: str = "json",
+        output: str = "auto",
     ) -> None:
         super().__init__([ModuleSpec(file, text, origin)], main=file)
         self.language = language
         self.file = file
         self.input = input
+        self.output = output
 
     @property
     def text(self) -> str:
@@ -68,7 +76,9 @@ class ScriptSpec(PluginSpec):
     def copy(self) -> ScriptSpec:
         """Return a copy with the same text and grants."""
         module = self.modules[0]
-        copied = ScriptSpec(self.language, module.wasm, self.file, module.origin, self.input)
+        copied = ScriptSpec(
+            self.language, module.wasm, self.file, module.origin, self.input, self.output
+        )
         for name in PluginSpec.__slots__:
             setattr(copied, name, getattr(self, name))
         return copied
@@ -95,6 +105,7 @@ class ScriptSpec(PluginSpec):
             text,
             self.file,
             input=self.input,
+            output=self.output,
             functions=imported,
             limits=effective_limits(settings.limits, plain),
             seconds=seconds,
@@ -138,6 +149,7 @@ class ScriptSpec(PluginSpec):
             self.text,
             self.file,
             input=self.input,
+            output=self.output,
             functions=declared,
             limits=limits,
             builds=True,
