@@ -59,10 +59,10 @@ class ScriptSpec(PluginSpec):
         output: str = "auto",
     ) -> None:
         super().__init__([ModuleSpec(file, text, origin)], main=file)
-        self.language = language
-        self.file = file
-        self.input = input
-        self.output = output
+        self.language: str = language
+        self.file: str = file
+        self.input: str = input
+        self.output: str = output
 
     @property
     def text(self) -> str:
