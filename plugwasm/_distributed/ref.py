@@ -348,7 +348,7 @@ class PluginRef:
 
         language, file, input, output = self._script
         spec = ScriptSpec(language, sources[0].data or b"", file, file, input, output)
-        spec.take_grants(manifest)
+        spec._take_grants(manifest)
         return kind._from_settings(spec, self._settings())
 
     def _settings(self) -> PluginSettings:

@@ -144,7 +144,7 @@ class PluginSpec:
         stem = os.path.splitext(os.path.basename(origin.partition("?")[0]))[0]
         return stem if stem and " " not in stem else "plugin"
 
-    def take_grants(self, manifest: Manifest) -> None:
+    def _take_grants(self, manifest: Manifest) -> None:
         """Take over what a manifest says of other things than its modules."""
         memory = manifest.memory
         self.config = dict(manifest.config or {})
@@ -156,7 +156,7 @@ class PluginSpec:
         self.max_http_response_bytes = memory.max_http_response_bytes
         self.max_var_bytes = memory.max_var_bytes
 
-    def prepare(self, settings: PluginSettings) -> tuple[PluginSpec, PluginSettings]:
+    def _prepare(self, settings: PluginSettings) -> tuple[PluginSpec, PluginSettings]:
         """Return the modules to be compiled, and the settings to run them with.
 
         They are these, except where the spec is that of a script, which is loaded first.
@@ -337,7 +337,7 @@ def resolve_manifest(
             for name, (content, origin) in zip(names, contents, strict=True)
         ]
     )
-    spec.take_grants(manifest)
+    spec._take_grants(manifest)
     return spec
 
 

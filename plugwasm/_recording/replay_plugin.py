@@ -80,7 +80,7 @@ def _read_plugin(
         import_stubs.make_stub(*name, HostFunction(type, _fail, name))
         for name, type in types.items()
     ]
-    return script.prepare(PluginSettings(recording.wasi, stubs, limits=ceiling))[0]
+    return script._prepare(PluginSettings(recording.wasi, stubs, limits=ceiling))[0]
 
 
 def _read_modules(recording: Recording, most: int) -> PluginSpec:

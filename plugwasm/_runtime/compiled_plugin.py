@@ -157,7 +157,7 @@ class CompiledPlugin:
 
     def _compile(self, plugin: PluginInput | PluginSpec, settings: PluginSettings) -> None:
         if isinstance(plugin, PluginSpec):
-            plugin, settings = plugin.prepare(settings)
+            plugin, settings = plugin._prepare(settings)
         self._uses_registered = settings.functions is REGISTERED
         self.functions: tuple[Function, ...] = (
             registered_functions() if self._uses_registered else settings.functions

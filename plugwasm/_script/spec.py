@@ -2,7 +2,7 @@
 
 Whoever takes files of plugins (a set, the command line, a ref, a harness) reads a script into a
 `ScriptSpec`, which has the same grants as a plugin in Wasm. Making a `CompiledPlugin` of it runs it
-once (`prepare`).
+once (`_prepare`).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ScriptSpec(PluginSpec):
             setattr(copied, name, getattr(self, name))
         return copied
 
-    def prepare(self, settings: PluginSettings) -> tuple[PluginSpec, PluginSettings]:
+    def _prepare(self, settings: PluginSettings) -> tuple[PluginSpec, PluginSettings]:
         """Run the script once. Return the modules that come of it: the engine, and the script's
         own; and settings with the clock and the random numbers of the system, if no others were
         given, and without host functions that nobody passed.
