@@ -23,7 +23,7 @@ from .engine import get_engine
 from .front import make_front
 from .host_imports import of_functions
 from .languages import LANGUAGES
-from .loading import INPUTS, load, read_script
+from .loading import INPUTS, bound_changes, load, read_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,9 +104,10 @@ def script(
     )
     engine = get_engine(language)
     loaded = load(engine, text, file, input=input, functions=imported, limits=limits)
+    changes = snapshots.find_changes(engine.heap, loaded.heap, _GAP)
     front = make_front(
         loaded.exports,
-        snapshots.find_changes(engine.heap, loaded.heap, _GAP),
+        bound_changes(changes, most, file, "`Limits.module_bytes`"),
         imported,
         engine_pages=engine.pages,
         more_pages=(len(loaded.heap) - len(engine.heap)) // snapshots.PAGE,
