@@ -68,7 +68,10 @@ AT_LOAD = {
 @pytest.mark.parametrize("source", AT_LOAD.values(), ids=AT_LOAD)
 def test_deadline_ends_loading(source: str) -> None:
     """However loading a script hangs, the deadline ends it."""
-    with victim_beside(_exported("")), pytest.raises(plugwasm.TimeoutError, match="`load`"):
+    with (
+        victim_beside(_exported("")),
+        pytest.raises(plugwasm.TimeoutError, match="loading the script"),
+    ):
         script("javascript", source, limits=LIMITS)
 
 
@@ -171,17 +174,32 @@ def test_deep_values_are_freed(body: str) -> None:
 RESIZED = {
     "sorting": ("t.sort(() => { b.resize(1); return 1; }); return t.length;", b"1"),
     "filling": ("t.fill({ valueOf() { b.resize(1); return 7; } }); return t.length;", b"1"),
-    "setting": ("t.set({ length: 4096, get 0() { b.resize(1); return 1; } }); return t.length;", b"1"),
+    "setting": (
+        "t.set({ length: 4096, get 0() { b.resize(1); return 1; } }); return t.length;",
+        b"1",
+    ),
     "slicing": ("t.slice({ valueOf() { b.resize(1); return 0; } }, 4096); return t.length;", b"1"),
-    "copying": ("t.copyWithin(0, { valueOf() { b.resize(1); return 1; } }); return t.length;", b"1"),
-    "searching": ("t.lastIndexOf(0, { valueOf() { b.resize(1); return 4095; } }); return t.length;", b"1"),
+    "copying": (
+        "t.copyWithin(0, { valueOf() { b.resize(1); return 1; } }); return t.length;",
+        b"1",
+    ),
+    "searching": (
+        "t.lastIndexOf(0, { valueOf() { b.resize(1); return 4095; } }); return t.length;",
+        b"1",
+    ),
     "a view": ("new DataView(b).setUint8(4095, { valueOf() { b.resize(1); return 1; } });", None),
     "a result": ("b.resize(1); return b;", b"\0"),
-    "a result out of bounds": ("const u = new Uint8Array(b, 100, 100); b.resize(10); return u;", None),
+    "a result out of bounds": (
+        "const u = new Uint8Array(b, 100, 100); b.resize(10); return u;",
+        None,
+    ),
     "a result that was moved": ("b.transfer(); return b;", b""),
     "an array that was moved": ("b.transfer(); return t;", None),
     "an output that was moved": ("b.transfer(); Host.outputBytes(b);", b""),
-    "a parameter of a constructor": ("return new Uint8Array({ length: 9, get 0() { b.resize(1); return 1; } }).length;", b"9"),
+    "a parameter of a constructor": (
+        "return new Uint8Array({ length: 9, get 0() { b.resize(1); return 1; } }).length;",
+        b"9",
+    ),
 }
 
 
@@ -205,13 +223,28 @@ THROWN = {
     "an integer": ("throw 5n;", "5n"),
     "an empty text": ("throw '';", "the script threw an empty text"),
     "frozen": ("throw Object.freeze(new TypeError('x'));", "TypeError: x"),
-    "a getter that throws": ("throw Object.defineProperty(new Error('x'), 'message', { get() { throw 1; } });", "the script threw something that has no text"),
-    "a message that is an object": ("const e = new Error(); e.message = { toString: () => 'm' }; throw e;", "Error: m"),
-    "a code that is no number": ("throw Object.assign(new Error('x'), { code: { valueOf: () => 7 } });", "Error: x"),
-    "a revoked proxy": ("const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); throw proxy;", "the script threw something that has no text"),
+    "a getter that throws": (
+        "throw Object.defineProperty(new Error('x'), 'message', { get() { throw 1; } });",
+        "the script threw something that has no text",
+    ),
+    "a message that is an object": (
+        "const e = new Error(); e.message = { toString: () => 'm' }; throw e;",
+        "Error: m",
+    ),
+    "a code that is no number": (
+        "throw Object.assign(new Error('x'), { code: { valueOf: () => 7 } });",
+        "Error: x",
+    ),
+    "a revoked proxy": (
+        "const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); throw proxy;",
+        "the script threw something that has no text",
+    ),
     "no prototype": ("throw { __proto__: null };", "{}"),
     "a circle": ("const a = {}; a.a = a; throw a;", "[object]"),
-    "many errors": ("throw new AggregateError(Array.from({ length: 1e4 }, () => new Error('x')), 'many');", "AggregateError: many"),
+    "many errors": (
+        "throw new AggregateError(Array.from({ length: 1e4 }, () => new Error('x')), 'many');",
+        "AggregateError: many",
+    ),
 }
 
 

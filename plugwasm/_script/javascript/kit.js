@@ -271,7 +271,7 @@
     return takesNothing ? 0 : MODES[mode];
   }
 
-  function addExports(exported, mode) {
+  function addExports(exported, mode, output) {
     const found = setPrototypeOf([], null);
     const names = getOwnPropertyNames(exported);
     for (let i = 0; i < names.length; i++) {
@@ -279,7 +279,7 @@
       const value = exported[name];
       if (typeof value !== "function" || matches(/^class\b/, sourceOf(value))) continue;
       if (!isWellFormed(name)) throw new TypeError(`the name of the exported function ${stringify(name)} is not valid Unicode`);
-      native.addExport(value, modeOf(value, name, mode));
+      native.addExport(value, modeOf(value, name, mode), output === "json");
       push(found, name);
     }
     return found;
@@ -303,7 +303,7 @@
 
   function load(text) {
     const document = parse(text);
-    const { name, source, input, host, stack } = document;
+    const { name, source, input, output, host, stack } = document;
     if (stack) native.limitStack(stack);
     const types = [];
     for (let i = 0; i < host.length; i++) push(types, host[i].type);
@@ -314,7 +314,7 @@
     }
     // Without prototypes: a script may have given them a `toJSON`.
     try {
-      return stringify({ __proto__: null, exports: addExports(run(source, name), input) });
+      return stringify({ __proto__: null, exports: addExports(run(source, name), input, output) });
     } catch (error) {
       const text = slice(describe(error), 0, MOST_ERROR);
       return stringify({ __proto__: null, error: toWellFormed(text), isSyntax: error instanceof SyntaxError });
