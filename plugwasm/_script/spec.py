@@ -19,7 +19,7 @@ from . import snapshots
 from .engine import get_engine
 from .front import make_front
 from .host_imports import of_functions, read_declarations
-from .loading import decode_script, load
+from .loading import bound_changes, decode_script, load
 from .names import is_script_path, language_of
 
 TYPE_CHECKING = False
@@ -99,6 +99,7 @@ class ScriptSpec(PluginSpec):
         text, imported = self.text, of_functions(functions)
         seconds, plain = self.compile_seconds, PluginSpec.copy(self)
         plain.compile_seconds = None
+        limits = effective_limits(settings.limits, plain)
         engine = get_engine(self.language)
         loaded = load(
             engine,
@@ -107,12 +108,13 @@ class ScriptSpec(PluginSpec):
             input=self.input,
             output=self.output,
             functions=imported,
-            limits=effective_limits(settings.limits, plain),
+            limits=limits,
             seconds=seconds,
         )
+        changes = snapshots.find_changes(engine.heap, loaded.heap, _GAP)
         front = make_front(
             loaded.exports,
-            snapshots.find_changes(engine.heap, loaded.heap, _GAP),
+            bound_changes(changes, limits.module_bytes, self.file, "`Limits.module_bytes`"),
             imported,
             engine_pages=engine.pages,
             more_pages=(len(loaded.heap) - len(engine.heap)) // snapshots.PAGE,
