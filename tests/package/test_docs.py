@@ -23,8 +23,9 @@ BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n+```text\n(.*?)^```)?", re.S | re
 )
 def test_python_blocks_of_page(page: Path, tmp_path: Path) -> None:
     """The Python blocks of a page run in order and print the output shown below them."""
-    if "plugwasm.script(" in page.read_text():
-        need_engine()
+    if re.search(r"plugwasm\.script\(|ScriptService\(", page.read_text()):
+        for language in re.findall(r'"(javascript|python)"', page.read_text()):
+            need_engine(language)
     for plugin in (ROOT / "examples").glob("*.wasm"):
         shutil.copy(plugin, tmp_path)
     program, expected = ["import sys"], []
@@ -32,7 +33,10 @@ def test_python_blocks_of_page(page: Path, tmp_path: Path) -> None:
         program += [f"print('--- block {number}', flush=True)", code]
         expected.append((number, output))
     (tmp_path / "page.py").write_text("\n".join(program))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples")]),
+        "PYTHONWARNINGS": "error",
+    }
     run = subprocess.run(
         [sys.executable, "page.py"],
         cwd=tmp_path,
