@@ -65,6 +65,9 @@ def test_a_user_gets_a_plugin_in_a_minute(wheel: Path, tmp_path: Path) -> None:
     assert "3 passed" in run(plugwasm, "test", "greet", cwd=tmp_path)
     call = [plugwasm, "call", "greet/plugin.wasm", "greet", "--input", "Ada"]
     assert run(*call, cwd=tmp_path) == "Hello, Ada!"
+    for language in ("javascript", "python"):
+        run(plugwasm, "new", language, language, cwd=tmp_path)
+        assert "3 passed" in run(plugwasm, "test", language, cwd=tmp_path)
     (tmp_path / "rules.py").write_text("def greet(name: str):\n    return f'Hello, {name}!'\n")
     code = """
 import pathlib, plugwasm
