@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .model import Manifest, WasmSource
 
+    PluginSettings = Any
+    """`_runtime.settings.PluginSettings`, which is above."""
     T = TypeVar("T")
 
 MAX_MODULE_BYTES: Final = 256 * 2**20
@@ -141,6 +143,25 @@ class PluginSpec:
         )
         stem = os.path.splitext(os.path.basename(origin.partition("?")[0]))[0]
         return stem if stem and " " not in stem else "plugin"
+
+    def _take_grants(self, manifest: Manifest) -> None:
+        """Take over what a manifest says of other things than its modules."""
+        memory = manifest.memory
+        self.config = dict(manifest.config or {})
+        self.allowed_hosts = tuple(manifest.allowed_hosts or ())
+        paths = manifest.allowed_paths
+        self.allowed_paths = make_absolute(paths) if paths else {}
+        self.timeout_ms = manifest.timeout_ms
+        self.max_pages = memory.max_pages
+        self.max_http_response_bytes = memory.max_http_response_bytes
+        self.max_var_bytes = memory.max_var_bytes
+
+    def _prepare(self, settings: PluginSettings) -> tuple[PluginSpec, PluginSettings]:
+        """Return the modules to be compiled, and the settings to run them with.
+
+        They are these, except where the spec is that of a script, which is loaded first.
+        """
+        return self, settings
 
     def copy(self) -> PluginSpec:
         """Return a copy with the same modules and grants."""
@@ -282,9 +303,9 @@ def _read_module(path: str, limit: int) -> bytes:
             raise SourceError(f"{error.message}{suggest_file(path)}") from error.__cause__
         raise
     if sniff(content) == "text":
-        from .mistakes import TEXT_IN_FILE
+        from .mistakes import suggest_text
 
-        raise ModuleError(f"{format_path(path)} is not a Wasm module, but text. {TEXT_IN_FILE}")
+        raise ModuleError(f"{format_path(path)} is not a Wasm module, but {suggest_text(path)}")
     return content
 
 
@@ -310,20 +331,14 @@ def resolve_manifest(
     reader = ModuleReader(module_bytes, egress)
     contents = [reader.read(source, index) for index, source in enumerate(manifest.wasm)]
     names = name_modules(manifest.wasm)
-    memory = manifest.memory
-    return PluginSpec(
+    spec = PluginSpec(
         [
             ModuleSpec(name, content, origin)
             for name, (content, origin) in zip(names, contents, strict=True)
-        ],
-        config=manifest.config,
-        allowed_hosts=tuple(manifest.allowed_hosts or ()),
-        allowed_paths=manifest.allowed_paths,
-        timeout_ms=manifest.timeout_ms,
-        max_pages=memory.max_pages,
-        max_http_response_bytes=memory.max_http_response_bytes,
-        max_var_bytes=memory.max_var_bytes,
+        ]
     )
+    spec._take_grants(manifest)
+    return spec
 
 
 def name_modules(sources: list[WasmSource]) -> list[str]:

@@ -11,7 +11,8 @@ from .._manifest.policy import MAX_MODULES, ManifestPolicy
 from .._manifest.resolve import Admitted, PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.settings import PluginSettings, validate_name
-from ..errors import OptionError
+from .._script.names import is_script
+from ..errors import OptionError, SourceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class SetPolicy:
 
             self._compiled_class = RemoteCompiledPlugin
         allowed_paths = check_list("allowed_paths", allowed_paths, "paths")
+        self._missing: dict[str, SourceError] = {}
+        """Why engines of scripts cannot be had, by language: tried once, and not for each file."""
         self._policy = ManifestPolicy(
             modules=MAX_MODULES,
             egress=egress,
@@ -95,15 +98,35 @@ class SetPolicy:
             requested: The plugin as its source describes it.
             seconds: Seconds that compiling may take; None for the limit of the plugin.
         """
+        settings = self._settings.replace(name=validate_name(name))
         if isinstance(requested, Admitted):
             admitted = requested.copy()
             admitted.compile_seconds = seconds
             return self._compiled_class._from_settings(
                 Admitted(admitted, requested.limits, requested.egress),
-                self._settings.replace(name=validate_name(name), limits=None, egress=None),
+                settings.replace(limits=None, egress=None),
             )
-        granted = self._policy.granted(requested, directories=bool(self._settings.wasi))
+        has_files = bool(self._settings.wasi)
+        if is_script(requested):
+            self._need_engine(requested.language)
+            has_files = False
+        granted = self._policy.granted(requested, directories=has_files)
         granted.compile_seconds = seconds
-        return self._compiled_class._from_settings(
-            granted, self._settings.replace(name=validate_name(name))
-        )
+        return self._compiled_class._from_settings(granted, settings)
+
+    def begin(self) -> None:
+        """Begin to load plugins: what has failed before is tried again."""
+        self._missing.clear()
+
+    def _need_engine(self, language: str) -> None:
+        """Build the engine of scripts, if need be: once, and not for each file if that fails."""
+        from .._script.engine import get_engine
+
+        missing = self._missing.get(language)
+        if missing is not None:
+            raise missing.with_traceback(None)
+        try:
+            get_engine(language)
+        except SourceError as error:
+            self._missing[language] = error
+            raise

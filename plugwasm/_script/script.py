@@ -10,20 +10,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .._host.options import NOT_GIVEN, check_functions
+from .._host.options import NOT_GIVEN, check_option_types
 from .._manifest.limits import DEFAULT_LIMITS
-from .._manifest.resolve import ModuleSpec, PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.inputs import merge_config
-from .._runtime.settings import PluginSettings
+from .._runtime.settings import PluginSettings, validate_name
 from .._wasi.options import FrozenClock, SeededRandom, WasiOptions
 from ..errors import OptionError
-from . import snapshots
-from .engine import get_engine
-from .front import make_front
-from .host_imports import of_functions
 from .languages import LANGUAGES
-from .loading import INPUTS, load, read_script
+from .loading import INPUTS, OUTPUTS, read_source
+from .spec import ScriptSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["script"]
 
-_GAP = 32
-"""Equal bytes that end a record of a front, which has a head of 8 bytes."""
-
 
 def script(
     language: Literal["javascript", "python"],
@@ -47,6 +40,7 @@ def script(
     *,
     name: str | None = None,
     input: Literal["json", "text", "bytes"] = "json",
+    output: Literal["auto", "json"] = "auto",
     functions: Iterable[Function] = (),
     config: Mapping[str, str] | None = None,
     allowed_hosts: Iterable[str] = (),
@@ -70,6 +64,9 @@ def script(
             file, or "script.js".
         input: What the functions of the script get as their argument: a value read from JSON, text,
             or a `Uint8Array`. A function whose property `input` says so gets something else.
+        output: "json" writes everything that a function returns as JSON, text too, and nothing as
+            `null`, so that `returns=` reads what the function returned. With "auto" text and bytes
+            are the output as they are, and nothing is an empty output.
         functions: The host functions that the script may call. Registered ones are never added.
         config: The values of `Config.get`.
         allowed_hosts: The hosts that the script may send HTTP requests to, as in a manifest.
@@ -84,42 +81,61 @@ def script(
         OptionError: Another argument is not valid.
         CallError: A limit ended the script while it was loaded.
     """
-    _check_choice("language", language, tuple(LANGUAGES))
-    _check_choice("input", input, INPUTS)
-    given = check_functions(functions)
-    imported = of_functions(given)
-    most = (limits or DEFAULT_LIMITS).module_bytes
-    text, file = read_script(source, most, name, LANGUAGES[language].file)
     if wasi is False:
         wasi = WasiOptions(clock=FrozenClock(), random=SeededRandom(0))
     settings = PluginSettings(
         wasi,
-        given,
-        file,
+        functions,
+        name,
         NOT_GIVEN if fuel_limit is None else fuel_limit,
         http_response_headers,
         limits,
         egress,
         observe,
     )
-    engine = get_engine(language)
-    loaded = load(engine, text, file, input=input, functions=imported, limits=limits)
-    front = make_front(
-        loaded.exports,
-        snapshots.find_changes(engine.heap, loaded.heap, _GAP),
-        imported,
-        engine_pages=engine.pages,
-        more_pages=(len(loaded.heap) - len(engine.heap)) // snapshots.PAGE,
+    requested = read_arguments(
+        language,
+        source,
+        name=name,
+        input=input,
+        output=output,
+        allowed_hosts=allowed_hosts,
+        limits=limits,
     )
-    spec = PluginSpec(
-        [engine.spec(), ModuleSpec("main", front, file)],
-        config=merge_config({}, config or {}),
-        allowed_hosts=_check_hosts(allowed_hosts),
-    )
-    return CompiledPlugin._from_settings(spec, settings)
+    requested.config = merge_config({}, config or {})
+    settings = settings.replace(name=validate_name(requested.file))
+    return CompiledPlugin._from_settings(requested, settings)
 
 
 script.__module__ = "plugwasm"
+
+
+def read_arguments(
+    language: str,
+    source: object,
+    *,
+    name: str | None,
+    input: str,
+    output: str,
+    allowed_hosts: Iterable[str],
+    limits: Limits | None,
+) -> ScriptSpec:
+    """Read a script; the arguments are those of `script`.
+
+    Raises:
+        ScriptError, SourceError, OptionError: As for `script`.
+    """
+    check_option_types(False, limits, None)
+    validate_name(name)
+    _check_choice("language", language, tuple(LANGUAGES))
+    _check_choice("input", input, INPUTS)
+    _check_choice("output", output, OUTPUTS)
+    most = (limits or DEFAULT_LIMITS).module_bytes
+    content, file = read_source(source, most, name, LANGUAGES[language].file)
+    spec = ScriptSpec(language, content, file, file, input, output)
+    spec.text  # noqa: B018  # an error where it is read
+    spec.allowed_hosts = _check_hosts(allowed_hosts)
+    return spec
 
 
 def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:

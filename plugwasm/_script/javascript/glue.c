@@ -40,6 +40,7 @@ typedef enum input_mode { INPUT_NONE, INPUT_JSON, INPUT_TEXT, INPUT_BYTES } inpu
 typedef struct script_export {
     JSValue function;
     input_mode mode;
+    int output_is_json; /* also if it is text */
 } script_export;
 
 static script_export *script_exports;
@@ -356,7 +357,7 @@ static JSValue value_of(pdk_handle block, int as_text) {
     return value;
 }
 
-static JSValue add_export(JSValueConst function, JSValueConst mode) {
+static JSValue add_export(JSValueConst function, JSValueConst mode, JSValueConst output_is_json) {
     if (!JS_IsFunction(context, function) || export_count >= MAX_FUNCTIONS)
         return JS_ThrowRangeError(context, "a script can export up to %d functions", MAX_FUNCTIONS);
     int32_t number;
@@ -364,7 +365,8 @@ static JSValue add_export(JSValueConst function, JSValueConst mode) {
     script_export *more = realloc(script_exports, ((size_t)export_count + 1) * sizeof *more);
     if (!more) return JS_ThrowOutOfMemory(context);
     script_exports = more;
-    script_exports[export_count++] = (script_export){JS_DupValue(context, function), (input_mode)number};
+    script_exports[export_count++] = (script_export){
+        JS_DupValue(context, function), (input_mode)number, JS_VALUE_GET_BOOL(output_is_json)};
     return JS_UNDEFINED;
 }
 
@@ -413,6 +415,7 @@ static JSValue make_host_functions(JSValueConst first_element, JSValueConst type
     JSValue length = JS_GetPropertyStr(context, types, "length");
     if (JS_ToUint32(context, &first, first_element) || JS_ToUint32(context, &count, length)) return JS_EXCEPTION;
     if (count > MAX_FUNCTIONS) return JS_ThrowRangeError(context, "too many host functions");
+    if (host_functions) return JS_ThrowTypeError(context, "the host functions are made already");
     JSValue made = JS_NewArray(context);
     host_functions = calloc((size_t)count + 1, sizeof *host_functions);
     if (!host_functions || JS_IsException(made)) return JS_ThrowOutOfMemory(context);
@@ -504,7 +507,7 @@ static JSValue native(JSContext *ctx, JSValueConst this, int argc, JSValueConst 
         return JS_UNDEFINED;
     }
     case RUN: return run(argv[0], argv[1], argv[2]);
-    case ADD_EXPORT: return add_export(argv[0], argv[1]);
+    case ADD_EXPORT: return add_export(argv[0], argv[1], argv[2]);
     default: return make_host_functions(argv[0], argv[1]);
     }
 }
@@ -520,7 +523,7 @@ static const struct {
     {"blockBuffer", BLOCK_BUFFER, 1}, {"blockSize", BLOCK_SIZE, 1}, {"blockFree", BLOCK_FREE, 1},
     {"log", LOG, 2}, {"logEnabled", LOG_ENABLED, 1}, {"encode", ENCODE, 1}, {"decode", DECODE, 2},
     {"random", RANDOM, 0}, {"randomBuffer", RANDOM_BYTES, 1}, {"limitStack", LIMIT_STACK, 1},
-    {"run", RUN, 3}, {"addExport", ADD_EXPORT, 2}, {"hostFunctions", HOST_FUNCTIONS, 2},
+    {"run", RUN, 3}, {"addExport", ADD_EXPORT, 3}, {"hostFunctions", HOST_FUNCTIONS, 2},
 };
 
 /* ---- running code ----------------------------------------------------------------------------- */
@@ -590,7 +593,9 @@ static int32_t fail(void) {
     if (JS_IsException(code)) JS_FreeValue(context, JS_GetException(context));
     if (JS_VALUE_GET_TAG(code) == JS_TAG_INT && JS_VALUE_GET_INT(code)) number = JS_VALUE_GET_INT(code);
     JS_FreeValue(context, code);
-    if (JS_IsNull(exception) && is_out_of_memory) return pdk_fail("InternalError: out of memory");
+    /* Where QuickJS itself runs out of memory, it may leave no exception. */
+    int is_missing = JS_IsNull(exception) || JS_IsUninitialized(exception);
+    if (is_missing && is_out_of_memory) return pdk_fail("InternalError: out of memory");
     JSValue text = JS_Call(context, kit_describe, JS_UNDEFINED, 1, &exception);
     JS_FreeValue(context, exception);
     pdk_handle block;
@@ -715,14 +720,20 @@ static JSValue read_argument(input_mode mode) {
 }
 
 /* Sets what a function returned as the output. */
-static int32_t set_output(JSValue result) {
+static int32_t set_output(JSValue result, int is_json) {
     if (has_used_kit) {
         int32_t code = JS_VALUE_GET_TAG(result) == JS_TAG_INT ? JS_VALUE_GET_INT(result) : 0;
         JS_FreeValue(context, result);
         return code;
     }
+    int is_bytes = JS_IsArrayBuffer(result) || JS_GetTypedArrayType(result) >= 0;
+    if (is_json && is_bytes) {
+        JS_FreeValue(context, result);
+        return fail_with("the function returned bytes, which JSON does not have");
+    }
+    if (is_json && JS_IsUndefined(result)) result = JS_NULL;
     if (JS_IsUndefined(result)) return 0;
-    if (!JS_IsString(result) && !JS_IsArrayBuffer(result) && JS_GetTypedArrayType(result) < 0) {
+    if (is_json || !(is_bytes || JS_IsString(result))) {
         JSValue json = JS_JSONStringify(context, result, JS_UNDEFINED, JS_UNDEFINED);
         JS_FreeValue(context, result);
         if (JS_IsException(json)) return fail();
@@ -750,5 +761,5 @@ PDK_EXPORT("call") int32_t call(int32_t index) {
     JSValue result = JS_Call(context, called->function, JS_UNDEFINED, called->mode != INPUT_NONE, &argument);
     JS_FreeValue(context, argument);
     result = settle(result);
-    return JS_IsException(result) ? fail() : set_output(result);
+    return JS_IsException(result) ? fail() : set_output(result, called->output_is_json);
 }
