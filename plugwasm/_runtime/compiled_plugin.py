@@ -30,8 +30,8 @@ from .._manifest.limits import (
 from .._manifest.resolve import admitted_settings, resolve
 from ..errors import LinkError, ManifestError, ModuleError, OutOfMemoryError, truncate
 from .call_errors import no_stack_error
-from .linker import Plan
 from .modules import TooLargeForPool, engine_for_modules, get_engine
+from .plans import find_or_make_plan
 from .settings import NO_SETTINGS, PluginSettings
 
 TYPE_CHECKING = False
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
+    from .linker import Plan
     from .observers import Observer
     from .settings import GivenSettings
 
@@ -274,7 +275,7 @@ class CompiledPlugin:
 
     def _link(self, *, pooled: bool) -> Plan:
         try:
-            return Plan(
+            return find_or_make_plan(
                 engine_for_modules(
                     (module.wasm for module in self._spec.modules),
                     self.limits,
