@@ -108,7 +108,6 @@ class CompiledPlugin:
         "_pool_is_untried",
         "_pooled_plan",
         "_spec",
-        "_starts",
         "_uses_registered",
         "egress",
         "fuel_limit",
@@ -219,7 +218,6 @@ class CompiledPlugin:
         self._check_state()
         self._pooled_plan: Plan | None = None
         self._allow_pool()
-        self._starts = 0
 
     def _allow_pool(self) -> None:
         # Linked commands are instantiated in calls, which a full pool must not make fail.
@@ -303,8 +301,8 @@ class CompiledPlugin:
                 engine.stack.measurement.next_look = now + LOOK_INTERVAL
             else:
                 self._leave_signals()
-        self._starts += 1
-        if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
+        self._plan.starts += 1
+        if self._plan.starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
             try:
                 self._pooled_plan = self._link(pooled=True)
             except TooLargeForPool:

@@ -152,6 +152,8 @@ class Plan:
         ]
         """The units with an instance from the start. The others are commands."""
         self.start_functions = _start_functions(self.main.module.exports)
+        self.starts = 0
+        """About how many instances were made of it; threads may be counted as one."""
         self._spare_starts: list[BoundStart] = []
         """What starts that are over have left for the next."""
         initial = [unit.module for unit in self.initial_units]

@@ -10,7 +10,9 @@ import pytest
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, Plugin, host_fn
+from plugwasm._engine import can_pool
 from plugwasm._runtime import modules
+from plugwasm._runtime.compiled_plugin import POOL_AFTER
 from tests.support.paths import EXAMPLES
 
 COUNTER = b"""(module
@@ -166,3 +168,17 @@ def test_threads_that_share_a_plan() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_plugins_made_one_by_one_pool() -> None:
+    """Instances come from the pool after a few starts, also if each is of a plugin of its own."""
+    pooled = []
+    for number in range(POOL_AFTER + 2):
+        with Plugin(ECHO) as plugin:
+            assert plugin.call("echo", b"%d" % number) == b"%d" % number
+            pooled.append(plugin.compiled_plugin._pooled_plan)
+    if not can_pool():
+        pytest.skip("this process may not reserve what a pool needs")
+    first, second = pooled[-2:]
+    assert first is second is not None
+    assert pooled[: POOL_AFTER - 1] == [None] * (POOL_AFTER - 1)
