@@ -27,7 +27,7 @@ the stack.
 """
 
 _HERE = Path(__file__).parent
-_OWN = ("engine.c", "heap.c", "random.c", "signatures.c", "system.c", "text.c")
+_OWN = ("engine.c", "heap.c", "json.c", "random.c", "signatures.c", "system.c", "text.c")
 _OWN_HEADERS = ("mpconfigport.h", "mphalport.h", "port.h", "time_of_host.h")
 _FOLDER = "micropython"
 _WANTED = ("py/", "extmod/", "shared/", "lib/uzlib/", "lib/re1.5/", "lib/crypto-algorithms/")
