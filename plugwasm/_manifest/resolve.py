@@ -59,8 +59,8 @@ class ModuleSpec:
         name: The name by which other modules import it; unique within a plugin.
         wasm: The bytes of a core module, or its text format as UTF-8.
         origin: Where the bytes came from, for messages.
-        is_own: Whether it is part of plugwasm. Then compiling it takes nothing of what the limits
-            allow.
+        is_own: Whether it is code of plugwasm, such as an interpreter, and not of the plugin. Then
+            compiling it takes nothing of what the limits allow.
     """
 
     __slots__ = ("is_own", "name", "origin", "wasm")

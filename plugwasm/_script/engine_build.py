@@ -105,7 +105,7 @@ def find_kept(language: Language) -> Path | None:
 
 
 def _build(folder: Path, language: Language, make: Callable[[bytes], bytes]) -> bytes:
-    what = f"building the interpreter of {language.title}, once, in about a minute"
+    what = f"building the interpreter of {language.title} (once, about a minute)"
     with progress.task(what):
         try:
             compiled = _compile(folder, language)
