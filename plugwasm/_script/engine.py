@@ -123,9 +123,13 @@ def boot(language: Language, compiled: bytes) -> bytes:
     exports = _read_exports(sections[wasm.EXPORT])
     _free_slots(sections, exports.pop("slots"))
     spec = PluginSpec([ModuleSpec("main", wasm.join(sections), name)])
-    settings = PluginSettings(_frozen(), (), name)
-    with Plugin(CompiledPlugin._from_settings(spec, settings)) as plugin:
-        plugin.call("boot", language.kit())
+    engine = CompiledPlugin._from_settings(spec, PluginSettings(_frozen(), (), name))
+    kit = language.kit()
+    if "prepare" in exports:
+        with Plugin(engine) as plugin:
+            kit = plugin.call("prepare", kit)
+    with Plugin(engine) as plugin:
+        plugin.call("boot", kit)
         heap = _copy_heap(plugin)
     adder = count_functions(sections)
     sections[wasm.TYPE] = wasm.append(

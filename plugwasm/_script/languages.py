@@ -46,21 +46,21 @@ _JS_PLACE = re.compile(
 
 
 def _javascript_sources() -> list[bytes]:
-    from . import engine_build
+    from .javascript import recipe
 
-    return engine_build.javascript_sources()
+    return recipe.sources()
 
 
 def _compile_javascript(place: Path) -> bytes:
-    from . import engine_build
+    from .javascript import recipe
 
-    return engine_build.compile_javascript(place)
+    return recipe.compile_engine(place)
 
 
 def _javascript_kit() -> bytes:
-    from . import engine_build
+    from .javascript import recipe
 
-    return engine_build.read_source("kit.js")
+    return recipe.read_kit()
 
 
 def _javascript_place(told: Mapping[str, Any], file: str) -> tuple[int | None, int | None]:
