@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from plugwasm import __version__
 
-from . import cases, processes, scripts
+from . import cases, processes, published, scripts
 from .against import RevisionError, Revisions, find_commit
 from .built import REAL, NotBuiltError, Real
 from .cases import start_peer
+from .machine import describe_machine
 from .measure import OURS, PEER, Block, Result, WrongResultError, measure
 from .table import Section, render, summary
 
@@ -49,6 +50,9 @@ def main() -> int:
     except RevisionError as error:
         print(error, file=sys.stderr)
         return 2
+    if options.publish and (options.quick or options.only or options.against):
+        print("--publish is for a whole run, without other options", file=sys.stderr)
+        return 2
     real = built()
     start = perf_counter()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
@@ -73,6 +77,8 @@ def main() -> int:
         sides = (OURS, PEER)
         run: Callable[[Block, float], list[Result]] = measure
         try:
+            if options.publish:
+                published.check_rows(blocks)
             if options.against:
                 revisions = Revisions(Path(folder), options.against, real)
                 sides, run = revisions.names, revisions.measure
@@ -81,7 +87,7 @@ def main() -> int:
                 title = block.title.partition(" (extism")[0] if options.against else block.title
                 if results := run(block, effort):
                     sections.append((title, results))
-        except (WrongResultError, RevisionError) as error:
+        except (WrongResultError, RevisionError, published.MissingRowError) as error:
             print(error, file=sys.stderr)
             return 1
     print(" · ".join(f"{name} {value}" for name, value in about.items()))
@@ -95,16 +101,12 @@ def main() -> int:
     quick = ", with --quick: too short for good figures" if options.quick else ""
     outcome = "" if options.against else f"{summary(sections)}. "
     print(f"{outcome}Took {perf_counter() - start:.0f} s{quick}.")
+    rows = [row for section in sections for row in _rows(section, sides)]
+    about |= describe_machine()
+    if options.publish:
+        published.write(about, rows)
     if options.json:
-        options.json.write_text(
-            json.dumps(
-                {
-                    "about": about,
-                    "rows": [row for section in sections for row in _rows(section, sides)],
-                },
-                indent=1,
-            )
-        )
+        options.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
     return 0
 
 
@@ -142,6 +144,11 @@ def _options() -> argparse.Namespace:
         default="",
         metavar="REVISION",
         help="compare this working tree with another revision of plugwasm, not with extism",
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="also write figures.json, and show the figures in README.md and benchmarks/README.md",
     )
     return parser.parse_args()
 
@@ -196,6 +203,7 @@ def _rows(section: Section, sides: tuple[str, str]) -> list[dict[str, object]]:
             ours: result.ours.median,
             peer: result.peer.median,
             "ratio": result.ratio and result.ratio.median,
+            "spread": result.ratio and result.ratio.spread,
             "target": None if result.goal is None else result.goal.value,
             "met": result.is_met,
             "samples": {ours: result.ours.samples, peer: result.peer.samples},

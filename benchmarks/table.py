@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .measure import OURS, PEER, Figure, Goal, Result
+from .measure import OURS, PEER, Goal, Result
 
 Section = tuple[str, Sequence[Result]]
 
@@ -41,11 +41,11 @@ def _line(result: Result) -> tuple[str, ...]:
     ratio = result.ratio
     return (
         result.title,
-        _value(result.ours, result.unit),
+        format_value(result.ours.median, result.unit),
         f"{result.ours.spread:.0%}",
-        _value(result.peer, result.unit),
+        format_value(result.peer.median, result.unit),
         f"{result.peer.spread:.0%}",
-        "" if ratio is None else f"{ratio.median:.3g}×",
+        format_ratio(ratio and ratio.median),
         "" if ratio is None else f"{ratio.spread:.0%}",
         "" if result.goal is None else _goal(result.goal),
         "" if result.is_met is None else "ok" if result.is_met else "MISSED",
@@ -56,8 +56,13 @@ def _goal(goal: Goal) -> str:
     return f"{'≤' if goal.at_most else '≥'} {goal.value:g}×"
 
 
-def _value(figure: Figure, unit: str) -> str:
-    value = figure.median
+def format_ratio(ratio: float | None) -> str:
+    """Return a ratio as it is shown, or nothing where there is none."""
+    return "" if ratio is None else f"{ratio:.3g}×"
+
+
+def format_value(value: float, unit: str) -> str:
+    """Return seconds, bytes or a factor as it is shown."""
     if unit == "×":
         return f"×{value:.2f}"
     if unit == "B":

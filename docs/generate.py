@@ -1,8 +1,9 @@
 """Generate docs/decisions.md, docs/performance.md and the pages of docs/reference (`make docs`).
 
-docs/performance.md, docs/reference/conformance.md and docs/reference/kits.md are made from the
-figures of a run (`make performance`, `make conformance-page`, `make kits-page`), which this does
-not repeat.
+Also the tables of figures in README.md and benchmarks/README.md. These two, docs/performance.md,
+docs/reference/conformance.md and docs/reference/kits.md are made from the figures of a run (`make
+figures`, `make performance`, `make conformance-page`, `make kits-page`), which this does not
+repeat.
 
 `python docs/generate.py` writes the pages. With `--check` it writes nothing, and exits with 1 if a
 page is out of date.
@@ -22,6 +23,7 @@ from plugwasm._project.json_schema import STRUCTS, field_meanings, json_schema
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
+from benchmarks import published as figures  # noqa: E402
 from benchmarks.growth import page as performance  # noqa: E402
 from benchmarks.kits import page as kits  # noqa: E402
 from conformance import page as conformance  # noqa: E402
@@ -227,7 +229,7 @@ PAGES = {
 
 def main(arguments: list[str]) -> int:
     pages = {page: make() for page, make in PAGES.items()}
-    for made in (performance, conformance, kits):
+    for made in (performance, conformance, kits, figures):
         pages |= made.committed_pages()
     outdated = [
         page for page, text in pages.items() if not page.exists() or page.read_text("utf-8") != text

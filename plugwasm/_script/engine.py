@@ -22,7 +22,7 @@ from .languages import LANGUAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .._manifest.limits import Limits
     from .languages import Language
@@ -36,6 +36,9 @@ _GROW_TABLE = b"\x20\x00\x41\x01\xfc\x0f\x00\x41\x7f\x46\x04\x40\x00\x0b"
 _GAP = 1024
 """Equal bytes that end a segment of an engine. Its memory is an image: a file, mapped."""
 MAX_LOADERS = 16
+OPTIONAL = ("http_request", "poll_oneoff")
+"""Imports that a plugin of one module has only if its script can use them. An engine calls each in
+one function, which it exports under the same name."""
 
 _engines: dict[str, Engine] = {}
 _lock = RLock()
@@ -86,7 +89,7 @@ class Engine:
 
     def find_export(self, name: str) -> int:
         """Return the number of a function that the engine exports."""
-        export = _read_exports(wasm.split(self.wasm)[wasm.EXPORT])[name]
+        export = read_exports(wasm.split(self.wasm)[wasm.EXPORT])[name]
         return read_leb128(export, len(wasm.name(name)) + 1)[0]
 
     def load(self, document: bytes, limits: Limits | None) -> tuple[bytes, bytes]:
@@ -120,7 +123,7 @@ def boot(language: Language, compiled: bytes) -> bytes:
     name = f"the engine of {language.title}"
     sections = wasm.split(compiled)
     _check_stack(sections[wasm.GLOBAL])
-    exports = _read_exports(sections[wasm.EXPORT])
+    exports = read_exports(sections[wasm.EXPORT])
     _free_slots(sections, exports.pop("slots"))
     spec = PluginSpec([ModuleSpec("main", wasm.join(sections), name)])
     engine = CompiledPlugin._from_settings(spec, PluginSettings(_frozen(), (), name))
@@ -141,7 +144,7 @@ def boot(language: Language, compiled: bytes) -> bytes:
     sections[wasm.CODE] = wasm.append(sections[wasm.CODE], [wasm.body(_GROW_TABLE)])
     sections[wasm.EXPORT] = wasm.vector(
         [
-            *(exports[name] for name in ("memory", "load", "call")),
+            *(exports[name] for name in ("memory", "load", "call", *OPTIONAL) if name in exports),
             wasm.name(ADD_FUNCTION) + b"\x00" + wasm.unsigned(adder),
         ]
     )
@@ -162,17 +165,37 @@ def write_memory(sections: dict[int, bytes], heap: bytes) -> None:
     sections.pop(wasm.DATA_COUNT, None)
 
 
-def take_slots(sections: dict[int, bytes], taken: Sequence[bytes]) -> int:
+def take_slots(
+    sections: dict[int, bytes], taken: Sequence[bytes], dropped: Iterable[str] = ()
+) -> int:
     """Let these imports take slots, and return the number of the first that did.
 
     Slots follow each other, because the linker keeps their order.
+
+    Args:
+        sections: The sections of an engine.
+        taken: The imports.
+        dropped: Names of `OPTIONAL` imports to take out. What calls them becomes a trap.
     """
     imports = wasm.items(sections[wasm.IMPORT], wasm.skip_import)
     slots = [i for i, one in enumerate(imports) if one.startswith(_UNUSED_SLOT)]
     assert len(taken) <= len(slots) == slots[-1] - slots[0] + 1
+    unused = imports[slots[0]]
     imports[slots[0] : slots[0] + len(taken)] = taken
+    exports = read_exports(sections[wasm.EXPORT])
+    bodies = wasm.items(sections[wasm.CODE], wasm.skip_sized)
+    for name in dropped:
+        imports = [unused if _is_import(one, name) else one for one in imports]
+        number, _ = read_leb128(exports[name], len(wasm.name(name)) + 1)
+        bodies[number - len(imports)] = wasm.body(b"\x00")
     sections[wasm.IMPORT] = wasm.vector(imports)
+    sections[wasm.CODE] = wasm.vector(bodies)
     return slots[0]
+
+
+def _is_import(one: bytes, name: str) -> bool:
+    size, at = read_leb128(one, 0)
+    return one.startswith(wasm.name(name), at + size)
 
 
 def count_functions(sections: dict[int, bytes]) -> int:
@@ -234,7 +257,7 @@ def _read_heap(data: bytes, pages: int) -> bytes:
     return bytes(heap)
 
 
-def _read_exports(section: bytes) -> dict[str, bytes]:
+def read_exports(section: bytes) -> dict[str, bytes]:
     """Return the exports by their names."""
     found = {}
     for one in wasm.items(section, wasm.skip_export):

@@ -26,6 +26,8 @@ class Language:
         sources: Returns everything that the engine is made of, for its digest.
         compile: Compiles the engine, in an empty directory.
         kit: Returns the input of the engine's `boot`.
+        optional_imports: Imports that a built plugin has only if the script has one of these words
+            (a regular expression).
         place: Finds file, line and column of an error in what the engine says of it.
     """
 
@@ -37,6 +39,7 @@ class Language:
     sources: Callable[[], list[bytes]]
     compile: Callable[[Path], bytes]
     kit: Callable[[], bytes]
+    optional_imports: Mapping[str, str]
     place: Callable[[Mapping[str, Any], str], tuple[int | None, int | None]]
 
 
@@ -103,10 +106,14 @@ LANGUAGES: dict[str, Language] = {
             "JavaScript",
             "script.js",
             "`export function name() { … }` or `module.exports = { name }`",
-            5,
+            14,
             _javascript_sources,
             _compile_javascript,
             _javascript_kit,
+            {
+                "http_request": r"\b(Http|fetch|eval|Function|globalThis)\b|\\u",
+                "poll_oneoff": r"\b(setTimeout|setInterval|AbortSignal|eval|Function|globalThis)\b|\\u",
+            },
             _javascript_place,
         ),
         Language(
@@ -118,6 +125,7 @@ LANGUAGES: dict[str, Language] = {
             _python_sources,
             _compile_python,
             _python_kit,
+            {},
             _python_place,
         ),
     )

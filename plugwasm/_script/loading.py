@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .languages import Language
 
 INPUTS = ("json", "text", "bytes")
+OUTPUTS = ("auto", "json")
 _RESERVED_STACK = 2**16
 """Bytes of an engine's own stack that code below the interpreter has for itself."""
 
@@ -46,6 +47,7 @@ def load(
     file: str,
     *,
     input: str,
+    output: str = "auto",
     functions: Sequence[HostImport],
     limits: Limits | None,
     builds: bool = False,
@@ -67,6 +69,7 @@ def load(
             "source": text,
             "name": file,
             "input": input,
+            "output": output,
             "stack": min(
                 bounds.stack_bytes // 16 * engine.language.stack_sixteenths,
                 pins.STACK_BYTES - _RESERVED_STACK,

@@ -23,7 +23,7 @@ from .engine import get_engine
 from .front import make_front
 from .host_imports import of_functions
 from .languages import LANGUAGES
-from .loading import INPUTS, load, read_script
+from .loading import INPUTS, OUTPUTS, load, read_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def script(
     *,
     name: str | None = None,
     input: Literal["json", "text", "bytes"] = "json",
+    output: Literal["auto", "json"] = "auto",
     functions: Iterable[Function] = (),
     config: Mapping[str, str] | None = None,
     allowed_hosts: Iterable[str] = (),
@@ -70,6 +71,9 @@ def script(
             file, or "script.js".
         input: What the functions of the script get as their argument: a value read from JSON, text,
             or a `Uint8Array`. A function whose property `input` says so gets something else.
+        output: "json" writes everything that a function returns as JSON, text too, and nothing as
+            `null`, so that `returns=` reads what the function returned. With "auto" text and bytes
+            are the output as they are, and nothing is an empty output.
         functions: The host functions that the script may call. Registered ones are never added.
         config: The values of `Config.get`.
         allowed_hosts: The hosts that the script may send HTTP requests to, as in a manifest.
@@ -86,6 +90,7 @@ def script(
     """
     _check_choice("language", language, tuple(LANGUAGES))
     _check_choice("input", input, INPUTS)
+    _check_choice("output", output, OUTPUTS)
     given = check_functions(functions)
     imported = of_functions(given)
     most = (limits or DEFAULT_LIMITS).module_bytes
@@ -103,7 +108,7 @@ def script(
         observe,
     )
     engine = get_engine(language)
-    loaded = load(engine, text, file, input=input, functions=imported, limits=limits)
+    loaded = load(engine, text, file, input=input, output=output, functions=imported, limits=limits)
     front = make_front(
         loaded.exports,
         snapshots.find_changes(engine.heap, loaded.heap, _GAP),

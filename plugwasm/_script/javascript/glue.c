@@ -16,8 +16,7 @@
 
 #include "glue.h"
 
-/* What a script may use of the stack in the linear memory, unless it is loaded with another limit.
- * The host's stack for Wasm is larger, so that most deep recursions are a RangeError, not a trap. */
+/* What may be used of the stack in the linear memory until a script is loaded, which has a limit. */
 #define STACK_LIMIT (160 * 1024)
 #define MAX_PARAMS 16
 #define MAX_FUNCTIONS 1000
@@ -40,6 +39,7 @@ typedef enum input_mode { INPUT_NONE, INPUT_JSON, INPUT_TEXT, INPUT_BYTES } inpu
 typedef struct script_export {
     JSValue function;
     input_mode mode;
+    int output_is_json; /* also if it is text */
 } script_export;
 
 static script_export *script_exports;
@@ -270,7 +270,7 @@ static JSValue value_of(pdk_handle block, int as_text) {
     return value;
 }
 
-static JSValue add_export(JSValueConst function, JSValueConst mode) {
+static JSValue add_export(JSValueConst function, JSValueConst mode, JSValueConst output_is_json) {
     if (!JS_IsFunction(context, function) || export_count >= MAX_FUNCTIONS)
         return JS_ThrowRangeError(context, "a script can export up to %d functions", MAX_FUNCTIONS);
     int32_t number;
@@ -278,7 +278,8 @@ static JSValue add_export(JSValueConst function, JSValueConst mode) {
     script_export *more = realloc(script_exports, ((size_t)export_count + 1) * sizeof *more);
     if (!more) return JS_ThrowOutOfMemory(context);
     script_exports = more;
-    script_exports[export_count++] = (script_export){JS_DupValue(context, function), (input_mode)number};
+    script_exports[export_count++] = (script_export){
+        JS_DupValue(context, function), (input_mode)number, JS_VALUE_GET_BOOL(output_is_json)};
     return JS_UNDEFINED;
 }
 
@@ -432,7 +433,7 @@ static JSValue native(JSContext *ctx, JSValueConst this, int argc, JSValueConst 
     case QUERY_PARSE: return parse_query(argv[0]);
     case QUERY_TEXT: return query_text(argv[0]);
     case RUN: return run(argv[0], argv[1], argv[2]);
-    case ADD_EXPORT: return add_export(argv[0], argv[1]);
+    case ADD_EXPORT: return add_export(argv[0], argv[1], argv[2]);
     default: return make_host_functions(argv[0], argv[1]);
     }
 }
@@ -449,9 +450,9 @@ static const struct {
     {"log", LOG, 2}, {"logEnabled", LOG_ENABLED, 1}, {"encode", ENCODE, 1}, {"decode", DECODE, 2},
     {"random", RANDOM, 0}, {"randomBuffer", RANDOM_BYTES, 1}, {"limitStack", LIMIT_STACK, 1},
     {"noteTimer", TIMER, 0}, {"sleep", SLEEP, 1}, {"clock", CLOCK, 0}, {"promiseState", PROMISE_STATE, 1},
-    {"urlParse", URL_PARSE, 2}, {"urlPart", URL_PART, 2},
-    {"urlSet", URL_SET, 3}, {"queryParse", QUERY_PARSE, 1}, {"queryText", QUERY_TEXT, 1},
-    {"run", RUN, 3}, {"addExport", ADD_EXPORT, 2}, {"hostFunctions", HOST_FUNCTIONS, 2},
+    {"urlParse", URL_PARSE, 2}, {"urlPart", URL_PART, 2}, {"urlSet", URL_SET, 3},
+    {"queryParse", QUERY_PARSE, 1}, {"queryText", QUERY_TEXT, 1},
+    {"run", RUN, 3}, {"addExport", ADD_EXPORT, 3}, {"hostFunctions", HOST_FUNCTIONS, 2},
 };
 
 /* ---- running code ----------------------------------------------------------------------------- */
@@ -683,14 +684,20 @@ static JSValue read_argument(input_mode mode) {
 }
 
 /* Sets what a function returned as the output. */
-static int32_t set_output(JSValue result) {
+static int32_t set_output(JSValue result, int is_json) {
     if (has_used_kit) {
         int32_t code = JS_VALUE_GET_TAG(result) == JS_TAG_INT ? JS_VALUE_GET_INT(result) : 0;
         JS_FreeValue(context, result);
         return code;
     }
+    int is_bytes = JS_IsArrayBuffer(result) || JS_GetTypedArrayType(result) >= 0;
+    if (is_json && is_bytes) {
+        JS_FreeValue(context, result);
+        return fail_with("the function returned bytes, which JSON does not have");
+    }
+    if (is_json && JS_IsUndefined(result)) result = JS_NULL;
     if (JS_IsUndefined(result)) return 0;
-    if (!JS_IsString(result) && !JS_IsArrayBuffer(result) && JS_GetTypedArrayType(result) < 0) {
+    if (is_json || !(is_bytes || JS_IsString(result))) {
         JSValue json = JS_JSONStringify(context, result, JS_UNDEFINED, JS_UNDEFINED);
         JS_FreeValue(context, result);
         if (JS_IsException(json)) return fail();
@@ -722,5 +729,5 @@ PDK_EXPORT("call") int32_t call(int32_t index) {
     JSValue result = JS_Call(context, called->function, JS_UNDEFINED, called->mode != INPUT_NONE, &argument);
     JS_FreeValue(context, argument);
     result = settle(result);
-    return JS_IsException(result) ? fail() : set_output(result);
+    return JS_IsException(result) ? fail() : set_output(result, called->output_is_json);
 }

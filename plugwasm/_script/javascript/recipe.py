@@ -15,7 +15,18 @@ __all__ = ["compile_engine", "read_kit", "sources"]
 _HERE = Path(__file__).parent
 _C = ("glue.c", "system.c", "urls.c")
 _OTHER = ("glue.h", "ada_runtime.cpp")
-_KIT = ("language.js", "host.js", "inspect.js", "text.js", "clone.js", "timers.js", "url.js", "fetch.js", "load.js")
+_KIT = (
+    "language.js",
+    "host.js",
+    "source_map.js",
+    "inspect.js",
+    "text.js",
+    "clone.js",
+    "timers.js",
+    "url.js",
+    "fetch.js",
+    "load.js",
+)
 _PACKAGES = (pins.QUICKJS_PACKAGE, pins.ADA_PACKAGE)
 _NO_BUILD = '''\
 """What pip asks for the metadata of a source distribution: the package has them in a file.
@@ -37,7 +48,9 @@ def prepare_metadata_for_build_wheel(folder, settings=None):
 def sources() -> list[bytes]:
     """Return what the engine is made of, besides its kit."""
     pinned = repr((pins.ZIG, pins.FLAGS, pins.ADA_FLAGS, _PACKAGES))
-    return [pinned.encode(), *((_HERE / name).read_bytes() for name in (*_C, *_OTHER))]
+    own = [_HERE / name for name in (*_C, *_OTHER, "recipe.py", "frames.py")]
+    shared = [_HERE.parent / "python" / name for name in ("instructions.py", "analysis.py")]
+    return [pinned.encode(), *(file.read_bytes() for file in (*own, *shared))]
 
 
 def read_kit() -> bytes:
@@ -52,6 +65,9 @@ def compile_engine(place: Path) -> bytes:
     Raises:
         SourceError: The sources cannot be had, or not be compiled.
     """
+    from ..python.instructions import UnknownCodeError
+    from .frames import match_native_frames
+
     _download(place)
     for name in (*_C, *_OTHER):
         (place / name).write_bytes((_HERE / name).read_bytes())
@@ -63,7 +79,12 @@ def compile_engine(place: Path) -> bytes:
     names = [*_C, *(f"{quickjs.folder}/{name}" for name in pins.QUICKJS_FILES)]
     _compile([*ZIG_CXX, *pins.ADA_FLAGS, *include, "-I.", "-c", "ada_runtime.cpp", "-o", "ada.o"], place)
     _compile([*ZIG_CC, *pins.FLAGS, *include, "-I.", *names, "ada.o", "-o", "engine.wasm"], place)
-    return (place / "engine.wasm").read_bytes()
+    try:
+        return match_native_frames((place / "engine.wasm").read_bytes())
+    except UnknownCodeError as error:
+        raise SourceError(
+            f"the engine of JavaScript: what was compiled cannot be read: {error}"
+        ) from None
 
 
 def _compile(command: list[str], place: Path) -> None:

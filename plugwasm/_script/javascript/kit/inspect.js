@@ -25,11 +25,23 @@ function quote(text) {
 // The text of an error, also of the call. It may run code of the script, whose errors glue.c handles.
 function describe(thrown) {
   if (thrown instanceof Failure) return thrown.message;
-  if (!(thrown instanceof Error) && !(thrown instanceof DOMException)) return show(thrown);
+  if (!(thrown instanceof Error) && !(thrown instanceof DOMException)) return describeOther(thrown);
   const name = String(thrown.name);
   const message = String(thrown.message);
-  const stack = trimEnd(String(thrown.stack ?? ""));
+  const stack = mapStack(trimEnd(String(thrown.stack ?? "")));
   return `${name}${message ? ": " : ""}${message}${stack ? "\n" : ""}${stack}`;
+}
+
+// Other objects that are thrown are for programs to read.
+function describeOther(thrown) {
+  if (typeof thrown === "object" && thrown !== null) {
+    try {
+      return stringify(thrown) ?? show(thrown);
+    } catch {
+      // It has no JSON.
+    }
+  }
+  return show(thrown);
 }
 
 function describeFunction(value) {

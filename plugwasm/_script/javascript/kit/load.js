@@ -12,14 +12,14 @@ function modeOf(exported, name, mode) {
   return takesNothing ? 0 : MODES[mode];
 }
 
-function addExports(exported, mode) {
+function addExports(exported, mode, output) {
   const found = [];
   const names = getOwnPropertyNames(exported);
   for (let i = 0; i < names.length; i++) {
     const name = names[i];
     const value = exported[name];
     if (typeof value !== "function" || matches(/^class\b/, sourceOf(value))) continue;
-    native.addExport(value, modeOf(value, name, mode));
+    native.addExport(value, modeOf(value, name, mode), output === "json");
     push(found, name);
   }
   return found;
@@ -42,7 +42,7 @@ function run(source, name) {
 
 function load(text) {
   const document = parse(text);
-  const { name, source, input, host, stack } = document;
+  const { name, source, input, output, host, stack } = document;
   if (stack) native.limitStack(stack);
   const types = [];
   for (let i = 0; i < host.length; i++) push(types, host[i].type);
@@ -52,7 +52,7 @@ function load(text) {
     functions[host[i].namespace][host[i].name] = made[i];
   }
   try {
-    return stringify({ exports: addExports(run(source, name), input) });
+    return stringify({ exports: addExports(run(takeMap(source, name), name), input, output) });
   } catch (error) {
     return stringify({ error: describe(error), isSyntax: error instanceof SyntaxError });
   }

@@ -24,6 +24,7 @@ _host_functions = {}
 _host_imports = None
 _first_element = 0
 _has_output = False
+_output_is_json = False
 
 
 class Error(Exception):
@@ -614,7 +615,11 @@ def _call(index):
             result = function(_read(content, kind, "the input of " + name))
     if type(result) is _generator:
         result = _drive(result)
-    if result is not None and not _has_output:
+    if _has_output:
+        return 0
+    if _output_is_json:
+        _host.output(_to_json(result))
+    elif result is not None:
         _host.output(_encode(result))
     return 0
 
@@ -644,10 +649,11 @@ _generator = type((lambda: (yield))())
 
 def _load(content):
     """Run a script, and return what it exports, or why it failed: JSON."""
-    global _script, _host_imports, _first_element
+    global _script, _host_imports, _first_element, _output_is_json
     document = json.loads(content)
     source, file = document["source"], document["name"]
     _first_element = document["firstElement"]
+    _output_is_json = document.get("output") == "json"
     for one in document["host"]:
         index = _host.add_host_function(_first_element, one["type"])
         _host_functions[(one["namespace"], one["name"])] = (index, one["type"])
