@@ -7,7 +7,8 @@
 #   make docs      generated pages           make changelog        CHANGELOG.md for RELEASE=1.2.3
 #   make layout    figures of the layout     make conformance      plugins of every kit, on every host
 #   make kits      checkers of the kits' languages                 make kits-page, conformance-page
-#   make engines   interpreters of scripts make figures          bench, for README.md
+#   make engines   interpreters of scripts   make bench-scripts    …and what else runs scripts
+#   make figures   bench, for the pages
 
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo environment test conformance engines check lint layout types format docs changelog changelog-draft bench performance examples check-examples fast figures fuzz hammer conformance-page kits kits-page clean
+.PHONY: help demo environment test conformance engines check lint layout types format docs changelog changelog-draft bench bench-scripts performance examples check-examples fast figures fuzz hammer conformance-page kits kits-page clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -103,6 +104,9 @@ kits-page: $(VENV)/with-build+test
 
 bench: $(VENV)/with-bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-scripts: $(VENV)/with-bench-scripts
+	$(BIN)/python -m benchmarks.sandboxes $(BENCH_ARGS)
 
 # Needs an idle machine: README.md and benchmarks/README.md show what this run measures.
 figures: $(VENV)/with-bench

@@ -11,13 +11,15 @@ import os
 import platform
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from plugwasm import __version__
+from plugwasm import SourceError, __version__
+from plugwasm._script import engine_build
 
 from . import cases, processes, published, scripts
 from .against import RevisionError, Revisions, find_commit
@@ -72,8 +74,9 @@ def main() -> int:
         sections: list[Section] = []
         if not options.against:
             start_peer()
-        if any(block.title == scripts.TITLE for block in blocks) and not scripts.can_run():
-            blocks = [block for block in blocks if block.title != scripts.TITLE]
+        titles = scripts.TITLES.values()
+        if any(block.title in titles for block in blocks) and not scripts.can_run():
+            blocks = [block for block in blocks if block.title not in titles]
         sides = (OURS, PEER)
         run: Callable[[Block, float], list[Result]] = measure
         try:
@@ -173,6 +176,9 @@ def _about(packages: tuple[str, ...]) -> dict[str, str]:
 def use_own_caches(folder: Path) -> None:
     """Give both sides an empty cache for this run, with default settings, and Python one for
     bytecode."""
+    # Engines of scripts take minutes to build, and are no part of any row.
+    with suppress(SourceError):
+        os.environ.setdefault("PLUGWASM_ENGINES", str(engine_build.engine_folder()))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     os.environ.pop("EXTISM_CACHE_CONFIG", None)

@@ -1,4 +1,4 @@
-"""Rows of scripts in JavaScript. The official package runs the same script, built into a module."""
+"""Rows of scripts. The official package runs the same script, built into a module."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .measure import OURS, SIDES, Block, Row, Sample, make_sampler
+from .sandboxes.ways import CALLS, LANGUAGES, script_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCRIPT = """
-const rate = 1.2;
-export function total({ items }) {
-  return { total: items.reduce((sum, item) => sum + item.price * item.count * rate, 0) };
+TITLES = {
+    language: f"scripts in {name} (extism: the script as a module)"
+    for language, name in LANGUAGES.items()
 }
-"""
-ORDER = b'{"items": [{"price": 10, "count": 2}, {"price": 5, "count": 1}]}'
-TOTAL = b'{"total":30}'
 
-
-TITLE = "scripts in JavaScript (extism: the script as a module)"
+_PREFIXES = {"javascript": "script", "python": "script in Python"}
 
 
 def can_run() -> bool:
-    """Build the engine, or say why that cannot be done."""
+    """Build the engines, or say why that cannot be done."""
     try:
-        _built()
+        for language in LANGUAGES:
+            _built(language)
     except import_module("plugwasm").SourceError as error:
         print(f"left out: the rows of scripts: {error}", file=sys.stderr)
         return False
@@ -40,50 +37,58 @@ def blocks() -> list[Block]:
     """Return the rows. They can be measured if `can_run`."""
     return [
         Block(
-            TITLE,
+            TITLES[language],
             [
-                Row("script: ready", _ready),
-                Row("script: fresh instance + call + close", _fresh),
-                Row("script: later call, 63 B of JSON in, 12 B out", _call),
+                Row(f"{prefix}: ready", partial(_ready, language)),
+                Row(f"{prefix}: fresh instance + call + close", partial(_fresh, language)),
+                *(
+                    Row(f"{prefix}: {what}", partial(_call, language, function))
+                    for function, what in (
+                        ("total", "later call, 63 B of JSON in, 12 B out"),
+                        ("count", "10 KB of JSON in, 3 B out"),
+                        ("upper", "64 KB of text in and out"),
+                    )
+                ),
             ],
             budget=6,
         )
+        for language, prefix in _PREFIXES.items()
     ]
 
 
 @cache
-def _built() -> bytes:
+def _built(language: str) -> bytes:
     module = import_module("plugwasm._script.standalone")
-    built: bytes = module.build_script("javascript", SCRIPT)
+    built: bytes = module.build_script(language, script_of(language))
     return built
 
 
-def _compile(side: str, source: str = SCRIPT) -> Any:
+def _compile(language: str, side: str, number: int | None = None) -> Any:
     if side == OURS:
-        return import_module("plugwasm").script("javascript", source)
-    return import_module(SIDES[side]).CompiledPlugin(_built(), True, [])
+        return import_module("plugwasm").script(language, script_of(language, number))
+    return import_module(SIDES[side]).CompiledPlugin(_built(language), True, [])
 
 
 def _open(side: str, compiled: Any) -> Any:
     return import_module(SIDES[side]).Plugin(compiled)
 
 
-def _ready(side: str) -> Sample:
+def _ready(language: str, side: str) -> Sample:
     numbers = count()
-    make: Callable[[], Any] = lambda: _compile(side, f"{SCRIPT}// {next(numbers)}")  # noqa: E731
+    make: Callable[[], Any] = lambda: _compile(language, side, next(numbers))  # noqa: E731
     return make_sampler(make, lambda compiled: compiled is not None)
 
 
-def _fresh(side: str) -> Sample:
-    compiled = _compile(side)
+def _fresh(language: str, side: str) -> Sample:
+    compiled, (data, is_right) = _compile(language, side), CALLS["total"]
 
     def run() -> Any:
         with _open(side, compiled) as plugin:
-            return plugin.call("total", ORDER)
+            return plugin.call("total", data)
 
-    return make_sampler(run, TOTAL)
+    return make_sampler(run, is_right)
 
 
-def _call(side: str) -> Sample:
-    plugin = _open(side, _compile(side))
-    return make_sampler(partial(plugin.call, "total", ORDER), TOTAL)
+def _call(language: str, function: str, side: str) -> Sample:
+    plugin, (data, is_right) = _open(side, _compile(language, side)), CALLS[function]
+    return make_sampler(partial(plugin.call, function, data), is_right)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from plugwasm._host.registry import registered
 from plugwasm._runtime import code_cache, modules
-from plugwasm._script.engine_build import engine_folder
+from plugwasm._script.engine_store import engine_folder
 
 # How long an example takes is a matter of how busy the machine is.
 settings.register_profile("plugwasm", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -222,26 +222,29 @@ class Engine:
             lib.wasmtime_error_delete(error)
         return not error
 
-    def load(self, artifact: bytes) -> Module:
+    def load(self, artifact: bytes, like: Module | None = None) -> Module:
         """Load a module from what `Module.serialize` returned.
 
         The bytes are machine code, so they must come from a trusted place.
+
+        Args:
+            like: The same module, compiled for this or another engine.
         """
         out = c_void_p()
         if error := lib.wasmtime_module_deserialize(
             self.pointer, artifact, len(artifact), ctypes.byref(out)
         ):
             raise take_error(error)
-        return Module(self, out.value)
+        return Module(self, out.value, like)
 
-    def load_file(self, path: str) -> Module:
+    def load_file(self, path: str, like: Module | None = None) -> Module:
         """Load a module from a file, which is mapped instead of read."""
         out = c_void_p()
         if error := lib.wasmtime_module_deserialize_file(
             self.pointer, os.fsencode(path), ctypes.byref(out)
         ):
             raise take_error(error)
-        return Module(self, out.value)
+        return Module(self, out.value, like)
 
 
 POOLED_MEMORIES = 1024
@@ -291,32 +294,21 @@ def _configure_pool(config: Any) -> None:
 
 
 class Module(Finalizable):
-    """A compiled module, with its imports and exports in the order of the binary."""
+    """A compiled module, with its imports and exports in the order of the binary.
 
-    def __init__(self, engine: Engine, pointer: int | None) -> None:
+    Args:
+        like: The same module, compiled for this or another engine. Asking the engine for imports
+            and exports takes longer than loading the code.
+    """
+
+    def __init__(self, engine: Engine, pointer: int | None, like: Module | None = None) -> None:
         if pointer is None:
             raise EngineFailure("the engine gave no module")
         self.engine = engine
         self.pointer: int = pointer
         self.__del__: Callable[[], object] = partial(lib.wasmtime_module_delete, pointer)
-        vec = PointerVec()
-        lib.wasmtime_module_imports(pointer, ctypes.byref(vec))
-        try:
-            _check_number(vec, MAX_IMPORTS, "imports")
-            self._imports: tuple[Item, ...] = tuple(
-                _check_values(_read_import(vec.data[i]) for i in range(vec.size))
-            )
-        finally:
-            lib.wasm_importtype_vec_delete(ctypes.byref(vec))
-        lib.wasmtime_module_exports(pointer, ctypes.byref(vec))
-        try:
-            _check_number(vec, MAX_EXPORTS, "exports")
-            self.exports: dict[str, Item] = {
-                item.name: item
-                for item in _check_values(_read_export(vec.data[i]) for i in range(vec.size))
-            }
-        finally:
-            lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
+        self._imports: tuple[Item, ...] = like._imports if like else _read_imports(pointer)
+        self.exports: dict[str, Item] = like.exports if like else _read_exports(pointer)
         self.with_facts((0, 0, 0, 0, 0, 0, 0))
 
     def with_facts(self, facts: Facts) -> Module:
@@ -379,6 +371,27 @@ class Module(Finalizable):
 
     def __reduce__(self) -> str:
         raise TypeError("a module cannot be copied or pickled")  # two objects would free it
+
+
+def _read_imports(module: int) -> tuple[Item, ...]:
+    vec = PointerVec()
+    lib.wasmtime_module_imports(module, ctypes.byref(vec))
+    try:
+        _check_number(vec, MAX_IMPORTS, "imports")
+        return tuple(_check_values(_read_import(vec.data[i]) for i in range(vec.size)))
+    finally:
+        lib.wasm_importtype_vec_delete(ctypes.byref(vec))
+
+
+def _read_exports(module: int) -> dict[str, Item]:
+    vec = PointerVec()
+    lib.wasmtime_module_exports(module, ctypes.byref(vec))
+    try:
+        _check_number(vec, MAX_EXPORTS, "exports")
+        items = _check_values(_read_export(vec.data[i]) for i in range(vec.size))
+        return {item.name: item for item in items}
+    finally:
+        lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
 
 
 def _check_values(items: Iterable[Item]) -> Iterator[Item]:

@@ -142,6 +142,18 @@ class PluginSpec:
         stem = os.path.splitext(os.path.basename(origin.partition("?")[0]))[0]
         return stem if stem and " " not in stem else "plugin"
 
+    def take_grants(self, manifest: Manifest) -> None:
+        """Take over what a manifest says of other things than its modules."""
+        memory = manifest.memory
+        self.config = dict(manifest.config or {})
+        self.allowed_hosts = tuple(manifest.allowed_hosts or ())
+        paths = manifest.allowed_paths
+        self.allowed_paths = make_absolute(paths) if paths else {}
+        self.timeout_ms = manifest.timeout_ms
+        self.max_pages = memory.max_pages
+        self.max_http_response_bytes = memory.max_http_response_bytes
+        self.max_var_bytes = memory.max_var_bytes
+
     def copy(self) -> PluginSpec:
         """Return a copy with the same modules and grants."""
         copied = PluginSpec(self.modules)
@@ -310,20 +322,14 @@ def resolve_manifest(
     reader = ModuleReader(module_bytes, egress)
     contents = [reader.read(source, index) for index, source in enumerate(manifest.wasm)]
     names = name_modules(manifest.wasm)
-    memory = manifest.memory
-    return PluginSpec(
+    spec = PluginSpec(
         [
             ModuleSpec(name, content, origin)
             for name, (content, origin) in zip(names, contents, strict=True)
-        ],
-        config=manifest.config,
-        allowed_hosts=tuple(manifest.allowed_hosts or ()),
-        allowed_paths=manifest.allowed_paths,
-        timeout_ms=manifest.timeout_ms,
-        max_pages=memory.max_pages,
-        max_http_response_bytes=memory.max_http_response_bytes,
-        max_var_bytes=memory.max_var_bytes,
+        ]
     )
+    spec.take_grants(manifest)
+    return spec
 
 
 def name_modules(sources: list[WasmSource]) -> list[str]:

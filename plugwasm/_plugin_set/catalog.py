@@ -39,6 +39,7 @@ class Catalog:
         directories: Where to look for plugins at each reload.
         sources: The plugins of the application and of packages.
         order: Names of plugins that are called first, in this order.
+        scripts: Whether scripts in the directories are plugins.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Catalog:
         "_directories",
         "_loader",
         "_order",
+        "_scripts",
         "_sources",
         "is_closed",
         "state",
@@ -57,10 +59,12 @@ class Catalog:
         directories: Sequence[str],
         sources: Sequence[PluginSource],
         order: Sequence[str],
+        scripts: bool,
     ) -> None:
         self._loader = loader
         self._directories = directories
         self._sources = sources
+        self._scripts = scripts
         self._order = {name: place for place, name in reversed(list(enumerate(order)))}
         self._change_lock = ChangeLock()
         self.is_closed = False
@@ -166,7 +170,7 @@ class Catalog:
             *(
                 source
                 for directory in self._directories
-                for source in discovery.directory_sources(directory)
+                for source in discovery.directory_sources(directory, self._scripts)
             ),
         ]
         taken, others = self._loader.load_all(found, before.entries)

@@ -14,6 +14,7 @@ Decisions: docs/decisions.md, 21.5.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -24,8 +25,10 @@ from .._manifest.download import redact_url
 from .._manifest.files import format_path, is_file, is_url, looks_like_text, make_absolute
 from .._manifest.messages import field_error
 from .._manifest.model import Manifest, parse
+from .._manifest.module_files import check_hash
 from .._manifest.resolve import PluginSpec, name_modules, resolve, resolve_manifest, resolve_module
 from .._runtime.compiled_plugin import CompiledPlugin
+from .._script.names import SUFFIXES, language_of
 from ..errors import Error, ManifestError, OptionError, SourceError, truncate
 from .directory import FileStamp, OpenDirectory
 from .metadata import PluginFile, check_name, parse_plugin_file
@@ -49,6 +52,14 @@ MAX_TEXT_BYTES: Final = 2**20
 MAX_MODULES: Final = 64
 MODULE_FILE: Final = "plugin.wasm"
 """The module of a folder that has no manifest."""
+SCRIPT_FILES: Final = tuple(f"plugin{suffix}" for suffix in SUFFIXES)
+"""What may stand in its place."""
+NO_PLUGIN: Final = re.compile(
+    r"_.*|conftest\.py|test_.*\.py|.*_test\.py|.*\.(?:test|spec|config)\.[cm]?js", re.S | re.I
+)
+"""Scripts in a directory that are no plugins: private ones, tests of plugins, and settings of
+tools.
+"""
 _METADATA_FILES: Final = ("plugin.toml", "plugin.json")
 _MANIFEST_FILES: Final = ("manifest.toml", "manifest.json")
 
@@ -131,16 +142,15 @@ class UntrustedSource(PluginSource):
 
 
 class FileSource(UntrustedSource):
-    """A `.wasm` file in a directory."""
+    """A `.wasm` file or a script in a directory."""
 
     def __init__(self, name: str, directory: str, file: str) -> None:
         super().__init__(name, os.path.join(directory, file), directory, None)
         self._files = (file,)
 
     def load(self, metadata: PluginFile, module_bytes: int) -> PluginSpec:
-        return resolve_module(
-            self._folder.read(self._files[0], module_bytes), format_path(self.location)
-        )
+        file = self._files[0]
+        return _read_module(self._folder.read(file, module_bytes), file, self.location)
 
 
 class FolderSource(UntrustedSource):
@@ -149,13 +159,16 @@ class FolderSource(UntrustedSource):
     The folder is `directory`, which the application named, or `folder` in it.
     """
 
-    def __init__(self, name: str, directory: str, folder: str | None = None) -> None:
+    def __init__(
+        self, name: str, directory: str, folder: str | None = None, *, scripts: bool = True
+    ) -> None:
         super().__init__(
             name,
             directory if folder is None else os.path.join(directory, folder),
             directory,
             folder,
         )
+        self._has_scripts = scripts
         self._files = self._texts = (*_METADATA_FILES, *_MANIFEST_FILES)
 
     def read_metadata(self) -> PluginFile:
@@ -167,16 +180,13 @@ class FolderSource(UntrustedSource):
     def load(self, metadata: PluginFile, module_bytes: int) -> PluginSpec:
         file = self._find_one(_MANIFEST_FILES)
         if file is None and metadata.manifest is None:
-            self._files = (*self._texts, MODULE_FILE)
-            return resolve_module(
-                self._folder.read(MODULE_FILE, module_bytes),
-                format_path(os.path.join(self.location, MODULE_FILE)),
-            )
+            module = self._find_module()
+            return self._read(module, self._folder.read(module, module_bytes))
         if file is None:
             file = self._find_one(_METADATA_FILES) or _METADATA_FILES[0]
-            manifest = self._with_location(
-                file, lambda: parse({"wasm": [{"path": MODULE_FILE}]} | (metadata.manifest or {}))
-            )
+            asked = metadata.manifest or {}
+            default = {} if "wasm" in asked else {"wasm": [{"path": self._find_module()}]}
+            manifest = self._with_location(file, lambda: parse(default | asked))
         elif metadata.manifest is not None:
             raise ManifestError(
                 f"{format_path(self.location)} has two manifests: `[manifest]` and {file}"
@@ -195,7 +205,10 @@ class FolderSource(UntrustedSource):
                 "wasm", f"expected at most {MAX_MODULES} modules, got {len(manifest.wasm)}"
             )
         paths = [source.path for source in manifest.wasm if source.path is not None]
-        self._files = (*self._texts, *paths)
+        self._files = tuple(dict.fromkeys((*self._files, *self._texts, *paths)))
+        scripts = [path for path in paths if language_of(path)]
+        if scripts and self._has_scripts:
+            return self._script_spec(manifest, scripts[0], module_bytes)
         modules, left = [], module_bytes
         for index, (source, name) in enumerate(
             zip(manifest.wasm, name_modules(manifest.wasm), strict=True)
@@ -212,6 +225,31 @@ class FolderSource(UntrustedSource):
         return resolve_manifest(
             msgspec.structs.replace(manifest, wasm=modules, allowed_paths=directories), module_bytes
         )
+
+    def _script_spec(self, manifest: Manifest, path: str, module_bytes: int) -> PluginSpec:
+        """Return the spec of a manifest whose module is a script."""
+        if len(manifest.wasm) > 1:
+            raise field_error(
+                "wasm", f"{format_path(path)} is a script, which has no other modules beside it"
+            )
+        content = self._folder.read(path, module_bytes)
+        check_hash(manifest.wasm[0], "wasm[0]", os.path.join(self.location, path), content)
+        spec = self._read(path, content)
+        directories = make_absolute(manifest.allowed_paths or {}, self.location)
+        spec.take_grants(msgspec.structs.replace(manifest, allowed_paths=directories))
+        return spec
+
+    def _read(self, path: str, content: bytes) -> PluginSpec:
+        file = os.path.join(os.path.basename(self.location.rstrip(os.sep)), path)
+        return _read_module(content, file, os.path.join(self.location, path))
+
+    def _find_module(self) -> str:
+        """Return the module of a folder whose manifest, if it has one, names none."""
+        self._files = (*self._texts, MODULE_FILE)
+        if not self._has_scripts or self._folder.has(MODULE_FILE):
+            return MODULE_FILE
+        self._files = (*self._texts, MODULE_FILE, *SCRIPT_FILES)
+        return self._find_one(SCRIPT_FILES) or MODULE_FILE
 
     def _find_one(self, files: tuple[str, ...]) -> str | None:
         self._folder.check()
@@ -257,8 +295,13 @@ class ApplicationSource(PluginSource):
     def _resolve(self, value: Any, module_bytes: int) -> PluginSpec | CompiledPlugin:
         if isinstance(value, CompiledPlugin):
             return value
-        spec = resolve(value, module_bytes=module_bytes, egress=self._egress)
         path = _path_of(value)
+        if path is not None and language_of(path):
+            from .._script.spec import read_script_spec
+
+            self._files = (path,)
+            return read_script_spec(path, module_bytes)
+        spec = resolve(value, module_bytes=module_bytes, egress=self._egress)
         self._files = tuple(
             {
                 path: None
@@ -302,10 +345,15 @@ class EntryPointSource(ApplicationSource):
 # ---- the places ----------------------------------------------------------------------------------
 
 
-def directory_sources(directory: str) -> Iterator[PluginSource]:
+def directory_sources(directory: str, scripts: bool = True) -> Iterator[PluginSource]:
     """Yield the plugins of a directory, by name; hidden ones are left out.
 
-    They are each `.wasm` file, and each folder with a description or a manifest.
+    They are each `.wasm` file, each script, and each folder with a description or a manifest. A
+    module comes before a script of the same name, which so cannot take its name.
+
+    Args:
+        directory: The directory.
+        scripts: Whether scripts are plugins.
 
     Raises:
         SourceError: The directory cannot be read.
@@ -317,6 +365,7 @@ def directory_sources(directory: str) -> Iterator[PluginSource]:
             if not file.startswith((".", "__"))
             and (
                 _is_module(file, is_directory)
+                or (scripts and _is_script(file, is_directory))
                 or (
                     (is_directory or is_link)
                     and any(
@@ -326,10 +375,10 @@ def directory_sources(directory: str) -> Iterator[PluginSource]:
                 )
             )
         ]
-    for file, is_link, is_directory in found:
+    for file, is_link, is_directory in sorted(found, key=_place_in_order):
         location = os.path.join(directory, file)
-        is_module = _is_module(file, is_directory)
-        name = file[:-5] if is_module else file
+        is_file = _is_module(file, is_directory) or (scripts and _is_script(file, is_directory))
+        name = os.path.splitext(file)[0] if is_file else file
         if wrong := check_name(name):
             yield RejectedSource(
                 truncate(name, 80), location, f"cannot be the name of a plugin: it {wrong}"
@@ -339,13 +388,35 @@ def directory_sources(directory: str) -> Iterator[PluginSource]:
                 name, location, "is a symbolic link, which is not followed; move the plugin here"
             )
         elif is_directory:
-            yield FolderSource(name, directory, file)
+            yield FolderSource(name, directory, file, scripts=scripts)
         else:
             yield FileSource(name, directory, file)
 
 
 def _is_module(file: str, is_directory: bool) -> bool:
     return file.lower().endswith(".wasm") and not is_directory
+
+
+def _is_script(file: str, is_directory: bool) -> bool:
+    """Return whether a file is a script, and neither private nor a test of one."""
+    return language_of(file) is not None and not is_directory and NO_PLUGIN.fullmatch(file) is None
+
+
+def _place_in_order(entry: tuple[str, bool, bool]) -> tuple[str, str]:
+    file, _, is_directory = entry
+    if _is_script(file, is_directory):
+        return f"{os.path.splitext(file)[0]}.wasm", file
+    return file, ""
+
+
+def _read_module(content: bytes, file: str, location: str) -> PluginSpec:
+    """Return the spec of a module or a script without a manifest."""
+    language = language_of(file)
+    if language is None:
+        return resolve_module(content, format_path(location))
+    from .._script.spec import ScriptSpec
+
+    return ScriptSpec(language, content, file, location)
 
 
 def application_sources(
@@ -421,9 +492,10 @@ def _default_name(value: object) -> str | None:
     if path is None:
         return None
     head, file = os.path.split(path.rstrip("/" + os.sep))
-    if file in (*_METADATA_FILES, *_MANIFEST_FILES, MODULE_FILE):
+    if file in (*_METADATA_FILES, *_MANIFEST_FILES, MODULE_FILE, *SCRIPT_FILES):
         file = os.path.basename(head) or file
-    return file.rpartition(".")[0] if file.endswith((".wasm", ".wat", ".toml", ".json")) else file
+    known = (".wasm", ".wat", ".toml", ".json", *SUFFIXES)
+    return file.rpartition(".")[0] if file.endswith(known) else file
 
 
 def _location_of(value: object) -> str:

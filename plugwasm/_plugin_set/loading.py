@@ -12,7 +12,7 @@ from .._manifest.messages import truncate
 from .._manifest.resolve import PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.inputs import merge_config
-from ..errors import Error, ModuleError, SourceError
+from ..errors import Error, ModuleError, SourceError, TimeoutError
 from .compile_shares import CompileShares
 from .loaded_plugin import LoadedPlugin, is_same_plugin
 from .state import PluginEntry
@@ -69,6 +69,7 @@ class Loader:
         others: list[PluginEntry] = []
         shares = CompileShares(self._policy.limits.compile_seconds, len(sources))
         slow: dict[str, float] = {}
+        self._policy.begin()
         for source in sources:
             name = source.name
             if name in taken:
@@ -79,7 +80,7 @@ class Loader:
             shares.begin()
             taken[name] = self._refresh(source, _same_source(source, before.get(name)), shares)
             used_up = shares.end()
-            if used_up and shares.share is not None and isinstance(taken[name].error, ModuleError):
+            if used_up and shares.share is not None and _took_too_long(taken[name].error):
                 slow[name] = shares.share
         retry = shares.retry_shares(list(slow.values()))
         if retry is not None:
@@ -90,11 +91,7 @@ class Loader:
                 retry.end()
         for name in slow:
             reason = taken[name].error
-            if (
-                isinstance(reason, ModuleError)
-                and len(sources) > 1
-                and reason.limit == "compile_seconds"
-            ):
+            if reason is not None and _took_too_long(reason, whole=False) and len(sources) > 1:
                 reason.message += (
                     ", its share of what the plugins of the set have together; "
                     "`enable` tries it alone"
@@ -210,6 +207,18 @@ class Loader:
             # The limit is no longer the share of the time for compiling.
             loaded.compiled.limits = self._policy.limits_of(requested)
         return loaded
+
+
+def _took_too_long(error: Error | None, *, whole: bool = True) -> bool:
+    """Return whether a plugin may be loaded if it has more time.
+
+    Args:
+        error: Why it was not.
+        whole: Whether any module may be, whatever its error says.
+    """
+    if isinstance(error, ModuleError):
+        return whole or error.limit == "compile_seconds"
+    return isinstance(error, TimeoutError)
 
 
 def _same_source(source: PluginSource, old: PluginEntry | None) -> PluginEntry | None:

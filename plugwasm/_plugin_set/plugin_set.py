@@ -84,9 +84,9 @@ class PluginSet(CloseOnExit):
             `CompiledPlugin` is used as it is: of the arguments below only those about names,
             `config` and instances apply to it. The others are an error where they would apply to
             no plugin.
-        directories: Where to look for `.wasm` files, and for folders with a `plugin.toml` or
-            `manifest.toml` (or `.json`). The name of the plugin is that of the file (without
-            `.wasm`) or folder.
+        directories: Where to look for `.wasm` files, for scripts, and for folders with a
+            `plugin.toml` or `manifest.toml` (or `.json`). The name of the plugin is that of the
+            file (without its suffix) or folder.
         entry_points: The group of entry points of installed packages to look at, such as
             "plugwasm.plugins". None for none.
         hooks: The names that are hooks. By default, all functions that a plugin exports, except
@@ -112,6 +112,9 @@ class PluginSet(CloseOnExit):
             `CompiledPlugin` too. The first is started when the plugin is loaded. `ProcessLimits`
             are the limits of each.
         recycle: When an instance is recycled, as for `PluginPool`, also by default.
+        scripts: Whether scripts in `directories` (`.js`, `.py`) are plugins, too. They have the
+            clock and random numbers of the system, unless `wasi` says otherwise, and the host
+            functions that `functions` names, but none that are registered.
 
     Raises:
         SourceError: A directory cannot be read. A plugin that cannot be loaded raises nothing:
@@ -143,6 +146,7 @@ class PluginSet(CloseOnExit):
         fresh: bool = False,
         isolated: bool | ProcessLimits = False,
         recycle: Recycle | None = NOT_GIVEN,
+        scripts: bool = True,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -177,6 +181,7 @@ class PluginSet(CloseOnExit):
             )
         check_list("config", config or {}, "names of plugins")
         check_flag("fresh", fresh)
+        check_flag("scripts", scripts)
         if not isinstance(isolated, (bool, ProcessLimits)):
             raise OptionError(
                 f"isolated: expected True, False or ProcessLimits, got {type(isolated).__name__}"
@@ -240,6 +245,7 @@ class PluginSet(CloseOnExit):
                 *(entry_point_sources(entry_points, egress) if entry_points is not None else ()),
             ],
             order,
+            scripts,
         )
         self.reload()
 

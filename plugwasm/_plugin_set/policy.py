@@ -11,7 +11,8 @@ from .._manifest.policy import MAX_MODULES, ManifestPolicy
 from .._manifest.resolve import Admitted, PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.settings import PluginSettings, validate_name
-from ..errors import OptionError
+from .._script.names import is_script
+from ..errors import OptionError, SourceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .._host.functions import Function
     from .._http.egress import Egress
     from .._runtime.argument_types import Observe
+    from .._script.spec import ScriptSpec
     from .._wasi.options import WasiOptions
 
 __all__ = ["SetPolicy"]
@@ -70,6 +72,8 @@ class SetPolicy:
 
             self._compiled_class = RemoteCompiledPlugin
         allowed_paths = check_list("allowed_paths", allowed_paths, "paths")
+        self._missing: dict[str, SourceError] = {}
+        """Why engines of scripts cannot be had, by language: tried once, and not for each file."""
         self._policy = ManifestPolicy(
             modules=MAX_MODULES,
             egress=egress,
@@ -95,15 +99,41 @@ class SetPolicy:
             requested: The plugin as its source describes it.
             seconds: Seconds that compiling may take; None for the limit of the plugin.
         """
+        settings = self._settings.replace(name=validate_name(name))
+        if is_script(requested):
+            return self._compile_script(requested, settings, seconds)
         if isinstance(requested, Admitted):
             admitted = requested.copy()
             admitted.compile_seconds = seconds
             return self._compiled_class._from_settings(
                 Admitted(admitted, requested.limits, requested.egress),
-                self._settings.replace(name=validate_name(name), limits=None, egress=None),
+                settings.replace(limits=None, egress=None),
             )
         granted = self._policy.granted(requested, directories=bool(self._settings.wasi))
         granted.compile_seconds = seconds
-        return self._compiled_class._from_settings(
-            granted, self._settings.replace(name=validate_name(name))
-        )
+        return self._compiled_class._from_settings(granted, settings)
+
+    def begin(self) -> None:
+        """Begin to load plugins: what has failed before is tried again."""
+        self._missing.clear()
+
+    def _compile_script(
+        self, requested: ScriptSpec, settings: PluginSettings, seconds: float | None
+    ) -> CompiledPlugin:
+        """Load a script, and return it with what it is granted. It never has directories."""
+        from .._script.engine import get_engine
+        from .._script.spec import loaded_spec, settings_of_script
+
+        missing = self._missing.get(requested.language)
+        if missing is not None:
+            raise missing.with_traceback(None)
+        try:
+            get_engine(requested.language)
+        except SourceError as error:
+            self._missing[requested.language] = error
+            raise
+        settings = settings_of_script(settings)
+        granted = self._policy.granted(requested, directories=False)
+        loaded = loaded_spec(requested, settings, self.limits_of(requested), seconds)
+        granted.modules, granted.main = loaded.modules, loaded.main
+        return self._compiled_class._from_settings(granted, settings)

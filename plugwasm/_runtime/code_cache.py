@@ -10,7 +10,11 @@ must belong to this user, be closed to all others and be no symbolic link. The s
 entries, and their checksum must match. If something is wrong with the directory, plugins are
 compiled as if there was no cache, and one warning is logged.
 
-Decisions: docs/decisions.md, 33.8.
+An entry has a copy of what its code was made from, the module and the settings, and is loaded only
+for the very same bytes. Its name only leads there, so it need not be a cryptographic digest, which
+takes longer than anything else in a load.
+
+Decisions: docs/decisions.md, 33.8 and 66.
 """
 
 from __future__ import annotations
@@ -30,9 +34,19 @@ __all__ = ["clear", "configure", "directory"]
 DEFAULT_MAX_BYTES = 2**30
 NOTE = 28
 """Bytes of the note that is kept with an entry's code."""
-_MAGIC = b"plugwasm 2\n"
-_TRAILER = NOTE + 12 + len(_MAGIC)
+_MAGIC = b"plugwasm 3\n"
+_TRAILER = NOTE + 28 + len(_MAGIC)
+"""Bytes after code, module and settings: the note, the sizes of the three, a checksum of everything
+before it, and what tells the format.
+"""
+_CHUNK = 2**18
+"""Bytes that are read at a time, so that they stay in the processor's cache."""
 _SUFFIX = ".code"
+MARKED = 2**20
+"""Bytes from which on an entry is marked as checked. Reading all of it takes longer than the
+rest of a load.
+"""
+_MARK = "user.plugwasm.checked"
 DAY = 86400
 _SHARE = 16
 
@@ -155,39 +169,38 @@ clear.__module__ = "plugwasm.cache"
 
 
 class Entry:
-    """An entry whose checksum matches.
+    """An entry that may be loaded, open for reading. Close it, or use it in a `with` block.
 
     Attributes:
         path: A path that can be mapped while the entry is open.
         code: The bytes, where `path` does not work.
     """
 
-    def __init__(self, descriptor: int, note: bytes, code: bytes | None) -> None:
+    def __init__(self, descriptor: int, note: bytes, code_size: int) -> None:
         self._descriptor = descriptor
         self.note = note
-        self.code = code
         self.path = f"/proc/self/fd/{descriptor}"
+        self.code = None if sys.platform == "linux" else os.pread(descriptor, code_size, 0)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         os.close(self._descriptor)
 
 
-def load(key: str) -> Entry | None:
-    """Return the entry of the key, or None. Never raises."""
+def load(settings: bytes, wasm: bytes) -> Entry | None:
+    """Return the entry of a module that was compiled with these settings, or None. Never raises."""
     path = directory()
     if path is None:
         return None
     try:
         folder = _open_folder(path)
         try:
-            descriptor = os.open(
-                key + _SUFFIX,
-                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-                dir_fd=folder,
-            )
+            return _find(folder, settings, wasm)[1]
         finally:
             os.close(folder)
     except FileNotFoundError:
@@ -195,26 +208,24 @@ def load(key: str) -> Entry | None:
     except OSError as error:
         _warn(path, error)
         return None
-    try:
-        entry = _checked(descriptor)
-    except OSError as error:
-        _warn(path, error)
-        entry = None
-    if entry is None:
-        os.close(descriptor)
-    return entry
 
 
-def store(key: str, code: bytes, note: bytes) -> None:
-    """Store compiled code under the key, with a note of `NOTE` bytes. Never raises."""
+def store(settings: bytes, wasm: bytes, code: bytes, note: bytes) -> None:
+    """Store the code of a module that was compiled with these settings, with a note of `NOTE`
+    bytes. Never raises.
+    """
     path = directory()
     if path is None:
         return
-    import zlib
+    from zlib import crc32
 
     # The code comes first, because it is mapped as it is.
-    tail = note + len(code).to_bytes(8, "little")
-    checksum = zlib.crc32(tail, zlib.crc32(code)).to_bytes(4, "little")
+    parts = [code, wasm, settings, note]
+    parts += [len(part).to_bytes(8, "little") for part in parts[:3]]
+    checksum = 0
+    for part in parts:
+        checksum = crc32(part, checksum)
+    parts += [checksum.to_bytes(4, "little"), _MAGIC]
     temporary = f".{os.getpid()}-{os.urandom(8).hex()}"
     try:
         if not os.path.isdir(path):
@@ -226,8 +237,13 @@ def store(key: str, code: bytes, note: bytes) -> None:
             )
             try:
                 with open(descriptor, "wb") as file:
-                    file.writelines((code, tail, checksum, _MAGIC))
-                os.replace(temporary, key + _SUFFIX, src_dir_fd=folder, dst_dir_fd=folder)
+                    file.writelines(parts)
+                    file.flush()
+                    _mark(descriptor)
+                name, found = _find(folder, settings, wasm)
+                if found is not None:  # another process was faster
+                    found.close()
+                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 os.unlink(temporary, dir_fd=folder)
                 raise
@@ -235,11 +251,66 @@ def store(key: str, code: bytes, note: bytes) -> None:
             os.close(folder)
         filling = _fillings.get(path)
         if filling is not None:
-            filling.stored += len(code) + _TRAILER
+            filling.stored += sum(map(len, parts))
         if filling is None or filling.is_to_be_looked_at():
             _fillings[path] = _Filling(_prune(path))
     except OSError as error:
         _warn(path, error)
+
+
+def _find(folder: int, settings: bytes, wasm: bytes) -> tuple[str, Entry | None]:
+    """Return the name of an entry, and the entry if there is one.
+
+    Usually the name is made of checksums. Modules can be made that have the same ones; these get
+    names by a digest, so that they do not replace each other.
+
+    Raises:
+        OSError: It is not to be trusted.
+    """
+    from zlib import crc32
+
+    name = f"{crc32(wasm):08x}-{len(wasm):x}-{crc32(settings):08x}{_SUFFIX}"
+    entry, is_another = _open(folder, name, settings, wasm)
+    if is_another:
+        from hashlib import sha256
+
+        digest = sha256(len(settings).to_bytes(8, "little") + settings + wasm)
+        name = f"{digest.hexdigest()}{_SUFFIX}"
+        entry, _ = _open(folder, name, settings, wasm)
+    return name, entry
+
+
+def _open(folder: int, name: str, settings: bytes, wasm: bytes) -> tuple[Entry | None, bool]:
+    """Return the entry of that name if it is of these settings and that module, and whether it is
+    an undamaged one of others.
+
+    Raises:
+        OSError: It is not to be trusted.
+    """
+    try:
+        descriptor = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+        )
+    except FileNotFoundError:
+        return None, False
+    entry = None
+    try:
+        contents = _read_contents(descriptor)
+        if contents is None:
+            return None, False
+        code_size, wasm_size, settings_size, note = contents
+        if (
+            wasm_size != len(wasm)
+            or settings_size != len(settings)
+            or not _is_equal(descriptor, code_size, wasm)
+            or not _is_equal(descriptor, code_size + wasm_size, settings)
+        ):
+            return None, True
+        entry = Entry(descriptor, note, code_size)
+        return entry, False
+    finally:
+        if entry is None:
+            os.close(descriptor)
 
 
 def _open_folder(path: str) -> int:
@@ -261,46 +332,101 @@ def _check_private(status: os.stat_result) -> None:
         )
 
 
-def _checked(descriptor: int) -> Entry | None:
-    """Return the entry in the open file; None if it is damaged.
+def _read_contents(descriptor: int) -> tuple[int, int, int, bytes] | None:
+    """Return the sizes of code, module and settings, and the note; None if the entry is damaged.
 
     Raises:
         OSError: It is not to be trusted.
     """
-    import mmap
-    import stat
-    import time
-    import zlib
+    from stat import S_ISREG
+    from time import time
 
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+    if not S_ISREG(status.st_mode):
         raise PermissionError("an entry is no regular file")
     _check_private(status)
-    size = status.st_size - _TRAILER
-    if size <= 0:
+    end = status.st_size - _TRAILER
+    if end <= 0:
         return None
-    try:
-        mapping = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
-    except ValueError:
-        return None  # it has become shorter just now
-    with mapping as content:
-        trailer = content[size:]
-        with memoryview(content) as view, view[: size + NOTE + 8] as covered:
-            checksum = zlib.crc32(covered)
-        note, said_size = trailer[:NOTE], int.from_bytes(trailer[NOTE : NOTE + 8], "little")
-        if (
-            not trailer.endswith(_MAGIC)
-            or said_size != size
-            or checksum != int.from_bytes(trailer[NOTE + 8 : NOTE + 12], "little")
-        ):
+    trailer = os.pread(descriptor, _TRAILER, end)
+    code, wasm, settings = (
+        int.from_bytes(trailer[at : at + 8], "little") for at in range(NOTE, NOTE + 24, 8)
+    )
+    if not trailer.endswith(_MAGIC) or code + wasm + settings != end or not code:
+        return None
+    is_marked = _is_marked(descriptor, status)
+    if not is_marked:
+        said = int.from_bytes(trailer[NOTE + 24 : NOTE + 28], "little")
+        if _checksum(descriptor, end + NOTE + 24) != said:
             return None
-        code = None if sys.platform == "linux" else content[:size]
-    if time.time() - status.st_mtime > DAY:
+    if time() - status.st_mtime > DAY:
         try:
             os.utime(descriptor)
         except OSError:
             pass  # a read-only file system; the entry is as good as before
-    return Entry(descriptor, note, code)
+        is_marked = False
+    if not is_marked:
+        _mark(descriptor)
+    return code, wasm, settings, trailer[:NOTE]
+
+
+def _is_equal(descriptor: int, at: int, wanted: bytes) -> bool:
+    """Return whether a file has these bytes there."""
+    done = 0
+    while done < len(wanted):
+        chunk = os.pread(descriptor, min(_CHUNK, len(wanted) - done), at + done)
+        if not chunk or not wanted.startswith(chunk, done):
+            return False
+        done += len(chunk)
+    return True
+
+
+def _checksum(descriptor: int, size: int) -> int:
+    """Return the checksum of the first bytes of a file; of fewer, if it has become shorter."""
+    from zlib import crc32
+
+    checksum = at = 0
+    while at < size and (chunk := os.pread(descriptor, min(_CHUNK, size - at), at)):
+        checksum = crc32(chunk, checksum)
+        at += len(chunk)
+    return checksum
+
+
+def _boot() -> bytes:
+    """Return what tells this run of the system from others; nothing where that is not known."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb", 0) as file:
+            return file.read(36)
+    except OSError:
+        return b""
+
+
+def _is_marked(descriptor: int, status: os.stat_result) -> bool:
+    """Return whether the checksum was right when the file was last written or checked, since the
+    system was started.
+
+    What a crash of the system leaves of a file is checked, since it was started anew, and so is a
+    file that was changed or made since.
+    """
+    if sys.platform != "linux" or status.st_size < MARKED:
+        return False
+    try:
+        mark = os.getxattr(descriptor, _MARK)
+    except OSError:
+        return False  # it has none, or the file system has no attributes
+    return mark == _boot() + b" %d" % status.st_mtime_ns and not mark.startswith(b" ")
+
+
+def _mark(descriptor: int) -> None:
+    """Note that the file is as it should be."""
+    if sys.platform != "linux":
+        return
+    try:
+        status = os.fstat(descriptor)
+        if status.st_size >= MARKED and (boot := _boot()):
+            os.setxattr(descriptor, _MARK, boot + b" %d" % status.st_mtime_ns)
+    except OSError:
+        pass  # the file system has no attributes, or is read-only: it is checked each time
 
 
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:

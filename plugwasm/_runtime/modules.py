@@ -60,15 +60,13 @@ KEPT_MODULES = 32
 KEPT_BYTES = 16 * 2**20
 """The most modules without users that a process keeps, and the most bytes of these with code."""
 
-SMALL = 2**17
-"""Modules below this size in bytes are hashed without OpenSSL."""
-
 _engines: dict[tuple[bool, int, bool, bool, bool, bool, bool], Engine] = {}
-_settings: dict[tuple[Engine, bool], str] = {}
+_settings: dict[tuple[Engine, bool], bytes] = {}
 _seen: WeakValueDictionary[tuple[Engine, bytes, bool], Module] = WeakValueDictionary()
 _kept: list[tuple[int, Module]] = []
 _inliner: Module | None = None
 _inlines = True
+_features: str | None = None
 _lock = RLock()
 
 
@@ -200,7 +198,7 @@ def _compile(
         unpooled = get_engine(pooled=False, **settings)
         module = compile_module(wasm, unpooled, name, budget, inline=inline)
         try:
-            return target.load(module.serialize()).with_facts(module.facts)
+            return target.load(module.serialize(), module).with_facts(module.facts)
         except EngineFailure as failure:
             raise TooLargeForPool(failure.message) from None
     if budget is None:
@@ -212,8 +210,8 @@ def _compile(
 def _compile_or_load(
     target: Engine, wasm: bytes, name: str, budget: CompileBudget | None, inline: bool
 ) -> Module:
-    key = _cache_key(target, wasm, inline) if code_cache.directory() else None
-    if key and (found := _from_cache(target, key)) is not None:
+    settings = _cached_as(target, inline) if code_cache.directory() else None
+    if settings and (found := _from_cache(target, settings, wasm, inline)) is not None:
         return found
     try:
         module = compile_within(
@@ -230,8 +228,8 @@ def _compile_or_load(
             f"module `{truncate(name)}` is no valid WebAssembly module: "
             f"{reason}{_hint(target, reason)}"
         ) from None
-    if key:
-        code_cache.store(key, module.serialize(), pack_facts(module.facts))
+    if settings:
+        code_cache.store(settings, wasm, module.serialize(), pack_facts(module.facts))
     return module
 
 
@@ -275,16 +273,30 @@ def _leave(wasm: bytes) -> None:
     """Inline nothing."""
 
 
-def _from_cache(target: Engine, key: str) -> Module | None:
-    entry = code_cache.load(key)
+def _from_cache(target: Engine, settings: bytes, wasm: bytes, inline: bool) -> Module | None:
+    entry = code_cache.load(settings, wasm)
     if entry is None:
         return None
+    # Whether a module could be inlined may depend on the engine; only an original is always alike.
+    like = None if inline else _find_alike(wasm)
     with entry:
         try:
-            module = target.load_file(entry.path) if entry.code is None else target.load(entry.code)
+            if entry.code is None:
+                module = target.load_file(entry.path, like)
+            else:
+                module = target.load(entry.code, like)
         except EngineFailure:
-            return None  # made by another engine under the same key: compile it again
+            return None  # made by another engine of the same settings: compile it again
         return module.with_facts(unpack_facts(entry.note))  # which the engine does not tell
+
+
+def _find_alike(wasm: bytes) -> Module | None:
+    """Return the module as it was compiled for any engine: the kernel, if there is another one."""
+    for engine in list(_engines.values()):
+        found = _seen.get((engine, wasm, False))
+        if found is not None:
+            return found
+    return None
 
 
 def _hint(engine: Engine, reason: str) -> str:
@@ -312,39 +324,28 @@ def _reason(message: str) -> str:
     )
 
 
-def _cache_key(engine: Engine, wasm: bytes, inline: bool) -> str:
+def _cached_as(engine: Engine, inline: bool) -> bytes:
+    """Return all that code depends on besides the module."""
     settings = _settings.get((engine, inline))
     if settings is None:
         transformation = inlining.VERSION if inline else "none"
-        settings = _settings[engine, inline] = _digest(
+        settings = _settings[engine, inline] = (
             f"{library_version()};{_cpu()};{engine.key};{transformation}".encode()
-        )[:16]
-    return f"{_digest(wasm)}-{settings}"
-
-
-def _digest(data: bytes) -> str:
-    """Return a cryptographic hash, for a module must not be able to pass for another one."""
-    if len(data) < SMALL:
-        # The interpreter's own BLAKE2: `hashlib` would load OpenSSL, which takes longer than
-        # everything else at the start of a small plugin.
-        try:
-            from _blake2 import blake2b
-        except ImportError:
-            from hashlib import blake2b
-        return f"b{blake2b(data, digest_size=32).hexdigest()}"
-    from hashlib import sha256
-
-    return f"s{sha256(data).hexdigest()}"
+        )
+    return settings
 
 
 def _cpu() -> str:
     """Return the processor's features as the system lists them: compiled code may use all."""
-    machine = os.uname().machine
-    try:
-        with open("/proc/cpuinfo", "rb") as file:
-            for line in file:
-                if line.startswith((b"flags", b"Features")):
-                    return machine + line.decode("latin-1")
-    except OSError:
-        pass
-    return machine
+    global _features
+    if _features is None:
+        _features = os.uname().machine
+        try:
+            with open("/proc/cpuinfo", "rb") as file:
+                for line in file:
+                    if line.startswith((b"flags", b"Features")):
+                        _features += line.decode("latin-1")
+                        break
+        except OSError:
+            pass
+    return _features

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import Error
 from .engine import get_engine
-from .engine_build import engine_folder
+from .engine_store import engine_folder
 from .languages import LANGUAGES
 from .standalone import build_script_file
 

@@ -1,8 +1,7 @@
 """An engine built from its sources, once, and kept.
 
 Sources come with a pinned digest, and are compiled by the package `ziglang`. The result is
-kept in a folder for this user, under a name that has the digests of all that it was made of and of
-itself. Processes that need it at the same time wait for one that builds it.
+kept (`engine_store`). Processes that need it at the same time wait for one that builds it.
 
 Decisions: docs/decisions.md, 58.
 """
@@ -13,44 +12,29 @@ import hashlib
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
-from .._platform.new_files import write_file
-from .._runtime import code_cache
 from ..errors import SourceError, truncate
-from . import pins
+from . import pins, progress
+from .engine_store import (
+    VARIABLE,
+    engine_folder,
+    find_engine,
+    keep_engine,
+    locked,
+    make_folder,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from .languages import Language
 
-VARIABLE = "PLUGWASM_ENGINES"
-"""The environment variable that names the folder of engines."""
 _HERE = Path(__file__).parent
 ZIG_CC = (sys.executable, "-m", "ziglang", "cc")
 ZIG_CXX = (sys.executable, "-m", "ziglang", "c++")
 """The compilers."""
-
-
-def engine_folder() -> Path:
-    """Return the folder of engines.
-
-    Raises:
-        SourceError: None is named, and the cache of compiled code is off.
-    """
-    chosen = os.environ.get(VARIABLE)
-    if chosen:
-        return Path(chosen).absolute()
-    cache = code_cache.directory()
-    if cache is None:
-        raise SourceError(
-            "the engine of a script is built once and kept, but the cache of plugwasm is off: "
-            f"name a folder for engines in the environment variable {VARIABLE}"
-        )
-    return Path(cache) / "engines"
 
 
 def digest_of_sources(language: Language) -> str:
@@ -59,7 +43,7 @@ def digest_of_sources(language: Language) -> str:
     for part in (
         *language.sources(),
         language.kit(),
-        (_HERE / "engine.py").read_bytes(),
+        (_HERE / "boot.py").read_bytes(),
         (_HERE / "snapshots.py").read_bytes(),
         header().read_bytes(),
     ):
@@ -78,82 +62,87 @@ def find_or_build(language: Language, make: Callable[[bytes], bytes]) -> bytes:
         SourceError: It cannot be built.
     """
     folder, sources = engine_folder(), digest_of_sources(language)
-    found = _find(folder, language, sources)
-    if found is not None:
-        return found
     try:
-        # The parent may be the cache of compiled code, which nobody else may have access to: with
-        # `parents=True` it would get the default mode.
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with _lock(folder / f"{language.name}-{sources}.lock"):
-            found = _find(folder, language, sources)
-            if found is None:
-                found = make(_compile(folder, language))
-                _keep(folder, language, sources, found)
+        found = find_engine(folder, language.name, sources)
+        if found is not None:
+            return found[1]
+        make_folder(folder)
+        with locked(folder, language.name):
+            found = find_engine(folder, language.name, sources)
+            if found is not None:
+                return found[1]
+            built = _build(folder, language, make)
+            keep_engine(folder, language.name, sources, built)
+            return built
     except OSError as error:
         raise SourceError(
-            f"the engine of {language.title} cannot be kept in {truncate(str(folder))}: "
-            f"{truncate(str(error))}; name another folder in {VARIABLE}"
+            f"the interpreter of {language.title} cannot be kept in {truncate(str(folder))}: "
+            f"{truncate(error.strerror or str(error))}; name another folder in {VARIABLE}"
         ) from error
-    return found
 
 
 def is_kept(language: Language) -> bool:
     """Return whether the engine of a language was built before, and is kept."""
     try:
-        return _find(engine_folder(), language, digest_of_sources(language)) is not None
+        return find_kept(language) is not None
     except (SourceError, OSError):
         return False
 
 
-def _find(folder: Path, language: Language, sources: str) -> bytes | None:
-    """Return the engine with the digest that its name says."""
-    for file in sorted(folder.glob(f"{language.name}-{sources}-*.wasm")):
-        content = file.read_bytes()
-        if file.stem.rpartition("-")[2] == hashlib.sha256(content).hexdigest():
-            return content
-    return None
+def find_kept(language: Language) -> Path | None:
+    """Return the file of the engine of a language, if it was built before, and is kept.
+
+    Raises:
+        SourceError, OSError: The folder cannot be used.
+    """
+    found = find_engine(engine_folder(), language.name, digest_of_sources(language))
+    return None if found is None else found[0]
 
 
-def _keep(folder: Path, language: Language, sources: str, engine: bytes) -> None:
-    target = folder / f"{language.name}-{sources}-{hashlib.sha256(engine).hexdigest()}.wasm"
-    write_file(str(target), engine, 0o666)
+def _build(folder: Path, language: Language, make: Callable[[bytes], bytes]) -> bytes:
+    what = f"building the interpreter of {language.title}, once, in about a minute"
+    with progress.task(what):
+        try:
+            compiled = _compile(folder, language)
+        except SourceError as error:
+            raise SourceError(f"{error.message}{_where_else(folder)}") from error.__cause__
+        progress.show("starting it")
+        return make(compiled)
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    import fcntl
-
-    # The file stays: a process that waits for it must not be let in by another one of that name.
-    with open(path, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _where_else(folder: Path) -> str:
+    """Return the end of a message about an engine that cannot be built."""
+    if os.environ.get(VARIABLE):
+        return f"; {VARIABLE} names {truncate(str(folder))}, which has none for this version"
+    return f"; or name a folder in {VARIABLE} that has one, built by `plugwasm cache interpreters`"
 
 
 def _compile(folder: Path, language: Language) -> bytes:
     """Compile the sources."""
+    import shutil
     import tempfile
 
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
-        say(f"building the {language.title} engine, once: this takes about a minute …")
-        _check_compiler(language)
+    prefix = f".build-{language.name}-"
+    for left in folder.glob(f"{prefix}*"):  # by a process that was killed: this one has the lock
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as scratch:
+        check_compiler(language)
         return language.compile(Path(scratch))
 
 
-def _check_compiler(language: Language) -> None:
+def check_compiler(language: Language) -> None:
     from importlib import metadata
 
     try:
         version = metadata.version("ziglang")
     except metadata.PackageNotFoundError:
         raise SourceError(
-            f"the engine of {language.title} is built once, with a compiler that is not installed: "
-            "`pip install 'plugwasm[script]'`"
+            f"the interpreter of {language.title} is built once, with a compiler that is not "
+            "installed: `pip install 'plugwasm[script]'`"
         ) from None
     if version != pins.ZIG:
         raise SourceError(
-            f"the engine of {language.title} is built with ziglang {pins.ZIG}, but "
+            f"the interpreter of {language.title} is built with ziglang {pins.ZIG}, but "
             f"{truncate(version)} is installed: `pip install 'plugwasm[script]'`"
         )
 
@@ -164,6 +153,8 @@ def run_tool(
     """Run a command in a directory, and return its output.
 
     Args:
+        command: The command.
+        place: The directory.
         what: What to say if it fails.
         environment: Variables besides those of this process.
 
@@ -171,24 +162,34 @@ def run_tool(
         SourceError: It failed.
     """
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             command,
             cwd=place,
-            check=True,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONHASHSEED": "0", **(environment or {})},
-        )
-    except subprocess.CalledProcessError as error:
-        told = error.stderr.decode(errors="replace").strip()[-600:]
-        raise SourceError(f"{what}: {truncate(told, 600)}") from None
-    return done.stdout
+        ) as process:
+            try:
+                output, errors = _wait(process)
+            except BaseException:
+                process.kill()
+                raise
+    except OSError as error:
+        raise SourceError(f"{what}: {truncate(str(error), 600)}") from error
+    if process.returncode:
+        told = errors.decode(errors="replace").strip()[-600:]
+        raise SourceError(f"{what}: {truncate(told, 600)}")
+    return output
 
 
-def say(text: str) -> None:
-    """Show the progress, where somebody can see it."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        print(f"plugwasm: {text}", file=sys.stderr, flush=True)
+def _wait(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Return what a process writes, when it has ended. Meanwhile the progress is shown."""
+    while True:
+        try:
+            return process.communicate(timeout=progress.INTERVAL)
+        except subprocess.TimeoutExpired:
+            progress.tick()
 
 
 def header() -> Path:

@@ -20,6 +20,7 @@ from .._engine.wasm_encoding import (
     unsigned,
     vector,
 )
+from .boot import ADD_FUNCTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ ENGINE = "plugwasm:engine"
 """The name under which fronts import the engine."""
 RESERVED = frozenset(("_initialize", "_start", "__wasm_call_ctors", "hs_init"))
 """Exports that a host runs by itself."""
-ADD_FUNCTION = "add_function"
-"""The export of an engine that adds a function to its table."""
 
 _SLOT_BYTES = 8
 _LOADS = {"i32": b"\x28\x02", "i64": b"\x29\x03", "f32": b"\x2a\x02", "f64": b"\x2b\x03"}

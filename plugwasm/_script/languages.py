@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .names import language_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -134,4 +136,4 @@ LANGUAGES: dict[str, Language] = {
 
 def find_language(file: str) -> str:
     """Return the language of a script by the name of its file: JavaScript if it says nothing."""
-    return "python" if file.endswith(".py") else "javascript"
+    return language_of(file) or "javascript"

@@ -6,10 +6,19 @@ import os
 from dataclasses import dataclass
 
 from .._manifest.limits import DEFAULT_LIMITS
-from ..errors import CallError, GuestError, OptionError, ScriptError, SourceError, truncate
+from ..errors import (
+    CallError,
+    GuestError,
+    OptionError,
+    ScriptError,
+    SourceError,
+    TimeoutError,
+    truncate,
+)
 from . import pins
 from .front import RESERVED
 from .host_imports import HostImport
+from .names import language_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,11 +60,13 @@ def load(
     functions: Sequence[HostImport],
     limits: Limits | None,
     builds: bool = False,
+    seconds: float | None = None,
 ) -> Loaded:
     """Run a script.
 
     Args:
         builds: Whether the script may declare host functions besides these.
+        seconds: How long it may take, if that is less than the limits allow.
 
     Raises:
         ScriptError: It is not valid, fails, or exports no function.
@@ -83,20 +94,35 @@ def load(
         }
     )
     try:
-        answer, heap = engine.load(document, limits)
+        answer, heap = engine.load(document, limits, seconds)
     except GuestError as error:  # the script took away what the kit needs to report it
         raise _error(engine.language, {"error": error.guest_message}, file) from error
     except CallError as error:
-        error.add_note(f"This was while the script `{truncate(file)}` was loaded.")
+        _explain(error, file, bounds, seconds)
         raise
     told = json.decode(answer)
     if "error" in told:
-        is_path = "\n" not in text and text.endswith((".js", ".mjs", ".cjs", ".py"))
+        is_path = "\n" not in text and language_of(text) is not None
         hint = "; text is a source, and a file is a `Path`" if is_path else ""
         raise _error(engine.language, told, file, hint)
     _check_exports(engine.language, told["exports"], file)
     imports = (HostImport.from_told(one) for one in told.get("imports", ()))
     return Loaded(tuple(told["exports"]), heap, tuple(imports))
+
+
+def _explain(error: CallError, file: str, limits: Limits, seconds: float | None) -> None:
+    """Let an error of the engine speak of the script instead."""
+    what = f"loading the script `{truncate(file)}`"
+    if isinstance(error, TimeoutError) and seconds is not None and _is_less(seconds, limits):
+        error.message = f"{what} did not end within {seconds:.3g} s"
+    else:
+        error.message = error.message.replace("`load` of plugin `script`", what, 1)
+    error.args = (error.message,)
+    error.plugin, error.function = file, None
+
+
+def _is_less(seconds: float, limits: Limits) -> bool:
+    return limits.timeout is None or seconds < limits.timeout
 
 
 def _check_exports(language: Language, exports: Sequence[str], file: str) -> None:
@@ -133,6 +159,12 @@ def _error(language: Language, told: Mapping[str, Any], file: str, hint: str = "
 
 def read_script(source: object, most: int, name: str | None, default: str) -> tuple[str, str]:
     """Return the text and the name of a script; text has the name `default` if none is given."""
+    content, file = read_source(source, most, name, default)
+    return decode_script(content, file), file
+
+
+def read_source(source: object, most: int, name: str | None, default: str) -> tuple[bytes, str]:
+    """Return the bytes and the name of a script, as `read_script`."""
     if isinstance(source, os.PathLike):
         path = os.fsdecode(source)
         file = name or os.path.basename(path)
@@ -162,8 +194,17 @@ def read_script(source: object, most: int, name: str | None, default: str) -> tu
             f"{truncate(file)}: the script has more than {most} bytes (`Limits.module_bytes`)",
             file=file,
         )
+    return content, file
+
+
+def decode_script(content: bytes, file: str) -> str:
+    """Return the text of a script.
+
+    Raises:
+        ScriptError: It is not UTF-8.
+    """
     try:
-        return content.decode("utf-8-sig"), file
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ScriptError(

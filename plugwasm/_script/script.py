@@ -12,18 +12,14 @@ from typing import Literal
 
 from .._host.options import NOT_GIVEN, check_functions
 from .._manifest.limits import DEFAULT_LIMITS
-from .._manifest.resolve import ModuleSpec, PluginSpec
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.inputs import merge_config
 from .._runtime.settings import PluginSettings
 from .._wasi.options import FrozenClock, SeededRandom, WasiOptions
 from ..errors import OptionError
-from . import snapshots
-from .engine import get_engine
-from .front import make_front
-from .host_imports import of_functions
 from .languages import LANGUAGES
-from .loading import INPUTS, OUTPUTS, load, read_script
+from .loading import INPUTS, OUTPUTS, read_source
+from .spec import ScriptSpec, loaded_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +32,6 @@ if TYPE_CHECKING:
     from .._runtime.argument_types import Observe
 
 __all__ = ["script"]
-
-_GAP = 32
-"""Equal bytes that end a record of a front, which has a head of 8 bytes."""
 
 
 def script(
@@ -92,9 +85,8 @@ def script(
     _check_choice("input", input, INPUTS)
     _check_choice("output", output, OUTPUTS)
     given = check_functions(functions)
-    imported = of_functions(given)
     most = (limits or DEFAULT_LIMITS).module_bytes
-    text, file = read_script(source, most, name, LANGUAGES[language].file)
+    content, file = read_source(source, most, name, LANGUAGES[language].file)
     if wasi is False:
         wasi = WasiOptions(clock=FrozenClock(), random=SeededRandom(0))
     settings = PluginSettings(
@@ -107,20 +99,10 @@ def script(
         egress,
         observe,
     )
-    engine = get_engine(language)
-    loaded = load(engine, text, file, input=input, output=output, functions=imported, limits=limits)
-    front = make_front(
-        loaded.exports,
-        snapshots.find_changes(engine.heap, loaded.heap, _GAP),
-        imported,
-        engine_pages=engine.pages,
-        more_pages=(len(loaded.heap) - len(engine.heap)) // snapshots.PAGE,
-    )
-    spec = PluginSpec(
-        [engine.spec(), ModuleSpec("main", front, file)],
-        config=merge_config({}, config or {}),
-        allowed_hosts=_check_hosts(allowed_hosts),
-    )
+    requested = ScriptSpec(language, content, file, file, input, output)
+    requested.config = merge_config({}, config or {})
+    requested.allowed_hosts = _check_hosts(allowed_hosts)
+    spec = loaded_spec(requested, settings, limits or DEFAULT_LIMITS)
     return CompiledPlugin._from_settings(spec, settings)
 
 

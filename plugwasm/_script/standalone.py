@@ -11,7 +11,8 @@ import re
 
 from .._engine import wasm_encoding as wasm
 from ..errors import ScriptError, truncate
-from .engine import count_functions, get_engine, take_slots, write_memory
+from .boot import count_functions, take_slots, write_memory
+from .engine import get_engine
 from .front import export_body, host_type, import_function, thunk_body
 from .host_imports import read_declarations
 from .languages import find_language

@@ -121,8 +121,8 @@ def test_loads_come_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     load, store = code_cache.load, code_cache.store
 
-    def spy_load(key: str) -> object:
-        entry = load(key)
+    def spy_load(settings: bytes, wasm: bytes) -> object:
+        entry = load(settings, wasm)
         seen.append("hit" if entry is not None else "miss")
         return entry
 

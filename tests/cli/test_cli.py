@@ -63,6 +63,7 @@ def test_schema_prints_json_schema() -> None:
 
 def test_the_cache_is_shown_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUGWASM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PLUGWASM_ENGINES")
     assert (
         run_command("cache", "dir").out
         == f"{tmp_path}/cache\n".encode()

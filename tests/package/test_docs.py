@@ -15,6 +15,7 @@ from tests.support.paths import ROOT
 from tests.support.scripts import need_engine
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPT = re.compile(r'plugwasm\.script\(|"plugins/\w+\.(?:js|py)"')
 BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n+```text\n(.*?)^```)?", re.S | re.M)
 
 
@@ -23,8 +24,9 @@ BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n+```text\n(.*?)^```)?", re.S | re
 )
 def test_python_blocks_of_page(page: Path, tmp_path: Path) -> None:
     """The Python blocks of a page run in order and print the output shown below them."""
-    if "plugwasm.script(" in page.read_text():
-        need_engine()
+    if SCRIPT.search(page.read_text()):
+        need_engine("javascript")
+        need_engine("python")
     for plugin in (ROOT / "examples").glob("*.wasm"):
         shutil.copy(plugin, tmp_path)
     program, expected = ["import sys"], []

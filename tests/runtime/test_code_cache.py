@@ -21,8 +21,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugwasm._engine import Engine, Environment, ExportName, Module, Store
-from plugwasm._runtime import code_cache, modules
+from plugwasm._engine import Engine, wat_to_wasm
+from plugwasm._runtime import code_cache
+from tests.support.code_cache import (
+    ONE,
+    TWO,
+    answer,
+    compiled,
+    entries,
+    is_there,
+    put,
+    put_bytes,
+    put_code,
+    reset_settings,
+    run,
+)
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.skipif(
@@ -33,20 +46,10 @@ as_root = pytest.mark.skipif(
     hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can give files away"
 )
 
-ONE = b'(module (func (export "f") (result i32) (i32.const 1)))'
-TWO = b'(module (func (export "f") (result i32) (i32.const 2)))'
-
 
 @pytest.fixture(autouse=True)
 def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (
-        ("directory", None),
-        ("enabled", None),
-        ("max_bytes", code_cache.DEFAULT_MAX_BYTES),
-        ("warned", False),
-    ):
-        monkeypatch.setattr(code_cache._Settings, name, value)
-    monkeypatch.delenv("PLUGWASM_CACHE")
+    reset_settings(monkeypatch)
 
 
 @pytest.fixture
@@ -56,52 +59,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def compiled(wasm: bytes = ONE, *, fuel: bool = False) -> Module:
-    """Compile as in a process that has not seen the module yet."""
-    modules._seen.clear()
-    return modules.compile_module(wasm, modules.get_engine(fuel=fuel, pooled=False))
-
-
-def answer(module: Module) -> int:
-    environment = Environment()
-    store = Store(module.engine, environment)
-    if module.engine.fuel:
-        store.set_fuel(10_000)
-    function = store.instantiate(module, b"", environment.pending).function(ExportName("f"), 1)
-    function.call(environment.pending)
-    return function.values[0] & 0xFFFFFFFF
-
-
-def run() -> int:
-    return answer(compiled())
-
-
-def entries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix == ".code")
-
-
 def forge(folder: Path) -> Path:
     """Replace the code of `ONE` by that of another module, and return the path of the entry."""
     assert run() == 1
     (entry,) = entries(folder)
-    code_cache.store(entry.stem, Engine().compile(_wasm(TWO)).serialize(), bytes(code_cache.NOTE))
+    put_code(Engine().compile(wat_to_wasm(TWO)).serialize())
     assert entries(folder) == [entry]
     assert run() == 2
     return entry
-
-
-def _wasm(wat: bytes) -> bytes:
-    from plugwasm._engine import wat_to_wasm
-
-    return wat_to_wasm(wat)
-
-
-def put(entry: Path, content: bytes) -> None:
-    """Write a new file, since the old one may still be mapped into this process."""
-    new = entry.with_name("new")
-    new.write_bytes(content)
-    new.chmod(0o600)
-    new.replace(entry)
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -158,26 +123,6 @@ def test_loaded_code_outlives_entry(folder: Path) -> None:
     module = compiled()
     assert code_cache.clear() == 1
     assert answer(module) == 1
-
-
-def test_keys_of_large_and_small_modules(folder: Path) -> None:
-    """Large and small modules each have their own keys."""
-
-    def padded(size: int) -> bytes:
-        module = _wasm(ONE)
-        return module + b"\0" + _leb(size + 2) + b"\1x" + bytes(size)
-
-    for size in (10, modules.SMALL - 1000, modules.SMALL, modules.SMALL * 2):
-        before = len(entries(folder)) if folder.exists() else 0
-        assert answer(compiled(padded(size))) == 1
-        assert len(entries(folder)) == before + 1
-
-
-def _leb(value: int) -> bytes:
-    out = b""
-    while value > 127:
-        out, value = out + bytes([value & 127 | 128]), value >> 7
-    return out + bytes([value])
 
 
 @pytest.mark.parametrize("variable", ["off", "OFF", "0", "no", "False"])
@@ -296,7 +241,7 @@ def size(folder: Path) -> int:
 def test_store_scans_only_when_full(folder: Path, looks: list[object]) -> None:
     """Storing an entry does not scan all entries while there is room."""
     for number in range(300):
-        code_cache.store(f"{number:03}", b"code" * 1000, bytes(code_cache.NOTE))
+        put_bytes(number, 4000)
     assert len(os.listdir(folder)) == 300
     assert len(looks) == 1, "the first one, for what was there before"
 
@@ -306,9 +251,9 @@ def test_limit_in_full_cache(folder: Path, looks: list[object]) -> None:
     most = 400_000
     code_cache.configure(max_bytes=most)
     for number in range(600):
-        code_cache.store(f"{number:03}", b"code" * 250, bytes(code_cache.NOTE))
+        put_bytes(number, 1000)
         assert size(folder) <= most
-        assert (folder / f"{number:03}.code").exists()
+        assert is_there(number)
     assert size(folder) > most * 0.9, "no more goes than has to"
     assert len(looks) <= 1 + 600 // 10
 
@@ -317,11 +262,11 @@ def test_entries_of_other_processes_count(folder: Path) -> None:
     """Entries stored by other processes are noticed after a sixteenth of the limit."""
     most = 400_000
     code_cache.configure(max_bytes=most)
-    code_cache.store("first", b"c", bytes(code_cache.NOTE))
+    put_bytes("first", 1)
     for number in range(500):
         (folder / f"of-another-{number}.code").write_bytes(bytes(1000))
     for number in range(most // 16 // 1000 + 1):
-        code_cache.store(f"{number}", bytes(1000), bytes(code_cache.NOTE))
+        put_bytes(number, 1000)
     assert size(folder) <= most
 
 
@@ -330,7 +275,7 @@ def test_limit_with_many_processes(folder: Path) -> None:
     most = 200_000
     program = (
         f"import plugwasm\nfrom plugwasm._runtime import code_cache\ncode_cache.configure(max_bytes={most})\n"
-        "import os\nfor i in range(800): code_cache.store(f'{os.getpid()}-{i}', bytes(1000), bytes(code_cache.NOTE))\nprint('done')"
+        "import os\nfor i in range(800): code_cache.store(b'', b'%d-%d' % (os.getpid(), i), bytes(1000), bytes(code_cache.NOTE))\nprint('done')"
     )
     processes = [child(program, folder) for _ in range(4)]
     for process in processes:
@@ -342,9 +287,9 @@ def test_limit_with_many_processes(folder: Path) -> None:
 def test_lowered_limit(folder: Path) -> None:
     """A lowered limit applies from the next store."""
     for number in range(50):
-        code_cache.store(f"{number}", bytes(1000), bytes(code_cache.NOTE))
+        put_bytes(number, 1000)
     code_cache.configure(max_bytes=10_000)
-    code_cache.store("last", bytes(1000), bytes(code_cache.NOTE))
+    put_bytes("last", 1000)
     assert size(folder) <= 10_000
 
 
@@ -500,20 +445,20 @@ def test_flipped_bit_is_not_run(data: st.DataObject, forged: tuple[Path, bytes])
 
 def test_junk_with_valid_checksum(folder: Path) -> None:
     """Junk with a valid checksum is compiled again without a crash."""
-    entry = forge(folder)
-    code = Engine().compile(_wasm(TWO)).serialize()
-    foreign = Engine(fuel=True).compile(_wasm(TWO)).serialize()
+    forge(folder)
+    code = Engine().compile(wat_to_wasm(TWO)).serialize()
+    foreign = Engine(fuel=True).compile(wat_to_wasm(TWO)).serialize()
     for junk in (
         b"x",
         b"junk" * 1000,
         bytes(5000),
         b"\x7fELF" + bytes(300),
-        _wasm(TWO),
+        wat_to_wasm(TWO),
         code[:300],
         code[: len(code) // 2],
         foreign,
     ):
-        code_cache.store(entry.stem, junk, bytes(code_cache.NOTE))
+        put_code(junk)
         assert run() == 1
 
 

@@ -279,8 +279,8 @@ def test_cached_code_is_inlined_still(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_inlined_code_has_its_own_key() -> None:
     """The original and the inlined module have different keys in the cache."""
     engine = modules.get_engine(pooled=False)
-    keys = {modules._cache_key(engine, b"wasm", inline) for inline in (False, True)}
-    assert len(keys) == 2
+    settings = {modules._cached_as(engine, inline) for inline in (False, True)}
+    assert len(settings) == 2
 
 
 def test_engine_refuses_nothing_that_is_valid() -> None:

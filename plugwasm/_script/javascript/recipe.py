@@ -1,4 +1,4 @@
-"""How the engine of JavaScript is built: QuickJS and ada, from the sources of packages on PyPI."""
+"""How the interpreter of JavaScript is built: QuickJS and ada, from the sources of packages on PyPI."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from ...errors import SourceError
-from .. import pins
-from ..engine_build import ZIG_CC, ZIG_CXX, header, run_tool, say
+from .. import pins, progress
+from ..engine_build import ZIG_CC, ZIG_CXX, header, run_tool
 
 __all__ = ["compile_engine", "read_kit", "sources"]
 
@@ -72,7 +72,7 @@ def compile_engine(place: Path) -> bytes:
     for name in (*_C, *_OTHER):
         (place / name).write_bytes((_HERE / name).read_bytes())
     (place / "plugwasm.h").write_bytes(header().read_bytes())
-    say("compiling …")
+    progress.show("compiling")
     # The same relative paths everywhere, so that the result is the same.
     include = [f"-I{package.folder}" for package in _PACKAGES]
     quickjs = pins.QUICKJS_PACKAGE
@@ -83,17 +83,17 @@ def compile_engine(place: Path) -> bytes:
         return match_native_frames((place / "engine.wasm").read_bytes())
     except UnknownCodeError as error:
         raise SourceError(
-            f"the engine of JavaScript: what was compiled cannot be read: {error}"
+            f"the interpreter of JavaScript: what was compiled cannot be read: {error}"
         ) from None
 
 
 def _compile(command: list[str], place: Path) -> None:
-    run_tool(command, place, "the engine of JavaScript: the compiler failed")
+    run_tool(command, place, "the interpreter of JavaScript: the compiler failed")
 
 
 def _download(place: Path) -> None:
     """Get the sources, and unpack what is needed of them."""
-    say("getting the sources of QuickJS and ada …")
+    progress.show("getting the sources of QuickJS and ada")
     (place / "requirements.txt").write_text("".join(map(str, _PACKAGES)))
     backend = place / "pip" / "setuptools"
     backend.mkdir(parents=True)
@@ -113,7 +113,7 @@ def _download(place: Path) -> None:
             "--dest=.",
         ],
         place,
-        "the engine of JavaScript: the sources of QuickJS and ada cannot be downloaded",
+        "the interpreter of JavaScript: the sources of QuickJS and ada cannot be downloaded",
         {"PYTHONPATH": str(backend.parent.absolute())},
     )
     archives = {
@@ -151,6 +151,6 @@ def _pip() -> list[str]:
     if (uvx := shutil.which("uvx")) is not None:
         return [uvx, "pip"]
     raise SourceError(
-        "the engine of JavaScript is built from sources that pip downloads, but pip is not "
+        "the interpreter of JavaScript is built from sources that pip downloads, but pip is not "
         "installed: `python -m ensurepip`"
     )

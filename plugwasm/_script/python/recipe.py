@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from ...errors import SourceError, truncate
-from .. import pins
-from ..engine_build import ZIG_CC, header, run_tool, say
+from .. import pins, progress
+from ..engine_build import ZIG_CC, header, run_tool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def compile_sources(place: Path) -> bytes:
         *(f"{_FOLDER}/{name}" for name in _SHARED),
     ]
     _generate_headers(place, files)
-    say("compiling …")
+    progress.show("compiling")
     for name in _INCLUDED:
         files.remove(f"{_FOLDER}/{name}")
     _run([*ZIG_CC, *FLAGS, *_LINK, *files, "-o", "engine.wasm"], place)
@@ -116,7 +116,7 @@ def compile_sources(place: Path) -> bytes:
         )
     except UnknownCodeError as error:
         raise SourceError(
-            f"the engine of Python: what was compiled cannot be read: {error}"
+            f"the interpreter of Python: what was compiled cannot be read: {error}"
         ) from None
 
 
@@ -128,7 +128,7 @@ def download() -> bytes:
     """
     from urllib.request import urlopen
 
-    say("getting the sources of MicroPython …")
+    progress.show("getting the sources of MicroPython")
     failures = []
     for url in pins.MICROPYTHON_URLS:
         try:
@@ -141,7 +141,7 @@ def download() -> bytes:
             return content
         failures.append(f"{url}: the file does not have the pinned digest")
     raise SourceError(
-        "the engine of Python: the sources of MicroPython cannot be downloaded: "
+        "the interpreter of Python: the sources of MicroPython cannot be downloaded: "
         + truncate("; ".join(failures), 600)
     )
 
@@ -205,4 +205,4 @@ def _preprocess_names(place: Path) -> None:
 
 
 def _run(command: list[str], place: Path) -> bytes:
-    return run_tool(command, place, "the engine of Python: the compiler failed")
+    return run_tool(command, place, "the interpreter of Python: the compiler failed")
