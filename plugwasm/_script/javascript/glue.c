@@ -328,6 +328,7 @@ static JSValue make_host_functions(JSValueConst first_element, JSValueConst type
     JSValue length = JS_GetPropertyStr(context, types, "length");
     if (JS_ToUint32(context, &first, first_element) || JS_ToUint32(context, &count, length)) return JS_EXCEPTION;
     if (count > MAX_FUNCTIONS) return JS_ThrowRangeError(context, "too many host functions");
+    if (host_functions) return JS_ThrowTypeError(context, "the host functions are made already");
     JSValue made = JS_NewArray(context);
     host_functions = calloc((size_t)count + 1, sizeof *host_functions);
     if (!host_functions || JS_IsException(made)) return JS_ThrowOutOfMemory(context);
@@ -533,7 +534,9 @@ static int32_t fail(void) {
     if (JS_IsException(code)) JS_FreeValue(context, JS_GetException(context));
     if (JS_VALUE_GET_TAG(code) == JS_TAG_INT && JS_VALUE_GET_INT(code)) number = JS_VALUE_GET_INT(code);
     JS_FreeValue(context, code);
-    if (JS_IsNull(exception) && is_out_of_memory) return pdk_fail("InternalError: out of memory");
+    /* Where QuickJS itself runs out of memory, it may leave no exception. */
+    int is_missing = JS_IsNull(exception) || JS_IsUninitialized(exception);
+    if (is_missing && is_out_of_memory) return pdk_fail("InternalError: out of memory");
     JSValue text = JS_Call(context, kit_describe, JS_UNDEFINED, 1, &exception);
     JS_FreeValue(context, exception);
     pdk_handle block;

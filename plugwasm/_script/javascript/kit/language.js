@@ -7,14 +7,16 @@ const { Array, ArrayBuffer, DataView, Float32Array, Float64Array, Uint8Array, Ma
 const { BigInt, Boolean, Date, Function, JSON, Math, Number, Object, Promise, RegExp, String, Symbol } = globalThis;
 const uncurry = (method) => Function.prototype.call.bind(method);
 const { parse, stringify } = JSON;
-const { create, defineProperty, keys, getOwnPropertyDescriptor, getOwnPropertyNames, getPrototypeOf } = Object;
-const { ownKeys } = Reflect;
+const { create, defineProperty, keys, getOwnPropertyDescriptor, getOwnPropertyNames, getPrototypeOf, setPrototypeOf } = Object;
+const { deleteProperty, ownKeys } = Reflect;
 const isArray = Array.isArray;
 const isView = ArrayBuffer.isView;
 const join = uncurry(Array.prototype.join);
 const push = uncurry(Array.prototype.push);
 const sourceOf = uncurry(Function.prototype.toString);
 const matches = uncurry(RegExp.prototype.exec);
+const isWellFormed = uncurry(String.prototype.isWellFormed);
+const toWellFormed = uncurry(String.prototype.toWellFormed);
 const startsWith = uncurry(String.prototype.startsWith);
 const slice = uncurry(String.prototype.slice);
 const replace = uncurry(String.prototype.replace);
@@ -22,6 +24,11 @@ const repeat = uncurry(String.prototype.repeat);
 const lower = uncurry(String.prototype.toLowerCase);
 const upper = uncurry(String.prototype.toUpperCase);
 const trimEnd = uncurry(String.prototype.trimEnd);
+
+// A script that formats stacks itself must not get the functions of the kit from their frames.
+Error.prepareStackTrace = (_, frames) => frames;
+delete Object.getPrototypeOf(new Error().stack[0]).getFunction;
+Error.prepareStackTrace = undefined;
 
 function define(name, value) {
   defineProperty(globalThis, name, { value, writable: true, enumerable: false, configurable: true });

@@ -1,7 +1,8 @@
 // What the engine calls.
-// ---- what the engine calls
 
-const MODES = { json: 1, text: 2, bytes: 3 };
+
+const MOST_ERROR = 65536; // characters of the error of loading a script
+const MODES = { __proto__: null, json: 1, text: 2, bytes: 3 };
 
 function modeOf(exported, name, mode) {
   const own = exported.input;
@@ -13,17 +14,20 @@ function modeOf(exported, name, mode) {
 }
 
 function addExports(exported, mode, output) {
-  const found = [];
+  const found = setPrototypeOf([], null);
   const names = getOwnPropertyNames(exported);
   for (let i = 0; i < names.length; i++) {
     const name = names[i];
     const value = exported[name];
     if (typeof value !== "function" || matches(/^class\b/, sourceOf(value))) continue;
+    if (!isWellFormed(name)) throw new TypeError(`the name of the exported function ${stringify(name)} is not valid Unicode`);
     native.addExport(value, modeOf(value, name, mode), output === "json");
     push(found, name);
   }
   return found;
 }
+
+const COMMONJS = ["module", "exports", "require"];
 
 // What `module.exports` has, or the exports of a module.
 function run(source, name) {
@@ -34,9 +38,8 @@ function run(source, name) {
     throw new ReferenceError(`cannot require '${path}': a script is one file; bundle it with what it requires`);
   });
   const exported = native.run(source, name, matches(/^[ \t]*(import|export)\b/m, source) !== null);
-  delete globalThis.module;
-  delete globalThis.exports;
-  delete globalThis.require;
+  // A script may have frozen the global object: then they stay.
+  for (let i = 0; i < COMMONJS.length; i++) deleteProperty(globalThis, COMMONJS[i]);
   return exported ?? module.exports;
 }
 
@@ -51,10 +54,12 @@ function load(text) {
     functions[host[i].namespace] ??= create(null);
     functions[host[i].namespace][host[i].name] = made[i];
   }
+  // Without prototypes: a script may have given them a `toJSON`.
   try {
-    return stringify({ exports: addExports(run(takeMap(source, name), name), input, output) });
+    return stringify({ __proto__: null, exports: addExports(run(takeMap(source, name), name), input, output) });
   } catch (error) {
-    return stringify({ error: describe(error), isSyntax: error instanceof SyntaxError });
+    const text = slice(describe(error), 0, MOST_ERROR);
+    return stringify({ __proto__: null, error: toWellFormed(text), isSyntax: error instanceof SyntaxError });
   }
 }
 
