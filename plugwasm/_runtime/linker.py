@@ -240,7 +240,8 @@ class Plan:
         kernel = store.instantiate(self.kernel, store.make_import(KERNEL_IMPORT), guest.pending)
         if fuel is not None:
             store.set_fuel(fuel)  # the kernel's start is not the plugin's
-        guest.kernel = _kernel.Kernel(kernel, guest.pending)
+        make_kernel = _kernel.FuelledKernel if self.engine.fuel else _kernel.Kernel
+        guest.kernel = make_kernel(kernel, guest.pending)
         guest.budget.note_kernel()
         guest.externs.update(
             zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True)

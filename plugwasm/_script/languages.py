@@ -11,7 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-    from typing import Any
+
+    from .loading import Answer
+
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_MOST = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +47,7 @@ class Language:
     compile: Callable[[Path], bytes]
     kit: Callable[[], bytes]
     optional_imports: Mapping[str, str]
-    place: Callable[[Mapping[str, Any], str], tuple[int | None, int | None]]
-
-
-_JS_PLACE = re.compile(
-    r"^\s+at (?:.* \()?(?P<file>[^\n]*?):(?P<line>\d+):(?P<column>\d+)\)?$", re.M
-)
+    place: Callable[[Answer, str], tuple[int | None, int | None]]
 
 
 def _javascript_sources() -> list[bytes]:
@@ -68,10 +68,19 @@ def _javascript_kit() -> bytes:
     return recipe.read_kit()
 
 
-def _javascript_place(told: Mapping[str, Any], file: str) -> tuple[int | None, int | None]:
-    text = str(told["error"])
-    place = next((one for one in _JS_PLACE.finditer(text) if one["file"] == file), None)
-    return (int(place["line"]), int(place["column"])) if place else (None, None)
+def _javascript_place(told: Answer, file: str) -> tuple[int | None, int | None]:
+    """Return the place in the first line of the stack that names the file: `at f (file:1:2)`."""
+    for frame in (told.error or "").split("\n"):
+        frame = frame.strip().removesuffix(")")
+        if not frame.startswith("at "):
+            continue
+        where, _, column = frame[3:].rpartition(":")
+        where, _, line = where.rpartition(":")
+        if where != file and not where.endswith(f" ({file}"):
+            continue
+        if _NUMBER.fullmatch(line) and _NUMBER.fullmatch(column):
+            return int(line), int(column)
+    return None, None
 
 
 def _python_sources() -> list[bytes]:
@@ -92,13 +101,16 @@ def _python_kit() -> bytes:
     return recipe.read_kit()
 
 
-def _python_place(told: Mapping[str, Any], file: str) -> tuple[int | None, int | None]:
-    line, column = told.get("line"), told.get("column")
+def _python_place(told: Answer, file: str) -> tuple[int | None, int | None]:
+    line, column = told.line, told.column
     return (
-        line if isinstance(line, int) else None,
-        column if isinstance(column, int) else None,
+        line if line is not None and 0 < line < _MOST else None,
+        column if column is not None and 0 < column < _MOST else None,
     )
 
+
+_ANY_NAME = "eval|Function|globalThis"
+"""Names by which a script in JavaScript can use any other name."""
 
 LANGUAGES: dict[str, Language] = {
     one.name: one
@@ -113,8 +125,8 @@ LANGUAGES: dict[str, Language] = {
             _compile_javascript,
             _javascript_kit,
             {
-                "http_request": r"\b(Http|fetch|eval|Function|globalThis)\b|\\u",
-                "poll_oneoff": r"\b(setTimeout|setInterval|AbortSignal|eval|Function|globalThis)\b|\\u",
+                "http_request": rf"\b(Http|fetch|{_ANY_NAME})\b|\\u",
+                "poll_oneoff": rf"\b(setTimeout|setInterval|AbortSignal|{_ANY_NAME})\b|\\u",
             },
             _javascript_place,
         ),

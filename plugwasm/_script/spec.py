@@ -15,7 +15,7 @@ from . import snapshots
 from .engine import get_engine
 from .front import make_front
 from .host_imports import of_functions
-from .loading import decode_script, load
+from .loading import bound_changes, decode_script, load
 from .names import language_of
 
 TYPE_CHECKING = False
@@ -122,9 +122,10 @@ def load_modules(
         limits=limits,
         seconds=seconds,
     )
+    changes = snapshots.find_changes(engine.heap, loaded.heap, _GAP)
     front = make_front(
         loaded.exports,
-        snapshots.find_changes(engine.heap, loaded.heap, _GAP),
+        bound_changes(changes, limits.module_bytes, script.file, "`Limits.module_bytes`"),
         imported,
         engine_pages=engine.pages,
         more_pages=(len(loaded.heap) - len(engine.heap)) // snapshots.PAGE,

