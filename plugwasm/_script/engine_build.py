@@ -178,7 +178,7 @@ def run_tool(
     except OSError as error:
         raise SourceError(f"{what}: {truncate(str(error), 600)}") from error
     if process.returncode:
-        told = errors.decode(errors="replace").strip()[-600:]
+        told = "; ".join(errors.decode(errors="replace").strip()[-600:].splitlines())
         raise SourceError(f"{what}: {truncate(told, 600)}")
     return output
 
