@@ -135,7 +135,8 @@ def _read_templates(language: Language) -> dict[str, str]:
     own = _TEMPLATES / language.name
     found = {file: _TEMPLATES / file for file in _SHARED}
     for template in sorted(own.rglob("*")):
-        if template.is_file():
+        # Where pip installs a package, it compiles what has the suffix of Python.
+        if template.is_file() and template.parent.name != "__pycache__":
             path = template.relative_to(own)
             if path.name == "gitignore":
                 path = path.with_name(".gitignore")
