@@ -3,6 +3,7 @@
 script         `script`: a script to a `CompiledPlugin`
 spec           scripts as the specs of plugins
 loading        a script, read and run once
+bundling       TypeScript, and scripts of several files, by esbuild
 standalone     a script and its engine as a plugin of one module
 host_imports   host functions of an application, or declared in TypeScript
 front          the module that stands for a script: its exports, and what it changes of the engine

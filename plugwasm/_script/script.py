@@ -18,7 +18,7 @@ from .._runtime.settings import PluginSettings, validate_name
 from .._wasi.options import FrozenClock, SeededRandom, WasiOptions
 from ..errors import OptionError
 from .languages import LANGUAGES
-from .loading import INPUTS, OUTPUTS, read_source
+from .loading import INPUTS, OUTPUTS, decode_script, read_source
 from .spec import ScriptSpec
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ __all__ = ["script"]
 
 
 def script(
-    language: Literal["javascript", "python"],
+    language: Literal["javascript", "typescript", "python"],
     source: str | bytes | os.PathLike[str],
     *,
     name: str | None = None,
@@ -58,7 +58,9 @@ def script(
     at the first use on a machine (`pip install 'plugwasm[script]'`).
 
     Args:
-        language: "javascript" or "python".
+        language: "javascript", "typescript" or "python". TypeScript is translated, without a check
+            of its types, by esbuild: by the program of that name on the PATH, or the one that the
+            environment variable PLUGWASM_ESBUILD names. It opens no file.
         source: The text of the script, or UTF-8; a `Path` is a file. Text is never a path.
         name: The name in errors, logs and the script's stack traces; if not given, that of the
             file, or "script.js".
@@ -127,11 +129,16 @@ def read_arguments(
     """
     check_option_types(False, limits, None)
     validate_name(name)
-    _check_choice("language", language, tuple(LANGUAGES))
+    _check_choice("language", language, ("javascript", "typescript", "python"))
     _check_choice("input", input, INPUTS)
     _check_choice("output", output, OUTPUTS)
     most = (limits or DEFAULT_LIMITS).module_bytes
-    content, file = read_source(source, most, name, LANGUAGES[language].file)
+    default = "script.ts" if language == "typescript" else LANGUAGES[language].file
+    content, file = read_source(source, most, name, default)
+    if language == "typescript":
+        from .bundling import translate
+
+        content, language = translate(decode_script(content, file), file).encode(), "javascript"
     spec = ScriptSpec(language, content, file, file, input, output)
     spec.text  # noqa: B018  # an error where it is read
     spec.allowed_hosts = _check_hosts(allowed_hosts)

@@ -44,9 +44,23 @@ def declarations_of(source: Path) -> str:
 
 
 def build_script_file(source: Path) -> bytes:
-    """Return the module of a script in a file, with what the file beside it declares."""
-    language = find_language(source.name)
-    return build_script(language, source, declarations=declarations_of(source))
+    """Return the module of a script in a file, with what the file beside it declares.
+
+    The developer has named the file: what it imports is bundled with it, if esbuild is there.
+    """
+    from . import bundling
+
+    declarations = declarations_of(source)
+    if find_language(source.name) == "python":
+        return build_script("python", source, declarations=declarations)
+    text, file = read_script(source, MOST_BYTES, None, source.name)
+    if source.name.endswith(bundling.TYPESCRIPT) or bundling.has_imports(text):
+        text = bundling.bundle(str(source), file, text)
+    try:
+        return build_script("javascript", text, name=file, declarations=declarations)
+    except ScriptError as error:
+        bundling.explain(error)
+        raise
 
 
 def build_script(

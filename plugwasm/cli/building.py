@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_once", "watch_project"]
 
-_SCRIPTS = (".js", ".mjs", ".cjs", ".py")
+_SCRIPTS = (".js", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".py")
 
 
 def build_once(directory: str, output: str | None) -> bool:
