@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..measure import make_sampler
+from ..sandboxes.tenants import SMAPS
 from ..sandboxes.ways import CALLS, LANGUAGES, ORDER, script_of
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _samplers(language: str) -> dict[str, Callable[[], list[float]]]:
 
 def _tenants(run: Run) -> Figures:
     """Return bytes of each tenant and of the process, by the number of tenants."""
-    if not os.path.exists("/proc/self/statm"):
+    if not os.path.exists(SMAPS):
         return {}
     marks = [mark for mark in TENANTS if run.effort >= 1 or mark <= 10]
     found: Figures = {"marks": marks}
