@@ -267,6 +267,6 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 def header() -> Path:
     """Return the header for plugins in C."""
-    installed = _HERE.parent / "include"
-    folder = installed if installed.is_dir() else _HERE.parents[1] / "pdk" / "c" / "include"
-    return folder / "plugwasm.h"
+    installed = _HERE.parent / "_pdk"
+    kits = installed if installed.is_dir() else _HERE.parents[1] / "pdk"
+    return kits / "c" / "include" / "plugwasm.h"

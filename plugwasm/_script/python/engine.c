@@ -537,6 +537,7 @@ PDK_EXPORT("load") int32_t load(void) {
 }
 
 PDK_EXPORT("call") int32_t call(int32_t index) {
+    port_renew_seed();
     int32_t code = call_here(index);
     port_flush_output();
     return code;

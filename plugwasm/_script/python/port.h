@@ -17,6 +17,9 @@ extern bool port_is_loading;
 /* Raises RuntimeError while a script is being loaded. */
 void port_need_host(const char *what);
 
+/* Takes new random numbers, if those there are have the seed of loading. */
+void port_renew_seed(void);
+
 /* Passes on what was printed so far, also without the end of its line. */
 void port_flush_output(void);
 
