@@ -14,6 +14,7 @@ from pathlib import Path
 from time import perf_counter
 
 from ..__main__ import built, describe_versions, use_own_caches
+from ..cases import start_peer
 from ..machine import describe_machine
 from . import page
 from .measuring import Run
@@ -44,6 +45,7 @@ def main() -> int:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         use_own_caches(Path(folder))
+        start_peer()
         measured = Run(Path(folder), 0.05 if options.quick else 1.0, real).measure()
     about = describe_machine() | {
         "versions": describe_versions(),

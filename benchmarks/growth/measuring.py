@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..cases import _call, _count_vowels, bytes_of
 from ..measure import OURS, PEER, SIDES, Sample, make_sampler, no_collection
 from ..plugins import example, variant
-from . import guests, raw
+from . import guests, raw, scripts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +74,7 @@ class Run:
             "start": self.start,
             "load": self.load,
             "fresh": self.fresh,
+            "scripts": partial(scripts.measure, self),
         }
         found = {}
         for name, part in parts.items():

@@ -10,7 +10,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from . import scripts_page
 from .guests import BODIES
+from .numbers import show_bytes as _bytes
+from .numbers import show_count as _count
+from .numbers import show_rate as _rate
+from .numbers import show_size as _size
+from .numbers import show_time as _time
+from .numbers import table as _table
 from .svg import Bar, Panel, Series, bars, plot
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -50,6 +57,7 @@ def pages(figures: Figures) -> dict[str, str]:
         "start": _start(figures["start"]),
         "load": _load(figures["load"]),
         "fresh": _fresh(figures["fresh"]),
+        **scripts_page.tables(figures.get("scripts")),
     }
     text = re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], TEMPLATE.read_text("utf-8"))
     plots = {
@@ -95,7 +103,10 @@ def _summary(figures: Figures) -> str:
     plugins, call, host = figures["plugins"], figures["call"], figures["host"]
     fixed, *_, most = sizes["echo"]["plugwasm"]
     rows = [
-        ("a call", f"{_time(fixed)}, of which the engine and ctypes take {_time(call['engine'])}"),
+        (
+            "a call",
+            f"{_time(fixed)}, of which the engine and ctypes take {_time(call['engine'])}",
+        ),
         ("each byte in and out", f"{_time((most - fixed) / sizes['bytes'][-1])}"),
         (
             "a call of a Python function by the guest",
@@ -140,7 +151,11 @@ def _live(live: Figures, what: str) -> str:
                 f"{mark:,}",
                 *(
                     "" if (value := live[side][field][at]) is None else show(value)
-                    for field, show in (("start", _time), ("call", _time), ("bytes", _size))
+                    for field, show in (
+                        ("start", _time),
+                        ("call", _time),
+                        ("bytes", _size),
+                    )
                     for side in SIDES
                 ),
             ]
@@ -255,11 +270,6 @@ def _fresh(fresh: Figures) -> str:
     )
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 # ---- plots ---------------------------------------------------------------------------------------
 
 
@@ -355,45 +365,3 @@ def _plot_start(start: Figures) -> str:
 def _plot_fresh(fresh: Figures) -> str:
     rows = [Bar(name, stages) for name, stages in fresh.items()]
     return bars("The parts of a fresh instance", _FRESH, rows, _time, shares=True)
-
-
-# ---- numbers -------------------------------------------------------------------------------------
-
-
-def _time(seconds: float) -> str:
-    for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")):
-        if seconds >= scale * 0.9995:
-            return f"{_digits(seconds / scale)} {name}"
-    return "0" if seconds < 5e-13 else f"{seconds * 1e9:.2g} ns"
-
-
-def _digits(value: float) -> str:
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{float(f'{value:.3g}'):g}"
-
-
-def _bytes(value: float) -> str:
-    """Return a size in powers of ten, as inputs are."""
-    for scale, name in ((10**6, "MB"), (10**3, "KB")):
-        if value >= scale:
-            return f"{_digits(value / scale)} {name}"
-    return f"{value:g} B"
-
-
-def _size(value: float) -> str:
-    """Return the size of memory."""
-    for scale, name in ((10**6, "MB"), (10**3, "KB")):
-        if value >= scale:
-            return f"{_digits(value / scale)} {name}"
-    return f"{value:.0f} B"
-
-
-def _count(value: float) -> str:
-    return f"{value / 1000:g} k" if value >= 10_000 else f"{value:,.0f}"
-
-
-def _rate(value: float) -> str:
-    if value >= 1e6:
-        return f"{_digits(value / 1e6)} M"
-    return f"{_digits(value / 1e3)} k" if value >= 10_000 else f"{float(f'{value:.3g}'):,.0f}"

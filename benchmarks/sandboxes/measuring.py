@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..measure import Figure, Goal, Sample, make_sampler, no_collection
+from .tenants import SMAPS
 from .ways import CALLS, TENANTS, Way, source_of
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def measure(language: str, ways: Sequence[Way], effort: float) -> list[Line]:
 
 def measure_memory(language: str, ways: Sequence[Way], effort: float) -> list[Line]:
     """Measure the memory of tenants, each way in processes of its own."""
-    if not os.path.exists("/proc/self/statm"):
+    if not os.path.exists(SMAPS):
         return []
     each: dict[str, Figure] = {}
     whole: dict[str, Figure] = {}

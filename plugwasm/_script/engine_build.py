@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from .engine_store import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping
 
     from .languages import Language
@@ -161,6 +161,8 @@ def run_tool(
     Raises:
         SourceError: It failed.
     """
+    import subprocess
+
     try:
         with subprocess.Popen(
             command,
@@ -185,10 +187,12 @@ def run_tool(
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
     """Return what a process writes, when it has ended. Meanwhile the progress is shown."""
+    from subprocess import TimeoutExpired
+
     while True:
         try:
             return process.communicate(timeout=progress.INTERVAL)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             progress.tick()
 
 

@@ -6,7 +6,6 @@ log `plugwasm.scripts` has a record instead.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from contextlib import contextmanager
 from time import monotonic
@@ -33,8 +32,10 @@ class _Task:
         """Write the line over the last one, with `more` if there is room for it."""
         if not _has_terminal():
             return
+        from shutil import get_terminal_size
+
         try:
-            most = shutil.get_terminal_size().columns - 1
+            most = get_terminal_size().columns - 1
             line = line[:most] if len(line + more) > most else line + more
             print(f"\r{line.ljust(self.width)}", end="", file=sys.stderr, flush=True)
         except (OSError, ValueError):  # nobody reads it

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.growth import page, svg
+from benchmarks.growth import numbers, page, scripts_page, svg
 from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -145,15 +145,42 @@ def test_names_in_plots_are_escaped() -> None:
     assert "<row> & more" in [text.text for text in root.iter(f"{SVG}text")]
 
 
+def test_figures_without_scripts_have_a_page() -> None:
+    """Those of a run before scripts were measured, or on a machine that cannot build an engine."""
+    for none in (None, {}):
+        found = set(scripts_page.tables(none).values())
+        assert found == {"(Not measured in this run.)"}
+
+
+def test_tables_of_scripts() -> None:
+    """Stages come with their sum; each language has its figures, and tenants theirs and all."""
+    stages = {language: [0.001, 0.002, 0.003, 0.004] for language in ("javascript", "python")}
+    calls = dict.fromkeys(("nothing", "total", "count", "upper"), 2e-6)
+    filled = scripts_page.tables(
+        {
+            "load": stages,
+            "fresh": {language: [1e-4, 2e-4, 3e-4] for language in stages},
+            "start": stages,
+            "calls": dict.fromkeys(stages, calls),
+            "tenants": {"marks": [10], **{one: [[3e5, 2e8]] for one in stages}},
+        }
+    )
+    assert filled["script_load"].endswith("| Python | 1 ms | 2 ms | 3 ms | 6 ms | 4 ms |")
+    assert filled["script_fresh"].endswith("| Python | 100 µs | 200 µs | 300 µs | 600 µs |")
+    assert filled["script_start"].endswith("| Python | 1 ms | 2 ms | 3 ms | 4 ms | 10 ms |")
+    assert filled["script_tenants"].endswith("| 10 | 300 KB | 200 MB | 300 KB | 200 MB |")
+    assert filled["script_calls"].count("2 µs") == 8
+
+
 def test_times_and_sizes_as_text() -> None:
     """Figures have three digits and the unit that fits."""
-    assert [page._time(value) for value in (0, 4.21e-10, 1.5e-8, 2.5e-6, 0.99996e-3, 0.0123, 12.0)] == [
+    assert [numbers.show_time(value) for value in (0, 4.21e-10, 1.5e-8, 2.5e-6, 0.99996e-3, 0.0123, 12.0)] == [
         "0", "0.42 ns", "15 ns", "2.5 µs", "1 ms", "12.3 ms", "12 s",
     ]  # fmt: skip
-    assert [page._rate(value) for value in (94.2, 4720.0, 76_500.0, 1_230_000.0)] == [
+    assert [numbers.show_rate(value) for value in (94.2, 4720.0, 76_500.0, 1_230_000.0)] == [
         "94", "4,720", "76.5 k", "1.23 M",
     ]  # fmt: skip
-    assert [page._bytes(value) for value in (10, 1000, 262_144, 10**7)] == [
+    assert [numbers.show_bytes(value) for value in (10, 1000, 262_144, 10**7)] == [
         "10 B", "1 KB", "262 KB", "10 MB",
     ]  # fmt: skip
 
