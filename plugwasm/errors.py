@@ -116,6 +116,11 @@ def truncate(text: str, most: int = 200) -> str:
     return escape_line(text if len(text) <= most else f"{text[:most]}…")
 
 
+def _escape_lines(text: str) -> str:
+    """Return text from outside with its line ends and tabs, but no other control characters."""
+    return "".join(one if one in "\n\t" else _escaped(one) for one in text)
+
+
 def _escaped(character: str) -> str:
     if character.isprintable() or character in "\u00a0\u202f\u3000":
         return character
@@ -151,8 +156,8 @@ class Error(Exception):
         guest_message: str | None = None,
         backtrace: Sequence[str] = (),
     ) -> None:
-        if not (self._has_lines or message.isprintable()):
-            message = escape_line(message)
+        if not message.isprintable():
+            message = _escape_lines(message) if self._has_lines else escape_line(message)
         super().__init__(message)
         self.message = message
         self.plugin = plugin

@@ -27,7 +27,7 @@ from .._manifest.limits import (
     Limits,
     effective_limits,
 )
-from .._manifest.resolve import admitted_settings, resolve
+from .._manifest.resolve import PluginSpec, admitted_settings, resolve
 from ..errors import LinkError, ManifestError, ModuleError, OutOfMemoryError, truncate
 from .call_errors import no_stack_error
 from .modules import TooLargeForPool, engine_for_modules, get_engine
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from .._engine import Item
     from .._host.functions import Function
     from .._http.egress import Egress
-    from .._manifest.resolve import PluginSpec
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
@@ -157,6 +156,8 @@ class CompiledPlugin:
         return compiled
 
     def _compile(self, plugin: PluginInput | PluginSpec, settings: PluginSettings) -> None:
+        if isinstance(plugin, PluginSpec):
+            plugin, settings = plugin._prepare(settings)
         self._uses_registered = settings.functions is REGISTERED
         self.functions: tuple[Function, ...] = (
             registered_functions() if self._uses_registered else settings.functions

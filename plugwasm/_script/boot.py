@@ -19,7 +19,7 @@ from . import pins, snapshots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .languages import Language
 
@@ -31,7 +31,7 @@ _UNUSED_SLOT = wasm.name("extism:host/env") + wasm.name("length_unsafe")
 """What a slot is that no host function has taken: every host has it, and no engine uses it."""
 _GROW_TABLE = b"\x20\x00\x41\x01\xfc\x0f\x00\x41\x7f\x46\x04\x40\x00\x0b"
 """Grows table 0 by one element, the argument, and traps if that fails."""
-_GAP = 1024
+GAP = 1024
 """Equal bytes that end a segment of an engine. Its memory is an image: a file, mapped."""
 
 
@@ -61,18 +61,25 @@ def boot(language: Language, compiled: bytes) -> bytes:
             wasm.name(ADD_FUNCTION) + b"\x00" + wasm.unsigned(adder),
         ]
     )
-    write_memory(sections, heap)
+    write_memory(sections, len(heap), snapshots.find_changes(b"", heap, GAP))
     return wasm.join(sections)
 
 
-def write_memory(sections: dict[int, bytes], heap: bytes) -> None:
-    """Make this what the memory starts with: the stack, empty, and the heap."""
+def write_memory(
+    sections: dict[int, bytes], heap_bytes: int, content: Iterable[tuple[int, bytes]]
+) -> None:
+    """Make this what the memory starts with: the stack, empty, and the heap.
+
+    Args:
+        heap_bytes: The size of the heap.
+        content: What is in it besides zeros: addresses and bytes.
+    """
     segments = [
-        b"\x00\x41" + wasm.signed(offset) + b"\x0b" + wasm.unsigned(len(content)) + content
-        for offset, content in snapshots.find_changes(b"", heap, _GAP)
+        b"\x00\x41" + wasm.signed(offset) + b"\x0b" + wasm.unsigned(len(part)) + part
+        for offset, part in content
     ]
     sections[wasm.MEMORY] = b"\x01\x00" + wasm.unsigned(
-        (pins.STACK_BYTES + len(heap)) // snapshots.PAGE
+        (pins.STACK_BYTES + heap_bytes) // snapshots.PAGE
     )
     sections[wasm.DATA] = wasm.vector(segments)
     sections.pop(wasm.DATA_COUNT, None)

@@ -24,11 +24,12 @@ from ..errors import OptionError, ScriptError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from .._host.functions import Function
 
 MOST_PARAMS = 16
+MOST_NAME = 1000
 _NUMBERS = frozenset(("i32", "i64", "f32", "f64"))
 _LETTERS = {"i32": "i", "i64": "l", "f32": "f", "f64": "d"}
 _HOST = "extism:host"
@@ -40,7 +41,23 @@ _MODULE = re.compile(r"\bdeclare\s+module\s+(?P<quote>[\"'])(?P<name>[^\"'\n]*)(
 _INTERFACE = re.compile(r"\binterface\s+(?P<name>[\w$]+)\s*\{(?P<body>[^{}]*)\}")
 _METHOD = re.compile(r"\s*(?P<name>[\w$]+)\s*\((?P<params>[^()]*)\)\s*:\s*(?P<result>\w+)\s*;?")
 _FUNCTION = re.compile(r"\s*(?:export\s+)?function\b(?P<method>[^;]*;)")
+_TOLD_TYPE = re.compile(rf"[ilfd]{{0,{MOST_PARAMS}}}:[ilfd]?")
 _PARAM = re.compile(r"\s*[\w$]+\s*:\s*(?P<type>\w+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class ToldImport:
+    """A host function that a script declares by itself, as an engine says it."""
+
+    namespace: str
+    name: str
+    type: str
+
+    def __post_init__(self) -> None:
+        if not _TOLD_TYPE.fullmatch(self.type):
+            raise ValueError(f"a host function of the type {self.type!r:.40}")
+        if len(self.namespace) + len(self.name) > MOST_NAME:
+            raise ValueError(f"the name of a host function has more than {MOST_NAME} characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +70,13 @@ class HostImport:
     results: tuple[str, ...]
 
     @classmethod
-    def from_told(cls, told: Mapping[str, str]) -> HostImport:
+    def from_told(cls, told: ToldImport) -> HostImport:
         """Return what an engine says that a script declares."""
         names = {letter: name for name, letter in _LETTERS.items()}
-        params, _, results = told["type"].partition(":")
+        params, _, results = told.type.partition(":")
         return cls(
-            told["namespace"],
-            told["name"],
+            told.namespace,
+            told.name,
             tuple(names[one] for one in params),
             tuple(names[one] for one in results),
         )

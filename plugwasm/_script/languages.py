@@ -9,9 +9,14 @@ from .names import language_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
-    from typing import Any
+
+    from .loading import Answer
+
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_MOST = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,7 @@ class Language:
     sources: Callable[[], list[bytes]]
     compile: Callable[[Path], bytes]
     kit: Callable[[], bytes]
-    place: Callable[[Mapping[str, Any], str], tuple[int | None, int | None]]
-
-
-_JS_PLACE = re.compile(
-    r"^\s+at (?:.* \()?(?P<file>[^\n]*?):(?P<line>\d+):(?P<column>\d+)\)?$", re.M
-)
+    place: Callable[[Answer, str], tuple[int | None, int | None]]
 
 
 def _javascript_sources() -> list[bytes]:
@@ -65,10 +65,19 @@ def _javascript_kit() -> bytes:
     return engine_build.read_source("kit.js")
 
 
-def _javascript_place(told: Mapping[str, Any], file: str) -> tuple[int | None, int | None]:
-    text = str(told["error"])
-    place = next((one for one in _JS_PLACE.finditer(text) if one["file"] == file), None)
-    return (int(place["line"]), int(place["column"])) if place else (None, None)
+def _javascript_place(told: Answer, file: str) -> tuple[int | None, int | None]:
+    """Return the place in the first line of the stack that names the file: `at f (file:1:2)`."""
+    for frame in (told.error or "").split("\n"):
+        frame = frame.strip().removesuffix(")")
+        if not frame.startswith("at "):
+            continue
+        where, _, column = frame[3:].rpartition(":")
+        where, _, line = where.rpartition(":")
+        if where != file and not where.endswith(f" ({file}"):
+            continue
+        if _NUMBER.fullmatch(line) and _NUMBER.fullmatch(column):
+            return int(line), int(column)
+    return None, None
 
 
 def _python_sources() -> list[bytes]:
@@ -89,11 +98,11 @@ def _python_kit() -> bytes:
     return recipe.read_kit()
 
 
-def _python_place(told: Mapping[str, Any], file: str) -> tuple[int | None, int | None]:
-    line, column = told.get("line"), told.get("column")
+def _python_place(told: Answer, file: str) -> tuple[int | None, int | None]:
+    line, column = told.line, told.column
     return (
-        line if isinstance(line, int) else None,
-        column if isinstance(column, int) else None,
+        line if line is not None and 0 < line < _MOST else None,
+        column if column is not None and 0 < column < _MOST else None,
     )
 
 

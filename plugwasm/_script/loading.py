@@ -17,13 +17,12 @@ from ..errors import (
 )
 from . import pins
 from .front import RESERVED
-from .host_imports import HostImport
+from .host_imports import MOST_NAME, HostImport, ToldImport
 from .names import language_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
+    from collections.abc import Iterable, Iterator, Sequence
 
     from .._manifest.limits import Limits
     from .engine import Engine
@@ -31,8 +30,32 @@ if TYPE_CHECKING:
 
 INPUTS = ("json", "text", "bytes")
 OUTPUTS = ("auto", "json")
+MOST_EXPORTS = 1000
+_MOST_ANSWER = 4 * 2**20
 _RESERVED_STACK = 2**16
 """Bytes of an engine's own stack that code below the interpreter has for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an engine says of a script that it has loaded.
+
+    It is a claim: the script runs in the same memory, and can change what the engine says.
+
+    Attributes:
+        error: Why the script failed, or None.
+        isSyntax: Whether it is not valid in its language.
+        line, column: Where that is, if the engine says so.
+        exports: The names of its functions.
+        imports: The host functions that it declares.
+    """
+
+    error: str | None = None
+    isSyntax: bool = False
+    line: int | None = None
+    column: int | None = None
+    exports: tuple[str, ...] = ()
+    imports: tuple[ToldImport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +119,35 @@ def load(
     try:
         answer, heap = engine.load(document, limits, seconds)
     except GuestError as error:  # the script took away what the kit needs to report it
-        raise _error(engine.language, {"error": error.guest_message}, file) from error
+        raise _error(engine.language, Answer(str(error.guest_message)), file) from error
     except CallError as error:
         _explain(error, file, bounds, seconds)
         raise
-    told = json.decode(answer)
-    if "error" in told:
+    told = _read_answer(answer, file)
+    if told.error is not None:
         is_path = "\n" not in text and language_of(text) is not None
         hint = "; text is a source, and a file is a `Path`" if is_path else ""
         raise _error(engine.language, told, file, hint)
-    _check_exports(engine.language, told["exports"], file)
-    imports = (HostImport.from_told(one) for one in told.get("imports", ()))
-    return Loaded(tuple(told["exports"]), heap, tuple(imports))
+    _check_exports(engine.language, told.exports, file)
+    return Loaded(told.exports, heap, tuple(map(HostImport.from_told, told.imports)))
+
+
+def _read_answer(answer: bytes, file: str) -> Answer:
+    from msgspec import DecodeError, json
+
+    try:
+        if len(answer) > _MOST_ANSWER:
+            raise DecodeError(f"it has more than {_MOST_ANSWER} bytes")
+        told = json.decode(answer, type=Answer)
+        if len(set(told.exports)) != len(told.exports):
+            raise DecodeError("it names an export twice")
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise ScriptError(
+            f"{truncate(file)}: the script has changed the interpreter, which cannot say any more "
+            f"what the script exports ({truncate(str(error))})",
+            file=file,
+        ) from error
+    return told
 
 
 def _explain(error: CallError, file: str, limits: Limits, seconds: float | None) -> None:
@@ -131,7 +171,19 @@ def _check_exports(language: Language, exports: Sequence[str], file: str) -> Non
             f"{truncate(file)}: the script exports no function: write {language.hint}",
             file=file,
         )
+    if len(exports) > MOST_EXPORTS:
+        raise ScriptError(
+            f"{truncate(file)}: the script exports {len(exports)} functions, and can export "
+            f"{MOST_EXPORTS}",
+            file=file,
+        )
     for one in exports:
+        if len(one) > MOST_NAME:
+            raise ScriptError(
+                f"{truncate(file)}: the name of the exported function `{truncate(one, 40)}` has "
+                f"more than {MOST_NAME} characters: give it another name",
+                file=file,
+            )
         if one in RESERVED:
             raise ScriptError(
                 f"{truncate(file)}: the script exports `{one}`, which hosts run by themselves: "
@@ -140,14 +192,12 @@ def _check_exports(language: Language, exports: Sequence[str], file: str) -> Non
             )
 
 
-def _error(language: Language, told: Mapping[str, Any], file: str, hint: str = "") -> ScriptError:
+def _error(language: Language, told: Answer, file: str, hint: str = "") -> ScriptError:
     """Return the error for what the engine reports."""
-    text = str(told["error"])
+    text = told.error or ""
     line, column = language.place(told, file)
     where = ":".join(str(part) for part in (truncate(file), line, column) if part is not None)
-    what = (
-        f"is not valid {language.title}" if told.get("isSyntax") else "failed while it was loaded"
-    )
+    what = f"is not valid {language.title}" if told.isSyntax else "failed while it was loaded"
     return ScriptError(
         f"{where}: the script {what}: {truncate(text.partition(chr(10))[0], 500)}{hint}",
         file=file,
@@ -155,6 +205,27 @@ def _error(language: Language, told: Mapping[str, Any], file: str, hint: str = "
         column=column,
         stack=text,
     )
+
+
+def bound_changes(
+    changes: Iterable[tuple[int, bytes]], most: int, file: str, field: str
+) -> Iterator[tuple[int, bytes]]:
+    """Yield what loading a script has changed in memory, up to a number of bytes.
+
+    Raises:
+        ScriptError: It is more. To find the differences takes time, and they are kept several
+            times until there is a module.
+    """
+    size = 0
+    for one in changes:
+        size += len(one[1])
+        if size > most:
+            raise ScriptError(
+                f"{truncate(file)}: loading the script leaves more than {most} bytes of data "
+                f"({field}): make it in the functions that need it",
+                file=file,
+            )
+        yield one
 
 
 def read_script(source: object, most: int, name: str | None, default: str) -> tuple[str, str]:
@@ -167,7 +238,7 @@ def read_source(source: object, most: int, name: str | None, default: str) -> tu
     """Return the bytes and the name of a script, as `read_script`."""
     if isinstance(source, os.PathLike):
         path = os.fsdecode(source)
-        file = name or os.path.basename(path)
+        file = name or os.path.basename(path).encode(errors="backslashreplace").decode()
         try:
             with open(path, "rb") as opened:
                 content = opened.read(most + 1)

@@ -16,19 +16,21 @@ PAGE = 65536
 _CHUNK = 4096
 _PART = 512
 _RUN = 32
+_MOST = 2**20
+"""Bytes that are yielded at once, so that whoever counts them can stop."""
 
 
 def find_changes(before: bytes, after: bytes, gap: int) -> Iterator[tuple[int, bytes]]:
     """Yield where two heaps differ: addresses and the new bytes, in order.
 
     What there was not before was zero. Less than `gap` equal bytes between two that differ are
-    yielded with them.
+    yielded with them. Long ones are yielded in parts.
     """
     start = end = -1
     for run in _differing(before, after):
         if start < 0:
             start = run
-        elif run - end >= gap:
+        elif run - end >= gap or end - start >= _MOST:
             yield STACK_BYTES + start, after[start:end]
             start = run
         end = run + _RUN

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from .._engine import wasm_encoding as wasm
 from ..errors import ScriptError, truncate
-from .boot import count_functions, take_slots, write_memory
+from . import snapshots
+from .boot import GAP, count_functions, take_slots, write_memory
 from .engine import get_engine
 from .front import export_body, host_type, import_function, thunk_body
 from .host_imports import read_declarations
 from .languages import find_language
-from .loading import load, read_script
+from .loading import bound_changes, load, read_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,5 +127,10 @@ def build_script(
         place = b"\x00\x41" + wasm.signed(engine.elements) + b"\x0b"
         sections[wasm.ELEMENT] = wasm.append(sections[wasm.ELEMENT], [place + numbers])
         sections[wasm.TABLE] = b"\x01\x70\x00" + wasm.unsigned(engine.elements + len(functions))
-    write_memory(sections, loaded.heap)
+    content = snapshots.find_changes(b"", loaded.heap, GAP)
+    write_memory(
+        sections,
+        len(loaded.heap),
+        bound_changes(content, MOST_BYTES, file, "what most hosts take"),
+    )
     return wasm.join(sections)

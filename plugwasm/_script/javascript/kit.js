@@ -9,16 +9,24 @@
   const { Object, RegExp, String, Uint8Array } = globalThis;
   const uncurry = (method) => Function.prototype.call.bind(method);
   const { parse, stringify } = JSON;
-  const { create, defineProperty, keys, getOwnPropertyNames } = Object;
+  const { create, defineProperty, keys, getOwnPropertyNames, setPrototypeOf } = Object;
+  const { deleteProperty } = Reflect;
   const isArray = Array.isArray;
   const isView = ArrayBuffer.isView;
   const join = uncurry(Array.prototype.join);
   const push = uncurry(Array.prototype.push);
   const sourceOf = uncurry(Function.prototype.toString);
   const matches = uncurry(RegExp.prototype.exec);
+  const isWellFormed = uncurry(String.prototype.isWellFormed);
   const startsWith = uncurry(String.prototype.startsWith);
   const slice = uncurry(String.prototype.slice);
+  const toWellFormed = uncurry(String.prototype.toWellFormed);
   const trimEnd = uncurry(String.prototype.trimEnd);
+
+  // A script that formats stacks itself must not get the functions of the kit from their frames.
+  Error.prepareStackTrace = (_, frames) => frames;
+  delete Object.getPrototypeOf(new Error().stack[0]).getFunction;
+  Error.prepareStackTrace = undefined;
 
   function define(name, value) {
     defineProperty(globalThis, name, { value, writable: true, enumerable: false, configurable: true });
@@ -251,7 +259,8 @@
     return `${name}${message ? ": " : ""}${message}${stack ? "\n" : ""}${stack}`;
   }
 
-  const MODES = { json: 1, text: 2, bytes: 3 };
+  const MOST_ERROR = 65536; // characters of the error of loading a script
+  const MODES = { __proto__: null, json: 1, text: 2, bytes: 3 };
 
   function modeOf(exported, name, mode) {
     const own = exported.input;
@@ -263,17 +272,20 @@
   }
 
   function addExports(exported, mode, output) {
-    const found = [];
+    const found = setPrototypeOf([], null);
     const names = getOwnPropertyNames(exported);
     for (let i = 0; i < names.length; i++) {
       const name = names[i];
       const value = exported[name];
       if (typeof value !== "function" || matches(/^class\b/, sourceOf(value))) continue;
+      if (!isWellFormed(name)) throw new TypeError(`the name of the exported function ${stringify(name)} is not valid Unicode`);
       native.addExport(value, modeOf(value, name, mode), output === "json");
       push(found, name);
     }
     return found;
   }
+
+  const COMMONJS = ["module", "exports", "require"];
 
   // What `module.exports` has, or the exports of a module.
   function run(source, name) {
@@ -284,9 +296,8 @@
       throw new ReferenceError(`cannot require '${path}': a script is one file; bundle it with what it requires`);
     });
     const exported = native.run(source, name, matches(/^[ \t]*(import|export)\b/m, source) !== null);
-    delete globalThis.module;
-    delete globalThis.exports;
-    delete globalThis.require;
+    // A script may have frozen the global object: then they stay.
+    for (let i = 0; i < COMMONJS.length; i++) deleteProperty(globalThis, COMMONJS[i]);
     return exported ?? module.exports;
   }
 
@@ -301,10 +312,12 @@
       functions[host[i].namespace] ??= create(null);
       functions[host[i].namespace][host[i].name] = made[i];
     }
+    // Without prototypes: a script may have given them a `toJSON`.
     try {
-      return stringify({ exports: addExports(run(source, name), input, output) });
+      return stringify({ __proto__: null, exports: addExports(run(source, name), input, output) });
     } catch (error) {
-      return stringify({ error: describe(error), isSyntax: error instanceof SyntaxError });
+      const text = slice(describe(error), 0, MOST_ERROR);
+      return stringify({ __proto__: null, error: toWellFormed(text), isSyntax: error instanceof SyntaxError });
     }
   }
 
