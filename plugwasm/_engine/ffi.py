@@ -303,9 +303,10 @@ get_caller_export: Any = _hot("wasmtime_caller_export_get", c_bool)
 """Caller, name, length of the name, address for the extern → whether there is one."""
 
 
-def take_bytes(vec: ByteVec) -> bytes:
-    """Copy what the library returned, and free it."""
-    data = ctypes.string_at(vec.data, vec.size) if vec.size else b""
+def take_bytes(vec: ByteVec, trailing: int = 0) -> bytes:
+    """Copy what the library returned, without that many bytes at its end, and free it."""
+    size = vec.size - trailing
+    data = ctypes.string_at(vec.data, size) if size > 0 else b""
     lib.wasm_byte_vec_delete(ctypes.byref(vec))
     return data
 

@@ -237,14 +237,19 @@ class Engine:
             raise take_error(error)
         return Module(self, out.value, like)
 
-    def load_file(self, path: str, like: Module | None = None) -> Module:
-        """Load a module from a file, which is mapped instead of read."""
+    def load_file(self, path: str, like: Module | None = None, *, trailing: int = 0) -> Module:
+        """Load a module from a file, which is mapped instead of read.
+
+        Args:
+            like: As for `load`.
+            trailing: How many bytes of the file, at its end, do not belong to the code.
+        """
         out = c_void_p()
         if error := lib.wasmtime_module_deserialize_file(
             self.pointer, os.fsencode(path), ctypes.byref(out)
         ):
             raise take_error(error)
-        return Module(self, out.value, like)
+        return Module(self, out.value, like, trailing)
 
 
 POOLED_MEMORIES = 1024
@@ -299,13 +304,17 @@ class Module(Finalizable):
     Args:
         like: The same module, compiled for this or another engine. Asking the engine for imports
             and exports takes longer than loading the code.
+        trailing: How many bytes, at the end of what the engine takes for its code, are not.
     """
 
-    def __init__(self, engine: Engine, pointer: int | None, like: Module | None = None) -> None:
+    def __init__(
+        self, engine: Engine, pointer: int | None, like: Module | None = None, trailing: int = 0
+    ) -> None:
         if pointer is None:
             raise EngineFailure("the engine gave no module")
         self.engine = engine
         self.pointer: int = pointer
+        self._trailing = trailing
         self.__del__: Callable[[], object] = partial(lib.wasmtime_module_delete, pointer)
         self._imports: tuple[Item, ...] = like._imports if like else _read_imports(pointer)
         self.exports: dict[str, Item] = like.exports if like else _read_exports(pointer)
@@ -352,7 +361,7 @@ class Module(Finalizable):
         """The size of the compiled code, with what the engine keeps beside it."""
         start, end = c_void_p(), c_void_p()
         lib.wasmtime_module_image_range(self.pointer, ctypes.byref(start), ctypes.byref(end))
-        return (end.value or 0) - (start.value or 0)
+        return (end.value or 0) - (start.value or 0) - self._trailing
 
     @property
     def resident_bytes(self) -> int:
@@ -367,7 +376,7 @@ class Module(Finalizable):
         vec = ByteVec()
         if error := lib.wasmtime_module_serialize(self.pointer, ctypes.byref(vec)):
             raise take_error(error)
-        return take_bytes(vec)
+        return take_bytes(vec, self._trailing)
 
     def __reduce__(self) -> str:
         raise TypeError("a module cannot be copied or pickled")  # two objects would free it

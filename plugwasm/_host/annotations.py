@@ -103,12 +103,12 @@ def _decode_text(guest: Guest, raw: int) -> str:
 def _encode_text(guest: Guest, value: str) -> int:
     if not isinstance(value, str):
         raise TypeError(f"it should return str, but returned {type(value).__name__}")
-    data = value.encode()
-    # As `guest.new_block`, with one call less for the most common kind.
-    return guest.kernel.new_block(data) or guest.new_block(data)
+    return guest.new_block(value.encode())
 
 
 def _encode_bytes(guest: Guest, value: Any) -> int:
+    if type(value) is bytes:
+        return guest.new_block(value)
     try:
         view = memoryview(value)
     except TypeError:

@@ -173,12 +173,14 @@ class Entry:
 
     Attributes:
         path: A path that can be mapped while the entry is open.
+        trailing: How many bytes, at the end of what is mapped, do not belong to the code.
         code: The bytes, where `path` does not work.
     """
 
-    def __init__(self, descriptor: int, note: bytes, code_size: int) -> None:
+    def __init__(self, descriptor: int, note: bytes, code_size: int, trailing: int) -> None:
         self._descriptor = descriptor
         self.note = note
+        self.trailing = trailing
         self.path = f"/proc/self/fd/{descriptor}"
         self.code = None if sys.platform == "linux" else os.pread(descriptor, code_size, 0)
 
@@ -306,7 +308,7 @@ def _open(folder: int, name: str, settings: bytes, wasm: bytes) -> tuple[Entry |
             or not _is_equal(descriptor, code_size + wasm_size, settings)
         ):
             return None, True
-        entry = Entry(descriptor, note, code_size)
+        entry = Entry(descriptor, note, code_size, wasm_size + settings_size + _TRAILER)
         return entry, False
     finally:
         if entry is None:

@@ -309,7 +309,7 @@ def _from_cache(target: Engine, settings: bytes, wasm: bytes, inline: bool) -> M
     with entry:
         try:
             if entry.code is None:
-                module = target.load_file(entry.path, like)
+                module = target.load_file(entry.path, like, trailing=entry.trailing)
             else:
                 module = target.load(entry.code, like)
         except EngineFailure:

@@ -38,14 +38,18 @@ def record_rolls(replay: str, monkeypatch: pytest.MonkeyPatch) -> Recording:
     return record_calls(ROLL, ("run", ""), ("run", ""))
 
 
-def test_calls_of_a_new_row_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_of_a_new_row_are_recorded(
+    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A function added to the table is linked, and with `ANSWER` a replay does not run it."""
     recording = record_rolls(env.ANSWER, monkeypatch)
     assert [len(call.host_calls) for call in recording.calls] == [1, 1]
     assert outputs(recording.replay(ROLL)) == [b"\1", b"\2"]
 
 
-def test_a_row_may_say_that_it_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_may_say_that_it_runs_again(
+    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With `RERUN`, nothing is recorded, and a result that differs in the replay is detected."""
     recording = record_rolls(env.RERUN, monkeypatch)
     assert [len(call.host_calls) for call in recording.calls] == [0, 0]

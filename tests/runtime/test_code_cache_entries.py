@@ -96,6 +96,19 @@ def test_modules_of_equal_checksums(folder: Path) -> None:
     assert {path.name: path.stat().st_ino for path in entries(folder)} == before
 
 
+@pytest.mark.parametrize("size", [0, 10, code_cache.MARKED])
+def test_loaded_code_has_its_own_size(size: int, folder: Path) -> None:
+    """The module in an entry does not count as code, nor is it copied with the code."""
+    wasm = padded(wat_to_wasm(ONE), bytes(size))
+    first = compiled(wasm)
+    second = compiled(wasm)
+    assert second is not first
+    assert second.code_bytes == first.code_bytes == len(first.serialize())
+    assert second.resident_bytes == first.resident_bytes
+    assert second.serialize() == first.serialize()
+    assert answer(Engine().load(second.serialize())) == 1
+
+
 def test_settings_are_compared(folder: Path) -> None:
     """Code for settings with the same checksum and size is not taken for each other's."""
     one, two = with_checksum_of(b"one", b"two")
