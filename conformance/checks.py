@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from .building import ROOT, NotBuiltError, cargo, check_tools, run
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
 PDK = ROOT / "pdk"
 ZIG = [sys.executable, "-m", "ziglang"]
 FREESTANDING = ["-target", "wasm32-freestanding"]
-WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-pedantic", "-Werror"]
+WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wsign-conversion",
+    "-Wshadow",
+    "-Wcast-qual",
+    "-pedantic",
+    "-Werror",
+]
+PROTOTYPES = ["-Wstrict-prototypes", "-Wmissing-prototypes"]
 WASM = ["--target", "wasm32-unknown-unknown"]
 CLIPPY = [cargo(), "clippy", "--quiet", *WASM]
 GO = ["env", "GOOS=wasip1", "GOARCH=wasm"]
@@ -26,7 +37,7 @@ GO = ["env", "GOOS=wasip1", "GOARCH=wasm"]
 
 @dataclass(frozen=True)
 class Check:
-    """A command that must succeed and print nothing."""
+    """A command that must succeed and print nothing. `{out}` is a file that it may write."""
 
     tool: str
     folder: Path
@@ -50,17 +61,30 @@ def _header(language: str, standard: str, file: str, *options: str) -> Check:
             "-c",
             file,
             "-o",
-            "/dev/null",
+            "{out}",
         ],
     )
 
 
 CHECKS = (
-    _header("c", "c99", "../../benchmarks/kits/sources/c/count_vowels.c", *FREESTANDING),
-    _header("c", "c23", "../../benchmarks/kits/sources/c/count_vowels.c", *FREESTANDING),
+    *(
+        _header("c", standard, "../../conformance/plugins/c/plugin.c", *FREESTANDING, *PROTOTYPES)
+        for standard in ("c99", "c11", "c17", "c23")
+    ),
     _header("c", "c99", "../../examples/count_vowels.c", "-target", "wasm32-wasi"),
-    _header("cpp", "c++20", "../../conformance/plugins/cpp/plugin.cpp", "-target", "wasm32-wasi"),
-    _header("cpp", "c++23", "../../conformance/plugins/cpp/plugin.cpp", "-target", "wasm32-wasi"),
+    *(
+        _header(
+            "cpp",
+            standard,
+            "../../conformance/plugins/cpp/plugin.cpp",
+            "-target",
+            "wasm32-wasi",
+            "-Wold-style-cast",
+            exceptions,
+        )
+        for standard in ("c++20", "c++23", "c++26")
+        for exceptions in ("-fno-exceptions", "-fexceptions")
+    ),
     Check("zig", PDK / "zig", [*ZIG, "fmt", "--check", "."]),
     Check("cargo", PDK / "rust", [cargo(), "fmt", "--check"]),
     Check("cargo", PDK / "rust", [*CLIPPY, "--all-features", "--", "-D", "warnings"]),
@@ -81,6 +105,7 @@ CHECKS = (
     Check("cargo", PDK / "rust", ["cargo", "test", "--quiet", "--doc"], may_print=True),
     Check("go", PDK / "go", ["gofmt", "-l", "."]),
     Check("go", PDK / "go", [*GO, "go", "vet", "."]),
+    Check("go", PDK / "go", ["go", "vet", "."]),
 )
 
 
@@ -96,12 +121,14 @@ def main() -> int:
             print(f"skipped  {shown}: {error}")
             failed += strict
             continue
-        try:
-            printed = run(check.command, check.folder)
-        except NotBuiltError as error:
-            printed = str(error)
-        else:
-            printed = "" if check.may_print else printed
+        with TemporaryDirectory() as temporary:
+            command = [word.replace("{out}", f"{temporary}/out.o") for word in check.command]
+            try:
+                printed = run(command, check.folder)
+            except NotBuiltError as error:
+                printed = str(error)
+            else:
+                printed = "" if check.may_print else printed
         print(f"{'FAILED' if printed else 'passed'}   {check.folder.name}: {shown}")
         if printed:
             print(printed)

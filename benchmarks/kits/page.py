@@ -34,8 +34,9 @@ JSON. `echo` returns its input. In bytes:
 What these figures depend on:
 
 - C and Zig are built without a C library, and linked with `--compress-relocations`
-  ([how](../../pdk/zig/README.md)). Zig's `count_vowels` checks that text in JSON is UTF-8; C's
-  does not.
+  ([how](../../pdk/zig/README.md)). C is built with `-Os`, with which it copies a word a turn, and
+  other kits four. Zig's programs have an allocator and the names of their errors, and
+  `count_vowels` checks that text in JSON is UTF-8; C's do not.
 - A C++ program brings the allocator and the strings of the C++ library.
 - A Go program brings Go's run time, which is almost all of it. With the kit of plugwasm, `hello`
   also checks that the name is UTF-8, and an export can end with an error and its code; that is

@@ -1,3 +1,5 @@
+//go:build wasm
+
 package pdk
 
 // The functions of the plugin contract. A handle is an offset into the host's memory; 0 is none.

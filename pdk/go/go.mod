@@ -1,3 +1,3 @@
-module plugwasm.dev/pdk
+module plugwasm.example/pdk
 
 go 1.24

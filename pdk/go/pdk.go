@@ -2,7 +2,7 @@
 //
 //	package main
 //
-//	import "plugwasm.dev/pdk"
+//	import "plugwasm.example/pdk"
 //
 //	//go:wasmexport greet
 //	func greet() int32 {
@@ -44,7 +44,16 @@ func (e *Error) Error() string { return e.Message }
 // Fail returns an [Error].
 func Fail(code int32, message string) error { return &Error{Code: code, Message: message} }
 
-var errNotUTF8 = Fail(1, "the input is not UTF-8")
+var (
+	errNotUTF8   = Fail(1, "the input is not UTF-8")
+	errEmptyJSON = Fail(1, "the input is empty, and should be JSON")
+)
+
+// inputError is an error of the JSON decoder.
+type inputError struct{ cause error }
+
+func (e inputError) Error() string { return "the input is not as expected: " + e.cause.Error() }
+func (e inputError) Unwrap() error { return e.cause }
 
 // Bytes runs a function on the input.
 func Bytes(function func(input []byte) ([]byte, error)) int32 {
@@ -73,8 +82,12 @@ func Text(function func(input string) (string, error)) int32 {
 // JSON runs a function on the input, which must be JSON, and encodes the result as JSON.
 func JSON[In, Out any](function func(input In) (Out, error)) int32 {
 	var input In
-	if err := json.Unmarshal(Input(), &input); err != nil {
-		return SetError(err)
+	encoded := Input()
+	if len(encoded) == 0 {
+		return SetError(errEmptyJSON)
+	}
+	if err := json.Unmarshal(encoded, &input); err != nil {
+		return SetError(inputError{err})
 	}
 	output, err := function(input)
 	if err != nil {
@@ -86,12 +99,23 @@ func JSON[In, Out any](function func(input In) (Out, error)) int32 {
 // Input returns the input of the call.
 func Input() []byte {
 	input := make([]byte, envInputLength())
+	at := uint64(0)
 	words := wordsOf(input)
-	for i := range words {
-		words[i] = envInputLoadU64(uint64(8 * i))
+	for ; len(words) >= 4; words = words[4:] {
+		words[0] = envInputLoadU64(at)
+		words[1] = envInputLoadU64(at + 8)
+		words[2] = envInputLoadU64(at + 16)
+		words[3] = envInputLoadU64(at + 24)
+		at += 32
 	}
-	for i := 8 * len(words); i < len(input); i++ {
-		input[i] = byte(envInputLoadU8(uint64(i)))
+	for i := range words {
+		words[i] = envInputLoadU64(at)
+		at += 8
+	}
+	rest := input[len(input)&^7:]
+	for i := range rest {
+		rest[i] = byte(envInputLoadU8(at))
+		at++
 	}
 	return input
 }
@@ -157,12 +181,22 @@ func NewBlock(data []byte) Block {
 	if handle == 0 {
 		panic("pdk: the host has no memory left")
 	}
+	at := handle
 	words := wordsOf(data)
-	for i, word := range words {
-		envStoreU64(handle+uint64(8*i), word)
+	for ; len(words) >= 4; words = words[4:] {
+		envStoreU64(at, words[0])
+		envStoreU64(at+8, words[1])
+		envStoreU64(at+16, words[2])
+		envStoreU64(at+24, words[3])
+		at += 32
 	}
-	for i := 8 * len(words); i < len(data); i++ {
-		envStoreU8(handle+uint64(i), uint32(data[i]))
+	for _, word := range words {
+		envStoreU64(at, word)
+		at += 8
+	}
+	for _, rest := range data[len(data)&^7:] {
+		envStoreU8(at, uint32(rest))
+		at++
 	}
 	return Block(handle)
 }
@@ -194,12 +228,23 @@ func (b Block) Len() int {
 // Bytes returns a copy of the block.
 func (b Block) Bytes() []byte {
 	data := make([]byte, b.Len())
+	at := uint64(b)
 	words := wordsOf(data)
-	for i := range words {
-		words[i] = envLoadU64(uint64(b) + uint64(8*i))
+	for ; len(words) >= 4; words = words[4:] {
+		words[0] = envLoadU64(at)
+		words[1] = envLoadU64(at + 8)
+		words[2] = envLoadU64(at + 16)
+		words[3] = envLoadU64(at + 24)
+		at += 32
 	}
-	for i := 8 * len(words); i < len(data); i++ {
-		data[i] = byte(envLoadU8(uint64(b) + uint64(i)))
+	for i := range words {
+		words[i] = envLoadU64(at)
+		at += 8
+	}
+	rest := data[len(data)&^7:]
+	for i := range rest {
+		rest[i] = byte(envLoadU8(at))
+		at++
 	}
 	return data
 }

@@ -29,6 +29,7 @@ from .._manifest.resolve import admitted_settings
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.plugin import Plugin
 from .._runtime.settings import PluginSettings
+from .._script.names import is_script, is_script_path
 from ..errors import ManifestError, OptionError, truncate
 from .objects import (
     check_object_name,
@@ -50,7 +51,7 @@ from .pinned_manifest import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, Never, NoReturn
+    from typing import Any, Literal, Never, NoReturn, Self
 
     from .._host.functions import Function
     from .._http.egress import Egress
@@ -74,8 +75,8 @@ class PluginRef:
     manifest has is not read here.
 
     Args:
-        plugin: As for `CompiledPlugin`. In a mapping, values of `config` and of `headers` may be
-            `FromEnvironment`.
+        plugin: As for `CompiledPlugin`, or the path of a script, which travels along. In a mapping,
+            values of `config` and of `headers` may be `FromEnvironment`.
         wasi, egress, observe: As for `CompiledPlugin`; or where to find it, as
             `"package.module:name"`. An object given here travels along, with all that is in it:
             name it instead if it holds credentials, or what cannot be pickled.
@@ -102,6 +103,7 @@ class PluginRef:
         "_headers",
         "_manifest",
         "_observe",
+        "_script",
         "_wasi",
         "digests",
         "fuel_limit",
@@ -123,6 +125,7 @@ class PluginRef:
     _headers: tuple[tuple[int, str, FromEnvironment], ...]
     _manifest: bytes
     _observe: bool | str | bytes
+    _script: tuple[str, str, str, str] | None
     _wasi: bool | str | bytes
 
     def __init__(
@@ -166,8 +169,17 @@ class PluginRef:
         if isinstance(plugin, CompiledPlugin):
             raise OptionError(
                 "a PluginRef is made of what a CompiledPlugin was made of: give the path, the "
-                "manifest or the bytes"
+                "manifest or the bytes; for a script, use PluginRef.script(…)"
             )
+        if is_script_path(plugin):
+            from .._script.spec import read_script_spec
+
+            plugin = read_script_spec(plugin, (limits or DEFAULT_LIMITS).module_bytes)  # type: ignore[arg-type, assignment]
+        script = (
+            (plugin.language, plugin.file, plugin.input, plugin.output)
+            if is_script(plugin)
+            else None
+        )
         plain, secrets = split_secrets(plugin)
         limits, egress = admitted_settings(plain, limits, egress)
         manifest = to_manifest(plain)
@@ -221,6 +233,7 @@ class PluginRef:
             "_egress": None if egress is None else serialize(egress, "egress"),
             "_headers": () if embed else headers,
             "_manifest": encoded,
+            "_script": script,
             "_observe": bool(observe)
             if observe is None or isinstance(observe, bool)
             else serialize(observe, "observe"),
@@ -230,10 +243,48 @@ class PluginRef:
             "functions": tuple(function_name(function) for function in functions),
             "http_response_headers": settings.http_response_headers,
             "limits": limits,
-            "name": settings.name or truncate(label_of(manifest.wasm)),
+            "name": settings.name or truncate(script[1] if script else label_of(manifest.wasm)),
         }
         for slot, value in values.items():
             object.__setattr__(self, slot, value)
+
+    @classmethod
+    def script(
+        cls,
+        language: Literal["javascript", "python"],
+        source: str | bytes | os.PathLike[str],
+        *,
+        name: str | None = None,
+        input: Literal["json", "text", "bytes"] = "json",
+        output: Literal["auto", "json"] = "auto",
+        allowed_hosts: Iterable[str] = (),
+        limits: Limits | None = None,
+        **options: Any,
+    ) -> Self:
+        """Make a ref of a script. Its text travels along; it is loaded where it runs, with the
+        interpreter that is there (`plugwasm cache interpreters` builds it).
+
+        Args:
+            language, source, name, input, output, allowed_hosts, limits: As for `plugwasm.script`.
+            options: The other arguments of a `PluginRef`.
+
+        Raises:
+            ScriptError: The script is not UTF-8.
+            SourceError: The file cannot be read.
+            OptionError: An argument is not valid.
+        """
+        from .._script.script import read_arguments
+
+        spec = read_arguments(
+            language,
+            source,
+            name=name,
+            input=input,
+            output=output,
+            allowed_hosts=allowed_hosts,
+            limits=limits,
+        )
+        return cls(spec, name=name, limits=limits, **options)  # type: ignore[arg-type]
 
     def compiled(self) -> CompiledPlugin:
         """Return the compiled plugin of this process.
@@ -290,9 +341,15 @@ class PluginRef:
             key: value if isinstance(value, str) else value.value(f"config.{key}")
             for key, value in self._config
         }
-        return kind._from_settings(
-            msgspec.structs.replace(manifest, wasm=sources, config=config), self._settings()
-        )
+        manifest = msgspec.structs.replace(manifest, wasm=sources, config=config)
+        if self._script is None:
+            return kind._from_settings(manifest, self._settings())
+        from .._script.spec import ScriptSpec
+
+        language, file, input, output = self._script
+        spec = ScriptSpec(language, sources[0].data or b"", file, file, input, output)
+        spec._take_grants(manifest)
+        return kind._from_settings(spec, self._settings())
 
     def _settings(self) -> PluginSettings:
         """Return the settings, with what they name imported into this process."""

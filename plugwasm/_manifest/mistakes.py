@@ -19,8 +19,10 @@ __all__ = [
     "suggest_file",
     "suggest_plugin",
     "suggest_source",
+    "suggest_text",
 ]
 
+_SCRIPTS = {(".js", ".mjs", ".cjs"): "javascript", (".py",): "python"}
 _SUFFIXES = (".wasm", ".wat", ".json", ".toml")
 EMPTY_BYTES = (
     "the bytes given are empty; expected those of a Wasm module, "
@@ -37,6 +39,14 @@ TEXT_IN_FILE = (
     "If it is a manifest, name it .json or .toml, or write `plugwasm.Manifest.load(path)`: "
     "no other file is taken for one, since a manifest grants what it asks for"
 )
+
+
+def suggest_text(path: str) -> str:
+    """Return the end of a message about a file of text: what it is, and what to do with it."""
+    for suffixes, language in _SCRIPTS.items():
+        if path.lower().endswith(suffixes):
+            return f"a script: load it with `plugwasm.script({quote(language)}, Path(…))`"
+    return f"text. {TEXT_IN_FILE}"
 
 
 def suggest_file(path: str) -> str:

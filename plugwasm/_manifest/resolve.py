@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .model import Manifest, WasmSource
 
+    PluginSettings = Any
+    """`_runtime.settings.PluginSettings`, which is above."""
     T = TypeVar("T")
 
 MAX_MODULE_BYTES: Final = 256 * 2**20
@@ -142,7 +144,7 @@ class PluginSpec:
         stem = os.path.splitext(os.path.basename(origin.partition("?")[0]))[0]
         return stem if stem and " " not in stem else "plugin"
 
-    def take_grants(self, manifest: Manifest) -> None:
+    def _take_grants(self, manifest: Manifest) -> None:
         """Take over what a manifest says of other things than its modules."""
         memory = manifest.memory
         self.config = dict(manifest.config or {})
@@ -153,6 +155,13 @@ class PluginSpec:
         self.max_pages = memory.max_pages
         self.max_http_response_bytes = memory.max_http_response_bytes
         self.max_var_bytes = memory.max_var_bytes
+
+    def _prepare(self, settings: PluginSettings) -> tuple[PluginSpec, PluginSettings]:
+        """Return the modules to be compiled, and the settings to run them with.
+
+        They are these, except where the spec is that of a script, which is loaded first.
+        """
+        return self, settings
 
     def copy(self) -> PluginSpec:
         """Return a copy with the same modules and grants."""
@@ -294,9 +303,9 @@ def _read_module(path: str, limit: int) -> bytes:
             raise SourceError(f"{error.message}{suggest_file(path)}") from error.__cause__
         raise
     if sniff(content) == "text":
-        from .mistakes import TEXT_IN_FILE
+        from .mistakes import suggest_text
 
-        raise ModuleError(f"{format_path(path)} is not a Wasm module, but text. {TEXT_IN_FILE}")
+        raise ModuleError(f"{format_path(path)} is not a Wasm module, but {suggest_text(path)}")
     return content
 
 
@@ -328,7 +337,7 @@ def resolve_manifest(
             for name, (content, origin) in zip(names, contents, strict=True)
         ]
     )
-    spec.take_grants(manifest)
+    spec._take_grants(manifest)
     return spec
 
 

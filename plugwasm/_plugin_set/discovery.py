@@ -236,7 +236,7 @@ class FolderSource(UntrustedSource):
         check_hash(manifest.wasm[0], "wasm[0]", os.path.join(self.location, path), content)
         spec = self._read(path, content)
         directories = make_absolute(manifest.allowed_paths or {}, self.location)
-        spec.take_grants(msgspec.structs.replace(manifest, allowed_paths=directories))
+        spec._take_grants(msgspec.structs.replace(manifest, allowed_paths=directories))
         return spec
 
     def _read(self, path: str, content: bytes) -> PluginSpec:

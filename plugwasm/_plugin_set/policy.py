@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .._host.functions import Function
     from .._http.egress import Egress
     from .._runtime.argument_types import Observe
-    from .._script.spec import ScriptSpec
     from .._wasi.options import WasiOptions
 
 __all__ = ["SetPolicy"]
@@ -100,8 +99,6 @@ class SetPolicy:
             seconds: Seconds that compiling may take; None for the limit of the plugin.
         """
         settings = self._settings.replace(name=validate_name(name))
-        if is_script(requested):
-            return self._compile_script(requested, settings, seconds)
         if isinstance(requested, Admitted):
             admitted = requested.copy()
             admitted.compile_seconds = seconds
@@ -109,7 +106,11 @@ class SetPolicy:
                 Admitted(admitted, requested.limits, requested.egress),
                 settings.replace(limits=None, egress=None),
             )
-        granted = self._policy.granted(requested, directories=bool(self._settings.wasi))
+        has_files = bool(self._settings.wasi)
+        if is_script(requested):
+            self._need_engine(requested.language)
+            has_files = False
+        granted = self._policy.granted(requested, directories=has_files)
         granted.compile_seconds = seconds
         return self._compiled_class._from_settings(granted, settings)
 
@@ -117,23 +118,15 @@ class SetPolicy:
         """Begin to load plugins: what has failed before is tried again."""
         self._missing.clear()
 
-    def _compile_script(
-        self, requested: ScriptSpec, settings: PluginSettings, seconds: float | None
-    ) -> CompiledPlugin:
-        """Load a script, and return it with what it is granted. It never has directories."""
+    def _need_engine(self, language: str) -> None:
+        """Build the engine of scripts, if need be: once, and not for each file if that fails."""
         from .._script.engine import get_engine
-        from .._script.spec import loaded_spec, settings_of_script
 
-        missing = self._missing.get(requested.language)
+        missing = self._missing.get(language)
         if missing is not None:
             raise missing.with_traceback(None)
         try:
-            get_engine(requested.language)
+            get_engine(language)
         except SourceError as error:
-            self._missing[requested.language] = error
+            self._missing[language] = error
             raise
-        settings = settings_of_script(settings)
-        granted = self._policy.granted(requested, directories=False)
-        loaded = loaded_spec(requested, settings, self.limits_of(requested), seconds)
-        granted.modules, granted.main = loaded.modules, loaded.main
-        return self._compiled_class._from_settings(granted, settings)

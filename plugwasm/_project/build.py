@@ -85,6 +85,8 @@ def plan_build(project: Project, output: str | None = None) -> BuildPlan:
     language = LANGUAGES[project.build.language]
     source = project.path(project.build.source or language.source)
     if not os.path.exists(source):
+        if project.is_script:
+            raise ProjectError(f"no such file: {format_path(source)}")
         raise ProjectError(
             f"field `build.source`: {format_path(source)} does not exist; it is what a project in "
             f"{language.title} is built from"

@@ -110,7 +110,8 @@ def make_project(language: Language, name: str, directory: str | None = None) ->
             _write(folder / file, _TEMPLATES / file, words)
         own = _TEMPLATES / language.name
         for template in sorted(own.rglob("*")):
-            if template.is_file():
+            # Where pip installs a package, it compiles what has the suffix of Python.
+            if template.is_file() and template.parent.name != "__pycache__":
                 target = folder / template.relative_to(own)
                 target.parent.mkdir(exist_ok=True)
                 if template.name == "gitignore":

@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._manifest.limits import Limits
     from .._runtime.argument_types import PluginInput
+    from .._runtime.compiled_plugin import CompiledPlugin
     from .replay import Replay
 
 MAX_FILE_BYTES = 2**28
@@ -94,7 +95,7 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
     def replay(
         self,
-        plugin: PluginInput | None = None,
+        plugin: PluginInput | CompiledPlugin | None = None,
         *,
         strict: bool = False,
         limits: Limits | None = None,
@@ -106,8 +107,10 @@ class Recording(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         answered from the recording.
 
         Args:
-            plugin: A path, bytes, or a manifest, as for `Plugin`; only the modules of a manifest
-                count. If not given, the files that the recorded plugin was made of.
+            plugin: A path, bytes, or a manifest, as for `Plugin`, of which only the modules count;
+                the path of a script, with the host functions that it declares; or a
+                `CompiledPlugin`, such as a script with others. If not given, the files that the
+                recorded plugin was made of.
             strict: Whether the modules must be the recorded ones, to the byte.
             limits: What the replay may make this process spend; the defaults of `Limits` if not
                 given, since a recording may come from anywhere. The recording's own limits may not

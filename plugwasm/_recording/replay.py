@@ -34,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._manifest.limits import Limits
     from .._runtime.argument_types import PluginInput
+    from .._runtime.compiled_plugin import CompiledPlugin
     from .._runtime.plugin import Plugin
     from .recording import Recording
 
@@ -87,7 +88,11 @@ Replay.__module__ = "plugwasm.recording"
 
 
 def replay(
-    recording: Recording, plugin: PluginInput | None, *, strict: bool, limits: Limits | None
+    recording: Recording,
+    plugin: PluginInput | CompiledPlugin | None,
+    *,
+    strict: bool,
+    limits: Limits | None,
 ) -> Replay:
     """Replay a recording; see `Recording.replay`."""
     __tracebackhide__ = True

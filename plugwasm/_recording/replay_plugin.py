@@ -20,6 +20,7 @@ from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.observers import Observer
 from .._runtime.plugin import Plugin
 from .._runtime.settings import PluginSettings
+from .._script.names import is_script_path
 from ..errors import Error, OptionError, RecordingError, ReplayError, SourceError, escape_line
 from .buffer import RECORDED_LIMITS
 from .schema import join_vars
@@ -47,20 +48,39 @@ class _PlaybackObserver(Observer):
         return self._playback
 
 
-def make_spec(recording: Recording, plugin: PluginInput | None, ceiling: Limits) -> PluginSpec:
+def make_spec(
+    recording: Recording, plugin: PluginInput | CompiledPlugin | None, ceiling: Limits
+) -> PluginSpec:
     """Return the plugin's modules, with no grants except what is in the recording."""
-    most = ceiling.module_bytes
     try:
-        spec = resolve(
-            plugin if plugin is not None else _read_modules(recording, most),
-            module_bytes=most,
-        ).copy()
+        spec = _read_plugin(recording, plugin, ceiling)
     except RecursionError as error:
         raise SourceError(f"the plugin cannot be read: {error}") from None
     spec.config = dict(recording.config)
     spec.allowed_hosts, spec.allowed_paths = (), {}
     spec.timeout_ms = spec.max_pages = spec.max_http_response_bytes = spec.max_var_bytes = None
     return spec
+
+
+def _read_plugin(
+    recording: Recording, plugin: PluginInput | CompiledPlugin | None, ceiling: Limits
+) -> PluginSpec:
+    most = ceiling.module_bytes
+    if plugin is None:
+        return _read_modules(recording, most).copy()
+    if isinstance(plugin, CompiledPlugin):
+        return plugin._spec.copy()
+    if not is_script_path(plugin):
+        return resolve(plugin, module_bytes=most).copy()
+    from .._script.spec import read_script_spec
+
+    script = read_script_spec(plugin, most)  # type: ignore[arg-type]
+    types = script.imported_types(ceiling)
+    stubs = [
+        import_stubs.make_stub(*name, HostFunction(type, _fail, name))
+        for name, type in types.items()
+    ]
+    return script._prepare(PluginSettings(recording.wasi, stubs, limits=ceiling))[0]
 
 
 def _read_modules(recording: Recording, most: int) -> PluginSpec:
@@ -71,6 +91,7 @@ def _read_modules(recording: Recording, most: int) -> PluginSpec:
             raise RecordingError(
                 f"the module {shorten(module.name)} of the recorded plugin came from "
                 f"{shorten(module.origin)}, which is no file: say which plugin is to be replayed"
+                f"{', such as the script' if module.name == 'plugwasm:engine' else ''}"
             )
         content = read_file(module.origin, most)
         most -= len(content)

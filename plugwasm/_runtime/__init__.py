@@ -11,6 +11,7 @@ compiler         compilation within limits of time and memory
 inlining/        the kernel's load and store functions, inlined into modules
 code_cache       compiled code on disk
 linker           modules, kernel, WASI and host functions to a plan, and to instances
+plans            plans that plugins of the same module and settings share
 units            a module with the sources of its imports, and instances of it
 trampolines      host functions that stand for exports of other modules, and for WASI
 facts            what modules export and import, and who provides the imports

@@ -27,11 +27,11 @@ from .._manifest.limits import (
     Limits,
     effective_limits,
 )
-from .._manifest.resolve import admitted_settings, resolve
+from .._manifest.resolve import PluginSpec, admitted_settings, resolve
 from ..errors import LinkError, ManifestError, ModuleError, OutOfMemoryError, truncate
 from .call_errors import no_stack_error
-from .linker import Plan
 from .modules import TooLargeForPool, engine_for_modules, get_engine
+from .plans import find_or_make_plan
 from .settings import NO_SETTINGS, PluginSettings
 
 TYPE_CHECKING = False
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from .._engine import Item
     from .._host.functions import Function
     from .._http.egress import Egress
-    from .._manifest.resolve import PluginSpec
     from .._wasi.files import Preopen
     from .._wasi.options import WasiOptions
     from .argument_types import Observe, PluginInput
+    from .linker import Plan
     from .observers import Observer
     from .settings import GivenSettings
 
@@ -107,7 +107,6 @@ class CompiledPlugin:
         "_pool_is_untried",
         "_pooled_plan",
         "_spec",
-        "_starts",
         "_uses_registered",
         "egress",
         "fuel_limit",
@@ -157,6 +156,8 @@ class CompiledPlugin:
         return compiled
 
     def _compile(self, plugin: PluginInput | PluginSpec, settings: PluginSettings) -> None:
+        if isinstance(plugin, PluginSpec):
+            plugin, settings = plugin._prepare(settings)
         self._uses_registered = settings.functions is REGISTERED
         self.functions: tuple[Function, ...] = (
             registered_functions() if self._uses_registered else settings.functions
@@ -218,7 +219,6 @@ class CompiledPlugin:
         self._check_state()
         self._pooled_plan: Plan | None = None
         self._allow_pool()
-        self._starts = 0
 
     def _allow_pool(self) -> None:
         # Linked commands are instantiated in calls, which a full pool must not make fail.
@@ -274,7 +274,7 @@ class CompiledPlugin:
 
     def _link(self, *, pooled: bool) -> Plan:
         try:
-            return Plan(
+            return find_or_make_plan(
                 engine_for_modules(
                     (module.wasm for module in self._spec.modules),
                     self.limits,
@@ -302,8 +302,8 @@ class CompiledPlugin:
                 engine.stack.measurement.next_look = now + LOOK_INTERVAL
             else:
                 self._leave_signals()
-        self._starts += 1
-        if self._starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
+        self._plan.starts += 1
+        if self._plan.starts >= POOL_AFTER and self._pooled_plan is None and self._claim_pool():
             try:
                 self._pooled_plan = self._link(pooled=True)
             except TooLargeForPool:

@@ -74,6 +74,18 @@ _HASKELL_START = FunctionType(("i32", "i32"), ())
 _INITIALIZE, _HASKELL_INIT = ExportName("_initialize"), ExportName("hs_init")
 
 
+def compile_unit(
+    source: ModuleSpec, engine: Engine, budget: CompileBudget | None, *, is_only: bool
+) -> Module:
+    """Return the compiled module, with the kernel's functions inlined if that is possible.
+
+    Offsets in backtraces are mapped back, so it must be known which module they are of: only the
+    only one is inlined. Fuel is counted by instructions, of the original.
+    """
+    inline = is_only and not engine.fuel
+    return compile_module(source.wasm, engine, source.name, budget, inline=inline)
+
+
 class Plan:
     """A plugin's modules, compiled and linked. Immutable; threads may share it.
 
@@ -94,14 +106,11 @@ class Plan:
         self.engine = engine
         budget = None if limits is None else CompileBudget(limits)
         ordered = sorted(sources, key=lambda source: source.name == main)
-        # Offsets in backtraces are mapped back, so it must be known which module they are of. Fuel
-        # is counted by instructions, of the original.
-        inline = len(ordered) == 1 and not engine.fuel
         self.units = [
             Unit(
                 i,
                 source.name,
-                compile_module(source.wasm, engine, source.name, budget, inline=inline),
+                compile_unit(source, engine, budget, is_only=len(ordered) == 1),
                 # Nobody has named the only module of a plugin.
                 f"plugin `{plugin}`"
                 if plugin is not None and len(ordered) == 1
@@ -143,6 +152,8 @@ class Plan:
         ]
         """The units with an instance from the start. The others are commands."""
         self.start_functions = _start_functions(self.main.module.exports)
+        self.starts = 0
+        """About how many instances were made of it; threads may be counted as one."""
         self._spare_starts: list[BoundStart] = []
         """What starts that are over have left for the next."""
         initial = [unit.module for unit in self.initial_units]
@@ -240,7 +251,8 @@ class Plan:
         kernel = store.instantiate(self.kernel, store.make_import(KERNEL_IMPORT), guest.pending)
         if fuel is not None:
             store.set_fuel(fuel)  # the kernel's start is not the plugin's
-        guest.kernel = _kernel.Kernel(kernel, guest.pending)
+        make_kernel = _kernel.FuelledKernel if self.engine.fuel else _kernel.Kernel
+        guest.kernel = make_kernel(kernel, guest.pending)
         guest.budget.note_kernel()
         guest.externs.update(
             zip(self.kernel_names, kernel.exports(self.kernel_exports), strict=True)

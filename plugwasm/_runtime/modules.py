@@ -52,6 +52,7 @@ __all__ = [
     "engine_for_modules",
     "find_original_offsets",
     "get_engine",
+    "keep_with_module",
 ]
 
 _OF_GC = ("gc support is not enabled", "without the gc feature", "`gc` proposal", "gc proposal")
@@ -63,7 +64,8 @@ KEPT_BYTES = 16 * 2**20
 _engines: dict[tuple[bool, int, bool, bool, bool, bool, bool], Engine] = {}
 _settings: dict[tuple[Engine, bool], bytes] = {}
 _seen: WeakValueDictionary[tuple[Engine, bytes, bool], Module] = WeakValueDictionary()
-_kept: list[tuple[int, Module]] = []
+_kept: list[tuple[int, Module, object]] = []
+"""Modules without users, with their bytes, and what is kept with each."""
 _inliner: Module | None = None
 _inlines = True
 _features: str | None = None
@@ -168,9 +170,18 @@ def _keep(size: int, module: Module) -> None:
     if size > KEPT_BYTES:
         return
     with _lock:  # reentrant: what a signal handler adds in between leaves a list of the same kind
-        _kept.append((size, module))
-        while len(_kept) > KEPT_MODULES or sum(size for size, _ in _kept) > KEPT_BYTES:
+        _kept.append((size, module, None))
+        while len(_kept) > KEPT_MODULES or sum(size for size, _, _ in _kept) > KEPT_BYTES:
             del _kept[0]
+
+
+def keep_with_module(module: Module, made: object) -> None:
+    """Keep something that was made of a module as long as the module is kept for later users."""
+    with _lock:
+        for i, (size, kept, _) in enumerate(_kept):
+            if kept is module:
+                _kept[i] = size, module, made
+                return
 
 
 def drop_unused() -> None:

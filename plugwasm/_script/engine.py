@@ -9,9 +9,11 @@ from .._platform.native_threads import RLock
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.plugin import Plugin
 from .._runtime.settings import PluginSettings
+from ..errors import SourceError, truncate
 from . import pins, snapshots
 from .boot import boot, copy_heap, frozen, read_exports
 from .engine_build import find_or_build
+from .engine_store import engine_folder
 from .front import ENGINE, make_loader
 from .languages import LANGUAGES
 
@@ -39,8 +41,18 @@ def get_engine(language: str) -> Engine:
             if engine is None:
                 known = LANGUAGES[language]
                 module = find_or_build(known, lambda compiled: boot(known, compiled))
-                engine = _engines[language] = Engine(known, module)
+                engine = _engines[language] = _read_engine(known, module)
     return engine
+
+
+def _read_engine(language: Language, module: bytes) -> Engine:
+    try:
+        return Engine(language, module)
+    except (ArithmeticError, LookupError, MemoryError, ValueError) as error:
+        raise SourceError(
+            f"the interpreter of {language.title} that is kept in "
+            f"{truncate(str(engine_folder()))} is none: remove it, to build it again"
+        ) from error
 
 
 class Engine:

@@ -251,7 +251,7 @@ def run_tool(command: list[str], place: Path, what: str) -> bytes:
     except OSError as error:
         raise SourceError(f"{what}: {truncate(str(error), 600)}") from error
     if process.returncode:
-        told = errors.decode(errors="replace").strip()[-600:]
+        told = "; ".join(errors.decode(errors="replace").strip()[-600:].splitlines())
         raise SourceError(f"{what}: {truncate(told, 600)}")
     return output
 
@@ -267,6 +267,6 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 def header() -> Path:
     """Return the header for plugins in C."""
-    installed = _HERE.parent / "include"
-    folder = installed if installed.is_dir() else _HERE.parents[1] / "pdk" / "c" / "include"
-    return folder / "plugwasm.h"
+    installed = _HERE.parent / "_pdk"
+    kits = installed if installed.is_dir() else _HERE.parents[1] / "pdk"
+    return kits / "c" / "include" / "plugwasm.h"

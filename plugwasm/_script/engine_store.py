@@ -73,11 +73,12 @@ def engine_folder() -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, if there is none."""
-    # The parent may be the cache of compiled code, which nobody else may have access to: with
-    # `parents=True` it would get the default mode.
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    """Make the folder, if there is none: for this user, or for all if somebody named it."""
+    cache = code_cache.directory()
+    if cache is not None and folder.parent == Path(cache):
+        # Nobody else may have access to it: with `parents=True` it would get the default mode.
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o755 if os.environ.get(VARIABLE) else 0o700, parents=True, exist_ok=True)
 
 
 def find_engine(folder: Path, language: str, sources: str) -> tuple[Path, bytes] | None:
@@ -109,7 +110,7 @@ def find_engine(folder: Path, language: str, sources: str) -> tuple[Path, bytes]
 def keep_engine(folder: Path, language: str, sources: str, engine: bytes) -> None:
     """Keep an engine, and remove some that were not used for long."""
     name = f"{language}-{sources}-{hashlib.sha256(engine).hexdigest()}.wasm"
-    write_file(str(folder / name), engine, 0o666)
+    write_file(str(folder / name), engine, 0o644)
     if not os.environ.get(VARIABLE):
         _remove_oldest(language)
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .._host.options import NOT_GIVEN, check_functions
+from .._host.options import NOT_GIVEN, check_option_types
 from .._manifest.limits import DEFAULT_LIMITS
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.inputs import merge_config
-from .._runtime.settings import PluginSettings
+from .._runtime.settings import PluginSettings, validate_name
 from .._wasi.options import FrozenClock, SeededRandom, WasiOptions
 from ..errors import OptionError
 from .languages import LANGUAGES
 from .loading import INPUTS, OUTPUTS, read_source
-from .spec import ScriptSpec, loaded_spec
+from .spec import ScriptSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,32 +81,61 @@ def script(
         OptionError: Another argument is not valid.
         CallError: A limit ended the script while it was loaded.
     """
-    _check_choice("language", language, tuple(LANGUAGES))
-    _check_choice("input", input, INPUTS)
-    _check_choice("output", output, OUTPUTS)
-    given = check_functions(functions)
-    most = (limits or DEFAULT_LIMITS).module_bytes
-    content, file = read_source(source, most, name, LANGUAGES[language].file)
     if wasi is False:
         wasi = WasiOptions(clock=FrozenClock(), random=SeededRandom(0))
     settings = PluginSettings(
         wasi,
-        given,
-        file,
+        functions,
+        name,
         NOT_GIVEN if fuel_limit is None else fuel_limit,
         http_response_headers,
         limits,
         egress,
         observe,
     )
-    requested = ScriptSpec(language, content, file, file, input, output)
+    requested = read_arguments(
+        language,
+        source,
+        name=name,
+        input=input,
+        output=output,
+        allowed_hosts=allowed_hosts,
+        limits=limits,
+    )
     requested.config = merge_config({}, config or {})
-    requested.allowed_hosts = _check_hosts(allowed_hosts)
-    spec = loaded_spec(requested, settings, limits or DEFAULT_LIMITS)
-    return CompiledPlugin._from_settings(spec, settings)
+    settings = settings.replace(name=validate_name(requested.file))
+    return CompiledPlugin._from_settings(requested, settings)
 
 
 script.__module__ = "plugwasm"
+
+
+def read_arguments(
+    language: str,
+    source: object,
+    *,
+    name: str | None,
+    input: str,
+    output: str,
+    allowed_hosts: Iterable[str],
+    limits: Limits | None,
+) -> ScriptSpec:
+    """Read a script; the arguments are those of `script`.
+
+    Raises:
+        ScriptError, SourceError, OptionError: As for `script`.
+    """
+    check_option_types(False, limits, None)
+    validate_name(name)
+    _check_choice("language", language, tuple(LANGUAGES))
+    _check_choice("input", input, INPUTS)
+    _check_choice("output", output, OUTPUTS)
+    most = (limits or DEFAULT_LIMITS).module_bytes
+    content, file = read_source(source, most, name, LANGUAGES[language].file)
+    spec = ScriptSpec(language, content, file, file, input, output)
+    spec.text  # noqa: B018  # an error where it is read
+    spec.allowed_hosts = _check_hosts(allowed_hosts)
+    return spec
 
 
 def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:

@@ -1,29 +1,35 @@
 """Scripts as the specs of plugins: what was read, and the modules that loading makes of it.
 
 Whoever takes files of plugins (a set, the command line, a ref, a harness) reads a script into a
-`ScriptSpec`, which has the same grants as a plugin in Wasm. `load_modules` then runs it once.
+`ScriptSpec`, which has the same grants as a plugin in Wasm. Making a `CompiledPlugin` of it runs it
+once (`_prepare`).
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+from .._engine import FunctionType
 from .._host.options import REGISTERED
 from .._manifest.files import read_file
-from .._manifest.resolve import ModuleSpec, PluginSpec
+from .._manifest.limits import effective_limits
+from .._manifest.resolve import MAIN_MODULE, MAX_MODULE_BYTES, ModuleSpec, PluginSpec, resolve
 from . import snapshots
 from .engine import get_engine
 from .front import make_front
-from .host_imports import of_functions
+from .host_imports import of_functions, read_declarations
 from .loading import bound_changes, decode_script, load
-from .names import language_of
+from .names import is_script_path, language_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .._http.egress import Egress
     from .._manifest.limits import Limits
     from .._runtime.settings import PluginSettings
+    from .host_imports import HostImport
 
 _GAP = 32
 """Equal bytes that end a record of a front, which has a head of 8 bytes."""
@@ -53,10 +59,10 @@ class ScriptSpec(PluginSpec):
         output: str = "auto",
     ) -> None:
         super().__init__([ModuleSpec(file, text, origin)], main=file)
-        self.language = language
-        self.file = file
-        self.input = input
-        self.output = output
+        self.language: str = language
+        self.file: str = file
+        self.input: str = input
+        self.output: str = output
 
     @property
     def text(self) -> str:
@@ -66,6 +72,91 @@ class ScriptSpec(PluginSpec):
             ScriptError: It is not UTF-8.
         """
         return decode_script(self.modules[0].wasm, self.file)
+
+    def copy(self) -> ScriptSpec:
+        """Return a copy with the same text and grants."""
+        module = self.modules[0]
+        copied = ScriptSpec(
+            self.language, module.wasm, self.file, module.origin, self.input, self.output
+        )
+        for name in PluginSpec.__slots__:
+            setattr(copied, name, getattr(self, name))
+        return copied
+
+    def _prepare(self, settings: PluginSettings) -> tuple[PluginSpec, PluginSettings]:
+        """Run the script once. Return the modules that come of it: the engine, and the script's
+        own; and settings with the clock and the random numbers of the system, if no others were
+        given, and without host functions that nobody passed.
+
+        Loading has the time for compiling that the spec may set, besides the deadline of a call.
+
+        Raises:
+            ScriptError: It is not valid, fails, or exports no function.
+            SourceError: The engine cannot be built.
+            CallError: A limit ended it.
+        """
+        functions = () if settings.functions is REGISTERED else settings.functions
+        text, imported = self.text, of_functions(functions)
+        seconds, plain = self.compile_seconds, PluginSpec.copy(self)
+        plain.compile_seconds = None
+        limits = effective_limits(settings.limits, plain)
+        engine = get_engine(self.language)
+        loaded = load(
+            engine,
+            text,
+            self.file,
+            input=self.input,
+            output=self.output,
+            functions=imported,
+            limits=limits,
+            seconds=seconds,
+        )
+        changes = snapshots.find_changes(engine.heap, loaded.heap, _GAP)
+        front = make_front(
+            loaded.exports,
+            bound_changes(changes, limits.module_bytes, self.file, "`Limits.module_bytes`"),
+            imported,
+            engine_pages=engine.pages,
+            more_pages=(len(loaded.heap) - len(engine.heap)) // snapshots.PAGE,
+        )
+        plain.modules = [engine.spec(), ModuleSpec(MAIN_MODULE, front, self.modules[0].origin)]
+        plain.main = MAIN_MODULE
+        return plain, settings.replace(wasi=settings.wasi or True, functions=functions)
+
+    def imported_types(self, limits: Limits) -> dict[tuple[str, str], FunctionType]:
+        """Return the types of the host functions that it declares, by namespace and name: those of
+        `plugin.d.ts` beside `plugin.js`, and those of `@extism.import_fn`.
+
+        Raises:
+            ScriptError: The script or the declarations are not valid.
+            CallError: A limit ended the script while it was loaded.
+        """
+        return {
+            (one.namespace, one.name): FunctionType(one.params, one.results)
+            for one in self.declared(limits)[1]
+        }
+
+    def declared(self, limits: Limits) -> tuple[tuple[str, ...], tuple[HostImport, ...]]:
+        """Return the names of the exports, and the host functions that it declares.
+
+        Raises:
+            ScriptError, CallError: As for `imported_types`.
+        """
+        from .standalone import declarations_of
+
+        path = Path(self.modules[0].origin)
+        declared = read_declarations(declarations_of(path), path.with_suffix(".d.ts").name)
+        loaded = load(
+            get_engine(self.language),
+            self.text,
+            self.file,
+            input=self.input,
+            output=self.output,
+            functions=declared,
+            limits=limits,
+            builds=True,
+        )
+        return loaded.exports, declared + loaded.imports
 
 
 def read_script_spec(path: str | os.PathLike[str], module_bytes: int) -> ScriptSpec:
@@ -83,60 +174,10 @@ def read_script_spec(path: str | os.PathLike[str], module_bytes: int) -> ScriptS
     return spec
 
 
-def settings_of_script(settings: PluginSettings) -> PluginSettings:
-    """Return the settings of a script: with the clock and random numbers of the system, if no
-    others are given, and without host functions that nobody passed.
-    """
-    functions: Any = () if settings.functions is REGISTERED else settings.functions
-    return settings.replace(wasi=settings.wasi or True, functions=functions)
-
-
-def load_modules(
-    script: ScriptSpec,
-    settings: PluginSettings,
-    limits: Limits,
-    seconds: float | None = None,
-) -> list[ModuleSpec]:
-    """Run a script, and return the modules of its plugin: the engine, and the script's own.
-
-    Args:
-        script: The script.
-        settings: Those that `settings_of_script` returns.
-        limits: The limits of the plugin, which hold for this, too.
-        seconds: How long this may take, if that is less than the limits allow.
-
-    Raises:
-        ScriptError: It is not valid, fails, or exports no function.
-        SourceError: The engine cannot be built.
-        CallError: A limit ended it.
-    """
-    text, imported = script.text, of_functions(settings.functions)
-    engine = get_engine(script.language)
-    loaded = load(
-        engine,
-        text,
-        script.file,
-        input=script.input,
-        output=script.output,
-        functions=imported,
-        limits=limits,
-        seconds=seconds,
-    )
-    changes = snapshots.find_changes(engine.heap, loaded.heap, _GAP)
-    front = make_front(
-        loaded.exports,
-        bound_changes(changes, limits.module_bytes, script.file, "`Limits.module_bytes`"),
-        imported,
-        engine_pages=engine.pages,
-        more_pages=(len(loaded.heap) - len(engine.heap)) // snapshots.PAGE,
-    )
-    return [engine.spec(), ModuleSpec("main", front, script.modules[0].origin)]
-
-
-def loaded_spec(
-    script: ScriptSpec, settings: PluginSettings, limits: Limits, seconds: float | None = None
+def resolve_plugin(
+    plugin: Any, *, module_bytes: int = MAX_MODULE_BYTES, egress: Egress | None = None
 ) -> PluginSpec:
-    """Return the spec of a script's plugin: what `load_modules` returns, with its grants."""
-    spec = script.copy()
-    spec.modules, spec.main = load_modules(script, settings, limits, seconds), "main"
-    return spec
+    """Read a plugin as `resolve` does, or a script, if this is the path of one."""
+    if is_script_path(plugin):
+        return read_script_spec(plugin, module_bytes)
+    return resolve(plugin, module_bytes=module_bytes, egress=egress)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from .._script.spec import ScriptSpec
+
 _PAGE_KIB = 64
 _STYLES = {"application": "yellow", "nobody": "bold red"}
 _NAMES = {
@@ -22,6 +24,58 @@ _NAMES = {
     "kernel": "kernel",
     "nobody": "nobody",
 }
+
+
+def script_facts(script: ScriptSpec) -> dict[str, Any]:
+    """Return the facts of a script in the form of `collect_facts`.
+
+    Its interpreter is left out. The host functions are those that it declares.
+    """
+    import hashlib
+
+    from .._manifest.limits import DEFAULT_LIMITS
+
+    exports, functions = script.declared(DEFAULT_LIMITS)
+    text = script.modules[0]
+    return {
+        "name": script.label,
+        "modules": [
+            {
+                "name": script.file,
+                "main": True,
+                "origin": text.origin,
+                "size": len(text.wasm),
+                "sha256": hashlib.sha256(text.wasm).hexdigest(),
+                "language": script.language,
+                "exports": [
+                    {
+                        "name": name,
+                        "kind": "function",
+                        "type": {"params": [], "results": ["i32"]},
+                        "callable": True,
+                    }
+                    for name in exports
+                ],
+                "imports": [
+                    {
+                        "module": one.namespace,
+                        "name": one.name,
+                        "kind": "function",
+                        "type": {"params": list(one.params), "results": list(one.results)},
+                        "provider": "application",
+                        "provided_by": None,
+                        "fits": True,
+                    }
+                    for one in functions
+                ],
+            }
+        ],
+        "needs": {
+            "wasi": False,
+            "host_functions": [f"{one.namespace}.{one.name}" for one in functions],
+            "missing": [],
+        },
+    }
 
 
 def print_facts(found: dict[str, Any]) -> None:
@@ -47,17 +101,15 @@ def _show_module(console: Any, module: dict[str, Any], plugin: str, several: boo
     if several and module["main"]:
         title.append(" (the plugin)", "not bold")
     console.print(title)
-    memories = module["memories"]
-    pages = "1 page" if memories["pages"] == 1 else f"{memories['pages']:,} pages"
-    memory = f"{memories['own']}, of {pages} ({memories['pages'] * _PAGE_KIB:,} KiB) at first"
     lines = {
         "from": escape(module["origin"]),
         "size": f"{module['size']:,} bytes",
         "sha256": module["sha256"],
     }
-    lines["memories"] = (memory if memories["own"] else "none of its own") + (
-        "; imports one" if memories["imported"] else ""
-    )
+    if "language" in module:
+        lines["script"] = module["language"]
+    else:
+        lines["memories"] = _memories(module["memories"])
     table = _grid()
     for name, value in lines.items():
         table.add_row(Text(f"  {name}", "dim"), value)
@@ -65,6 +117,13 @@ def _show_module(console: Any, module: dict[str, Any], plugin: str, several: boo
     _show_items(console, "exports", module["exports"])
     _show_items(console, "imports", module["imports"])
     console.print()
+
+
+def _memories(memories: dict[str, int]) -> str:
+    pages = "1 page" if memories["pages"] == 1 else f"{memories['pages']:,} pages"
+    memory = f"{memories['own']}, of {pages} ({memories['pages'] * _PAGE_KIB:,} KiB) at first"
+    imported = "; imports one" if memories["imported"] else ""
+    return (memory if memories["own"] else "none of its own") + imported
 
 
 def _show_items(console: Any, title: str, items: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ import sys
 from contextlib import contextmanager, nullcontext
 
 from .._manifest.resolve import MAIN_MODULE, ModuleSpec, PluginSpec, resolve
+from .._script.names import is_script
 from ..errors import Error, HashMismatchError, OptionError
 from .options import (
     MAX_NUMBER,
@@ -121,6 +122,8 @@ class Overrides:
             spec.max_var_bytes = self.max_var_bytes
         if self.pinned is not None:
             _check_hash(spec, self.pinned)
+        if self.links and is_script(spec):
+            raise UsageProblem("--link", f"{spec.file} is a script, which imports no modules")
         for module in spec.modules:
             if module.name in self.links:
                 what = "the plugin itself" if module.name == MAIN_MODULE else "another module"
@@ -166,8 +169,9 @@ def run_calls(
     """
     from .._runtime.compiled_plugin import CompiledPlugin
     from .._runtime.plugin import Plugin
+    from .._script.spec import resolve_plugin
 
-    spec: Any = resolve(plugin)
+    spec: Any = resolve_plugin(plugin)
     overrides.apply(spec)
     with Plugin(
         CompiledPlugin(spec, functions=(), limits=overrides.limits(spec), **options)

@@ -28,7 +28,7 @@ PluginArgument = Annotated[
     str,
     typer.Argument(
         metavar="PLUGIN",
-        help="A .wasm or .wat file, a URL, or a manifest in JSON or TOML.",
+        help="A .wasm or .wat file, a script (.js, .py), a URL, or a manifest.",
         show_default=False,
     ),
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .._project.cases import CaseRunner
 from .._project.project_file import PROJECT_FILE, read_project
+from .._script.names import language_of
 from .terminal import FAILED, UsageProblem, escape, escape_lines, print_error, print_warning
 
 TYPE_CHECKING = False
@@ -40,6 +41,13 @@ def run_tests(directory: str, *, filter: str | None, build: bool) -> int:
         UsageProblem: There is nothing to test.
         Error: The project cannot be read or built.
     """
+    language = language_of(directory)
+    if language is not None and not Path(directory).is_dir():
+        raise UsageProblem(
+            "DIR",
+            f"{directory} is a script, and not a project, which `plugwasm new {language}` makes; "
+            f"for tests with pytest, name it: `@pytest.mark.plugwasm({Path(directory).name!r})`",
+        )
     project = read_project(directory)
     cases = [case for case in project.cases if _fits(case, filter)]
     has_tests = filter is None and _has_tests(project)

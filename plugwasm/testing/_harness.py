@@ -10,11 +10,13 @@ from .._host.vars import check_initial_vars, decode_names
 from .._http.url import HostRules
 from .._manifest.limits import DEFAULT_LIMITS, effective_limits
 from .._manifest.messages import closest_match
-from .._manifest.resolve import admitted_settings, resolve
+from .._manifest.resolve import admitted_settings
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._runtime.import_stubs import required_functions
 from .._runtime.plugin import Plugin
 from .._runtime.settings import PluginSettings
+from .._script.names import is_script
+from .._script.spec import resolve_plugin
 from .._wasi.options import SeededRandom, WasiOptions
 from ..errors import (
     BusyError,
@@ -62,11 +64,11 @@ class Harness:
     one is called, `host` must say what it returns.
 
     Args:
-        plugin: As for `Plugin`.
+        plugin: As for `Plugin`, or the path of a script.
         config: As for `Plugin`.
         vars: The vars that each new instance begins with.
-        wasi: Whether the plugin may import WASI. It sees `clock`, and random bytes that depend on
-            `seed`; `WasiOptions` replace both.
+        wasi: Whether the plugin may import WASI, as a script always may. It sees `clock`, and
+            random bytes that depend on `seed`; `WasiOptions` replace both.
         functions: Host functions of the application, for those that `host` does not fake. None by
             default.
         name: The name in errors and logs; by default, the main module's file name.
@@ -139,7 +141,9 @@ class Harness:
                 "CompiledPlugin was made of"
             )
         limits, egress = admitted_settings(plugin, limits, egress)
-        spec = resolve(plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress)
+        spec = resolve_plugin(
+            plugin, module_bytes=(limits or DEFAULT_LIMITS).module_bytes, egress=egress
+        )
         self._spec = _apply_grants(spec, allowed_hosts, allowed_paths)
         self.name: str = settings.name or truncate(spec.label)
         self.limits: Limits = effective_limits(limits, spec)
@@ -154,7 +158,9 @@ class Harness:
         )
         self._config, self._vars = dict(config or {}), check_initial_vars(vars, self.limits)
         self._settings = settings.replace(
-            wasi=WasiOptions(clock=self.clock, random=SeededRandom(seed)) if wasi is True else wasi,
+            wasi=WasiOptions(clock=self.clock, random=SeededRandom(seed))
+            if wasi is True or (is_script(spec) and not wasi)
+            else wasi,
             name=self.name,
             fuel_limit=_UNLIMITED_FUEL if fuel_limit is None else fuel_limit,
             limits=limits,
@@ -331,7 +337,11 @@ class Harness:
     def _application_imports(self) -> dict[tuple[str, str], FunctionType]:
         """Return the functions that only the application can provide."""
         if self._missing_imports is None:
-            self._missing_imports = required_functions(self._spec, self.limits)
+            self._missing_imports = (
+                self._spec.imported_types(self.limits)
+                if is_script(self._spec)
+                else required_functions(self._spec, self.limits)
+            )
         return self._missing_imports
 
     def _find_function(

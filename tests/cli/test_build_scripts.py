@@ -46,7 +46,7 @@ def test_a_script_that_is_missing(tmp_path: Path) -> None:
     """The error names the file."""
     done = run("build", str(tmp_path / "none.js"))
     assert done.code == 2
-    assert "none.js" in done.err
+    assert done.err == f"error: no such file: {tmp_path / 'none.js'}\n"
     assert "Traceback" not in done.err
 
 

@@ -48,7 +48,7 @@ def test_crates_have_metadata() -> None:
     workspace = tomllib.loads((PDK / "rust" / "Cargo.toml").read_text())["workspace"]["package"]
     for crate in ("plugwasm-pdk", "plugwasm-pdk-macros"):
         package = tomllib.loads((PDK / "rust" / crate / "Cargo.toml").read_text())["package"]
-        for field in ("license", "repository", "keywords", "categories", "rust-version"):
+        for field in ("license", "keywords", "categories", "rust-version"):
             assert package[field] == {"workspace": True}, field
             assert workspace[field]
         assert package["description"]
@@ -57,9 +57,9 @@ def test_crates_have_metadata() -> None:
 
 
 def test_npm_package_has_metadata() -> None:
-    """npm shows a description, a licence, keywords and where the source is."""
+    """npm shows a description, a licence and keywords."""
     package = json.loads((PDK / "assemblyscript" / "package.json").read_text())
-    for field in ("name", "description", "license", "keywords", "repository", "homepage"):
+    for field in ("name", "description", "license", "keywords"):
         assert package[field], field
     assert {"assembly", "README.md", "LICENSE"} <= set(package["files"])
 
@@ -72,3 +72,12 @@ def test_zig_package_lists_its_files() -> None:
         path.name for path in (PDK / "zig").iterdir() if not path.name.startswith((".", "zig-"))
     }
     assert listed == there
+
+
+def test_no_kit_names_an_address() -> None:
+    """The project has no home page yet: packages name none, and no domain that others may own."""
+    files = [path for path in PDK.rglob("*") if path.is_file() and path.name != "LICENSE"]
+    texts = {path: path.read_text("utf-8") for path in files if "target" not in path.parts}
+    for path, text in texts.items():
+        assert not re.findall(r"plugwasm\.(?:dev|org|io|com|net)\b", text), path
+    assert "plugwasm.example/pdk" in texts[PDK / "go" / "go.mod"]

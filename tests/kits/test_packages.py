@@ -89,7 +89,7 @@ def test_go_module_builds_a_plugin(tmp_path: Path) -> None:
         "GOFLAGS": "-modcacherw",
         "GOMODCACHE": str(tmp_path / "modules"),
     }
-    run(["go", "get", "plugwasm.dev/pdk@v0.1.0"], project, environment)
+    run(["go", "get", "plugwasm.example/pdk@v0.1.0"], project, environment)
     (command,) = re.findall(r"^GOOS=.*$", readme_block("go/README.md", "sh"), re.M)
     run(["sh", "-c", command], project, environment)
     check(project / "greet.wasm", wasi=True)

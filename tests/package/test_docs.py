@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 from tests.support.scripts import need_engine
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPT = re.compile(r'plugwasm\.script\(|"plugins/\w+\.(?:js|py)"')
+SCRIPT = re.compile(r'plugwasm\.script\(|ScriptService\(|"plugins/\w+\.(?:js|py)"')
 BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n+```text\n(.*?)^```)?", re.S | re.M)
 
 
@@ -34,7 +34,10 @@ def test_python_blocks_of_page(page: Path, tmp_path: Path) -> None:
         program += [f"print('--- block {number}', flush=True)", code]
         expected.append((number, output))
     (tmp_path / "page.py").write_text("\n".join(program))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples")]),
+        "PYTHONWARNINGS": "error",
+    }
     run = subprocess.run(
         [sys.executable, "page.py"],
         cwd=tmp_path,

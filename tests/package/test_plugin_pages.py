@@ -18,7 +18,6 @@ from typing import NamedTuple
 import pytest
 
 from plugwasm._project.languages import LANGUAGES
-from plugwasm._script.languages import LANGUAGES as SCRIPTS
 from tests.support.paths import ROOT
 from tests.support.toolchains import require_language
 
@@ -114,10 +113,9 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
 
 
 def test_each_language_has_a_page() -> None:
-    """Each compiled language of `plugwasm new` has one, which the index names; scripts share one."""
+    """Each language of `plugwasm new` has one, which the index names."""
     index = (ROOT / "docs" / "plugins.md").read_text("utf-8")
-    assert "(scripts.md)" in index
-    assert {page.stem for page in PAGES} == {*LANGUAGES} - {*SCRIPTS}
+    assert {page.stem for page in PAGES} == {*LANGUAGES}
     for page in PAGES:
         assert f"(plugins/{page.name})" in index
         assert len(page.read_text("utf-8").splitlines()) < 200, page.name

@@ -21,7 +21,7 @@ import pytest
 from tests.support.paths import ROOT
 
 CASES = sorted(ROOT.glob("tests/typing/*.py"))
-EXAMPLES = sorted(ROOT.glob("examples/*.py"))
+EXAMPLES = sorted(ROOT.glob("examples/**/*.py"))
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 # Pages run on from block to block, so a name may become something else; and they leave annotations

@@ -49,11 +49,11 @@ def test_the_wheel_has_what_git_has(wheel: Path) -> None:
 
 
 def test_a_user_gets_a_plugin_in_a_minute(wheel: Path, tmp_path: Path) -> None:
-    """In a fresh environment, away from the clone: new, build, test, call."""
+    """In a fresh environment, away from the clone: new, build, test, call, and run scripts."""
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    requirement = f"plugwasm[cli,build] @ {wheel.as_uri()}"
+    requirement = f"plugwasm[cli,script] @ {wheel.as_uri()}"
     run(python, "-m", "pip", "install", "--quiet", requirement, cwd=tmp_path)
     plugwasm = environment / "bin" / "plugwasm"
     include = run(python, "-c", "import plugwasm; print(plugwasm.get_include())", cwd=tmp_path)
@@ -65,3 +65,16 @@ def test_a_user_gets_a_plugin_in_a_minute(wheel: Path, tmp_path: Path) -> None:
     assert "3 passed" in run(plugwasm, "test", "greet", cwd=tmp_path)
     call = [plugwasm, "call", "greet/plugin.wasm", "greet", "--input", "Ada"]
     assert run(*call, cwd=tmp_path) == "Hello, Ada!"
+    for language in ("javascript", "python"):
+        run(plugwasm, "new", language, language, cwd=tmp_path)
+        assert "3 passed" in run(plugwasm, "test", language, cwd=tmp_path)
+    (tmp_path / "rules.py").write_text("def greet(name: str):\n    return f'Hello, {name}!'\n")
+    code = """
+import pathlib, plugwasm
+for script in plugwasm.script("python", pathlib.Path("rules.py")), plugwasm.script(
+    "javascript", "export const greet = (name) => `Hello, ${name}!`;", input="text"
+):
+    with plugwasm.Plugin(script) as plugin:
+        print(plugin.call("greet", "Ada", returns=str))
+"""
+    assert run(python, "-c", code, cwd=tmp_path) == "Hello, Ada!\n" * 2

@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import stat
 import zlib
 from pathlib import Path
 
 import pytest
 
+from plugwasm._project import new
 from plugwasm._project.kits import kit_folder
 from plugwasm._project.languages import LANGUAGES
 from plugwasm._project.new import find_language, make_project
@@ -199,3 +201,14 @@ def test_a_copy_of_a_read_only_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert files(tmp_path / "x" / "pdk") == {"src/x.zig"}
     for path in tmp_path / "x" / "pdk" / "src", tmp_path / "x" / "pdk" / "src" / "x.zig":
         assert path.stat().st_mode & stat.S_IWUSR
+
+
+def test_what_pip_compiles_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pip has compiled the templates in Python, a project has their sources only."""
+    templates = shutil.copytree(Path(new.__file__).with_name("templates"), tmp_path / "templates")
+    compiled = templates / "python" / "src" / "__pycache__"
+    compiled.mkdir(exist_ok=True)
+    (compiled / "plugin.cpython-311.pyc").write_bytes(b"\xff\xfe")
+    monkeypatch.setattr(new, "_TEMPLATES", templates)
+    make_project(LANGUAGES["python"], "x", str(tmp_path / "x"))
+    assert {name for name in files(tmp_path / "x") if "src" in name} == {"src/plugin.py"}

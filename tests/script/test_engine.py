@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -50,15 +51,25 @@ def test_kept_engine_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_new_cache_folder_is_private(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder above, the cache of compiled code, is not used if others have access to it."""
-    monkeypatch.setenv("PLUGWASM_ENGINES", str(folder / "cache" / "engines"))
+    monkeypatch.setenv("PLUGWASM_CACHE", str(folder / "cache"))
+    monkeypatch.delenv("PLUGWASM_ENGINES")
     monkeypatch.setattr(engine_build, "_compile", lambda into, language: b"compiled")
     find_or_build(JAVASCRIPT, lambda compiled: compiled)
-    assert [
-        one.stat().st_mode & 0o777 for one in (folder / "cache", folder / "cache" / "engines")
-    ] == [
-        0o700,
-        0o700,
-    ]
+    made = folder / "cache", folder / "cache" / "engines"
+    assert [one.stat().st_mode & 0o777 for one in made] == [0o700, 0o700]
+
+
+def test_named_folder_is_for_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an image was built with can be read by the user who runs it, and written by no other."""
+    monkeypatch.setattr(engine_build, "_compile", lambda into, language: b"compiled")
+    before = os.umask(0)
+    try:
+        find_or_build(JAVASCRIPT, lambda compiled: compiled)
+    finally:
+        os.umask(before)
+    (file,) = folder.glob("*.wasm")
+    assert [one.stat().st_mode & 0o777 for one in (folder, file)] == [0o755, 0o644]
+    assert find_or_build(JAVASCRIPT, never) == b"compiled"
 
 
 def _build(folder: Path, started: object) -> bytes:

@@ -470,7 +470,7 @@ REMAINS = guest(
 def test_new_instance_is_clean(how: str, pooled: bool) -> None:
     """A new instance finds nothing of another's memory, tables and blocks."""
     compiled = CompiledPlugin(manifest(REMAINS, memory={"max_pages": 100}, timeout_ms=30_000))
-    compiled._starts = 3 if pooled else -1000
+    compiled._plan.starts = 3 if pooled else -1000
     for _ in range(5):
         with Plugin(compiled) as plugin:
             if how.endswith("spin"):

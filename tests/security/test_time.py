@@ -168,7 +168,7 @@ STARTS = {
 def test_endless_start_times_out(where: str, pooled: bool) -> None:
     """An endless start times out within twice the deadline of the call that needs it."""
     made = CompiledPlugin(manifest(*STARTS[where], timeout_ms=100))
-    made._starts = 3 if pooled else -100  # the instance after three is the first from the pool
+    made._plan.starts = 3 if pooled else -100  # the instance after three is the first from the pool
     with Plugin(made) as plugin:
         took = []
         for _ in range(5):

@@ -22,6 +22,7 @@ from plugwasm._engine import (
 from plugwasm._host import kernel as _kernel
 from plugwasm._host.kernel import (
     INPUT_OFFSET,
+    RECORDS,
     Kernel,
 )
 from plugwasm._host.kernel.table import TABLE_BYTES
@@ -36,9 +37,9 @@ MASK = 2**64 - 1
 LARGEST = 0xFFFF0000
 
 REGISTERS = b"""
-  (func (export "top") (result i32) (global.get $top))
-  (func (export "last") (result i32) (global.get $last))
-  (func (export "bins") (result i64) (global.get $bins))
+  (func (export "top") (result i32) (i32.load $book offset=28928 (i32.const 0)))
+  (func (export "last") (result i32) (i32.load $book offset=28932 (i32.const 0)))
+  (func (export "bins") (result i64) (i64.load $book offset=28936 (i32.const 0)))
   (func (export "bin") (param i32) (result i32) (call $bin (local.get 0)))
   (func (export "taken") (result i32) (global.get $taken))
 )
@@ -193,7 +194,7 @@ class Rig:
     # ---- the books
 
     def records(self) -> Any:
-        return self.instance.memory(ExportName("book")).view()[TABLE_BYTES:].cast("I")
+        return self.instance.memory(ExportName("book")).view()[RECORDS:].cast("I")
 
     def check_books(self, live: dict[int, int], taken: Sequence[int] = ()) -> None:
         """Check the rules in the comment of kernel.wat, and that exactly these blocks are live
@@ -236,9 +237,10 @@ class Rig:
             i for i, word in enumerate(book[4 * FIRST_GRANULE :: 4].tolist(), FIRST_GRANULE) if word
         ] == starts, "no stale record"
 
+        heads = self.instance.memory(ExportName("book")).view()[TABLE_BYTES:].cast("I")
         hanging = set()
         for bin in range(64):
-            block, previous = (book[bin], 0) if bins >> bin & 1 else (0, 0)
+            block, previous = (heads[bin], 0) if bins >> bin & 1 else (0, 0)
             assert bool(block) == bool(bins >> bin & 1)
             while block:
                 size, next_, before = free[block]

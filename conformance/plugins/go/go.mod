@@ -1,7 +1,7 @@
-module plugwasm.dev/conformance
+module plugwasm.example/conformance
 
 go 1.24
 
-require plugwasm.dev/pdk v0.1.0
+require plugwasm.example/pdk v0.1.0
 
-replace plugwasm.dev/pdk => ../../../pdk/go
+replace plugwasm.example/pdk => ../../../pdk/go

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"plugwasm.dev/pdk"
+	"plugwasm.example/pdk"
 )
 
 //go:wasmimport extism:host/user host_i32

@@ -1,4 +1,4 @@
-module plugwasm.dev/conformance
+module plugwasm.example/conformance
 
 go 1.24
 

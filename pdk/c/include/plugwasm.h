@@ -30,6 +30,8 @@
 #include <stdint.h>
 
 #ifdef __cplusplus
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
 extern "C" {
 #endif
 
@@ -85,6 +87,14 @@ PDK_ENV("log_error") void extism_log_error(pdk_handle text);
 
 /* ---- bytes and blocks ------------------------------------------------------------------------- */
 
+/* Bytes are copied in four words a turn, which is twice as fast as one, or in one where the compiler
+ * is told to make small code (-Os). C++ plugins are large anyway. */
+#if defined(__OPTIMIZE_SIZE__) && !defined(__cplusplus)
+#define PDK_SMALL 1
+#else
+#define PDK_SMALL 0
+#endif
+
 /* A function that is not repeated where it is called: plugins stay small. */
 #define PDK_SHARED static inline __attribute__((noinline))
 
@@ -101,14 +111,21 @@ static inline size_t pdk_length(const char *text) {
     return n;
 }
 
-/* Copies bytes of the plugin into the host's memory, from `at` on, eight at a time. */
+/* Copies bytes of the plugin into the host's memory, from `at` on. */
 PDK_SHARED void pdk_store(uint64_t at, const void *bytes, size_t n) {
     const char *from = (const char *)bytes;
+    uint64_t words[4];
     size_t i = 0;
+    for (; !PDK_SMALL && n - i >= 32; i += 32) {
+        __builtin_memcpy(words, from + i, 32);
+        extism_store_u64(at + i, words[0]);
+        extism_store_u64(at + i + 8, words[1]);
+        extism_store_u64(at + i + 16, words[2]);
+        extism_store_u64(at + i + 24, words[3]);
+    }
     for (; n - i >= 8; i += 8) {
-        uint64_t word;
-        __builtin_memcpy(&word, from + i, 8);
-        extism_store_u64(at + i, word);
+        __builtin_memcpy(words, from + i, 8);
+        extism_store_u64(at + i, words[0]);
     }
     for (; i < n; i++) extism_store_u8(at + i, (uint8_t)from[i]);
 }
@@ -116,10 +133,18 @@ PDK_SHARED void pdk_store(uint64_t at, const void *bytes, size_t n) {
 /* Copies bytes of the host's memory, from `at` on, into the plugin's. */
 PDK_SHARED void pdk_load(uint64_t at, void *into, size_t n) {
     char *to = (char *)into;
+    uint64_t words[4];
     size_t i = 0;
+    for (; !PDK_SMALL && n - i >= 32; i += 32) {
+        words[0] = extism_load_u64(at + i);
+        words[1] = extism_load_u64(at + i + 8);
+        words[2] = extism_load_u64(at + i + 16);
+        words[3] = extism_load_u64(at + i + 24);
+        __builtin_memcpy(to + i, words, 32);
+    }
     for (; n - i >= 8; i += 8) {
-        uint64_t word = extism_load_u64(at + i);
-        __builtin_memcpy(to + i, &word, 8);
+        words[0] = extism_load_u64(at + i);
+        __builtin_memcpy(to + i, words, 8);
     }
     for (; i < n; i++) to[i] = (char)extism_load_u8(at + i);
 }
@@ -162,9 +187,17 @@ PDK_SHARED size_t pdk_input(uint64_t from, void *into, size_t room) {
     uint64_t size = extism_input_length(), left = from < size ? size - from : 0;
     size_t n = left < room ? (size_t)left : room, i = 0;
     char *to = (char *)into;
+    uint64_t words[4];
+    for (; !PDK_SMALL && n - i >= 32; i += 32) {
+        words[0] = extism_input_load_u64(from + i);
+        words[1] = extism_input_load_u64(from + i + 8);
+        words[2] = extism_input_load_u64(from + i + 16);
+        words[3] = extism_input_load_u64(from + i + 24);
+        __builtin_memcpy(to + i, words, 32);
+    }
     for (; n - i >= 8; i += 8) {
-        uint64_t word = extism_input_load_u64(from + i);
-        __builtin_memcpy(to + i, &word, 8);
+        words[0] = extism_input_load_u64(from + i);
+        __builtin_memcpy(to + i, words, 8);
     }
     for (; i < n; i++) to[i] = (char)extism_input_load_u8(from + i);
     return n;
@@ -389,6 +422,7 @@ static inline pdk_bytes pdk_take_block(pdk_handle block) {
 
 #ifdef __cplusplus
 }
+#pragma GCC diagnostic pop
 #endif
 
 #endif

@@ -6,7 +6,7 @@
 //
 // Blocks of the host's memory free themselves. An export returns a `plugwasm::Result`: text, bytes,
 // a number, a block, nothing (`return {};`) or an `Error`. Exceptions are not used, and need not be
-// enabled; one that leaves an export ends the call with a trap.
+// enabled. Where they are, one that leaves an export is the call's error: its `what()`, with code 1.
 //
 // JSON is a library's business. With nlohmann/json:
 //
@@ -16,10 +16,15 @@
 #ifndef PLUGWASM_HPP
 #define PLUGWASM_HPP
 
+#if __cplusplus < 202002L
+#error "plugwasm.hpp needs C++20: compile with -std=c++20"
+#endif
+
 #include <array>
 #include <charconv>
 #include <concepts>
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <span>
 #include <string>
@@ -146,11 +151,29 @@ class Result {
     std::int32_t code_ = 0;
 };
 
+namespace detail {
+
+inline std::int32_t run(Result (*body)()) {
+#if defined(__cpp_exceptions)
+    try {
+        return body().code();
+    } catch (const std::exception &exception) {
+        return Result(Error{exception.what()}).code();
+    } catch (...) {
+        return Result(Error{"an exception that is no std::exception left the export"}).code();
+    }
+#else
+    return body().code();
+#endif
+}
+
+} // namespace detail
+
 /// An export: `PLUGWASM_EXPORT(name) { return …; }`.
 #define PLUGWASM_EXPORT(name)                                                                      \
     static ::plugwasm::Result plugwasm_body_##name();                                              \
     extern "C" PDK_EXPORT(#name) std::int32_t plugwasm_export_##name() {                           \
-        return plugwasm_body_##name().code();                                                      \
+        return ::plugwasm::detail::run(plugwasm_body_##name);                                      \
     }                                                                                              \
     static ::plugwasm::Result plugwasm_body_##name()
 

@@ -1,7 +1,7 @@
 //! JSON of values. Types of integers, text, lists and structs are written by the functions here,
 //! which take a fraction of the room of `std.json`; all other types by `std.json`, in the same form.
 //!
-//! A first pass checks the text and finds out how much room is needed, so that the second only writes.
+//! A first pass checks the text and counts the bytes, so that the second only writes.
 
 const std = @import("std");
 const Allocator = std.mem.Allocator;
@@ -11,9 +11,18 @@ pub const Error = error{ OutOfMemory, InvalidUtf8 };
 /// Return the JSON of a value. Text must be UTF-8.
 pub fn encode(allocator: Allocator, value: anytype) Error![]u8 {
     if (comptime !isPlain(@TypeOf(value))) return std.json.Stringify.valueAlloc(allocator, value, .{});
-    const bytes = try allocator.alloc(u8, try room(value));
-    const end = put(bytes.ptr, value);
-    return bytes[0 .. @intFromPtr(end) - @intFromPtr(bytes.ptr)];
+    var writer: Writer = .{ .to = null, .len = 0 };
+    while (true) {
+        put(&writer, value);
+        if (!writer.is_utf8) return error.InvalidUtf8;
+        if (writer.to) |bytes| return bytes[0..writer.len];
+        writer = .{ .to = take(&allocator, writer.len) orelse return error.OutOfMemory, .len = 0 };
+    }
+}
+
+/// As `allocator.alloc(u8, len)`, in a form that takes less room.
+pub fn take(allocator: *const Allocator, len: usize) ?[*]u8 {
+    return if (len == 0) &.{} else allocator.rawAlloc(len, .@"1", @returnAddress());
 }
 
 fn isPlain(comptime Type: type) bool {
@@ -31,56 +40,29 @@ fn isPlain(comptime Type: type) bool {
     };
 }
 
-/// Return how many bytes suffice. At most integers, `true` and brackets take fewer.
-fn room(value: anytype) Error!usize {
+fn put(writer: *Writer, value: anytype) void {
     switch (@typeInfo(@TypeOf(value))) {
-        .int => return 20,
-        .bool => return 5,
-        .optional => return if (value) |known| room(known) else 4,
+        .int => {
+            if (value < 0) writer.bytes("-");
+            writer.integer(@abs(value));
+        },
+        .bool => writer.bytes(if (value) "true" else "false"),
+        .optional => if (value) |known| put(writer, known) else writer.bytes("null"),
         .pointer => |pointer| {
-            if (pointer.child == u8) return textRoom(value);
-            var sum: usize = 2;
-            for (value) |item| sum += 1 + try room(item);
-            return sum;
-        },
-        .@"struct" => |info| {
-            var sum: usize = 2;
-            inline for (info.field_names) |name| sum += name.len + 4 + try room(@field(value, name));
-            return sum;
-        },
-        else => comptime unreachable,
-    }
-}
-
-fn textRoom(text: []const u8) error{InvalidUtf8}!usize {
-    if (!std.unicode.utf8ValidateSlice(text)) return error.InvalidUtf8;
-    var sum = text.len + 2;
-    for (text) |byte| {
-        if (byte < 0x20) sum += 5;
-        if (byte == '"' or byte == '\\') sum += 1;
-    }
-    return sum;
-}
-
-/// Write a value, and return where the next goes.
-fn put(to: [*]u8, value: anytype) [*]u8 {
-    switch (@typeInfo(@TypeOf(value))) {
-        .int => return putInteger(if (value < 0) putBytes(to, "-") else to, @abs(value)),
-        .bool => return putBytes(to, if (value) "true" else "false"),
-        .optional => return if (value) |known| put(to, known) else putBytes(to, "null"),
-        .pointer => |pointer| {
-            if (pointer.child == u8) return putText(to, value);
-            var end = putBytes(to, "[");
-            for (value, 0..) |item, index| end = put(if (index == 0) end else putBytes(end, ","), item);
-            return putBytes(end, "]");
-        },
-        .@"struct" => |info| {
-            var end = to;
-            inline for (info.field_names, 0..) |name, index| {
-                end = putBytes(end, comptime (if (index == 0) "{" else ",") ++ quoted(name) ++ ":");
-                end = put(end, @field(value, name));
+            if (pointer.child == u8) return writer.text(value);
+            writer.bytes("[");
+            for (value, 0..) |item, index| {
+                if (index != 0) writer.bytes(",");
+                put(writer, item);
             }
-            return putBytes(end, if (info.field_names.len == 0) "{}" else "}");
+            writer.bytes("]");
+        },
+        .@"struct" => |info| {
+            inline for (info.field_names, 0..) |name, index| {
+                writer.bytes(comptime (if (index == 0) "{" else ",") ++ quoted(name) ++ ":");
+                put(writer, @field(value, name));
+            }
+            writer.bytes(if (info.field_names.len == 0) "{}" else "}");
         },
         else => comptime unreachable,
     }
@@ -94,31 +76,60 @@ fn quoted(comptime name: []const u8) []const u8 {
     }
 }
 
-/// As the other functions here that are not inlined: repeated, they would make plugins larger.
-noinline fn putBytes(to: [*]u8, bytes: []const u8) [*]u8 {
-    @memcpy(to, bytes);
-    return to + bytes.len;
-}
+/// What is written to; null where bytes are only counted. Its functions are not inlined: repeated,
+/// they would make plugins larger.
+const Writer = struct {
+    to: ?[*]u8,
+    len: usize,
+    is_utf8: bool = true,
 
-noinline fn putInteger(to: [*]u8, value: u64) [*]u8 {
-    const end = if (value < 10) to else putInteger(to, value / 10);
-    end[0] = '0' + @as(u8, @intCast(value % 10));
-    return end + 1;
-}
-
-noinline fn putText(to: [*]u8, text: []const u8) [*]u8 {
-    var end = putBytes(to, "\"");
-    for (text) |byte| {
-        if (byte < 0x20) {
-            end = putBytes(end, "\\u00");
-            end[0] = '0' + (byte >> 4);
-            end[1] = "0123456789abcdef"[byte & 15];
-            end += 2;
-            continue;
-        }
-        if (byte == '"' or byte == '\\') end = putBytes(end, "\\");
-        end[0] = byte;
-        end += 1;
+    noinline fn bytes(writer: *Writer, part: []const u8) void {
+        if (writer.to) |to| @memcpy(to + writer.len, part);
+        writer.len += part.len;
     }
-    return putBytes(end, "\"");
-}
+
+    noinline fn byte(writer: *Writer, one: u8) void {
+        if (writer.to) |to| to[writer.len] = one;
+        writer.len += 1;
+    }
+
+    noinline fn integer(writer: *Writer, value: u64) void {
+        if (value > 9) writer.integer(value / 10);
+        writer.byte('0' + @as(u8, @intCast(value % 10)));
+    }
+
+    noinline fn text(writer: *Writer, value: []const u8) void {
+        writer.byte('"');
+        var start: usize = 0;
+        var before: u32 = 0;
+        var following: u32 = 0; // bytes that belong to the same character
+        for (value, 0..) |code, index| {
+            const now: u32 = code;
+            if (following != 0) {
+                following -= 1;
+                const least: u32 = if (before == 0xe0) 0xa0 else if (before == 0xf0) 0x90 else 0x80;
+                const end: u32 = if (before == 0xed) 0xa0 else if (before == 0xf4) 0x90 else 0xc0;
+                if (now < least or now >= end) break;
+            } else if (now >= 0x80) {
+                if (now < 0xc2 or now > 0xf4) break;
+                following = 1 + @as(u32, @intFromBool(now >= 0xe0)) + @intFromBool(now >= 0xf0);
+            } else if (now < 0x20 or now == '"' or now == '\\') {
+                writer.bytes(value[start..index]);
+                writer.byte('\\');
+                start = index;
+                if (now < 0x20) {
+                    start += 1;
+                    writer.bytes("u00");
+                    writer.byte('0' + (code >> 4));
+                    writer.byte("0123456789abcdef"[code & 15]);
+                }
+            }
+            before = now;
+        } else if (following == 0) {
+            writer.bytes(value[start..]);
+            writer.byte('"');
+            return;
+        }
+        writer.is_utf8 = false;
+    }
+};

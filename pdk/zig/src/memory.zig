@@ -6,12 +6,13 @@
 const std = @import("std");
 const Alignment = std.mem.Alignment;
 
-const Region = struct { next: ?*Region, end: usize };
+const Region = struct { next: ?*Region, end: u64 };
 
 const page = 65536;
 
-var first: ?*Region = null;
-var current: *Region = undefined;
+/// The list starts with an empty region.
+var first: Region = .{ .next = null, .end = 0 };
+var current: *Region = undefined; // see `reset`
 var top: usize = 0;
 
 /// The memory that a plugin's function gets. The last block can be resized in place.
@@ -22,43 +23,42 @@ pub const allocator: std.mem.Allocator = .{
 
 /// Free everything.
 pub fn reset() void {
-    if (first) |region| enter(region);
+    current = &first;
+    top = 0;
 }
 
-fn enter(region: *Region) void {
-    current = region;
-    top = @intFromPtr(region) + @sizeOf(Region);
+/// Return memory, or null if there is none left.
+noinline fn take(len: usize, alignment: usize) ?[*]u8 {
+    while (true) {
+        const start = std.mem.alignForward(u64, top, alignment);
+        if (start + len <= current.end) {
+            top = @intCast(start + len);
+            return @ptrFromInt(@as(usize, @intCast(start)));
+        }
+        if (current.next) |next| {
+            current = next;
+            top = @intFromPtr(next) + @sizeOf(Region);
+            continue;
+        }
+        // Enlarge the last region, or add one, so that so many bytes have room.
+        const room = @as(u64, len) + alignment + @sizeOf(Region);
+        const pages: usize = @intCast(room / page + 1);
+        const before = @wasmMemoryGrow(0, pages);
+        if (before < 0) return null;
+        const begin = @as(usize, @intCast(before)) * page;
+        if (current.end != begin) {
+            const region: *Region = @ptrFromInt(begin);
+            region.next = null;
+            current.next = region;
+            current = region;
+            top = begin + @sizeOf(Region);
+        }
+        current.end = begin + @as(u64, pages) * page;
+    }
 }
 
 fn alloc(_: *anyopaque, len: usize, alignment: Alignment, _: usize) ?[*]u8 {
-    if (first == null and !grow(len, alignment)) return null;
-    while (true) {
-        const start = alignment.forward(top);
-        if (len <= current.end -| start) {
-            top = start + len;
-            return @ptrFromInt(start);
-        }
-        if (current.next) |next| enter(next) else if (!grow(len, alignment)) return null;
-    }
-}
-
-/// Enlarge the last region, or add one, so that so many bytes have room.
-fn grow(len: usize, alignment: Alignment) bool {
-    const room = len +| alignment.toByteUnits() +| @sizeOf(Region);
-    const pages = room / page + 1;
-    const before = @wasmMemoryGrow(0, pages);
-    if (before < 0) return false;
-    const start = @as(usize, @intCast(before)) * page;
-    const end = start +| pages * page;
-    if (first != null and current.end == start) {
-        current.end = end;
-        return true;
-    }
-    const region: *Region = @ptrFromInt(start);
-    region.* = .{ .next = null, .end = end };
-    if (first == null) first = region else current.next = region;
-    enter(region);
-    return true;
+    return take(len, alignment.toByteUnits());
 }
 
 fn resize(_: *anyopaque, memory: []u8, _: Alignment, new_len: usize, _: usize) bool {
@@ -70,7 +70,8 @@ fn resize(_: *anyopaque, memory: []u8, _: Alignment, new_len: usize, _: usize) b
 }
 
 fn remap(context: *anyopaque, memory: []u8, alignment: Alignment, new_len: usize, ra: usize) ?[*]u8 {
-    return if (resize(context, memory, alignment, new_len, ra)) memory.ptr else null;
+    const arguments = .{ context, memory, alignment, new_len, ra };
+    return if (@call(.never_inline, resize, arguments)) memory.ptr else null;
 }
 
 fn free(_: *anyopaque, memory: []u8, _: Alignment, _: usize) void {

@@ -59,9 +59,9 @@ module example.com/plugin
 
 go 1.24
 
-require plugwasm.dev/pdk v0.1.0
+require plugwasm.example/pdk v0.1.0
 
-replace plugwasm.dev/pdk => ./pdk
+replace plugwasm.example/pdk => ./pdk
 """
 
 
@@ -113,7 +113,7 @@ class _Module:
             )
             if use in body
         ]
-        kit = ['\t"plugwasm.dev/pdk"'] if "pdk." in body else []
+        kit = ['\t"plugwasm.example/pdk"'] if "pdk." in body else []
         imports = ["import (", *packages, *[""] * bool(kit and packages), *kit, ")", ""]
         if not packages and not kit:
             imports = []

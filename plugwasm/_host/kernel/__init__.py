@@ -15,6 +15,7 @@ Decisions: docs/decisions.md, 2, 3, 35.1 and 48.
 from __future__ import annotations
 
 import os
+from struct import Struct
 
 from ..._engine import ExportName
 from ..._manifest.limits import INITIAL_PAGES
@@ -75,7 +76,17 @@ _RECORD_SHIFT = 3
 numbers a record.
 """
 _LIVE = 0x80000000
+RECORDS = 28688
+"""Where in the book the record of the first granule would be."""
+_SPACE = 28928
+"""Where the book says which space is free. As numbers of 64 bits: the first granule above all
+blocks, with the size of the last block in the upper half, and the bins of free blocks.
+"""
 
+
+_UNKNOWN = memoryview(b"")
+"""The book, as long as it was not looked at."""
+_write_record = Struct("<3I").pack_into
 
 _source: bytes | None = None
 
@@ -125,6 +136,7 @@ class Kernel:
         "_functions",
         "_heap_memory",
         "_pending",
+        "_space",
         "capacity",
         "heap",
         "instance",
@@ -138,7 +150,7 @@ class Kernel:
         self.instance: Instance = instance
         self._pending = pending
         self._heap_memory = instance.memory(HEAP) if heap is None else heap
-        self._book: memoryview | None = None
+        self._book: memoryview = _UNKNOWN
         self._alloc: WasmFunction | None = None
         self._functions: dict[ExportName, WasmFunction] = {}
         self.heap: memoryview = self._heap_memory.view(INITIAL_PAGES * _PAGE)
@@ -159,7 +171,7 @@ class Kernel:
         """
         self.heap = self._heap_memory.view()
         self.capacity = len(self.heap) - INPUT_OFFSET
-        self._book = None
+        self._book = _UNKNOWN
 
     def entry(self, returns_code: bool) -> WasmFunction:
         """Return the kernel's function that runs an export.
@@ -210,12 +222,14 @@ class Kernel:
         if offset & 31:
             return None
         book, record = self._book, offset >> _RECORD_SHIFT
-        if book is None or record >= len(book):
-            self.refresh()
-            book = self._book = self.instance.memory(_BOOK).view()[TABLE_BYTES:].cast("I")
+        try:
+            state = book[record]
+        except IndexError:
+            book = self._open_book()
             if record >= len(book):
                 return None
-        if not book[record] & _LIVE:
+            state = book[record]
+        if not state & _LIVE:
             return None
         heap, end = self.heap, offset + book[record + 2]
         if end > len(heap):
@@ -223,10 +237,39 @@ class Kernel:
             heap = self.heap
         return heap[offset:end]
 
+    def _open_book(self) -> memoryview:
+        """Return a view of the records, which are those of the heap as it is now."""
+        self.refresh()
+        memory = self.instance.memory(_BOOK).view()
+        self._space = memory[_SPACE : _SPACE + 16].cast("Q")
+        book = self._book = memory[RECORDS:].cast("I")
+        return book
+
     def new_block(self, data: bytes) -> int:
         """Copy bytes into a new block and return its offset; 0 if they are empty or the limits do
         not allow it.
         """
+        length = len(data)
+        book = self._book
+        if not book:
+            book = self._open_book()
+        space, heap = self._space, self.heap
+        at, bins = space
+        top = at & 0xFFFFFFFF
+        offset = top << 5
+        end = offset + length
+        size = (length + 31) >> 5
+        # The guest waits for the host, so this is as good as the kernel's `alloc`, which would take
+        # this place if no free block is large enough. One store makes it a block.
+        if size and end <= len(heap) and (not bins or not bins >> _bin(size)):
+            _write_record(book, offset >> 1, size | _LIVE, at >> 32, length)
+            heap[offset:end] = data
+            space[0] = top + size | size << 32
+            return offset
+        return self.new_block_of_kernel(data)
+
+    def new_block_of_kernel(self, data: bytes) -> int:
+        """As `new_block`, in a block that the kernel allocates, which takes fuel."""
         offset = self.alloc(len(data))
         if offset:
             self.heap[offset : offset + len(data)] = data
@@ -264,3 +307,17 @@ class Kernel:
         function.call(self._pending)
         result: int = function.values[0]
         return result
+
+
+class FuelledKernel(Kernel):
+    """One instance of the kernel of a plugin with a fuel limit: what is done for it takes fuel."""
+
+    __slots__ = ()
+
+    new_block = Kernel.new_block_of_kernel
+
+
+def _bin(size: int) -> int:
+    """Return the number of the bin for free blocks of so many granules, as `$bin` in the kernel."""
+    log = size.bit_length() - 1
+    return log << 1 | (size << 1 >> log) & 1

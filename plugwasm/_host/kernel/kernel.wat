@@ -9,7 +9,7 @@
 ;; module). The records of $heap follow: so near, because a pool of instances keeps the first pages
 ;; of each memory, and gives back the others (`_KEPT_RESIDENT` in _engine/module.py). $heap is
 ;; divided into granules of 32 bytes; there is a record of 16 bytes for each granule at which a block
-;; starts:
+;; starts, granule 0's at 28688:
 ;;
 ;;      +0  size of the block in granules, with the top bit set while it is live, the next bit while
 ;;          it is taken; 0 where no block starts
@@ -19,23 +19,29 @@
 ;;     +12  taken: the block that was taken next, or 0
 ;;          free: the previous block in its bin, or 0
 ;;
-;; Free blocks are linked in bins, two for each power of two, and $bins has a bit for each bin that
+;; Free blocks are linked in bins, two for each power of two, and there is a bit for each bin that
 ;; is not empty. To allocate, use the first block of the request's own bin if it is large enough,
-;; else the first block of any later bin, else new space at $top. To free, merge with both
+;; else the first block of any later bin, else new space at the top. To free, merge with both
 ;; neighbours at once. All of this takes constant time, except `reset`, which visits each block once.
 ;;
 ;; A block that the host frees is taken. Many PDKs free it again, and that must not hit a block that
 ;; was made there since. So the first granule of a taken block stays allocated for a while: 1,024 of
 ;; them are kept; if there is no room, the last 4; and none if the limits require it.
 ;;
-;; The first 16 granules hold no block: offset 0 stays the null handle, and their place in $book keeps
-;; the heads of the bins, and then these numbers:
+;; The first 16 granules hold no block: offset 0 stays the null handle. Where their records would be,
+;; and in the 16 bytes before, $book keeps the heads of the bins, and then these numbers:
 ;;
 ;;     28888  offset of the input
 ;;     28896  its length
 ;;     28904  its length less 7, or 0: below are the offsets in it of 8 bytes
 ;;     28912  bytes of $heap
 ;;     28920  its bytes less 7: below are the offsets in it of 8 bytes
+;;     28928  top: the first granule above all blocks
+;;     28932  the size in granules of the block that ends at the top; 0 if there is none
+;;     28936  the bins that are not empty, a bit each
+;;
+;; The last three are here so that the host can add a block at the top without entering Wasm
+;; (`Kernel.new_block`), when that is what `alloc` would do.
 ;;
 ;; Most modules of plugins import both memories, and have the load and store functions inlined (see
 ;; inliner.wat, which must do the same as these functions).
@@ -58,9 +64,6 @@
   (type $returns_nothing (func))
 
   (global $end (mut i64) (i64.const 131072))   ;; bytes of $heap
-  (global $top (mut i32) (i32.const 16))       ;; first granule above all blocks
-  (global $last (mut i32) (i32.const 0))       ;; size of the block that ends at $top
-  (global $bins (mut i64) (i64.const 0))
 
   ;; Taken blocks: how many, the first, and the last.
   (global $taken (mut i32) (i32.const 0))
@@ -79,7 +82,7 @@
   ;; ---- records and bins -------------------------------------------------------------------------
 
   (func $record (param $block i32) (result i32)
-    (i32.add (i32.shl (local.get $block) (i32.const 4)) (i32.const 28672)))
+    (i32.add (i32.shl (local.get $block) (i32.const 4)) (i32.const 28688)))
 
   (func $size (param $block i32) (result i32)
     (i32.and (i32.load $book (call $record (local.get $block))) (i32.const 0x3fffffff)))
@@ -101,7 +104,7 @@
   ;; one assignment empties all bins.
   (func $head (param $bin i32) (result i32)
     (if (result i32)
-      (i32.wrap_i64 (i64.and (i64.shr_u (global.get $bins) (i64.extend_i32_u (local.get $bin))) (i64.const 1)))
+      (i32.wrap_i64 (i64.and (i64.shr_u (i64.load $book offset=28936 (i32.const 0)) (i64.extend_i32_u (local.get $bin))) (i64.const 1)))
       (then (i32.load $book offset=28672 (i32.shl (local.get $bin) (i32.const 2))))
       (else (i32.const 0))))
 
@@ -109,10 +112,10 @@
     (local $bit i64)
     (local.set $bit (i64.shl (i64.const 1) (i64.extend_i32_u (local.get $bin))))
     (i32.store $book offset=28672 (i32.shl (local.get $bin) (i32.const 2)) (local.get $block))
-    (global.set $bins
+    (i64.store $book offset=28936 (i32.const 0)
       (if (result i64) (local.get $block)
-        (then (i64.or (global.get $bins) (local.get $bit)))
-        (else (i64.and (global.get $bins) (i64.xor (local.get $bit) (i64.const -1)))))))
+        (then (i64.or (i64.load $book offset=28936 (i32.const 0)) (local.get $bit)))
+        (else (i64.and (i64.load $book offset=28936 (i32.const 0)) (i64.xor (local.get $bit) (i64.const -1)))))))
 
   (func $link_free (param $block i32) (param $size i32)
     (local $bin i32) (local $next i32) (local $record i32)
@@ -143,9 +146,9 @@
     (i32.store $book offset=8 (local.get $record) (i32.wrap_i64 (local.get $length))))
 
   (func $set_previous_size (param $block i32) (param $size i32)
-    (if (i32.lt_u (local.get $block) (global.get $top))
+    (if (i32.lt_u (local.get $block) (i32.load $book offset=28928 (i32.const 0)))
       (then (i32.store $book offset=4 (call $record (local.get $block)) (local.get $size)))
-      (else (global.set $last (local.get $size)))))
+      (else (i32.store $book offset=28932 (i32.const 0) (local.get $size)))))
 
   ;; ---- growing ----------------------------------------------------------------------------------
 
@@ -178,7 +181,10 @@
   (func $note_end
     (i64.store $book offset=28912 (i32.const 0) (global.get $end))
     (i64.store $book offset=28920 (i32.const 0) (i64.sub (global.get $end) (i64.const 7))))
-  (start $note_end)
+  (func $begin_heap
+    (i32.store $book offset=28928 (i32.const 0) (i32.const 16))
+    (call $note_end))
+  (start $begin_heap)
 
   ;; Make room up to the granule $need, with a quarter to spare if that is granted. Return 1 if it
   ;; worked.
@@ -208,7 +214,7 @@
       (if (i32.eqz (local.get $block))
         (then
           (local.set $later
-            (i64.and (global.get $bins) (i64.shl (i64.const -2) (i64.extend_i32_u (local.get $bin)))))
+            (i64.and (i64.load $book offset=28936 (i32.const 0)) (i64.shl (i64.const -2) (i64.extend_i32_u (local.get $bin)))))
           (if (i64.ne (local.get $later) (i64.const 0))
             (then (local.set $block (call $head (i32.wrap_i64 (i64.ctz (local.get $later)))))))))
       (if (local.get $block)
@@ -224,7 +230,7 @@
               (call $set_previous_size (local.get $found) (local.get $size))
               (call $link_free (local.get $found) (local.get $rest)))))
         (else
-          (local.set $block (global.get $top))
+          (local.set $block (i32.load $book offset=28928 (i32.const 0)))
           (if (i64.gt_u
                 (i64.shl (i64.add (i64.extend_i32_u (local.get $block)) (i64.extend_i32_u (local.get $size))) (i64.const 5))
                 (global.get $end))
@@ -240,7 +246,7 @@
   (func $make_room (param $size i32) (result i32)
     (if (i32.gt_u (global.get $taken) (i32.const 4))
       (then (call $release_taken (i32.const 4)) (return (i32.const 1))))
-    (if (call $ensure (i64.add (i64.extend_i32_u (global.get $top)) (i64.extend_i32_u (local.get $size))))
+    (if (call $ensure (i64.add (i64.extend_i32_u (i32.load $book offset=28928 (i32.const 0))) (i64.extend_i32_u (local.get $size))))
       (then (return (i32.const 1))))
     (if (i32.eqz (global.get $taken)) (then (return (i32.const 0))))
     (call $release_taken (i32.const 0))
@@ -248,16 +254,16 @@
 
   ;; Add a live block at $top, where there must be room for it.
   (func $push (param $size i32) (param $length i64)
-    (call $make_live (global.get $top) (local.get $size) (local.get $length))
-    (i32.store $book offset=4 (call $record (global.get $top)) (global.get $last))
-    (global.set $last (local.get $size))
-    (global.set $top (i32.add (global.get $top) (local.get $size))))
+    (call $make_live (i32.load $book offset=28928 (i32.const 0)) (local.get $size) (local.get $length))
+    (i32.store $book offset=4 (call $record (i32.load $book offset=28928 (i32.const 0))) (i32.load $book offset=28932 (i32.const 0)))
+    (i32.store $book offset=28932 (i32.const 0) (local.get $size))
+    (i32.store $book offset=28928 (i32.const 0) (i32.add (i32.load $book offset=28928 (i32.const 0)) (local.get $size))))
 
   ;; Return the granule number of the live block that starts at the offset, or 0.
   (func $block_at (param $offset i64) (result i32)
     (local $block i32)
     (if (i64.ne (i64.and (local.get $offset) (i64.const 31)) (i64.const 0)) (then (return (i32.const 0))))
-    (if (i64.ge_u (local.get $offset) (i64.shl (i64.extend_i32_u (global.get $top)) (i64.const 5)))
+    (if (i64.ge_u (local.get $offset) (i64.shl (i64.extend_i32_u (i32.load $book offset=28928 (i32.const 0))) (i64.const 5)))
       (then (return (i32.const 0))))
     (local.set $block (i32.wrap_i64 (i64.shr_u (local.get $offset) (i64.const 5))))
     (if (i32.lt_u (local.get $block) (i32.const 16)) (then (return (i32.const 0))))
@@ -283,7 +289,7 @@
     (local $size i32) (local $next i32) (local $previous i32)
     (local.set $size (call $size (local.get $block)))
     (local.set $next (i32.add (local.get $block) (local.get $size)))
-    (if (i32.lt_u (local.get $next) (global.get $top))
+    (if (i32.lt_u (local.get $next) (i32.load $book offset=28928 (i32.const 0)))
       (then (if (call $is_free (local.get $next))
         (then
           (call $unlink_free (local.get $next))
@@ -299,10 +305,10 @@
             (i32.store $book (call $record (local.get $block)) (i32.const 0))
             (local.set $size (i32.add (local.get $size) (local.get $previous)))
             (local.set $block (local.get $next))))))
-    (if (i32.eq (i32.add (local.get $block) (local.get $size)) (global.get $top))
+    (if (i32.eq (i32.add (local.get $block) (local.get $size)) (i32.load $book offset=28928 (i32.const 0)))
       (then
-        (global.set $top (local.get $block))
-        (global.set $last (i32.load $book offset=4 (call $record (local.get $block))))
+        (i32.store $book offset=28928 (i32.const 0) (local.get $block))
+        (i32.store $book offset=28932 (i32.const 0) (i32.load $book offset=4 (call $record (local.get $block))))
         (i32.store $book (call $record (local.get $block)) (i32.const 0)))
       (else
         (call $set_previous_size (i32.add (local.get $block) (local.get $size)) (local.get $size))
@@ -347,14 +353,14 @@
     (local.set $block (i32.const 16))
     (block $done
       (loop $next
-        (br_if $done (i32.ge_u (local.get $block) (global.get $top)))
+        (br_if $done (i32.ge_u (local.get $block) (i32.load $book offset=28928 (i32.const 0))))
         (local.set $size (call $size (local.get $block)))
         (i32.store $book (call $record (local.get $block)) (i32.const 0))
         (local.set $block (i32.add (local.get $block) (local.get $size)))
         (br $next)))
-    (global.set $top (i32.const 16))
-    (global.set $last (i32.const 0))
-    (global.set $bins (i64.const 0))
+    (i32.store $book offset=28928 (i32.const 0) (i32.const 16))
+    (i32.store $book offset=28932 (i32.const 0) (i32.const 0))
+    (i64.store $book offset=28936 (i32.const 0) (i64.const 0))
     (global.set $taken (i32.const 0))
     (global.set $denied (i64.const 0))
     (call $set_input (i64.const 0) (i64.const 0))
@@ -374,7 +380,7 @@
     (local.set $block (i32.const 16))
     (block $done
       (loop $next
-        (br_if $done (i32.ge_u (local.get $block) (global.get $top)))
+        (br_if $done (i32.ge_u (local.get $block) (i32.load $book offset=28928 (i32.const 0))))
         (local.set $start (i64.shl (i64.extend_i32_u (local.get $block)) (i64.const 5)))
         (br_if $done (i64.gt_u (local.get $start) (local.get $offset)))
         (if (i64.lt_u (local.get $offset) (i64.add (local.get $start) (call $length (local.get $start))))

@@ -38,5 +38,5 @@ GO: Final = Language(
         ),
     ),
     compile=_compile,
-    registry="`go get plugwasm.dev/pdk` takes it from the module proxy",
+    registry="`go get` with its address takes it from the module proxy",
 )

@@ -46,7 +46,12 @@ def _compile(job: Job) -> None:
     Path(job.output).write_bytes(wasm)
 
 
-_TOOLS: Final = (replace(ZIG_TOOL, install="Install Zig: pip install 'plugwasm[script]'"),)
+_TOOLS: Final = (
+    replace(
+        ZIG_TOOL,
+        install="Install Zig, which builds the interpreter: pip install 'plugwasm[script]'",
+    ),
+)
 
 JAVASCRIPT: Final = ScriptLanguage(
     name="javascript",

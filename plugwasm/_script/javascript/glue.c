@@ -138,16 +138,28 @@ static double random_number(void) {
 
 /* ---- values ----------------------------------------------------------------------------------- */
 
+/* Where the first character is, from `i` on, that is not ASCII, or up to seven bytes before it. */
+static size_t skip_ascii(const void *text, size_t i, size_t size) {
+    for (uint64_t word; size - i >= sizeof word; i += sizeof word) {
+        memcpy(&word, (const char *)text + i, sizeof word);
+        if (word & 0x8080808080808080u) break;
+    }
+    return i;
+}
+
 /* Replaces lone surrogates, which JavaScript allows and UTF-8 does not, by U+FFFD. */
 static void make_well_formed(char *text, size_t size) {
-    for (size_t i = 0; i + 2 < size; i++)
+    for (size_t i = skip_ascii(text, 0, size); i + 2 < size; i++)
         if ((uint8_t)text[i] == 0xED && (uint8_t)text[i + 1] >= 0xA0) memcpy(text + i, "\xEF\xBF\xBD", 3);
 }
 
 static int is_utf8(const uint8_t *text, size_t size) {
-    for (size_t i = 0; i < size;) {
+    for (size_t i = skip_ascii(text, 0, size); i < size;) {
         uint8_t lead = text[i++];
-        if (lead < 0x80) continue;
+        if (lead < 0x80) {
+            i = skip_ascii(text, i, size);
+            continue;
+        }
         size_t more = lead < 0xC2 ? 0 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : lead < 0xF5 ? 3 : 0;
         if (!more || size - i < more) return 0;
         uint8_t least = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;

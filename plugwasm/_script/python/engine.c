@@ -72,12 +72,16 @@ static pdk_handle block_of(mp_obj_t value) {
     return block;
 }
 
-static mp_obj_t read_input(void) {
+static void read_input_into(vstr_t *text) {
     uint64_t size = pdk_input_size();
-    if (size > MP_SSIZE_MAX) mp_raise_type(&mp_type_MemoryError);
+    if (size >= MP_SSIZE_MAX) mp_raise_type(&mp_type_MemoryError);
+    vstr_init(text, (size_t)size + 1);
+    text->len = pdk_input(0, text->buf, (size_t)size);
+}
+
+static mp_obj_t read_input(void) {
     vstr_t text;
-    vstr_init_len(&text, (size_t)size);
-    pdk_input(0, text.buf, text.len);
+    read_input_into(&text);
     return mp_obj_new_bytes_from_vstr(&text);
 }
 
@@ -89,6 +93,42 @@ static mp_obj_t host_input(void) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(host_input_obj, host_input);
 
+static mp_obj_t host_input_text(mp_obj_t what) {
+    port_need_host("the input is read");
+    vstr_t text;
+    read_input_into(&text);
+    port_need_utf8((const byte *)text.buf, text.len, mp_obj_str_get_str(what));
+    return port_text(&text);
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(host_input_text_obj, host_input_text);
+
+static mp_obj_t input_json(void) {
+    vstr_t text;
+    read_input_into(&text);
+    return port_read_json((const byte *)text.buf, text.len, "the input");
+}
+
+static mp_obj_t host_input_json(void) {
+    port_need_host("the input is read");
+    return input_json();
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(host_input_json_obj, host_input_json);
+
+static mp_obj_t parse_json(mp_obj_t text, mp_obj_t what) {
+    mp_buffer_info_t view;
+    mp_get_buffer_raise(text, &view, MP_BUFFER_READ);
+    return port_read_json(view.buf, view.len, mp_obj_str_get_str(what));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(parse_json_obj, parse_json);
+
+static mp_obj_t to_json(mp_obj_t value, mp_obj_t plain) {
+    vstr_t text;
+    vstr_init(&text, 64);
+    port_write_json(&text, value, plain);
+    return port_text(&text);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(to_json_obj, to_json);
+
 static mp_obj_t host_output(mp_obj_t value) {
     port_need_host("the output is set");
     mp_buffer_info_t view;
@@ -97,6 +137,24 @@ static mp_obj_t host_output(mp_obj_t value) {
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(host_output_obj, host_output);
+
+/* Sets what a function returned as the output: text and bytes as they are, what JSON has as JSON; for
+ * anything else `encode` returns one of these. */
+static mp_obj_t host_answer(mp_obj_t value, mp_obj_t encode, mp_obj_t plain) {
+    if (mp_obj_is_exact_type(value, &mp_type_dict) || mp_obj_is_exact_type(value, &mp_type_list) ||
+        mp_obj_is_exact_type(value, &mp_type_tuple) || mp_obj_is_int(value) || mp_obj_is_float(value) ||
+        mp_obj_is_bool(value)) {
+        vstr_t text;
+        vstr_init(&text, 64);
+        port_write_json(&text, value, plain);
+        pdk_handle block = pdk_block(text.buf, text.len);
+        if (!block) mp_raise_msg(&mp_type_MemoryError, MP_ERROR_TEXT("the host has no memory left"));
+        extism_output_set(block, text.len);
+        return mp_const_none;
+    }
+    return host_output(mp_obj_is_str_or_bytes(value) ? value : mp_call_function_1(encode, value));
+}
+static MP_DEFINE_CONST_FUN_OBJ_3(host_answer_obj, host_answer);
 
 static mp_obj_t host_error(mp_obj_t text) {
     pdk_handle block = block_of(text);
@@ -324,7 +382,12 @@ static MP_DEFINE_CONST_FUN_OBJ_1(set_stack_obj, set_stack);
 static const mp_rom_map_elem_t host_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__host)},
     {MP_ROM_QSTR(MP_QSTR_input), MP_ROM_PTR(&host_input_obj)},
+    {MP_ROM_QSTR(MP_QSTR_input_text), MP_ROM_PTR(&host_input_text_obj)},
+    {MP_ROM_QSTR(MP_QSTR_input_json), MP_ROM_PTR(&host_input_json_obj)},
+    {MP_ROM_QSTR(MP_QSTR_parse_json), MP_ROM_PTR(&parse_json_obj)},
+    {MP_ROM_QSTR(MP_QSTR_to_json), MP_ROM_PTR(&to_json_obj)},
     {MP_ROM_QSTR(MP_QSTR_output), MP_ROM_PTR(&host_output_obj)},
+    {MP_ROM_QSTR(MP_QSTR_answer), MP_ROM_PTR(&host_answer_obj)},
     {MP_ROM_QSTR(MP_QSTR_error), MP_ROM_PTR(&host_error_obj)},
     {MP_ROM_QSTR(MP_QSTR_config), MP_ROM_PTR(&host_config_obj)},
     {MP_ROM_QSTR(MP_QSTR_var_get), MP_ROM_PTR(&host_var_get_obj)},
@@ -406,8 +469,7 @@ static int32_t fail_with(mp_obj_t exception) {
 
 /* Keeps the files that scripts can import, and runs the kit. The input: {"name.py": "source", …} */
 static void run_kit(void) {
-    mp_obj_t json = mp_import_name(MP_QSTR_json, mp_const_none, MP_OBJ_NEW_SMALL_INT(0));
-    mp_obj_t files = mp_call_function_1(mp_load_attr(json, MP_QSTR_loads), read_input());
+    mp_obj_t files = input_json();
     mp_obj_dict_get_map(files);
     MP_STATE_VM(plugwasm_files) = files;
     mp_import_name(MP_QSTR_extism, mp_const_none, MP_OBJ_NEW_SMALL_INT(0));
@@ -475,6 +537,7 @@ PDK_EXPORT("load") int32_t load(void) {
 }
 
 PDK_EXPORT("call") int32_t call(int32_t index) {
+    port_renew_seed();
     int32_t code = call_here(index);
     port_flush_output();
     return code;

@@ -23,6 +23,8 @@
 /* The tables of the heap take at most this part of it: 3 bits for each block of 16 bytes. */
 #define TABLES_OF(size) ((size) / 32 + 256)
 
+#define ROOM 64
+
 static size_t heap_bytes;
 
 /* Adds memory to the heap: about as much as it has, or what the host still gives, but not less than
@@ -50,10 +52,28 @@ static bool grow(size_t object) {
     }
 }
 
+/* Lets the next allocations begin their search where at least ROOM blocks in a row are free. Each of
+ * more than one block begins it there again, past all objects of the kit and of the script. */
+static void skip_gaps(void) {
+    for (mp_state_mem_area_t *area = &MP_STATE_MEM(area); area; area = NEXT_AREA(area)) {
+        size_t i = 0, run = 0;
+        while (i < area->gc_alloc_table_byte_len && run < ROOM / BLOCKS_PER_ATB) run = area->gc_alloc_table_start[i++] ? 0 : run + 1;
+        area->gc_last_free_atb_index = run < ROOM / BLOCKS_PER_ATB ? i : i - run;
+    }
+}
+
+/* Lets them begin at the start. */
+static void use_gaps(void) {
+    for (mp_state_mem_area_t *area = &MP_STATE_MEM(area); area; area = NEXT_AREA(area)) area->gc_last_free_atb_index = 0;
+    MP_STATE_MEM(gc_last_free_area) = &MP_STATE_MEM(area);
+}
+
 void *gc_alloc(size_t size, unsigned int flags) {
     void *found = gc_alloc_in_heap(size, flags);
-    if (found || !size || gc_is_locked() || !grow(size)) return found;
-    return gc_alloc_in_heap(size, flags);
+    if (found || !size || gc_is_locked()) return found;
+    use_gaps();
+    found = gc_alloc_in_heap(size, flags);
+    return found || !grow(size) ? found : gc_alloc_in_heap(size, flags);
 }
 
 void *gc_realloc(void *old, size_t size, bool allow_move) {
@@ -87,12 +107,25 @@ __attribute__((noinline, used)) void port_search_stack(void) {
     search((void **)from, (void **)MP_STATE_THREAD(stack_top));
 }
 
+/* What objects take of the heap. */
+static size_t used_bytes(void) {
+    size_t blocks = 0;
+    for (mp_state_mem_area_t *area = &MP_STATE_MEM(area); area; area = NEXT_AREA(area)) {
+        const byte *table = area->gc_alloc_table_start;
+        for (size_t i = 0; i < area->gc_alloc_table_byte_len; i++) {
+            unsigned int kinds = table[i];
+            blocks += (size_t)__builtin_popcount((kinds | kinds >> 1) & 0x55);
+        }
+    }
+    return blocks * BYTES_PER_BLOCK;
+}
+
 void gc_collect(void) {
     gc_collect_start();
     port_search_stack();
     gc_collect_end();
     /* With little free the next collection would come soon, and the one after it. */
-    gc_info_t info;
-    gc_info(&info);
-    if (info.free < info.used / 2) grow(0);
+    size_t used = used_bytes();
+    if (heap_bytes - used < used / 2) grow(0);
+    skip_gaps();
 }

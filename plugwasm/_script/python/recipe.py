@@ -27,12 +27,12 @@ the stack.
 """
 
 _HERE = Path(__file__).parent
-_OWN = ("engine.c", "heap.c", "signatures.c", "system.c", "text.c")
+_OWN = ("engine.c", "heap.c", "json.c", "random.c", "signatures.c", "system.c", "text.c")
 _OWN_HEADERS = ("mpconfigport.h", "mphalport.h", "port.h", "time_of_host.h")
 _FOLDER = "micropython"
 _WANTED = ("py/", "extmod/", "shared/", "lib/uzlib/", "lib/re1.5/", "lib/crypto-algorithms/")
-_INCLUDED = ("py/gc.c", "py/unicode.c")
-"""Files that heap.c and text.c include."""
+_INCLUDED = ("py/gc.c", "py/unicode.c", "extmod/modrandom.c")
+"""Files that heap.c, text.c and random.c include."""
 _EXTMOD = ("binascii", "deflate", "hashlib", "heapq", "json", "random", "re", "time")
 _SHARED = ("shared/timeutils/timeutils.c",)
 _TIMEOUT = 60

@@ -1,4 +1,4 @@
-/* What MicroPython asks of a system: a clock, random numbers, and somewhere to print to.
+/* What MicroPython asks of a system: a clock, and somewhere to print to.
  *
  * While a script is loaded there is no system. What it then finds is the same each time, so that the
  * module that is made of it is.
@@ -15,14 +15,13 @@
 #include "port.h"
 
 #define WASI(name) __attribute__((import_module("wasi_snapshot_preview1"), import_name(name))) extern
-WASI("random_get") uint32_t wasi_random_get(void *into, size_t size);
 WASI("clock_time_get") uint32_t wasi_clock_time_get(uint32_t clock, uint64_t precision, uint64_t *time);
 WASI("poll_oneoff") uint32_t wasi_poll_oneoff(const void *in, void *out, size_t count, size_t *events);
 enum { REALTIME, MONOTONIC };
 
 bool port_is_loading;
 
-/* ---- time and random numbers ------------------------------------------------------------------ */
+/* ---- time ------------------------------------------------------------------------------------- */
 
 static uint64_t read_clock(uint32_t clock) {
     uint64_t time = 0;
@@ -49,12 +48,6 @@ static void sleep_for(uint64_t nanoseconds) {
 
 void mp_hal_delay_ms(mp_uint_t ms) { sleep_for((uint64_t)ms * 1000000); }
 void mp_hal_delay_us(mp_uint_t us) { sleep_for((uint64_t)us * 1000); }
-
-uint32_t port_random_seed(void) {
-    uint32_t seed = 0x6b8b4567;
-    if (!port_is_loading) wasi_random_get(&seed, sizeof seed);
-    return seed;
-}
 
 /* ---- printing --------------------------------------------------------------------------------- */
 

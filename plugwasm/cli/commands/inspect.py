@@ -16,13 +16,18 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="As JSON.")] = False,
     traceback: TracebackOption = False,
 ) -> None:
-    """Show what a plugin exports and imports, and who provides that. Nothing of it runs."""
-    with report_errors(context.command_path, traceback=traceback), log_to_stderr("warn"):
-        from ..._manifest.resolve import resolve
-        from ..._runtime.facts import collect_facts
-        from ..inspection import print_facts
+    """Show what a plugin exports and imports, and who provides that.
 
-        found = collect_facts(resolve(plugin))
+    Nothing of it runs, except that a script is loaded, in its sandbox.
+    """
+    with report_errors(context.command_path, traceback=traceback), log_to_stderr("warn"):
+        from ..._runtime.facts import collect_facts
+        from ..._script.names import is_script
+        from ..._script.spec import resolve_plugin
+        from ..inspection import print_facts, script_facts
+
+        spec = resolve_plugin(plugin)
+        found = script_facts(spec) if is_script(spec) else collect_facts(spec)
         if as_json:
             import json
 

@@ -1,4 +1,4 @@
-module plugwasm.dev/programs
+module plugwasm.example/programs
 
 go 1.24
 

@@ -8,7 +8,7 @@ fn countVowels(allocator: std.mem.Allocator, text: []const u8) !Count {
     var count: u64 = 0;
     for (text) |byte| count += @intFromBool(std.mem.indexOfScalar(u8, vowels, byte) != null);
     const before = try plugwasm.vars.get(allocator, "total");
-    const total = count + if (before) |bytes| std.mem.readInt(u64, bytes[0..8], .little) else 0;
+    const total = count + if (before) |bytes| std.mem.bytesToValue(u64, bytes) else 0;
     try plugwasm.vars.set("total", std.mem.asBytes(&total));
     return .{ .count = count, .total = total, .vowels = vowels };
 }

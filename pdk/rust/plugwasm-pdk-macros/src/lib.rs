@@ -18,10 +18,12 @@ pub fn plugin_fn(attribute: TokenStream, item: TokenStream) -> TokenStream {
     } else {
         Some(parse_macro_input!(attribute as LitStr).value())
     };
-    expand_plugin_fn(&function, exported).unwrap_or_else(|error| error.to_compile_error()).into()
+    expand_plugin_fn(&function, exported.as_deref())
+        .unwrap_or_else(|error| error.to_compile_error())
+        .into()
 }
 
-fn expand_plugin_fn(function: &ItemFn, exported: Option<String>) -> syn::Result<Tokens> {
+fn expand_plugin_fn(function: &ItemFn, exported: Option<&str>) -> syn::Result<Tokens> {
     let signature = &function.sig;
     if let Some(asyncness) = signature.asyncness {
         return Err(Error::new(asyncness.span(), "a plugin function cannot be async"));
@@ -48,7 +50,7 @@ fn expand_plugin_fn(function: &ItemFn, exported: Option<String>) -> syn::Result<
     let own = name.to_string();
     let own = own.trim_start_matches("r#");
     let symbol = format_ident!("__plugwasm_{}", own);
-    let exported = exported.as_deref().unwrap_or(own);
+    let exported = exported.unwrap_or(own);
     let call = if signature.inputs.is_empty() {
         quote!(::plugwasm_pdk::export::run0(#name))
     } else {
@@ -99,7 +101,7 @@ fn expand_host_fn(namespace: &LitStr, function: &ForeignItemFn) -> syn::Result<T
     let (mut names, mut types) = (Vec::new(), Vec::new());
     for (number, input) in function.sig.inputs.iter().enumerate() {
         match input {
-            FnArg::Typed(typed) => types.push(&*typed.ty),
+            FnArg::Typed(argument) => types.push(&*argument.ty),
             FnArg::Receiver(receiver) => {
                 return Err(Error::new(receiver.span(), "a host function is no method"))
             }
@@ -150,7 +152,7 @@ fn expand_shared_fn(function: &ItemFn) -> syn::Result<Tokens> {
     let (mut names, mut types) = (Vec::new(), Vec::new());
     for (number, input) in function.sig.inputs.iter().enumerate() {
         match input {
-            FnArg::Typed(typed) => types.push(&*typed.ty),
+            FnArg::Typed(argument) => types.push(&*argument.ty),
             FnArg::Receiver(receiver) => {
                 return Err(Error::new(receiver.span(), "a shared function is no method"))
             }

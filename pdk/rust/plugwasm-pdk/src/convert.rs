@@ -6,6 +6,24 @@ use alloc::vec::Vec;
 use crate::{Block, Error, Result};
 
 /// A type that an input, or the result of a host function, can be read as.
+///
+/// ```
+/// use plugwasm_pdk::{Error, FromBytes, Result};
+///
+/// struct Celsius(f64);
+///
+/// impl FromBytes for Celsius {
+///     fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+///         let degrees = f64::from_bytes(bytes)?;
+///         if degrees < -273.15 {
+///             return Err(Error::new("colder than anything"));
+///         }
+///         Ok(Self(degrees))
+///     }
+/// }
+///
+/// assert!(Celsius::from_bytes(b"-300".to_vec()).is_err());
+/// ```
 pub trait FromBytes: Sized {
     /// Reads it.
     ///
@@ -150,6 +168,15 @@ macro_rules! numbers {
 numbers!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize, f32, f64);
 
 /// A value that is read and written as JSON.
+///
+/// ```no_run
+/// use plugwasm_pdk::*;
+///
+/// #[plugin_fn]
+/// pub fn sum(Json(numbers): Json<Vec<f64>>) -> FnResult<Json<f64>> {
+///     Ok(Json(numbers.iter().sum()))
+/// }
+/// ```
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json<T>(pub T);
@@ -170,7 +197,7 @@ impl<T: serde::Serialize> ToBytes for Json<T> {
     }
 }
 
-/// A value that is read and written as MessagePack.
+/// A value that is read and written as `MessagePack`, structs with the names of their fields.
 #[cfg(feature = "msgpack")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Msgpack<T>(pub T);

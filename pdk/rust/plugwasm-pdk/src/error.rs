@@ -6,7 +6,21 @@ use core::fmt;
 
 /// What a call ends with: a message and a return code for the host.
 ///
-/// Any error type converts to it (with `?`), with code 1.
+/// Any error type converts to it (with `?`), with code 1. The message has its causes, too.
+///
+/// ```
+/// use plugwasm_pdk::*;
+///
+/// fn parse(text: &str) -> Result<u32> {
+///     match text.trim() {
+///         "" => Err(fail!(2, "a number is expected")),
+///         number => Ok(number.parse()?),
+///     }
+/// }
+///
+/// assert_eq!(parse("").unwrap_err().code(), 2);
+/// assert_eq!(parse("x").unwrap_err().message(), "invalid digit found in string");
+/// ```
 pub struct Error {
     message: Cow<'static, str>,
     code: i32,
@@ -24,11 +38,13 @@ impl Error {
     }
 
     /// The return code for the host.
+    #[must_use]
     pub const fn code(&self) -> i32 {
         self.code
     }
 
     /// The message for the host.
+    #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -58,8 +74,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// A result whose error ends the call.
-pub type Result<T> = core::result::Result<T, Error>;
+/// A result whose error ends the call, unless another type of error is named.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 /// What a plugin's function returns. Its error may be anything that converts to [`Error`].
 pub type FnResult<T, E = Error> = core::result::Result<T, E>;

@@ -46,12 +46,14 @@ impl Request {
     }
 
     /// Sets the method.
+    #[must_use]
     pub fn method(mut self, method: impl Into<String>) -> Self {
         self.method = method.into();
         self
     }
 
     /// Sets a header.
+    #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
@@ -77,10 +79,12 @@ impl Request {
         let document = serde_json::to_vec(self).map_err(|error| Error::new(error.to_string()))?;
         let document = Block::new(&document)?;
         let body = Block::new(&self.body)?;
+        // Safety: these functions take any numbers.
         let body = unsafe { env::http_request(document.into_handle(), body.into_handle()) };
         let body = Block::from_handle(body);
-        let status = unsafe { env::http_status_code() };
-        let headers = Block::from_handle(unsafe { env::http_headers() }).to_vec();
+        // Safety: as above.
+        let (status, headers) = unsafe { (env::http_status_code(), env::http_headers()) };
+        let headers = Block::from_handle(headers).to_vec();
         let headers = if headers.is_empty() {
             BTreeMap::new()
         } else {
@@ -88,7 +92,7 @@ impl Request {
                 Error::new(alloc::format!("the response's headers cannot be read: {error}"))
             })?
         };
-        Ok(Response { status: status as u16, headers, body })
+        Ok(Response { status: u16::try_from(status).unwrap_or(0), headers, body })
     }
 }
 
@@ -102,16 +106,19 @@ pub struct Response {
 
 impl Response {
     /// The status.
+    #[must_use]
     pub const fn status(&self) -> u16 {
         self.status
     }
 
     /// A header, by its name in lower case. There are none where the host does not tell them.
+    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 
     /// All headers, by their names in lower case.
+    #[must_use]
     pub const fn headers(&self) -> &BTreeMap<String, String> {
         &self.headers
     }

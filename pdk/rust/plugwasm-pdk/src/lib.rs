@@ -63,7 +63,6 @@
 //! Without both, the crate needs no other, and no `std`.
 
 #![no_std]
-#![warn(missing_docs)]
 
 extern crate alloc;
 
@@ -78,7 +77,6 @@ pub mod export;
 pub mod http;
 #[doc(hidden)]
 pub mod import;
-#[allow(missing_docs)]
 pub mod log;
 mod memory;
 pub mod var;

@@ -7,15 +7,22 @@ use crate::{env, Block};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i32)]
 pub enum Level {
+    /// See [`trace!`](crate::trace).
     Trace,
+    /// See [`debug!`](crate::debug).
     Debug,
+    /// See [`info!`](crate::info).
     Info,
+    /// See [`warn!`](crate::warn).
     Warn,
+    /// See [`error!`](crate::error).
     Error,
 }
 
 /// Returns whether the host keeps messages of this level.
+#[must_use]
 pub fn is_enabled(level: Level) -> bool {
+    // Safety: the function takes nothing.
     level as i32 >= unsafe { env::get_log_level() }
 }
 
@@ -23,6 +30,7 @@ pub fn is_enabled(level: Level) -> bool {
 pub fn write(level: Level, message: &str) {
     let Ok(text) = Block::new(message.as_bytes()) else { return };
     let text = text.into_handle();
+    // Safety: these functions take any numbers.
     unsafe {
         match level {
             Level::Trace => env::log_trace(text),
@@ -34,7 +42,18 @@ pub fn write(level: Level, message: &str) {
     }
 }
 
-/// Logs a formatted message at a level: `log!(Level::Info, "hello {name}")`.
+/// Logs a formatted message at a level. Nothing is formatted unless the host listens.
+///
+/// ```no_run
+/// use plugwasm_pdk::*;
+///
+/// #[plugin_fn]
+/// pub fn greet(name: String) -> FnResult<String> {
+///     debug!("greeting {name}, of {} bytes", name.len());
+///     log!(if name.is_empty() { Level::Warn } else { Level::Trace }, "done");
+///     Ok(format!("Hello, {name}!"))
+/// }
+/// ```
 #[macro_export]
 macro_rules! log {
     ($level:expr, $($message:tt)+) => {{

@@ -2,6 +2,6 @@ module @NAME@
 
 go 1.24
 
-require plugwasm.dev/pdk v0.1.0
+require plugwasm.example/pdk v0.1.0
 
-replace plugwasm.dev/pdk => ./pdk
+replace plugwasm.example/pdk => ./pdk

@@ -71,7 +71,7 @@ def input_str():
 
 def input_json(type=None):
     """Return what the input says in JSON, as this type if one is given."""
-    value = _parse_json(_host.input())
+    value = _host.input_json()
     return value if type is None else _build(value, type, "the input")
 
 
@@ -188,7 +188,7 @@ class HttpResponse:
         return _text(self._body, "the body")
 
     def data_json(self):
-        return _parse_json(self._body)
+        return _host.parse_json(self._body, "the body")
 
     def headers(self):
         return self._headers
@@ -264,7 +264,7 @@ class Json(Codec):
 
     @staticmethod
     def decode(content):
-        return Json(_parse_json(content))
+        return Json(_host.parse_json(content, "the text"))
 
 
 # ---- decorators
@@ -489,17 +489,6 @@ def _text(content, what):
         raise ValueError(what + " is not UTF-8")
 
 
-def _parse_json(content):
-    if not content:
-        raise ValueError("the input is empty, but JSON was expected")
-    try:
-        return json.loads(_text(content, "the input"))
-    except ValueError as error:
-        if "UTF-8" in str(error):
-            raise
-        raise ValueError("the input is not JSON")
-
-
 def _read(content, kind, where):
     """Return bytes as a type."""
     if kind is str or kind == ("str",):
@@ -508,7 +497,7 @@ def _read(content, kind, where):
         return content
     if kind is bytearray or kind == ("bytearray",):
         return bytearray(content)
-    return _build(_parse_json(content), kind, where)
+    return _build(_host.parse_json(content, where), kind, where)
 
 
 def _plain(value):
@@ -528,7 +517,7 @@ def _plain(value):
 
 
 def _to_json(value):
-    return json.dumps(_plain(value), separators=(",", ":"))
+    return _host.to_json(value, _plain)
 
 
 def _encode(value):
@@ -589,30 +578,41 @@ def _prepare(function, name, input):
             kind = None if annotation is None else _parse_type(annotation)
             named.append((parameter, kind, has_default))
     default = {"text": ("str",), "bytes": ("bytes",), "json": ("Any",)}[input]
+    where = "the input of " + name
     if not named:
-        return (0, function, None, name)
+        return (0, function, None, where)
     if len(named) == 1:
         parameter, kind, has_default = named[0]
-        return (2 if has_default else 1, function, kind or default, name)
+        kind = kind or default
+        if has_default:
+            return (2, function, kind, where)
+        modes = {("bytes",): 1, ("bytearray",): 1, ("str",): 4, ("Any",): 5}
+        return (modes.get(kind, 6), function, kind, where)
     kinds = [(parameter, kind or ("Any",), has_default) for parameter, kind, has_default in named]
-    return (3, function, kinds, name)
+    return (3, function, kinds, where)
 
 
 def _call(index):
     """Call a function of the script, and return the code of the call."""
     global _has_output
     _has_output = False
-    mode, function, kind, name = _functions[index]
+    mode, function, kind, where = _functions[index]
     if mode == 0:
         result = function()
+    elif mode == 6:
+        result = function(_build(_host.input_json(), kind, where))
+    elif mode == 5:
+        result = function(_host.input_json())
+    elif mode == 4:
+        result = function(_host.input_text(where))
     elif mode == 3:
-        result = function(**_read_arguments(kind, name))
+        result = function(**_read_arguments(kind, where))
     else:
         content = _host.input()
         if mode == 2 and not content:
             result = function()
         else:
-            result = function(_read(content, kind, "the input of " + name))
+            result = function(_read(content, kind, where))
     if type(result) is _generator:
         result = _drive(result)
     if _has_output:
@@ -620,13 +620,12 @@ def _call(index):
     if _output_is_json:
         _host.output(_to_json(result))
     elif result is not None:
-        _host.output(_encode(result))
+        _host.answer(result, _encode, _plain)
     return 0
 
 
-def _read_arguments(kinds, name):
-    value = _parse_json(_host.input())
-    where = "the input of " + name
+def _read_arguments(kinds, where):
+    value = _host.input_json()
     if isinstance(value, list):
         if len(value) > len(kinds):
             raise TypeError("%s: expected %d items, got %d" % (where, len(kinds), len(value)))

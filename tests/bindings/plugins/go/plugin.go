@@ -2,7 +2,7 @@
 
 package main
 
-import "plugwasm.dev/pdk"
+import "plugwasm.example/pdk"
 
 // Plugin implements the plugin's functions.
 type Plugin struct{}

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"strings"
 
-	"plugwasm.dev/pdk"
+	"plugwasm.example/pdk"
 )
 
 type count struct {

@@ -1,6 +1,6 @@
 package main
 
-import "plugwasm.dev/pdk"
+import "plugwasm.example/pdk"
 
 //go:wasmexport echo
 func echo() int32 {

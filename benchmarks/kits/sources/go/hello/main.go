@@ -1,6 +1,6 @@
 package main
 
-import "plugwasm.dev/pdk"
+import "plugwasm.example/pdk"
 
 //go:wasmexport hello
 func hello() int32 {
