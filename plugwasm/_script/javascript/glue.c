@@ -540,14 +540,18 @@ static const struct {
 
 /* ---- running code ----------------------------------------------------------------------------- */
 
-/* Runs what promises wait for. If the value is a promise, returns what it became. */
+/* Runs what promises wait for. If the value is a promise, returns what it became. What was thrown
+ * is set aside meanwhile: it would be lost when a job throws. */
 static JSValue settle(JSValue value) {
+    int has_thrown = JS_IsException(value);
+    JSValue thrown = has_thrown ? JS_GetException(context) : JS_UNDEFINED;
     for (;;) {
         JSContext *of;
         int ran = JS_ExecutePendingJob(runtime, &of);
         if (!ran) break;
         if (ran < 0) JS_FreeValue(context, JS_GetException(context));
     }
+    if (has_thrown) return JS_Throw(context, thrown);
     if (!JS_IsPromise(value)) return value;
     JSPromiseStateEnum state = JS_PromiseState(context, value);
     JSValue result = state == JS_PROMISE_PENDING ? JS_UNDEFINED : JS_PromiseResult(context, value);
