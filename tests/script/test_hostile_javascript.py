@@ -264,7 +264,7 @@ def test_jobs_that_throw_hide_no_error(job: str) -> None:
     """The error of a call is what the function threw, also if a job throws after that."""
     body = f"queueMicrotask(() => {{ {job} }}); throw new TypeError('x');"
     with victim_beside(_exported(body)) as plugin:
-        with pytest.raises(GuestError, match="^TypeError: x"):
+        with pytest.raises(GuestError, match=r"^TypeError: x"):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1
     with pytest.raises(ScriptError, match="TypeError: x"):

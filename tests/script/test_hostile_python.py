@@ -31,7 +31,7 @@ ENDLESS = {
     "digits of an integer": "return int('9' * 10**6)",
     "a power modulo": "return pow(3, 10**5000, 10**5000 + 1)",
     "a search": "return ('a' * 10**6).find('a' * 500000 + 'b')",
-    "a stream": "import io, json\nclass S(io.IOBase):\n  def readinto(self, b):\n    b[0] = 91\n    return 1\njson.load(S())",
+    "a stream": "import json\nclass S:\n  def read(self, *n):\n    while True: pass\njson.load(S())",
     "source": "eval('1+' * 10**6 + '1')",
     "a call of the collector": "import gc\nwhile True: gc.collect()",
     "the code of an error": "class E(Exception):\n  @property\n  def code(self):\n    while True: pass\nraise E()",
