@@ -11,6 +11,7 @@ names        names of a schema as names of a language
 text         comments and literals: a schema's text never becomes code
 keywords     words that names cannot be
 files        which files are written, and which only once
+samples      a value of each type, for the first tests of a project
 languages    one module a language
 
 A schema is a stranger's text. Names have one alphabet, every other text goes through `text`, and

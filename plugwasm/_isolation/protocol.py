@@ -91,11 +91,14 @@ class Load(Message, tag=2):
     """The plugin: its modules (name, bytes, origin), and the arguments of its `CompiledPlugin`.
 
     Attributes:
+        compiled: Modules that the application has compiled, since they are code of plugwasm: for
+            their names, what the compiler made, and the facts that the engine does not tell.
         own_clock, own_random: Whether time and random bytes are the worker's own; otherwise it asks
             the application for them.
     """
 
     modules: list[tuple[str, bytes, str]]
+    compiled: dict[str, tuple[bytes, bytes]]
     main: str
     name: str
     allowed_paths: dict[str, str]

@@ -7,6 +7,8 @@ from time import monotonic
 
 from .._host.deadline import NEVER
 from .._manifest.files import format_path, make_absolute
+from .._runtime.compiler import pack_facts
+from .._runtime.modules import compile_module, engine_for_modules
 from .._wasi.options import Clock, WasiOptions
 from ..errors import ModuleError, OptionError, WorkerError, truncate
 from . import protocol
@@ -117,6 +119,23 @@ def _bounds(compiled: CompiledPlugin, exposed: Sequence[ExposedFunction]) -> pro
     )
 
 
+def _compile_own(compiled: CompiledPlugin) -> dict[str, tuple[bytes, bytes]]:
+    """Compile the modules of a plugin that are code of plugwasm, and that each worker would take
+    seconds for. Nothing of the plugin itself is compiled in this process.
+    """
+    spec = compiled._spec
+    own = [module for module in spec.modules if module.is_own]
+    if not own:
+        return {}
+    engine = engine_for_modules(
+        (module.wasm for module in spec.modules),
+        compiled.limits,
+        fuel=compiled.fuel_limit is not None,
+    )
+    made = [(module.name, compile_module(module.wasm, engine, module.name)) for module in own]
+    return {name: (module.serialize(), pack_facts(module.facts)) for name, module in made}
+
+
 def _load_message(
     compiled: CompiledPlugin, paths: dict[str, str], types: list[protocol.HostFunctionType]
 ) -> protocol.Load:
@@ -128,6 +147,7 @@ def _load_message(
     )
     return protocol.Load(
         modules=[(module.name, module.wasm, format_path(module.origin)) for module in spec.modules],
+        compiled=_compile_own(compiled),
         main=spec.main,
         name=compiled.name,
         allowed_paths=paths,

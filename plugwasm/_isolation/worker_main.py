@@ -28,7 +28,13 @@ from .._manifest import limits
 from .._manifest.resolve import ModuleSpec, PluginSpec
 from .._runtime import code_cache
 from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.modules import compile_module, disable_inlining, get_engine
+from .._runtime.modules import (
+    compile_module,
+    disable_inlining,
+    engine_for_modules,
+    get_engine,
+    take_compiled,
+)
 from .._runtime.plugin import Plugin
 from .._wasi import files, preview1
 from .._wasi.options import Clock, WasiOptions
@@ -255,6 +261,10 @@ def _load(application: Application, load: protocol.Load) -> CompiledPlugin:
             )
         )
         granted = WasiOptions(clock=clock, random=source)
+    bounds = limits.replace_unchecked(
+        limits.DEFAULT_LIMITS, load.limits | {"compile_seconds": None}
+    )
+    _take_compiled(load, bounds)
     compiled = CompiledPlugin(
         PluginSpec(  # type: ignore[arg-type]
             [ModuleSpec(*module) for module in load.modules],
@@ -266,13 +276,20 @@ def _load(application: Application, load: protocol.Load) -> CompiledPlugin:
         functions,  # type: ignore[arg-type]
         name=load.name,
         fuel_limit=load.fuel_limit,
-        limits=limits.replace_unchecked(
-            limits.DEFAULT_LIMITS, load.limits | {"compile_seconds": None}
-        ),
+        limits=bounds,
     )
     compiled._claim_pool()  # and leave it: there is never more than one instance
     compiled._grants.log = _Log(application)  # type: ignore[assignment]
     return compiled
+
+
+def _take_compiled(load: protocol.Load, bounds: limits.Limits) -> None:
+    """Load the modules that the application has compiled already."""
+    modules = {name: wasm for name, wasm, _ in load.modules}
+    if load.compiled:
+        engine = engine_for_modules(modules.values(), bounds, fuel=load.fuel_limit is not None)
+        for name, (code, facts) in load.compiled.items():
+            take_compiled(modules[name], engine, code, facts)
 
 
 def _items(items: Sequence[Any]) -> list[protocol.ItemType]:

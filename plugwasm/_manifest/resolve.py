@@ -59,14 +59,17 @@ class ModuleSpec:
         name: The name by which other modules import it; unique within a plugin.
         wasm: The bytes of a core module, or its text format as UTF-8.
         origin: Where the bytes came from, for messages.
+        is_own: Whether it is code of plugwasm, such as an interpreter, and not of the plugin. Then
+            compiling it takes nothing of what the limits allow.
     """
 
-    __slots__ = ("name", "origin", "wasm")
+    __slots__ = ("is_own", "name", "origin", "wasm")
 
-    def __init__(self, name: str, wasm: bytes, origin: str) -> None:
+    def __init__(self, name: str, wasm: bytes, origin: str, *, is_own: bool = False) -> None:
         self.name = name
         self.wasm = wasm
         self.origin = origin
+        self.is_own = is_own
 
     def __repr__(self) -> str:
         return (

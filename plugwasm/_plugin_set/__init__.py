@@ -7,6 +7,7 @@ changes          one change at a time, and what a reload has changed
 watching         the thread that reloads in the background
 discovery        sources: where plugins are, and how they are read
 directory        a directory that is held open while plugins are read from it
+files            files of a directory that are plugins: modules and scripts
 metadata         `plugin.toml` and `plugin.json`
 loading          from sources to entries of the state
 compile_shares   how plugins that are loaded at once share the time for compiling

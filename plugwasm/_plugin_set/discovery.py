@@ -14,7 +14,6 @@ Decisions: docs/decisions.md, 21.5.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,11 +25,12 @@ from .._manifest.files import format_path, is_file, is_url, looks_like_text, mak
 from .._manifest.messages import field_error
 from .._manifest.model import Manifest, parse
 from .._manifest.module_files import check_hash
-from .._manifest.resolve import PluginSpec, name_modules, resolve, resolve_manifest, resolve_module
+from .._manifest.resolve import PluginSpec, name_modules, resolve, resolve_manifest
 from .._runtime.compiled_plugin import CompiledPlugin
 from .._script.names import SUFFIXES, language_of
 from ..errors import Error, ManifestError, OptionError, SourceError, truncate
 from .directory import FileStamp, OpenDirectory
+from .files import SCRIPT_FILES, is_module, is_script_file, place_in_order, read_module
 from .metadata import PluginFile, check_name, parse_plugin_file
 
 if TYPE_CHECKING:
@@ -52,14 +52,6 @@ MAX_TEXT_BYTES: Final = 2**20
 MAX_MODULES: Final = 64
 MODULE_FILE: Final = "plugin.wasm"
 """The module of a folder that has no manifest."""
-SCRIPT_FILES: Final = tuple(f"plugin{suffix}" for suffix in SUFFIXES)
-"""What may stand in its place."""
-NO_PLUGIN: Final = re.compile(
-    r"_.*|conftest\.py|test_.*\.py|.*_test\.py|.*\.(?:test|spec|config)\.[cm]?js", re.S | re.I
-)
-"""Scripts in a directory that are no plugins: private ones, tests of plugins, and settings of
-tools.
-"""
 _METADATA_FILES: Final = ("plugin.toml", "plugin.json")
 _MANIFEST_FILES: Final = ("manifest.toml", "manifest.json")
 
@@ -150,7 +142,7 @@ class FileSource(UntrustedSource):
 
     def load(self, metadata: PluginFile, module_bytes: int) -> PluginSpec:
         file = self._files[0]
-        return _read_module(self._folder.read(file, module_bytes), file, self.location)
+        return read_module(self._folder.read(file, module_bytes), file, self.location)
 
 
 class FolderSource(UntrustedSource):
@@ -241,7 +233,7 @@ class FolderSource(UntrustedSource):
 
     def _read(self, path: str, content: bytes) -> PluginSpec:
         file = os.path.join(os.path.basename(self.location.rstrip(os.sep)), path)
-        return _read_module(content, file, os.path.join(self.location, path))
+        return read_module(content, file, os.path.join(self.location, path))
 
     def _find_module(self) -> str:
         """Return the module of a folder whose manifest, if it has one, names none."""
@@ -364,8 +356,8 @@ def directory_sources(directory: str, scripts: bool = True) -> Iterator[PluginSo
             for file, is_link, is_directory in folder.entries()
             if not file.startswith((".", "__"))
             and (
-                _is_module(file, is_directory)
-                or (scripts and _is_script(file, is_directory))
+                is_module(file, is_directory)
+                or (scripts and is_script_file(file, is_directory))
                 or (
                     (is_directory or is_link)
                     and any(
@@ -375,9 +367,9 @@ def directory_sources(directory: str, scripts: bool = True) -> Iterator[PluginSo
                 )
             )
         ]
-    for file, is_link, is_directory in sorted(found, key=_place_in_order):
+    for file, is_link, is_directory in sorted(found, key=place_in_order):
         location = os.path.join(directory, file)
-        is_file = _is_module(file, is_directory) or (scripts and _is_script(file, is_directory))
+        is_file = is_module(file, is_directory) or (scripts and is_script_file(file, is_directory))
         name = os.path.splitext(file)[0] if is_file else file
         if wrong := check_name(name):
             yield RejectedSource(
@@ -391,32 +383,6 @@ def directory_sources(directory: str, scripts: bool = True) -> Iterator[PluginSo
             yield FolderSource(name, directory, file, scripts=scripts)
         else:
             yield FileSource(name, directory, file)
-
-
-def _is_module(file: str, is_directory: bool) -> bool:
-    return file.lower().endswith(".wasm") and not is_directory
-
-
-def _is_script(file: str, is_directory: bool) -> bool:
-    """Return whether a file is a script, and neither private nor a test of one."""
-    return language_of(file) is not None and not is_directory and NO_PLUGIN.fullmatch(file) is None
-
-
-def _place_in_order(entry: tuple[str, bool, bool]) -> tuple[str, str]:
-    file, _, is_directory = entry
-    if _is_script(file, is_directory):
-        return f"{os.path.splitext(file)[0]}.wasm", file
-    return file, ""
-
-
-def _read_module(content: bytes, file: str, location: str) -> PluginSpec:
-    """Return the spec of a module or a script without a manifest."""
-    language = language_of(file)
-    if language is None:
-        return resolve_module(content, format_path(location))
-    from .._script.spec import ScriptSpec
-
-    return ScriptSpec(language, content, file, location)
 
 
 def application_sources(

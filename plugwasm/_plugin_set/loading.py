@@ -102,6 +102,7 @@ class Loader:
     def load_one(self, old: PluginEntry) -> PluginEntry:
         """Return a new entry for one plugin, with all the time for compiling."""
         shares = CompileShares(self._policy.limits.compile_seconds, 1)
+        self._policy.begin()
         shares.begin()
         return self._refresh(old.source, old, shares, anew=True)
 

@@ -1,6 +1,7 @@
 """Projects of plugin authors: the folder that `plugwasm new` makes and `plugwasm build` builds.
 
 new            makes a project from `templates/` and a kit
+interface      what a project for an interface file has
 kits           the kits for plugin authors, which are in the wheel
 build          builds a project and checks the module
 language       what is known of a language

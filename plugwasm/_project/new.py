@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .._manifest.files import format_path
 from .._manifest.messages import closest_match, quote
+from .interface import generate_project
 from .kits import copy_kit
 from .languages import LANGUAGES
 from .problems import ProjectError
@@ -23,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from .interface import InterfaceFiles
     from .language import Language
 
 __all__ = ["check_name", "find_language", "make_project"]
@@ -82,19 +84,25 @@ def check_name(name: str) -> None:
         raise ProjectError(f"NAME: {name} has a meaning of its own in some language; try my-{name}")
 
 
-def make_project(language: Language, name: str, directory: str | None = None) -> str:
+def make_project(
+    language: Language, name: str, directory: str | None = None, schema: str | None = None
+) -> str:
     """Make a project, and return its folder.
 
     Args:
         language: What the plugin is written in.
         name: Its name.
         directory: The folder to make; by default, one of the plugin's name.
+        schema: An interface file, for which bindings are generated.
 
     Raises:
-        ProjectError: The name cannot be used, or the folder exists and is not empty.
+        ProjectError: The name cannot be used, the folder exists and is not empty, or there are no
+            bindings for the language.
+        SchemaError: The interface file cannot be read, or is invalid.
         OSError: A file cannot be written.
     """
     check_name(name)
+    generated = generate_project(Path(schema), language, name) if schema is not None else None
     folder = Path(directory or name)
     existed = os.path.lexists(folder)
     if existed and not (folder.is_dir() and not any(folder.iterdir())):
@@ -105,18 +113,15 @@ def make_project(language: Language, name: str, directory: str | None = None) ->
         )
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        words = _words(language, name)
-        for file in _SHARED:
-            _write(folder / file, _TEMPLATES / file, words)
-        own = _TEMPLATES / language.name
-        for template in sorted(own.rglob("*")):
-            # Where pip installs a package, it compiles what has the suffix of Python.
-            if template.is_file() and template.parent.name != "__pycache__":
-                target = folder / template.relative_to(own)
-                target.parent.mkdir(exist_ok=True)
-                if template.name == "gitignore":
-                    target = target.with_name(".gitignore")
-                _write(target, template, words)
+        words = _words(language, name, generated)
+        content = {path: _fill(text, words) for path, text in _read_templates(language).items()}
+        if generated is not None:
+            content |= generated.content
+        for path, text in content.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "x", encoding="utf-8", newline="\n") as file:
+                file.write(text)
         copy_kit(language.name, folder / "pdk")
     except BaseException:
         if not existed:
@@ -125,17 +130,31 @@ def make_project(language: Language, name: str, directory: str | None = None) ->
     return str(folder)
 
 
-def _write(target: Path, template: Path, words: dict[str, str]) -> None:
-    text = re.sub(
-        r"@([A-Z]+)@", lambda match: words.get(match[1], match[0]), template.read_text("utf-8")
-    )
-    with open(target, "x", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+def _read_templates(language: Language) -> dict[str, str]:
+    """Return the files of a language's template by their paths in a project."""
+    own = _TEMPLATES / language.name
+    found = {file: _TEMPLATES / file for file in _SHARED}
+    for template in sorted(own.rglob("*")):
+        # Where pip installs a package, it compiles what has the suffix of Python.
+        if template.is_file() and template.parent.name != "__pycache__":
+            path = template.relative_to(own)
+            if path.name == "gitignore":
+                path = path.with_name(".gitignore")
+            found[path.as_posix()] = template
+    return {path: template.read_text("utf-8") for path, template in found.items()}
 
 
-def _words(language: Language, name: str) -> dict[str, str]:
+def _fill(text: str, words: dict[str, str]) -> str:
+    return re.sub(r"@([A-Z]+)@", lambda match: words.get(match[1], match[0]), text)
+
+
+def _words(
+    language: Language, name: str, generated: InterfaceFiles | None = None
+) -> dict[str, str]:
     """Return what stands in the files for the words between two `@`."""
     identifier = name.replace("-", "_")
+    wasi = " --wasi" if language.needs_wasi else ""
+    export = "greet" if generated is None else generated.export or "EXPORT"
     # Zig's number of a package: a checksum of its name, and 32 bits that tell it from others.
     fingerprint = zlib.crc32(identifier.encode()) << 32 | (1 + secrets.randbelow(2**32 - 2))
     kit = (
@@ -156,6 +175,17 @@ def _words(language: Language, name: str) -> dict[str, str]:
         "INSTALL": "\n".join(
             f"- {advice}" for advice in dict.fromkeys(tool.install for tool in language.tools)
         ),
-        "WASI": " --wasi" if language.needs_wasi else "",
+        "CALL": f"{export}{wasi}{' --input Ada' if generated is None else ''}",
+        "INTERFACE": _interface_rows(language, generated),
         "KIT": kit,
     }
+
+
+def _interface_rows(language: Language, generated: InterfaceFiles | None) -> str:
+    if generated is None:
+        return ""
+    command = f"plugwasm generate {generated.schema} --language {language.name}"
+    return (
+        f"| `{generated.schema}` | the interface; after a change, `{command}` |\n"
+        "| `bindings` | generated of the interface: not to be edited |\n"
+    )

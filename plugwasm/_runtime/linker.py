@@ -80,9 +80,12 @@ def compile_unit(
     """Return the compiled module, with the kernel's functions inlined if that is possible.
 
     Offsets in backtraces are mapped back, so it must be known which module they are of: only the
-    only one is inlined. Fuel is counted by instructions, of the original.
+    only one is inlined. Fuel is counted by instructions, of the original. What is part of plugwasm,
+    and compiled once on a machine, has limits of its own.
     """
     inline = is_only and not engine.fuel
+    if budget is not None and source.is_own:
+        budget = CompileBudget(DEFAULT_LIMITS)
     return compile_module(source.wasm, engine, source.name, budget, inline=inline)
 
 

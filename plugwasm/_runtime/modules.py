@@ -161,6 +161,22 @@ def compile_module(
     return module
 
 
+def take_compiled(wasm: bytes, engine: Engine, code: bytes, facts: bytes) -> None:
+    """Take code that another process of this application has compiled of these bytes, unless it did
+    so with other settings.
+
+    Args:
+        code: What `Module.serialize` returned. It is machine code.
+        facts: What `pack_facts` returned.
+    """
+    try:
+        module = engine.load(code).with_facts(unpack_facts(facts))
+    except EngineFailure:
+        return
+    _seen[engine, wasm, False] = module
+    _keep(len(wasm) + module.resident_bytes, module)
+
+
 def compile_kernel(engine: Engine) -> Module:
     """Return the compiled kernel, which each plugin has an instance of."""
     return compile_module(read_source(), engine, "kernel")

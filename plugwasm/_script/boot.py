@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 ADD_FUNCTION = "add_function"
 """The export of an engine that adds a function to its table."""
+OPTIONAL = ("http_request", "poll_oneoff")
+"""Imports that a plugin of one module has only if its script can use them. An engine calls each in
+one function, which it exports under the same name."""
 _MEMORY = ExportName("memory")
 _SLOT = "plugwasm:slot"
 _UNUSED_SLOT = wasm.name("extism:host/env") + wasm.name("length_unsafe")
@@ -43,9 +46,13 @@ def boot(language: Language, compiled: bytes) -> bytes:
     exports = read_exports(sections[wasm.EXPORT])
     _free_slots(sections, exports.pop("slots"))
     spec = PluginSpec([ModuleSpec("main", wasm.join(sections), name)])
-    settings = PluginSettings(frozen(), (), name)
-    with Plugin(CompiledPlugin._from_settings(spec, settings)) as plugin:
-        plugin.call("boot", language.kit())
+    engine = CompiledPlugin._from_settings(spec, PluginSettings(frozen(), (), name))
+    kit = language.kit()
+    if "prepare" in exports:
+        with Plugin(engine) as plugin:
+            kit = plugin.call("prepare", kit)
+    with Plugin(engine) as plugin:
+        plugin.call("boot", kit)
         heap = copy_heap(plugin)
     adder = count_functions(sections)
     sections[wasm.TYPE] = wasm.append(
@@ -57,7 +64,7 @@ def boot(language: Language, compiled: bytes) -> bytes:
     sections[wasm.CODE] = wasm.append(sections[wasm.CODE], [wasm.body(_GROW_TABLE)])
     sections[wasm.EXPORT] = wasm.vector(
         [
-            *(exports[name] for name in ("memory", "load", "call")),
+            *(exports[name] for name in ("memory", "load", "call", *OPTIONAL) if name in exports),
             wasm.name(ADD_FUNCTION) + b"\x00" + wasm.unsigned(adder),
         ]
     )
@@ -85,17 +92,38 @@ def write_memory(
     sections.pop(wasm.DATA_COUNT, None)
 
 
-def take_slots(sections: dict[int, bytes], taken: Sequence[bytes]) -> int:
+def take_slots(
+    sections: dict[int, bytes], taken: Sequence[bytes], dropped: Iterable[str] = ()
+) -> int:
     """Let these imports take slots, and return the number of the first that did.
 
     Slots follow each other, because the linker keeps their order.
+
+    Args:
+        sections: The sections of an engine.
+        taken: The imports.
+        dropped: Names of `OPTIONAL` imports to take out. What calls them becomes a trap.
     """
     imports = wasm.items(sections[wasm.IMPORT], wasm.skip_import)
     slots = [i for i, one in enumerate(imports) if one.startswith(_UNUSED_SLOT)]
     assert len(taken) <= len(slots) == slots[-1] - slots[0] + 1
+    unused = imports[slots[0]]
     imports[slots[0] : slots[0] + len(taken)] = taken
+    exports = read_exports(sections[wasm.EXPORT])
+    bodies = wasm.items(sections[wasm.CODE], wasm.skip_sized)
+    for name in dropped:
+        imports = [unused if _is_import(one, name) else one for one in imports]
+        number, _ = read_leb128(exports[name], len(wasm.name(name)) + 1)
+        bodies[number - len(imports)] = wasm.body(b"\x00")
     sections[wasm.IMPORT] = wasm.vector(imports)
+    sections[wasm.CODE] = wasm.vector(bodies)
     return slots[0]
+
+
+def _is_import(one: bytes, name: str) -> bool:
+    """Return whether an import has this name, wherever it is imported from."""
+    size, at = read_leb128(one, 0)
+    return one.startswith(wasm.name(name), at + size)
 
 
 def count_functions(sections: dict[int, bytes]) -> int:

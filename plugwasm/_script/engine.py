@@ -79,7 +79,8 @@ class Engine:
 
     def spec(self) -> ModuleSpec:
         """Return the engine as a module of a plugin."""
-        return ModuleSpec(ENGINE, self.wasm, f"the interpreter of {self.language.title}")
+        origin = f"the interpreter of {self.language.title}"
+        return ModuleSpec(ENGINE, self.wasm, origin, is_own=True)
 
     def find_export(self, name: str) -> int:
         """Return the number of a function that the engine exports."""

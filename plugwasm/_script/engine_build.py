@@ -27,19 +27,14 @@ from .engine_store import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .languages import Language
 
 _HERE = Path(__file__).parent
 ZIG_CC = (sys.executable, "-m", "ziglang", "cc")
-"""The compiler."""
-_REQUIREMENT = f"{pins.QUICKJS} --hash=sha256:{pins.QUICKJS_SHA256}\n"
-
-
-def read_source(file: str) -> bytes:
-    """Return a file of the engine of JavaScript."""
-    return (_HERE / "javascript" / file).read_bytes()
+ZIG_CXX = (sys.executable, "-m", "ziglang", "c++")
+"""The compilers."""
 
 
 def digest_of_sources(language: Language) -> str:
@@ -105,7 +100,7 @@ def find_kept(language: Language) -> Path | None:
 
 
 def _build(folder: Path, language: Language, make: Callable[[bytes], bytes]) -> bytes:
-    what = f"building the interpreter of {language.title}, once, in about a minute"
+    what = f"building the interpreter of {language.title} (once, about a minute)"
     with progress.task(what):
         try:
             compiled = _compile(folder, language)
@@ -135,29 +130,6 @@ def _compile(folder: Path, language: Language) -> bytes:
         return language.compile(Path(scratch))
 
 
-def javascript_sources() -> list[bytes]:
-    """Return what the engine of JavaScript is made of, besides its kit."""
-    pinned = repr((pins.ZIG, pins.FLAGS, pins.QUICKJS_FILES))
-    return [_REQUIREMENT.encode(), pinned.encode(), read_source("glue.c")]
-
-
-def compile_javascript(place: Path) -> bytes:
-    """Compile the engine of JavaScript."""
-    _download(place)
-    (place / "glue.c").write_bytes(read_source("glue.c"))
-    (place / "plugwasm.h").write_bytes(header().read_bytes())
-    progress.show("compiling")
-    # The same relative paths everywhere, so that the result is the same.
-    names = ["glue.c", *(f"{pins.QUICKJS_FOLDER}/{name}" for name in pins.QUICKJS_FILES)]
-    include = ["-I.", f"-I{pins.QUICKJS_FOLDER}"]
-    run_tool(
-        [*ZIG_CC, *pins.FLAGS, *include, *names, "-o", "engine.wasm"],
-        place,
-        "the interpreter of JavaScript: the compiler failed",
-    )
-    return (place / "engine.wasm").read_bytes()
-
-
 def check_compiler(language: Language) -> None:
     from importlib import metadata
 
@@ -175,61 +147,16 @@ def check_compiler(language: Language) -> None:
         )
 
 
-def _download(place: Path) -> None:
-    """Get the sources, and unpack what is needed of them."""
-    import tarfile
-
-    progress.show("getting the sources of QuickJS")
-    (place / "requirements.txt").write_text(_REQUIREMENT)
-    run_tool(
-        [
-            *_pip(),
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--no-binary=:all:",
-            "--require-hashes",
-            "--requirement=requirements.txt",
-            "--dest=.",
-        ],
-        place,
-        "the interpreter of JavaScript: the sources of QuickJS cannot be downloaded",
-    )
-    (archive,) = place.glob("*.tar.gz")
-    if hashlib.sha256(archive.read_bytes()).hexdigest() != pins.QUICKJS_SHA256:
-        raise SourceError("the sources of QuickJS do not have the pinned digest")
-    target = place / pins.QUICKJS_FOLDER
-    target.mkdir()
-    with tarfile.open(archive) as sdist:
-        for member in sdist:
-            parts = member.name.split("/")
-            if len(parts) == 3 and parts[1] == pins.QUICKJS_FOLDER and member.isfile():
-                content = sdist.extractfile(member)
-                assert content is not None
-                (target / parts[2]).write_bytes(content.read())
-
-
-def _pip() -> list[str]:
-    """Return the command of pip; environments made by uv have none of their own."""
-    import shutil
-    from importlib.util import find_spec
-
-    if find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip"]
-    if (uvx := shutil.which("uvx")) is not None:
-        return [uvx, "pip"]
-    raise SourceError(
-        "the interpreter of JavaScript is built from sources that pip downloads, but pip is not "
-        "installed: `python -m ensurepip`"
-    )
-
-
-def run_tool(command: list[str], place: Path, what: str) -> bytes:
+def run_tool(
+    command: list[str], place: Path, what: str, environment: Mapping[str, str] | None = None
+) -> bytes:
     """Run a command in a directory, and return its output.
 
     Args:
+        command: The command.
+        place: The directory.
         what: What to say if it fails.
+        environment: Variables besides those of this process.
 
     Raises:
         SourceError: It failed.
@@ -241,7 +168,7 @@ def run_tool(command: list[str], place: Path, what: str) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            env={**os.environ, "PYTHONHASHSEED": "0", **(environment or {})},
         ) as process:
             try:
                 output, errors = _wait(process)

@@ -38,7 +38,7 @@ _EXPORTS = "main"
 
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 _MODULE = re.compile(r"\bdeclare\s+module\s+(?P<quote>[\"'])(?P<name>[^\"'\n]*)(?P=quote)\s*\{")
-_INTERFACE = re.compile(r"\binterface\s+(?P<name>[\w$]+)\s*\{(?P<body>[^{}]*)\}")
+_INTERFACE = re.compile(r"(?:export\s+)?\binterface\s+(?P<name>[\w$]+)\s*\{(?P<body>[^{}]*)\}")
 _METHOD = re.compile(r"\s*(?P<name>[\w$]+)\s*\((?P<params>[^()]*)\)\s*:\s*(?P<result>\w+)\s*;?")
 _FUNCTION = re.compile(r"\s*(?:export\s+)?function\b(?P<method>[^;]*;)")
 _TOLD_TYPE = re.compile(rf"[ilfd]{{0,{MOST_PARAMS}}}:[ilfd]?")

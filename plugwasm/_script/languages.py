@@ -9,7 +9,7 @@ from .names import language_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from .loading import Answer
@@ -33,6 +33,8 @@ class Language:
         sources: Returns everything that the engine is made of, for its digest.
         compile: Compiles the engine, in an empty directory.
         kit: Returns the input of the engine's `boot`.
+        optional_imports: Imports that a built plugin has only if the script has one of these words
+            (a regular expression).
         place: Finds file, line and column of an error in what the engine says of it.
     """
 
@@ -44,25 +46,26 @@ class Language:
     sources: Callable[[], list[bytes]]
     compile: Callable[[Path], bytes]
     kit: Callable[[], bytes]
+    optional_imports: Mapping[str, str]
     place: Callable[[Answer, str], tuple[int | None, int | None]]
 
 
 def _javascript_sources() -> list[bytes]:
-    from . import engine_build
+    from .javascript import recipe
 
-    return engine_build.javascript_sources()
+    return recipe.sources()
 
 
 def _compile_javascript(place: Path) -> bytes:
-    from . import engine_build
+    from .javascript import recipe
 
-    return engine_build.compile_javascript(place)
+    return recipe.compile_engine(place)
 
 
 def _javascript_kit() -> bytes:
-    from . import engine_build
+    from .javascript import recipe
 
-    return engine_build.read_source("kit.js")
+    return recipe.read_kit()
 
 
 def _javascript_place(told: Answer, file: str) -> tuple[int | None, int | None]:
@@ -106,6 +109,9 @@ def _python_place(told: Answer, file: str) -> tuple[int | None, int | None]:
     )
 
 
+_ANY_NAME = "eval|Function|globalThis"
+"""Names by which a script in JavaScript can use any other name."""
+
 LANGUAGES: dict[str, Language] = {
     one.name: one
     for one in (
@@ -114,10 +120,14 @@ LANGUAGES: dict[str, Language] = {
             "JavaScript",
             "script.js",
             "`export function name() { … }` or `module.exports = { name }`",
-            5,
+            14,
             _javascript_sources,
             _compile_javascript,
             _javascript_kit,
+            {
+                "http_request": rf"\b(Http|fetch|{_ANY_NAME})\b|\\u",
+                "poll_oneoff": rf"\b(setTimeout|setInterval|AbortSignal|{_ANY_NAME})\b|\\u",
+            },
             _javascript_place,
         ),
         Language(
@@ -129,6 +139,7 @@ LANGUAGES: dict[str, Language] = {
             _python_sources,
             _compile_python,
             _python_kit,
+            {},
             _python_place,
         ),
     )

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
-QUICKJS = "quickjs-ng==0.17.0.2"
-"""The source distribution that contains QuickJS-ng 0.17.0, under the MIT licence."""
-QUICKJS_SHA256 = "43d2e48272208721a7aaea8e3f02d4b9318f12ef20cc4f5421b59d9a470706ef"
-QUICKJS_FOLDER = "upstream-quickjs"
+from typing import NamedTuple
+
+
+class Package(NamedTuple):
+    """Sources that a source distribution on PyPI contains."""
+
+    requirement: str
+    sha256: str
+    folder: str
+
+    def __str__(self) -> str:
+        """Return the line of a requirements file."""
+        return f"{self.requirement} --hash=sha256:{self.sha256}\n"
+
+
+QUICKJS_PACKAGE = Package(
+    "quickjs-ng==0.17.0.2",
+    "43d2e48272208721a7aaea8e3f02d4b9318f12ef20cc4f5421b59d9a470706ef",
+    "upstream-quickjs",
+)
+"""It contains QuickJS-ng 0.17.0, under the MIT licence."""
 QUICKJS_FILES = ("quickjs.c", "libregexp.c", "libunicode.c", "dtoa.c")
+
+ADA_PACKAGE = Package(
+    "ada-url==4.0.0",
+    "9f399ec867349800a4c2d3aa8df8c533c340494b04d34b1f082b97d9a8b76a07",
+    "ada_url",
+)
+"""It contains ada, a parser of URLs, under the MIT or the Apache 2.0 licence."""
+ADA_FLAGS = (
+    "-target",
+    "wasm32-wasi",
+    "-Os",
+    "-std=c++20",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-fno-threadsafe-statics",
+    "-fno-sanitize=undefined",
+    "-DNDEBUG",
+    "-DADA_INCLUDE_URL_PATTERN=0",
+    "-ffunction-sections",
+    "-fdata-sections",
+)
 
 ZIG = "0.17.1"
 """The version of the package `ziglang`: Zig's licence is MIT, that of the clang in it Apache 2.0

@@ -29,12 +29,13 @@ class _Task:
         self.width = 0
         """Characters of the line that is shown."""
 
-    def write(self, line: str) -> None:
-        """Write the line over the last one."""
-        if sys.stderr is None or not sys.stderr.isatty():
+    def write(self, line: str, more: str = "") -> None:
+        """Write the line over the last one, with `more` if there is room for it."""
+        if not _has_terminal():
             return
         try:
-            line = line[: shutil.get_terminal_size().columns - 1]
+            most = shutil.get_terminal_size().columns - 1
+            line = line[:most] if len(line + more) > most else line + more
             print(f"\r{line.ljust(self.width)}", end="", file=sys.stderr, flush=True)
         except (OSError, ValueError):  # nobody reads it
             return
@@ -51,7 +52,8 @@ def task(what: str) -> Iterator[None]:
     global _task
     from .._host.plugin_log import get_logger
 
-    get_logger("scripts").info("%s", what)
+    if not _has_terminal():
+        get_logger("scripts").info("%s", what)
     before, _task = _task, _Task(what)
     try:
         tick()
@@ -72,6 +74,10 @@ def show(stage: str) -> None:
 def tick() -> None:
     """Show how long it has taken so far."""
     if _task is not None:
-        stage = f": {_task.stage}" if _task.stage else ""
         seconds = int(monotonic() - _task.began)
-        _task.write(f"plugwasm: {_task.what}{stage}{f' ({seconds} s)' if seconds else ''}")
+        stage = f", {_task.stage}" if _task.stage else ""
+        _task.write(f"plugwasm: {_task.what}: {seconds} s", stage)
+
+
+def _has_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()

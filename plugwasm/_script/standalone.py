@@ -7,6 +7,8 @@ that the engine has for that (slots). No code of the engine changes.
 
 from __future__ import annotations
 
+import re
+
 from .._engine import wasm_encoding as wasm
 from ..errors import ScriptError, truncate
 from . import snapshots
@@ -101,6 +103,11 @@ def build_script(
         [
             import_function(one.namespace, one.name, first_host + i)
             for i, one in enumerate(functions)
+        ],
+        [
+            one
+            for one, words in engine.language.optional_imports.items()
+            if not re.search(words, text)
         ],
     )
     first = count_functions(sections)

@@ -19,7 +19,7 @@ from .._host.plugin_log import LEVELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
 
@@ -87,6 +87,12 @@ def print_error(message: str, hint: str = "", *, label: str = "error") -> None:
     if hint:
         text.append(f"\n  {hint}", "dim")
     stderr_console().print(text, soft_wrap=True)
+
+
+def print_problems(file: str, problems: Iterable[str]) -> None:
+    """Write the problems of a file to stderr."""
+    for problem in problems:
+        print_error(f"{escape(file)}: {escape(problem)}")
 
 
 def print_warning(message: str) -> None:

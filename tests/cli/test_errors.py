@@ -32,7 +32,7 @@ WRONG = [
     (["call", "", "f"], 2, ""),
     (["call", str(ROOT), "f"], 2, "is a directory"),
     (["call", "/dev/null", "f"], 2, "regular file"),
-    (["call", __file__, "f"], 2, "is not a Wasm module, but text"),
+    (["call", str(ROOT / "README.md"), "f"], 2, "is not a Wasm module, but text"),
     (["call", "http://127.0.0.1:1/x.wasm", "f"], 2, "cannot fetch http://127.0.0.1:1/x.wasm"),
     (["call", '{"wasm": []}', "f"], 2, "manifest field `wasm`: expected at least one module"),
     (["call", '{"wasm": [{"path": "x", "hsh": ""}]}', "f"], 2, "did you mean `hash`?"),

@@ -89,7 +89,7 @@ def test_nothing_compiled_in_application(monkeypatch: pytest.MonkeyPatch) -> Non
     }
     with PluginSet(ASKED | more, **options) as plugins:
         expected = say(plugins)
-    monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)
+    monkeypatch.setattr("plugwasm._runtime.compiled_plugin.find_or_make_plan", None)
     with PluginSet(ASKED | more, **options, isolated=True) as plugins:
         assert say(plugins) == expected
         assert plugins.call("config", "hook") == b"v"

@@ -225,3 +225,11 @@ def test_script_that_exports_nothing(language: str, source: str) -> None:
     for make in load, build_script:
         with pytest.raises(ScriptError, match=r"^script\.(js|py): the script exports no function"):
             make(language, source)
+
+
+def test_interpreter_takes_nothing_of_the_limits() -> None:
+    """Limits on compiling are for what strangers write, and the interpreter is not."""
+    need_engine()
+    limits = Limits(code_bytes=2**19)
+    with Plugin(script("javascript", "export const f = () => 1;", limits=limits)) as plugin:
+        assert plugin.call("f") == b"1"

@@ -14,6 +14,7 @@ from plugwasm._script import engine_build, pins, snapshots
 from plugwasm._script.boot import boot
 from plugwasm._script.engine import Engine, get_engine
 from plugwasm._script.engine_build import digest_of_sources, engine_folder, find_or_build
+from plugwasm._script.javascript import recipe
 from plugwasm._script.languages import LANGUAGES, Language
 
 JAVASCRIPT = LANGUAGES["javascript"]
@@ -96,8 +97,8 @@ def test_one_process_builds(folder: Path) -> None:
 def test_failed_build_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build that fails keeps nothing, and the next one starts anew."""
     monkeypatch.setattr(engine_build, "check_compiler", lambda language: None)
-    monkeypatch.setattr(engine_build, "_pip", lambda: ["false"])
-    with pytest.raises(SourceError, match="the sources of QuickJS cannot be downloaded"):
+    monkeypatch.setattr(recipe, "_pip", lambda: ["false"])
+    with pytest.raises(SourceError, match="the sources of QuickJS and ada cannot be downloaded"):
         find_or_build(JAVASCRIPT, never)
     assert [file.suffix for file in folder.iterdir()] == [".lock"]
 

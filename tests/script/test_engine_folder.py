@@ -253,19 +253,21 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setattr(progress, "monotonic", iter([0.0, 0.0, 0.9, 12.0]).__next__)
+    monkeypatch.setattr(progress, "monotonic", iter([0.0, 0.0, 0.9, 12.0, 100.0]).__next__)
     with progress.task("building it"):
         progress.show("compiling")
         progress.tick()
+        progress.show("starting it, which has a long name")
     shown = [part for part in terminal.getvalue().split("\r") if part]
     assert shown == [
-        "plugwasm: building it",
-        "plugwasm: building it: compiling",
-        "plugwasm: building it: compiling (12 s)"[:39],
-        " " * 39,
+        "plugwasm: building it: 0 s",
+        "plugwasm: building it: 0 s, compiling",
+        "plugwasm: building it: 12 s, compiling",
+        "plugwasm: building it: 100 s".ljust(38),
+        " " * 28,
     ]
     progress.show("nothing is being done")
-    assert terminal.getvalue().count("\r") == 5
+    assert terminal.getvalue().count("\r") == 6
 
 
 def test_progress_without_a_terminal(

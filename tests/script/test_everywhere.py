@@ -20,6 +20,7 @@ from plugwasm import (
     FromEnvironment,
     IsolatedPlugin,
     Limits,
+    MapBatches,
     ModuleError,
     OptionError,
     Plugin,
@@ -192,6 +193,16 @@ def test_ref_with_host_function(language: str, born: Path) -> None:
     """Host functions of a ref's script are named, and the script finds them."""
     with PluginRef(born, functions=[f"{__name__}:lookup"]).plugin() as plugin:
         assert plugin.call("born", "Ada") == b"Ada: 1815"
+
+
+def test_rows_of_a_table(language: str, file: Path) -> None:
+    """A script maps the rows of a table, each row in a fresh instance if that is wanted."""
+    pa = pytest.importorskip("pyarrow")
+    greet = MapBatches(
+        PluginRef(file), "greet", column="name", into="text", returns=str, instance_per="row"
+    )
+    table = greet(pa.table({"name": ["Ada", None, "Grace"]}))
+    assert table.column("text").to_pylist() == ["Hi, Ada 1", None, "Hi, Grace 1"]
 
 
 def test_refs_of_scripts_differ(language: str, file: Path) -> None:

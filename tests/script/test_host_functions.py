@@ -153,7 +153,7 @@ def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), make_plugin(source, name="rules.js") as plugin:
         plugin.call("f")
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert lines[0] == ("INFO", 'a 1 {"b":[2]} null undefined 3n [function f]')
+    assert lines[0] == ("INFO", "a 1 { b: [ 2 ] } null undefined 3n [Function: f]")
     assert lines[1][0] == "WARNING"
     assert lines[1][1].startswith("TypeError: no")
     assert lines[2] == ("ERROR", "é")

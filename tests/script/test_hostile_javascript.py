@@ -240,7 +240,7 @@ THROWN = {
         "the script threw something that has no text",
     ),
     "no prototype": ("throw { __proto__: null };", "{}"),
-    "a circle": ("const a = {}; a.a = a; throw a;", "[object]"),
+    "a circle": ("const a = {}; a.a = a; throw a;", "{ a: [Circular] }"),
     "many errors": (
         "throw new AggregateError(Array.from({ length: 1e4 }, () => new Error('x')), 'many');",
         "AggregateError: many",

@@ -11,6 +11,7 @@ import pytest
 from tests.support.guests import export, guest
 from tests.support.harness_guests import ASKS, LOGS, REMEMBERS
 from tests.support.paths import EXAMPLES, ROOT
+from tests.support.scripts import need_engine
 
 pytest_plugins = "pytester"
 
@@ -310,3 +311,26 @@ def test_example_of_author_tests(project: Project) -> None:
         "-p", "plugwasm._pytest_plugin", "-p", "no:cacheprovider", "-W", "error"
     )
     assert result.parseoutcomes().keys() == {"passed"}
+
+
+@pytest.mark.parametrize("file", ["rules.js", "rules.py"])
+def test_script_is_under_test(project: Project, file: str) -> None:
+    """A marker can name a script, which has the clock of the harness, and is recorded."""
+    need_engine("javascript" if file.endswith("js") else "python")
+    source = (
+        "export const now = () => { console.log('hi'); return Date.now() / 1000; };"
+        if file.endswith("js")
+        else "import time\ndef now():\n    print('hi')\n    return time.time()\n"
+    )
+    project.build(f"src/{file}", source)
+    result = project.test(
+        f"""
+@pytest.mark.plugwasm("src/{file}")
+def test_it(wasm_plugin, wasm_harness):
+    first = wasm_plugin.call("now", returns=float)
+    wasm_harness.clock.advance(60)
+    assert wasm_plugin.call("now", returns=float) == first + 60
+    assert wasm_harness.logs.messages() == ["hi", "hi"]
+"""
+    )
+    result.assert_outcomes(passed=1)

@@ -20,14 +20,17 @@
  * pdk_take_block() copy it and free it. Memory from pdk_take() and pdk_input_all() lasts until
  * pdk_reset(), which a plugin calls at the start of a call if it uses either.
  *
- * Define PDK_NO_ARENA where something else manages all memory above `__heap_base` (a C library's
- * malloc does; with one the arena is left out by itself).
+ * With a C library (WASI), these are blocks of its malloc(). Without one, define PDK_NO_ARENA where
+ * something else manages all memory above `__heap_base`.
  */
 #ifndef PLUGWASM_H
 #define PLUGWASM_H
 
 #include <stddef.h>
 #include <stdint.h>
+#if defined(__wasi__) && !defined(__cplusplus)
+#include <stdlib.h>
+#endif
 
 #ifdef __cplusplus
 #pragma GCC diagnostic push
@@ -376,8 +379,37 @@ PDK_SHARED pdk_response pdk_http(const pdk_request *request) {
 
 /* ---- memory ----------------------------------------------------------------------------------- */
 
-#if !defined(__wasi__) && !defined(PDK_NO_ARENA)
+#if !defined(PDK_NO_ARENA) && !(defined(__wasi__) && defined(__cplusplus))
 #define PDK_HAS_ARENA 1
+#ifdef __wasi__
+
+/* Where there is a C library, its malloc() manages the memory: the arena is a list of its blocks. */
+typedef struct pdk_piece {
+    struct pdk_piece *next;
+} pdk_piece;
+static pdk_piece *pdk_pieces;
+
+/* Memory that lasts until the next pdk_reset(); NULL when the host gives no more. */
+PDK_SHARED void *pdk_take(size_t n) {
+    const size_t head = 16; /* keeps the alignment of malloc() */
+    pdk_piece *piece = n <= SIZE_MAX - head ? (pdk_piece *)malloc(head + n) : NULL;
+    if (!piece) return NULL;
+    piece->next = pdk_pieces;
+    pdk_pieces = piece;
+    return (char *)piece + head;
+}
+
+/* Lets go of all memory of pdk_take() and pdk_input_all(). */
+PDK_SHARED void pdk_reset(void) {
+    while (pdk_pieces) {
+        pdk_piece *next = pdk_pieces->next;
+        free(pdk_pieces);
+        pdk_pieces = next;
+    }
+}
+
+#else
+
 extern uint8_t __heap_base;
 static uintptr_t pdk_arena_top;
 
@@ -395,6 +427,8 @@ PDK_SHARED void *pdk_take(size_t n) {
 
 /* Lets go of all memory of pdk_take() and pdk_input_all(). */
 static inline void pdk_reset(void) { pdk_arena_top = 0; }
+
+#endif
 
 /* The whole input, with a null character after its last byte. `data` is NULL when it does not fit
  * into memory. */

@@ -5,6 +5,9 @@ C has no C library, and C++ has one, on WASI. With `wasi = true` C has one as we
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
+
 from ..language import Language
 from .zig import ZIG_TOOL
 
@@ -33,9 +36,19 @@ def _compile_c(job: Job) -> None:
 
 def _compile_cpp(job: Job) -> None:
     options = ["-std=c++20", "-fno-exceptions", *_COMMON, *_WASI, _STACK]
-    includes = job.include_folders("c", "cpp")
+    includes = [*job.include_folders("c", "cpp"), *_json_library()]
     sources = job.find_sources((".cpp", ".cc", ".cxx", ".c++"))
     job.run(["c++", *options, *includes, *job.build.flags, *sources, "-o", job.output])
+
+
+def _json_library() -> tuple[str, ...]:
+    """Return the option for the headers of nlohmann/json, which a package of PyPI has."""
+    package = find_spec("nlohmann_json")
+    for folder in (package and package.submodule_search_locations) or ():
+        headers = os.path.join(folder, "include")
+        if os.path.isdir(headers):
+            return ("-isystem", headers)
+    return ()
 
 
 C: Final = Language(

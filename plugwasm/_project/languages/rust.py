@@ -101,7 +101,7 @@ CARGO_TOOL: Final = Tool(
     name="Rust",
     find_command=_find_cargo,
     version=("--version",),
-    minimum=(1, 74),
+    minimum=(1, 81),
     install=f"Install Rust from https://rustup.rs, then: rustup target add {_TARGET}",
 )
 

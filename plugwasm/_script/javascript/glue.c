@@ -2,37 +2,36 @@
  *
  * The module goes through three states, and is written back to a file between them (snapshots):
  *
- *   boot   makes the interpreter, and runs kit.js in it, which comes as the input
+ *   boot   makes the interpreter, and runs the kit in it, which comes as the input: `prepare` has
+ *          compiled it, in another instance
  *   load   runs a script, and remembers its functions
  *   call   calls one of these functions
  *
  * Everything that has a state is in the linear memory: there is no mutable global but the stack
  * pointer, which has its first value between two calls.
  */
-#include <malloc.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "plugwasm.h"
-#include "quickjs.h"
+#include "glue.h"
 
-/* What a script may use of the stack in the linear memory, unless it is loaded with another limit.
- * The host's stack for Wasm is larger, so that most deep recursions are a RangeError, not a trap. */
+/* What may be used of the stack in the linear memory until a script is loaded, which has a limit. */
 #define STACK_LIMIT (160 * 1024)
 #define MAX_PARAMS 16
 #define MAX_FUNCTIONS 1000
 
 static JSRuntime *runtime;
-static JSContext *context;
-static JSValue kit_load, kit_describe;
+JSContext *context;
+static JSValue kit_load, kit_describe, kit_run_timer, kit_drop_timers;
 
-/* Whether the script is being loaded: then it cannot ask the host anything. */
-static int is_loading;
+int is_loading, is_out_of_memory;
 
 /* Whether the running call has used the input and output functions of the kit. */
 static int has_used_kit;
+
+/* Whether timers were set since they were dropped. */
+static int has_timers;
 
 /* A function that the script exports. */
 typedef enum input_mode { INPUT_NONE, INPUT_JSON, INPUT_TEXT, INPUT_BYTES } input_mode;
@@ -56,85 +55,6 @@ typedef struct host_function {
 
 static host_function *host_functions;
 static uint32_t host_function_count;
-
-/* ---- what QuickJS needs of the system --------------------------------------------------------- */
-
-__attribute__((import_module("wasi_snapshot_preview1"), import_name("random_get"))) extern int32_t
-wasi_random_get(void *into, size_t size);
-
-/* Whether memory has run out since the call began: then there may be none for the exception. */
-static int is_out_of_memory;
-
-static void *note_memory(void *memory) {
-    if (!memory) is_out_of_memory = 1;
-    return memory;
-}
-
-static void *take_zeros(void *opaque, size_t count, size_t size) {
-    (void)opaque;
-    return note_memory(calloc(count, size));
-}
-
-static void *take(void *opaque, size_t size) {
-    (void)opaque;
-    return note_memory(malloc(size));
-}
-
-static void give_back(void *opaque, void *memory) {
-    (void)opaque;
-    free(memory);
-}
-
-static void *resize(void *opaque, void *memory, size_t size) {
-    (void)opaque;
-    return size ? note_memory(realloc(memory, size)) : (free(memory), NULL);
-}
-
-static size_t usable_size(const void *memory) { return malloc_usable_size((void *)memory); }
-
-static const JSMallocFunctions allocator = {take_zeros, take, give_back, resize, usable_size};
-
-/* QuickJS can print, for those who debug it; nothing here does, and there is nowhere to print to. */
-int printf(const char *format, ...) { (void)format; return 0; }
-int fprintf(FILE *file, const char *format, ...) { (void)file, (void)format; return 0; }
-int putchar(int character) { return character; }
-int puts(const char *text) { (void)text; return 0; }
-int fputs(const char *text, FILE *file) { (void)text, (void)file; return 0; }
-int fputc(int character, FILE *file) { (void)file; return character; }
-_Noreturn void __assert_fail(const char *what, const char *file, int line, const char *function) {
-    (void)what, (void)file, (void)line, (void)function;
-    __builtin_trap();
-}
-
-/* Random numbers before the script is loaded are the same each time, so that a snapshot is. */
-static uint64_t random_state;
-
-static void random_bytes(void *into, size_t size) {
-    if (!is_loading) {
-        wasi_random_get(into, size);
-        return;
-    }
-    uint8_t *to = into;
-    for (size_t i = 0; i < size; i++) {
-        random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-        to[i] = (uint8_t)(random_state >> 56);
-    }
-}
-
-/* A number below 1, of 53 bits, by xorshift64*. The state is 0 until the first one is asked for. */
-static double random_number(void) {
-    static uint64_t state;
-    static int was_loading;
-    if (!state || was_loading != is_loading) {
-        do random_bytes(&state, sizeof state);
-        while (!state);
-        was_loading = is_loading;
-    }
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (double)((state * 2685821657736338717u) >> 11) * 0x1p-53;
-}
 
 /* ---- values ----------------------------------------------------------------------------------- */
 
@@ -172,15 +92,7 @@ static int is_utf8(const uint8_t *text, size_t size) {
     return 1;
 }
 
-/* Bytes that a value of JavaScript stands for: text as UTF-8, or the content of a buffer. */
-typedef struct view {
-    const uint8_t *data;
-    size_t size;
-    const char *text; /* to be freed */
-} view;
-
-/* Returns 0, or -1 with an exception. */
-static int view_bytes(JSValueConst value, view *into) {
+int view_bytes(JSValueConst value, view *into) {
     *into = (view){0};
     if (JS_IsObject(value)) {
         if (JS_IsArrayBuffer(value)) {
@@ -213,7 +125,7 @@ static int view_bytes(JSValueConst value, view *into) {
     return 0;
 }
 
-static void free_view(view *bytes) {
+void free_view(view *bytes) {
     if (bytes->text) JS_FreeCString(context, bytes->text);
 }
 
@@ -282,10 +194,10 @@ static char *copy_input(size_t *size) {
 
 enum {
     INPUT_AS_TEXT, INPUT_AS_BUFFER, OUTPUT, CONFIG, VAR_TEXT, VAR_BUFFER, VAR_SET, HTTP, HTTP_STATUS,
-    HTTP_HEADERS, BLOCK_NEW, BLOCK_TEXT, BLOCK_BUFFER, BLOCK_SIZE, BLOCK_FREE,
+    HTTP_HEADERS, TIMER, SLEEP, BLOCK_NEW, BLOCK_TEXT, BLOCK_BUFFER, BLOCK_SIZE, BLOCK_FREE,
     ASKS_HOST = BLOCK_FREE, /* those up to here */
-    LOG, LOG_ENABLED, ENCODE, DECODE, RANDOM, RANDOM_BYTES, LIMIT_STACK, RUN,
-    ADD_EXPORT, HOST_FUNCTIONS,
+    LOG, LOG_ENABLED, CLOCK, ENCODE, DECODE, RANDOM, RANDOM_BYTES, LIMIT_STACK, RUN, ADD_EXPORT,
+    HOST_FUNCTIONS, PROMISE_STATE, URL_PARSE, URL_PART, URL_SET, QUERY_PARSE, QUERY_TEXT,
 };
 
 static int refuses_host(const char *what) {
@@ -312,6 +224,7 @@ static JSValue from_i64(int64_t number) {
 }
 
 static JSValue run(JSValueConst source, JSValueConst name, JSValueConst is_probably_module);
+
 
 static JSValue random_buffer(JSValueConst size_given) {
     uint32_t size;
@@ -356,7 +269,7 @@ static JSValue http(JSValueConst request, JSValueConst body) {
     size_t size;
     if (make_block(request, &document, &size)) return JS_EXCEPTION;
     if (!JS_IsUndefined(body) && make_block(body, &content, &size)) return JS_EXCEPTION;
-    pdk_handle answer = extism_http_request(document, content);
+    pdk_handle answer = ask_http(document, content);
     JSValue buffer = read_block(answer);
     if (answer) extism_free(answer);
     return buffer;
@@ -452,7 +365,7 @@ static JSValue make_host_functions(JSValueConst first_element, JSValueConst type
 
 static JSValue native(JSContext *ctx, JSValueConst this, int argc, JSValueConst *argv, int what) {
     (void)this, (void)argc, (void)ctx;
-    if (what <= ASKS_HOST && refuses_host("the host")) return JS_EXCEPTION;
+    if (what <= ASKS_HOST && refuses_host(what == TIMER ? "a timer" : "the host")) return JS_EXCEPTION;
     pdk_handle block = 0, value = 0;
     size_t size = 0;
     switch (what) {
@@ -518,6 +431,20 @@ static JSValue native(JSContext *ctx, JSValueConst this, int argc, JSValueConst 
         JS_SetMaxStackSize(runtime, limit);
         return JS_UNDEFINED;
     }
+    case TIMER: has_timers = 1; return JS_UNDEFINED;
+    case SLEEP: {
+        double milliseconds;
+        if (JS_ToFloat64(context, &milliseconds, argv[0])) return JS_EXCEPTION;
+        sleep_for(milliseconds);
+        return JS_UNDEFINED;
+    }
+    case CLOCK: return JS_NewFloat64(context, read_clock());
+    case PROMISE_STATE: return JS_NewInt32(context, JS_PromiseState(context, argv[0]));
+    case URL_PARSE: return parse_url(argv[0], argv[1]);
+    case URL_PART: return url_part(argv[0], argv[1], JS_UNDEFINED);
+    case URL_SET: return url_part(argv[0], argv[1], argv[2]);
+    case QUERY_PARSE: return parse_query(argv[0]);
+    case QUERY_TEXT: return query_text(argv[0]);
     case RUN: return run(argv[0], argv[1], argv[2]);
     case ADD_EXPORT: return add_export(argv[0], argv[1], argv[2]);
     default: return make_host_functions(argv[0], argv[1]);
@@ -535,23 +462,38 @@ static const struct {
     {"blockBuffer", BLOCK_BUFFER, 1}, {"blockSize", BLOCK_SIZE, 1}, {"blockFree", BLOCK_FREE, 1},
     {"log", LOG, 2}, {"logEnabled", LOG_ENABLED, 1}, {"encode", ENCODE, 1}, {"decode", DECODE, 2},
     {"random", RANDOM, 0}, {"randomBuffer", RANDOM_BYTES, 1}, {"limitStack", LIMIT_STACK, 1},
+    {"noteTimer", TIMER, 0}, {"sleep", SLEEP, 1}, {"clock", CLOCK, 0}, {"promiseState", PROMISE_STATE, 1},
+    {"urlParse", URL_PARSE, 2}, {"urlPart", URL_PART, 2}, {"urlSet", URL_SET, 3},
+    {"queryParse", QUERY_PARSE, 1}, {"queryText", QUERY_TEXT, 1},
     {"run", RUN, 3}, {"addExport", ADD_EXPORT, 3}, {"hostFunctions", HOST_FUNCTIONS, 2},
 };
 
 /* ---- running code ----------------------------------------------------------------------------- */
 
-/* Runs what promises wait for. If the value is a promise, returns what it became. What was thrown
- * is set aside meanwhile: it would be lost when a job throws. */
-static JSValue settle(JSValue value) {
-    int has_thrown = JS_IsException(value);
-    JSValue thrown = has_thrown ? JS_GetException(context) : JS_UNDEFINED;
-    for (;;) {
-        JSContext *of;
-        int ran = JS_ExecutePendingJob(runtime, &of);
-        if (!ran) break;
+static void run_jobs(void) {
+    JSContext *of;
+    for (int ran; (ran = JS_ExecutePendingJob(runtime, &of));)
         if (ran < 0) JS_FreeValue(context, JS_GetException(context));
+}
+
+/* Runs what promises wait for. If the value is a promise, runs timers until it is settled, and
+ * returns what it became. What was thrown is set aside meanwhile: a job that throws would take it. */
+static JSValue settle(JSValue value) {
+    if (JS_IsException(value)) {
+        JSValue thrown = JS_GetException(context);
+        run_jobs();
+        return JS_Throw(context, thrown);
     }
-    if (has_thrown) return JS_Throw(context, thrown);
+    run_jobs();
+    while (has_timers && JS_IsPromise(value) && JS_PromiseState(context, value) == JS_PROMISE_PENDING) {
+        JSValue was_there = JS_Call(context, kit_run_timer, JS_UNDEFINED, 0, NULL);
+        if (JS_IsException(was_there)) {
+            JS_FreeValue(context, value);
+            return was_there;
+        }
+        if (!JS_ToBool(context, was_there)) break;
+        run_jobs();
+    }
     if (!JS_IsPromise(value)) return value;
     JSPromiseStateEnum state = JS_PromiseState(context, value);
     JSValue result = state == JS_PROMISE_PENDING ? JS_UNDEFINED : JS_PromiseResult(context, value);
@@ -649,13 +591,36 @@ PDK_EXPORT("slots") void slots(int32_t number) {
 
 /* ---- exports ---------------------------------------------------------------------------------- */
 
-PDK_EXPORT("boot") int32_t boot(void) {
+static int32_t start(void) {
     is_loading = 1;
-    random_state = 1;
+    seed_random();
     runtime = JS_NewRuntime2(&allocator, NULL);
     context = runtime ? JS_NewContext(runtime) : NULL;
     if (!context) return pdk_fail("no memory for the interpreter");
     JS_SetMaxStackSize(runtime, STACK_LIMIT);
+    return 0;
+}
+
+/* Compiles the kit, without its text and its lines: the input to the output. What that leaves in
+ * memory is in no snapshot, because `boot` runs in another instance. */
+PDK_EXPORT("prepare") int32_t prepare(void) {
+    int32_t failed = start();
+    if (failed) return failed;
+    size_t size;
+    char *source = copy_input(&size);
+    if (!source) return fail();
+    JSValue compiled = JS_Eval(context, source, size, "plugwasm", JS_EVAL_TYPE_GLOBAL | JS_EVAL_FLAG_COMPILE_ONLY);
+    if (JS_IsException(compiled)) return pdk_fail("the kit does not compile");
+    uint8_t *code = JS_WriteObject(context, &size, compiled, JS_WRITE_OBJ_BYTECODE | JS_WRITE_OBJ_STRIP_DEBUG);
+    if (!code) return pdk_fail("the kit cannot be written");
+    pdk_handle block = pdk_block(code, size);
+    extism_output_set(block, size);
+    return 0;
+}
+
+PDK_EXPORT("boot") int32_t boot(void) {
+    int32_t failed = start();
+    if (failed) return failed;
     JS_SetModuleLoaderFunc(runtime, NULL, refuse_import, NULL);
     JSValue primitives = JS_NewObject(context);
     for (size_t i = 0; i < sizeof natives / sizeof *natives; i++) {
@@ -665,13 +630,17 @@ PDK_EXPORT("boot") int32_t boot(void) {
     size_t size;
     char *source = copy_input(&size);
     if (!source) return fail();
-    JSValue kit = JS_Eval(context, source, size, "plugwasm:kit", JS_EVAL_TYPE_GLOBAL);
+    JSValue compiled = JS_ReadObject(context, (uint8_t *)source, size, JS_READ_OBJ_BYTECODE);
+    memset(source, 0, size);
     free(source);
-    if (JS_IsException(kit)) return pdk_fail("the kit does not compile");
+    JSValue kit = JS_IsException(compiled) ? compiled : JS_EvalFunction(context, compiled);
+    if (JS_IsException(kit)) return pdk_fail("the kit cannot be read");
     JSValue parts = JS_Call(context, kit, JS_UNDEFINED, 1, &primitives);
     if (JS_IsException(parts)) return pdk_fail("the kit failed");
     kit_load = JS_GetPropertyStr(context, parts, "load");
     kit_describe = JS_GetPropertyStr(context, parts, "describe");
+    kit_run_timer = JS_GetPropertyStr(context, parts, "runTimer");
+    kit_drop_timers = JS_GetPropertyStr(context, parts, "dropTimers");
     JS_FreeValue(context, parts);
     JS_FreeValue(context, primitives);
     JS_FreeValue(context, kit);
@@ -680,7 +649,7 @@ PDK_EXPORT("boot") int32_t boot(void) {
     return 0;
 }
 
-/* The input is a JSON document; so is the output, which kit.js makes. */
+/* The input is a JSON document; so is the output, which `load` of the kit makes. */
 PDK_EXPORT("load") int32_t load(void) {
     JS_UpdateStackTop(runtime);
     size_t size;
@@ -695,7 +664,6 @@ PDK_EXPORT("load") int32_t load(void) {
     pdk_handle block;
     if (make_block(answer, &block, &size)) return fail();
     JS_FreeValue(context, answer);
-    JS_RunGC(runtime);
     is_loading = 0;
     extism_output_set(block, size);
     return 0;
@@ -768,6 +736,11 @@ PDK_EXPORT("call") int32_t call(int32_t index) {
     if (index < 0 || index >= export_count) return pdk_fail("the engine has no such function");
     JS_UpdateStackTop(runtime);
     has_used_kit = is_out_of_memory = 0;
+    if (has_timers) { /* of the call before */
+        has_timers = 0;
+        if (JS_IsException(JS_Call(context, kit_drop_timers, JS_UNDEFINED, 0, NULL)))
+            JS_FreeValue(context, JS_GetException(context));
+    }
     const script_export *called = &script_exports[index];
     JSValue argument = JS_UNDEFINED;
     if (called->mode != INPUT_NONE) {

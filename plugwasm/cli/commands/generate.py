@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..parameters import TracebackOption
-from ..terminal import USAGE, escape, print_error, report_errors, write_stdout
+from ..terminal import USAGE, escape, print_problems, report_errors, write_stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def generate(
         except SchemaError as error:
             if traceback or not error.problems:
                 raise
-            for problem in error.problems:
-                print_error(f"{escape(schema.name)}: {escape(problem)}")
+            print_problems(schema.name, error.problems)
             raise typer.Exit(USAGE) from None
         _add_kit(language, output, written)
         lines = [f"{one.what:<10} {escape(str(one.path))}\n" for one in written]

@@ -7,11 +7,21 @@ from typing import Annotated
 import typer
 
 from ..parameters import TracebackOption
-from ..terminal import escape, escape_lines, print_error, report_errors, write_stdout
+from ..terminal import (
+    USAGE,
+    escape,
+    escape_lines,
+    print_error,
+    print_problems,
+    report_errors,
+    write_stdout,
+)
 
 HELP = """Make a project for a plugin, which builds and passes its own test.
 
 LANGUAGE is c, cpp, zig, rust, go, assemblyscript, javascript or python.
+
+With --schema, the project has bindings for an interface file, and a test for each of its exports.
 """
 
 
@@ -28,6 +38,14 @@ def new(
         str | None,
         typer.Option("--directory", metavar="PATH", help="The folder to make; default: NAME."),
     ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema",
+            metavar="FILE",
+            help="An interface file (an XTP schema), YAML or JSON, to generate bindings for.",
+        ),
+    ] = None,
     traceback: TracebackOption = False,
 ) -> None:
     with report_errors(context.command_path, traceback=traceback):
@@ -35,9 +53,16 @@ def new(
 
         from ..._project.new import find_language, make_project
         from ..._project.problems import ProjectError
+        from ...errors import SchemaError
 
         found = find_language(language)
-        folder = make_project(found, name, directory)
+        try:
+            folder = make_project(found, name, directory, schema)
+        except SchemaError as error:
+            if traceback or not error.problems:
+                raise
+            print_problems(schema or "", error.problems)
+            raise typer.Exit(USAGE) from None
         wasi = " --wasi" if found.needs_wasi else ""
         lines = [
             f"{escape(name)}, a plugin in {found.title}: {escape(folder)}/{found.code_file}",
@@ -45,8 +70,9 @@ def new(
             f"  cd {escape(shlex.quote(folder))}",
             "  plugwasm build",
             "  plugwasm test",
-            f"  plugwasm call plugin.wasm greet{wasi} --input Ada",
         ]
+        if schema is None:
+            lines.append(f"  plugwasm call plugin.wasm greet{wasi} --input Ada")
         write_stdout(("\n".join(lines) + "\n").encode())
         try:
             found.find_tools(folder)
