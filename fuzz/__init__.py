@@ -17,7 +17,7 @@ Modules:
     inputs          sources of bytes: seeds, random mutation, coverage (atheris)
     choices         bytes → decisions
     manifests, modules, guests, linked, urls, exchanges, kernel, inlining, recordings, batches,
-    workers, typed  harnesses
+    workers, typed, scripts  harnesses
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ NAMES = (
     "batches",
     "workers",
     "typed",
+    "scripts",
 )
 ROOT = Path(__file__).resolve().parent.parent
 FINDINGS = Path(__file__).resolve().parent / "findings"

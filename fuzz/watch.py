@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
 
+from plugwasm import cache
+
 from . import ROOT, harness, inputs
 from .session import Session, resident_bytes, save
 
@@ -48,6 +50,14 @@ class Outcome:
 
 class LeakError(AssertionError):
     """The memory of the process keeps growing."""
+
+
+def _engines() -> dict[str, str]:
+    """Return the folder of interpreters of scripts: they are kept, although the cache is off."""
+    parent = cache.directory()
+    if "PLUGWASM_ENGINES" in os.environ or parent is None:
+        return {}
+    return {"PLUGWASM_ENGINES": os.path.join(parent, "engines")}
 
 
 def watch(
@@ -109,6 +119,7 @@ def _run_child(job: dict[str, object], scratch: Path) -> tuple[Outcome, str | No
         environment = {
             **os.environ,
             "PLUGWASM_CACHE": "off",
+            **_engines(),
             "PYTHONFAULTHANDLER": "1",
             "TMPDIR": str(scratch),
         }

@@ -116,15 +116,21 @@ def truncate(text: str, most: int = 200) -> str:
     return escape_line(text if len(text) <= most else f"{text[:most]}…")
 
 
-def _escape_lines(text: str) -> str:
-    """Return text from outside with its line ends and tabs, but no other control characters."""
-    return "".join(one if one in "\n\t" else _escaped(one) for one in text)
-
-
 def _escaped(character: str) -> str:
     if character.isprintable() or character in "\u00a0\u202f\u3000":
         return character
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+_REPLACED = dict.fromkeys(
+    [
+        *(code for code in range(160) if not (chr(code).isprintable() or chr(code) in "\n\t")),
+        *(0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+    ],
+    "\N{REPLACEMENT CHARACTER}",
+)
+"""Control characters and direction overrides, for messages with several lines. Each is replaced by
+one character, because such a message can be large."""
 
 
 class Error(Exception):
@@ -132,7 +138,8 @@ class Error(Exception):
 
     Messages are often logged, and contain names chosen by strangers. So a message is one line, with
     control characters escaped. Only `GuestError`, `ReplayError`, `BatchError` and `WorkerError`
-    keep line ends: they repeat text of a guest, a recording, a schema or a process.
+    keep line ends: they repeat text of a guest, a recording, a schema or a process, in which
+    other control characters are replaced by U+FFFD.
 
     Attributes:
         message: What failed and what to do about it, in one or two sentences.
@@ -157,7 +164,7 @@ class Error(Exception):
         backtrace: Sequence[str] = (),
     ) -> None:
         if not message.isprintable():
-            message = _escape_lines(message) if self._has_lines else escape_line(message)
+            message = message.translate(_REPLACED) if self._has_lines else escape_line(message)
         super().__init__(message)
         self.message = message
         self.plugin = plugin

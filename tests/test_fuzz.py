@@ -43,6 +43,7 @@ EXECUTIONS = {
     "batches": 400,
     "workers": 300,
     "typed": 1500,
+    "scripts": 100,
 }
 IN_A_CHILD = ("modules", "guests", "linked", "batches")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import plugwasm
-from plugwasm import GuestError, Limits, TrapError, script
+from plugwasm import GuestError, Limits, ScriptError, TrapError, script
 from tests.script.hostile import LIMITS, victim_beside
 
 
@@ -240,7 +240,7 @@ THROWN = {
         "the script threw something that has no text",
     ),
     "no prototype": ("throw { __proto__: null };", "{}"),
-    "a circle": ("const a = {}; a.a = a; throw a;", "[object]"),
+    "a circle": ("const a = {}; a.a = a; throw a;", "{ a: [Circular] }"),
     "many errors": (
         "throw new AggregateError(Array.from({ length: 1e4 }, () => new Error('x')), 'many');",
         "AggregateError: many",
@@ -257,6 +257,18 @@ def test_whatever_is_thrown_has_a_text(body: str, told: str) -> None:
         assert str(caught.value.guest_message).splitlines()[0] == told
         assert caught.value.code == 1
         assert plugin.call("g", returns=int) == 1
+
+
+@pytest.mark.parametrize("job", ["throw 1;", "null.x;", "eval('(');"])
+def test_jobs_that_throw_hide_no_error(job: str) -> None:
+    """The error of a call is what the function threw, also if a job throws after that."""
+    body = f"queueMicrotask(() => {{ {job} }}); throw new TypeError('x');"
+    with victim_beside(_exported(body)) as plugin:
+        with pytest.raises(GuestError, match=r"^TypeError: x"):
+            plugin.call("f")
+        assert plugin.call("g", returns=int) == 1
+    with pytest.raises(ScriptError, match="TypeError: x"):
+        script("javascript", body)
 
 
 def test_control_characters_of_errors() -> None:

@@ -477,8 +477,13 @@ static void run_jobs(void) {
 }
 
 /* Runs what promises wait for. If the value is a promise, runs timers until it is settled, and
- * returns what it became. */
+ * returns what it became. What was thrown is set aside meanwhile: a job that throws would take it. */
 static JSValue settle(JSValue value) {
+    if (JS_IsException(value)) {
+        JSValue thrown = JS_GetException(context);
+        run_jobs();
+        return JS_Throw(context, thrown);
+    }
     run_jobs();
     while (has_timers && JS_IsPromise(value) && JS_PromiseState(context, value) == JS_PROMISE_PENDING) {
         JSValue was_there = JS_Call(context, kit_run_timer, JS_UNDEFINED, 0, NULL);
