@@ -14,7 +14,7 @@ An entry has a copy of what its code was made from, the module and the settings,
 for the very same bytes. Its name only leads there, so it need not be a cryptographic digest, which
 takes longer than anything else in a load.
 
-Decisions: docs/decisions.md, 33.8 and 66.
+Decisions: docs/decisions.md, 33.8 and 63.
 """
 
 from __future__ import annotations
