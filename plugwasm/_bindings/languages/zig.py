@@ -50,7 +50,7 @@ STYLE = Style(
     functions=camel,
     values=snake,
     keywords=frozenset(),
-    taken_types=words("Allocator Bytes Map ReadError"),
+    taken_types=words("Allocator Bytes Map Plugin ReadError"),
     taken_functions=ZIG
     | words("allocator bindings data exportPlugin functions host input output plugwasm raw std"),
 )
