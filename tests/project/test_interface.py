@@ -164,7 +164,7 @@ def test_a_project_for_a_schema_passes_its_test(
         assert outcome.passed, (case.name, outcome.problems, outcome.transcript)
 
 
-@pytest.mark.parametrize(("language", "export"), [("go", "_"), ("rust", "main")])
+@pytest.mark.parametrize(("language", "export"), [("go", "_"), ("rust", "main"), ("zig", "log")])
 def test_names_that_a_compiler_cannot_export(tmp_path: Path, language: str, export: str) -> None:
     """A name that ends in a crash of the compiler, or in another export, is refused before."""
     schema = tmp_path / "schema.json"
