@@ -48,7 +48,7 @@ JAVASCRIPT = words(
     "abstract any arguments as async await bool boolean break case catch class const continue "
     "constructor debugger declare default delete do else enum eval export extends false finally "
     "for from function get if implements import in instanceof interface is keyof let module "
-    "namespace new null number of package private protected public readonly require return set "
-    "static string super switch symbol this throw true try type typeof undefined var void while "
-    "with yield i8 i16 i32 i64 isize u8 u16 u32 u64 usize f32 f64 v128"
+    "namespace new null number of override package private protected public readonly require "
+    "return set static string super switch symbol this throw true try type typeof undefined var "
+    "void while with yield i8 i16 i32 i64 isize u8 u16 u32 u64 usize f32 f64 v128"
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import plugwasm
 from plugwasm._bindings.files import generate
 from plugwasm._bindings.model import Content
 from plugwasm._bindings.samples import sample_input
@@ -161,3 +162,31 @@ def test_a_project_for_a_schema_passes_its_test(
     for case in project.cases:
         outcome = runner.run(case)
         assert outcome.passed, (case.name, outcome.problems, outcome.transcript)
+
+
+@pytest.mark.parametrize(("language", "export"), [("go", "_"), ("rust", "main"), ("zig", "log")])
+def test_names_that_a_compiler_cannot_export(tmp_path: Path, language: str, export: str) -> None:
+    """A name that ends in a crash of the compiler, or in another export, is refused before."""
+    schema = tmp_path / "schema.json"
+    schema.write_text(f'{{"version": "v0", "exports": ["run", "{export}"]}}')
+    with pytest.raises(plugwasm.SchemaError, match=rf"exports\.{export}: .* rename it"):
+        make_project(LANGUAGES[language], "x", str(tmp_path / "x"), str(schema))
+    make_project(LANGUAGES["c"], "x", str(tmp_path / "x"), str(schema))
+
+
+@pytest.mark.parametrize(("language", "file", "taken"), [
+    ("zig", "src/bindings.zig", "const Plugin ="),
+    ("assemblyscript", "assembly/bindings.ts", "  override:"),
+])  # fmt: skip
+def test_words_of_generated_code_are_renamed(
+    tmp_path: Path, language: str, file: str, taken: str
+) -> None:
+    """Types and properties cannot have names that the generated code or the language uses."""
+    schema = tmp_path / "schema.json"
+    schema.write_text(
+        '{"version": "v1-draft", "exports": {"run": {"input": {"contentType": "application/json", '
+        '"$ref": "#/components/schemas/Plugin"}}}, "components": {"schemas": {"Plugin": '
+        '{"required": ["override"], "properties": {"override": {"type": "string"}}}}}}'
+    )
+    make_project(LANGUAGES[language], "x", str(tmp_path / "x"), str(schema))
+    assert taken not in (tmp_path / "x" / file).read_text()

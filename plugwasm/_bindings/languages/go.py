@@ -38,7 +38,7 @@ from ..model import (
 from ..names import Names, Style, pascal
 from ..text import comment
 from ..text import go_literal as literal
-from .common import PLUGIN_TOML, function_text
+from .common import PLUGIN_TOML, function_text, refuse_export
 from .go_source import FAILS, HELPERS, HOST
 
 __all__ = ["generate"]
@@ -67,6 +67,7 @@ replace plugwasm.example/pdk => ./pdk
 
 def generate(interface: Interface, source: str) -> dict[str, File]:
     """Return `bindings.go`, and once `plugin.go`, `go.mod` and `plugin.toml`."""
+    refuse_export(interface, "_", "Go")
     module = _Module(interface, source)
     return {
         "bindings.go": File(module.text()),

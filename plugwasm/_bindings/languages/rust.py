@@ -33,7 +33,7 @@ from ..model import (
 )
 from ..names import Names, Style, pascal, snake
 from ..text import WIDTH, comment, literal
-from .common import PLUGIN_TOML, function_text
+from .common import PLUGIN_TOML, function_text, refuse_export
 
 __all__ = ["generate"]
 
@@ -74,6 +74,7 @@ strip = true
 
 def generate(interface: Interface, source: str) -> dict[str, File]:
     """Return `src/bindings.rs`, and once `src/lib.rs`, `Cargo.toml` and `plugin.toml`."""
+    refuse_export(interface, "main", "Rust")
     module = _Module(interface, source)
     text = module.text()
     more = 'base64 = "0.22"\n' * module.has_bytes

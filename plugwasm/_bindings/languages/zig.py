@@ -38,7 +38,7 @@ from ..model import (
 )
 from ..names import Names, Style, camel, pascal, snake
 from ..text import comment, literal
-from .common import PLUGIN_TOML, function_text
+from .common import PLUGIN_TOML, function_text, refuse_export
 from .zig_source import BYTES, FROM_JSON, HELPERS, MAP, READ, STRINGIFY
 
 __all__ = ["generate"]
@@ -50,15 +50,18 @@ STYLE = Style(
     functions=camel,
     values=snake,
     keywords=frozenset(),
-    taken_types=words("Allocator Bytes Map ReadError"),
+    taken_types=words("Allocator Bytes Map Plugin ReadError"),
     taken_functions=ZIG
-    | words("allocator bindings data exportPlugin functions host input output plugwasm raw std"),
+    | words(
+        "allocator bindings data exportPlugin functions host input main output plugwasm raw std"
+    ),
 )
 _PLAIN = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 def generate(interface: Interface, source: str) -> dict[str, File]:
     """Return `src/bindings.zig`, and once `src/plugin.zig` and `plugin.toml`."""
+    refuse_export(interface, "log", "Zig")
     module = _Module(interface, source)
     return {
         "src/bindings.zig": File(module.text()),
