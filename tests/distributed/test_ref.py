@@ -636,7 +636,7 @@ def test_isolated_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ref creates isolated plugins and compiles nothing in this process."""
     ref = send_ref(PluginRef(CONFIG, config={"secret": FromEnvironment("SECRET_OF_TEST")}))
     monkeypatch.setenv("SECRET_OF_TEST", SECRET)
-    monkeypatch.setattr("plugwasm._runtime.compiled_plugin.Plan", None)
+    monkeypatch.setattr("plugwasm._runtime.compiled_plugin.find_or_make_plan", None)
     with ref.plugin(isolated=plugwasm.ProcessLimits(memory_bytes=2**29)) as plugin:
         assert isinstance(plugin, plugwasm.IsolatedPlugin)
         assert plugin.call("secret") == SECRET.encode()

@@ -271,7 +271,7 @@ def test_source_that_is_not_utf8() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"language": "ruby"}, 'language: expected "javascript" or "python", got'),
+        ({"language": "ruby"}, 'language: expected "javascript" or "typescript" or "python", got'),
         ({"source": 5}, "source: expected the text of a script or a Path, got int"),
         ({"input": "xml"}, 'input: expected "json" or "text" or "bytes"'),
         ({"allowed_hosts": "example.com"}, "allowed_hosts: expected a list"),

@@ -31,6 +31,7 @@ from plugwasm import (
     ValType,
 )
 from plugwasm._engine import wat_to_wasm
+from tests.support.code_cache import with_code_of
 from tests.support.guests import LOOP, export, guest, manifest
 from tests.support.paths import ROOT
 
@@ -371,7 +372,8 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         assert run_in_child(module, cache) == (answer, "")
         entries.append(set(os.listdir(cache)))
     (one,), (two,) = entries[1] - entries[0], entries[2] - entries[1]
-    (cache / one).write_bytes((cache / two).read_bytes())
+    forged = with_code_of((cache / one).read_bytes(), (cache / two).read_bytes())
+    (cache / one).write_bytes(forged)
     return cache, one
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-CASES = 63
+CASES = 67
 
 
 def rows() -> dict[int, str]:

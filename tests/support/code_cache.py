@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -80,6 +81,27 @@ def put(entry: Path, content: bytes) -> None:
     new.write_bytes(content)
     new.chmod(0o600)
     new.replace(entry)
+
+
+def with_code_of(entry: bytes, other: bytes) -> bytes:
+    """Return an entry for the module of one, with the code of the other, and a right checksum."""
+    (code, *_), note = _parts(other)
+    (_, wasm, settings), _ = _parts(entry)
+    parts = [code, wasm, settings, note]
+    content = b"".join([*parts, *(len(part).to_bytes(8, "little") for part in parts[:3])])
+    return content + crc32(content).to_bytes(4, "little") + code_cache._MAGIC
+
+
+def _parts(entry: bytes) -> tuple[list[bytes], bytes]:
+    """Return code, module and settings, and the note."""
+    trailer = entry[-code_cache._TRAILER :]
+    note, sizes = trailer[: code_cache.NOTE], trailer[code_cache.NOTE :]
+    parts, at = [], 0
+    for i in range(3):
+        size = int.from_bytes(sizes[8 * i : 8 * i + 8], "little")
+        parts.append(entry[at : at + size])
+        at += size
+    return parts, note
 
 
 def padded(module: bytes, payload: bytes) -> bytes:
