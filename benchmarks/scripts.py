@@ -6,13 +6,10 @@ import sys
 from functools import cache, partial
 from importlib import import_module
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .measure import OURS, SIDES, Block, Row, Sample, make_sampler
 from .sandboxes.ways import CALLS, LANGUAGES, script_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 TITLES = {
     language: f"scripts in {name} (extism: the script as a module)"
@@ -75,7 +72,10 @@ def _open(side: str, compiled: Any) -> Any:
 
 def _ready(language: str, side: str) -> Sample:
     numbers = count()
-    make: Callable[[], Any] = lambda: _compile(language, side, next(numbers))  # noqa: E731
+
+    def make() -> Any:
+        return _compile(language, side, next(numbers))
+
     return make_sampler(make, lambda compiled: compiled is not None)
 
 

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["LANGUAGES", "File", "Written", "generate"]
+__all__ = ["LANGUAGES", "File", "Written", "generate", "generate_files", "read_schema"]
 
 LANGUAGES: Final = ("assemblyscript", "c", "cpp", "go", "python", "rust", "zig")
 
@@ -59,14 +59,22 @@ def generate(schema: Path, language: str, output: Path) -> list[Written]:
             f"language: expected one of {', '.join(LANGUAGES)}, got {truncate(language)}",
             field="language",
         )
+    files = generate_files(read_schema(schema), schema.name, language)
+    return [_write(output / path, file) for path, file in files.items()]
+
+
+def read_schema(schema: Path) -> bytes:
+    """Return the content of an interface file.
+
+    Raises:
+        SchemaError: It cannot be read.
+    """
     try:
-        content = schema.read_bytes()
+        return schema.read_bytes()
     except OSError as error:
         raise SchemaError(
             f"{truncate(str(schema))}: cannot be read: {error.strerror or error}"
         ) from error
-    files = generate_files(content, schema.name, language)
-    return [_write(output / path, file) for path, file in files.items()]
 
 
 def generate_files(content: bytes, name: str, language: str) -> dict[str, File]:

@@ -6,10 +6,9 @@ import json
 from typing import Final, NamedTuple
 
 from .._bindings.files import LANGUAGES as WITH_BINDINGS
-from .._bindings.files import generate_files
+from .._bindings.files import generate_files, read_schema
 from .._bindings.samples import sample_input
 from .._bindings.schema import read_interface
-from ..errors import SchemaError, truncate
 from .problems import ProjectError
 
 TYPE_CHECKING = False
@@ -55,12 +54,7 @@ def generate_project(schema: Path, language: Language, name: str) -> InterfaceFi
         raise ProjectError(
             f"--schema: there are no bindings for plugins in {language.title}, only for {known}"
         )
-    try:
-        content = schema.read_bytes()
-    except OSError as error:
-        raise SchemaError(
-            f"{truncate(str(schema))}: cannot be read: {error.strerror or error}"
-        ) from error
+    content = read_schema(schema)
     interface = read_interface(content, schema.name)
     is_json = content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
     copy = "schema.json" if is_json else "schema.yaml"

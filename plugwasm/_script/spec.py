@@ -169,9 +169,9 @@ def read_script_spec(path: str | os.PathLike[str], module_bytes: int) -> ScriptS
     path = os.fsdecode(path)
     language = language_of(path)
     assert language is not None
-    spec = ScriptSpec(language, read_file(path, module_bytes), os.path.basename(path), path)
-    spec.text  # noqa: B018  # an error where it is read
-    return spec
+    content, file = read_file(path, module_bytes), os.path.basename(path)
+    decode_script(content, file)  # an error where it is read
+    return ScriptSpec(language, content, file, path)
 
 
 def resolve_plugin(

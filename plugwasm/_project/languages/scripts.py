@@ -53,24 +53,19 @@ _TOOLS: Final = (
     ),
 )
 
-JAVASCRIPT: Final = ScriptLanguage(
-    name="javascript",
-    title="JavaScript",
-    source="src/plugin.js",
-    code_file="src/plugin.js",
-    needs_wasi=True,
-    tools=_TOOLS,
-    compile=_compile,
-    registry="",
-)
 
-PYTHON: Final = ScriptLanguage(
-    name="python",
-    title="Python",
-    source="src/plugin.py",
-    code_file="src/plugin.py",
-    needs_wasi=True,
-    tools=_TOOLS,
-    compile=_compile,
-    registry="",
-)
+def _language(name: str, title: str, source: str) -> ScriptLanguage:
+    return ScriptLanguage(
+        name=name,
+        title=title,
+        source=source,
+        code_file=source,
+        needs_wasi=True,
+        tools=_TOOLS,
+        compile=_compile,
+        registry="",
+    )
+
+
+JAVASCRIPT: Final = _language("javascript", "JavaScript", "src/plugin.js")
+PYTHON: Final = _language("python", "Python", "src/plugin.py")
