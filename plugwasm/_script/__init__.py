@@ -17,6 +17,8 @@ progress       what is shown while an engine is built
 names          names of files that are scripts
 languages      the languages, and what differs between them
 pins           versions and digests of what engines are built from
+rewriting/     functions of a module that a compiler made, read and analysed
+slots.h        imports that built plugins get, in each engine
 javascript/    the engine of JavaScript: QuickJS, with code of plugwasm in C and JavaScript
 python/        the engine of Python: MicroPython
 

@@ -45,7 +45,7 @@ def digest_of_sources(language: Language) -> str:
         language.kit(),
         (_HERE / "boot.py").read_bytes(),
         (_HERE / "snapshots.py").read_bytes(),
-        header().read_bytes(),
+        *_read_headers().values(),
     ):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:24]
@@ -196,8 +196,15 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
             progress.tick()
 
 
-def header() -> Path:
-    """Return the header for plugins in C."""
+def write_headers(place: Path) -> None:
+    """Write the headers that all engines include into a directory."""
+    for name, content in _read_headers().items():
+        (place / name).write_bytes(content)
+
+
+def _read_headers() -> dict[str, bytes]:
+    """Return the headers that all engines include: that of plugins in C, and one of engines."""
     installed = _HERE.parent / "_pdk"
     kits = installed if installed.is_dir() else _HERE.parents[1] / "pdk"
-    return kits / "c" / "include" / "plugwasm.h"
+    files = (kits / "c" / "include" / "plugwasm.h", _HERE / "slots.h")
+    return {file.name: file.read_bytes() for file in files}

@@ -6,8 +6,8 @@ import pytest
 import wasmtime
 
 from plugwasm import GuestError, Plugin
-from plugwasm._script.python.instructions import UnknownCodeError
 from plugwasm._script.python.roots import keep_roots_in_memory
+from plugwasm._script.rewriting.instructions import UnknownCodeError
 
 MODULE = """
 (module

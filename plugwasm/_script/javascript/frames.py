@@ -15,9 +15,9 @@ from typing import Final
 
 from ..._engine import wasm_encoding as wasm
 from ..._engine.wasm_binary import read_leb128
-from ..python import instructions as op
-from ..python.analysis import Liveness, OperandStack
-from ..python.instructions import Function, Signatures
+from ..rewriting import instructions as op
+from ..rewriting.analysis import Liveness, OperandStack
+from ..rewriting.instructions import Function, Signatures, encode_bodies, read_functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ _CODE_PER_BYTE: Final = 128
 """How much of the native stack a function takes, by estimate; how much more for each value that it
 needs behind a call; and for how many bytes of its code one byte more.
 """
-_PROLOGUE: Final = (op.GLOBAL_GET, op.I32_CONST, op.I32_SUB)
-_RESULTS: Final = {"": b"\x40", "i": b"\x7f", "l": b"\x7e", "f": b"\x7d", "d": b"\x7c"}
 _GET_POINTER, _SET_POINTER = bytes((op.GLOBAL_GET, 0)), bytes((op.GLOBAL_SET, 0))
 
 
@@ -43,32 +41,13 @@ def match_native_frames(compiled: bytes) -> bytes:
     sections = wasm.split(compiled)
     signatures = Signatures(sections)
     first = signatures.imported
-    functions = [
-        Function(signatures, body, *signatures.functions[first + i])
-        for i, body in enumerate(_bodies(sections[wasm.CODE]))
-    ]
+    functions = read_functions(sections, signatures)
     recursive = _find_recursive(functions, first, _read_table(sections[wasm.ELEMENT]))
-    sections[wasm.CODE] = wasm.vector(
-        [
-            _sized(_rewrite(function) if i in recursive else function.body)
-            for i, function in enumerate(functions)
-        ]
+    sections[wasm.CODE] = encode_bodies(
+        _rewrite(function) if i in recursive else function.body
+        for i, function in enumerate(functions)
     )
     return wasm.join(sections)
-
-
-def _bodies(code: bytes) -> list[bytes]:
-    number, at = read_leb128(code, 0)
-    bodies = []
-    for _ in range(number):
-        size, at = read_leb128(code, at)
-        bodies.append(code[at : at + size])
-        at += size
-    return bodies
-
-
-def _sized(body: bytes) -> bytes:
-    return wasm.unsigned(len(body)) + body
 
 
 def _read_table(elements: bytes) -> list[int]:
@@ -159,14 +138,14 @@ def _rewrite(function: Function) -> bytes:
     most = max((live[at] | stack.locals_at.get(at, 0)).bit_count() for at in calls)
     native = _NATIVE_FRAME + _NATIVE_VALUE * (most + len(stack.kept))
     native += len(function.body) // _CODE_PER_BYTE
-    least = native - _frame_size(function)
+    least = native - function.frame_size()
     if least <= 0:
         return function.body
     size = bytes((op.I32_CONST,)) + wasm.signed((least + 15) & ~15)
     out = [
         op.encode_locals(function.declared),
         _GET_POINTER + size + bytes((op.I32_SUB,)) + _SET_POINTER,
-        bytes((op.BLOCK,)) + _RESULTS[function.results],
+        bytes((op.BLOCK,)) + op.BLOCK_TYPES[function.results],
     ]
     for at, one in enumerate(function.instructions[:-1]):
         if one.code == op.RETURN:
@@ -176,12 +155,3 @@ def _rewrite(function: Function) -> bytes:
     out.append(bytes((op.END,)) + _GET_POINTER + size + bytes((op.I32_ADD,)) + _SET_POINTER)
     out.append(bytes((op.END,)))
     return b"".join(out)
-
-
-def _frame_size(function: Function) -> int:
-    """Return how much of the stack the compiler takes, which it does first if at all."""
-    start = function.instructions[:3]
-    if tuple(one.code for one in start) != _PROLOGUE:
-        return 0
-    size, _ = read_leb128(function.body, start[1].start + 1)
-    return size

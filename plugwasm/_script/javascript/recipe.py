@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import SourceError
 from .. import pins, progress
-from ..engine_build import ZIG_CC, ZIG_CXX, header, run_tool
+from ..engine_build import ZIG_CC, ZIG_CXX, run_tool, write_headers
 
 __all__ = ["compile_engine", "read_kit", "sources"]
 
@@ -49,7 +49,7 @@ def sources() -> list[bytes]:
     """Return what the engine is made of, besides its kit."""
     pinned = repr((pins.ZIG, pins.FLAGS, pins.ADA_FLAGS, _PACKAGES))
     own = [_HERE / name for name in (*_C, *_OTHER, "recipe.py", "frames.py")]
-    shared = [_HERE.parent / "python" / name for name in ("instructions.py", "analysis.py")]
+    shared = [_HERE.parent / "rewriting" / name for name in ("instructions.py", "analysis.py")]
     return [pinned.encode(), *(file.read_bytes() for file in (*own, *shared))]
 
 
@@ -65,13 +65,13 @@ def compile_engine(place: Path) -> bytes:
     Raises:
         SourceError: The sources cannot be had, or not be compiled.
     """
-    from ..python.instructions import UnknownCodeError
+    from ..rewriting.instructions import UnknownCodeError
     from .frames import match_native_frames
 
     _download(place)
     for name in (*_C, *_OTHER):
         (place / name).write_bytes((_HERE / name).read_bytes())
-    (place / "plugwasm.h").write_bytes(header().read_bytes())
+    write_headers(place)
     progress.show("compiling")
     # The same relative paths everywhere, so that the result is the same.
     include = [f"-I{package.folder}" for package in _PACKAGES]

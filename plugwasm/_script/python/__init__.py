@@ -2,8 +2,6 @@
 
 recipe         the sources, compiled
 roots          a module rewritten so that its garbage collector finds all pointers
-analysis       what a function needs behind its calls
-instructions   instructions of Wasm, read
 engine.c       what the engine exports, and the functions that its kit has
 heap.c         the heap, which grows, and the search of the stack
 signatures.c   annotations, read from the text of a script

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...errors import SourceError, truncate
 from .. import pins, progress
-from ..engine_build import ZIG_CC, header, run_tool
+from ..engine_build import ZIG_CC, run_tool, write_headers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,9 +66,11 @@ _LINK = (
 
 def sources() -> list[bytes]:
     """Return what the engine is made of, besides its kit."""
-    own = (*_OWN, *_OWN_HEADERS, "recipe.py", "roots.py", "analysis.py", "instructions.py")
+    own = (*_OWN, *_OWN_HEADERS, "recipe.py", "roots.py")
+    shared = [_HERE.parent / "rewriting" / name for name in ("instructions.py", "analysis.py")]
     pinned = repr((pins.ZIG, pins.STACK_BYTES, pins.MICROPYTHON_SHA256))
-    return [pinned.encode(), *((_HERE / name).read_bytes() for name in own)]
+    files = [*(_HERE / name for name in own), *shared]
+    return [pinned.encode(), *(file.read_bytes() for file in files)]
 
 
 def read_kit() -> bytes:
@@ -92,12 +94,12 @@ def compile_engine(place: Path) -> bytes:
 
 def compile_sources(place: Path) -> bytes:
     """Compile the engine, in a directory with MicroPython's sources."""
-    from .instructions import UnknownCodeError
+    from ..rewriting.instructions import UnknownCodeError
     from .roots import keep_roots_in_memory
 
     for name in (*_OWN, *_OWN_HEADERS):
         (place / name).write_bytes((_HERE / name).read_bytes())
-    (place / "plugwasm.h").write_bytes(header().read_bytes())
+    write_headers(place)
     core = sorted(f"{_FOLDER}/py/{one.name}" for one in (place / _FOLDER / "py").glob("*.c"))
     files = [
         *_OWN,

@@ -26,9 +26,16 @@ from typing import Final
 
 from ..._engine.wasm_binary import CODE, CUSTOM, iter_sections, read_leb128
 from ..._engine.wasm_encoding import join, signed, split, unsigned
-from . import instructions as op
-from .analysis import Liveness, OperandStack
-from .instructions import Function, Signatures, UnknownCodeError, encode_locals
+from ..rewriting import instructions as op
+from ..rewriting.analysis import Liveness, OperandStack
+from ..rewriting.instructions import (
+    Function,
+    Signatures,
+    UnknownCodeError,
+    encode_bodies,
+    encode_locals,
+    read_functions,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +50,6 @@ _NATIVE_VALUE: Final = 8
 """How much of the native stack a function takes, by estimate, and how much more for each value that
 it needs behind a call.
 """
-_PROLOGUE: Final = (op.GLOBAL_GET, op.I32_CONST, op.I32_SUB)
-_CODES: Final = {"": b"\x40", "i": b"\x7f", "l": b"\x7e", "f": b"\x7d", "d": b"\x7c"}
 
 
 def keep_roots_in_memory(
@@ -63,21 +68,14 @@ def keep_roots_in_memory(
     """
     sections = split(wasm)
     signatures = Signatures(sections)
-    code = sections[CODE]
-    number, at = read_leb128(code, 0)
-    bodies = []
-    for index in range(number):
-        size, at = read_leb128(code, at)
-        params, results = signatures.functions[signatures.imported + index]
-        bodies.append(Function(signatures, code[at : at + size], params, results))
-        at += size
+    bodies = read_functions(sections, signatures)
     imported, names = signatures.imported, _read_names(wasm)
     collecting = _find_callers(_find_function(names, collector), imported, bodies)
     checks = dict.fromkeys(
         (_find_function(names, name) - imported for name in checked), _find_function(names, check)
     )
     written = [_rewrite(body, collecting, checks.get(i)) for i, body in enumerate(bodies)]
-    sections[CODE] = unsigned(number) + b"".join(unsigned(len(one)) + one for one in written)
+    sections[CODE] = encode_bodies(written)
     return join(sections)
 
 
@@ -150,17 +148,8 @@ def _rewrite(function: Function, collecting: frozenset[int], check: int | None) 
     needed = {at: mask & spilled for at, mask in kept_alive.items()}
     most = max(mask.bit_count() for mask in kept_alive.values()) + len(stack.kept)
     return _write(
-        function, needed, stack, check, _NATIVE_FRAME + _NATIVE_VALUE * most - _frame_size(function)
+        function, needed, stack, check, _NATIVE_FRAME + _NATIVE_VALUE * most - function.frame_size()
     )
-
-
-def _frame_size(function: Function) -> int:
-    """Return how much of the stack the compiler takes, which it does first if at all."""
-    start = function.instructions[:3]
-    if tuple(one.code for one in start) != _PROLOGUE:
-        return 0
-    size, _ = read_leb128(function.body, start[1].start + 1)
-    return size
 
 
 def _write(
@@ -226,7 +215,7 @@ def _write(
     out += [store(local) for local in sorted(at_definition) if local < len(function.params)]
     if check is not None:
         out.append(bytes((op.CALL,)) + unsigned(check))
-    out.append(bytes((op.BLOCK,)) + _CODES[function.results])
+    out.append(bytes((op.BLOCK,)) + op.BLOCK_TYPES[function.results])
     for at, one in enumerate(function.instructions[:-1]):
         out += [store(local) for local in before.get(at, ())]
         if one.code == op.RETURN:

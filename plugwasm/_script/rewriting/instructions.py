@@ -7,8 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from ..._engine import wasm_encoding as wasm
 from ..._engine.wasm_binary import read_leb128
 from ..._engine.wasm_encoding import unsigned
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 UNREACHABLE, BLOCK, LOOP, IF, ELSE, THROW, THROW_REF, END = (
     0x00,
@@ -35,6 +40,11 @@ NO_POINTER: Final = frozenset((*range(0x45, 0x67), *range(0x2C, 0x30), 0xC0, 0xC
 
 _TYPES: Final = {0x7F: "i", 0x7E: "l", 0x7D: "f", 0x7C: "d", 0x70: "r", 0x6F: "r", 0x69: "r"}
 _CODES: Final = {"i": 0x7F, "l": 0x7E, "f": 0x7D, "d": 0x7C, "r": 0x69}
+
+BLOCK_TYPES: Final = {"": b"\x40", "i": b"\x7f", "l": b"\x7e", "f": b"\x7d", "d": b"\x7c"}
+"""How a block is encoded that has these results."""
+_PROLOGUE: Final = (GLOBAL_GET, I32_CONST, I32_SUB)
+"""How a function begins that takes some of the stack in linear memory."""
 
 _EFFECTS: Final[dict[int, tuple[str, str]]] = {}
 """What an instruction without control takes off the stack, the uppermost last, and puts on it."""
@@ -258,6 +268,28 @@ class Function:
         object.__setattr__(self, "locals", self.params + declared)
         read = self.signatures.read_body(self.body, begin, len(self.body))
         object.__setattr__(self, "instructions", read)
+
+    def frame_size(self) -> int:
+        """Return how much of the stack the compiler takes, which it does first if at all."""
+        start = self.instructions[:3]
+        if tuple(one.code for one in start) != _PROLOGUE:
+            return 0
+        size, _ = read_leb128(self.body, start[1].start + 1)
+        return size
+
+
+def read_functions(sections: dict[int, bytes], signatures: Signatures) -> list[Function]:
+    """Return the functions of a module's own."""
+    bodies = wasm.items(sections[wasm.CODE], wasm.skip_sized)
+    return [
+        Function(signatures, body[read_leb128(body, 0)[1] :], *types)
+        for body, types in zip(bodies, signatures.functions[signatures.imported :], strict=True)
+    ]
+
+
+def encode_bodies(bodies: Iterable[bytes]) -> bytes:
+    """Return the section of code with these bodies."""
+    return wasm.vector([unsigned(len(body)) + body for body in bodies])
 
 
 def _read_types(content: bytes, at: int) -> tuple[str, int]:
