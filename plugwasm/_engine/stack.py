@@ -75,31 +75,39 @@ class ThreadStack(local):
     """The stack of the calling thread, for guests of one engine. A thread is measured when it first
     asks.
 
+    Measuring allocates, so the garbage collector may run in it, and a finalizer there may call a
+    plugin: the thread asks again before it has been measured. What it sees then is what the class
+    says, a stack that is not known yet, and it is measured by that call too.
+
     Attributes:
-        need: Bytes that a call needs.
+        need: Bytes that a call needs. All threads share it.
         measurement: What was measured. It is an object of its own because each attribute of a
             thread-local costs as much as a whole look at it. Its `call_depth` is 0 as long as the
             stack cannot be found; `has_room` then tries each time.
     """
 
+    __slots__ = ("_engine", "need")
+
+    measurement: StackMeasurement = StackMeasurement(0, 0, 0.0)
+    _lowest: int = 0
+
     def __init__(self, engine: Engine) -> None:
         self.need: int = engine.stack_bytes + MARGIN
-        self._engine = engine
-        self.measurement: StackMeasurement = StackMeasurement(0, 0, 0.0)
+        self._engine: Engine = engine
         self._measure()
 
     def _measure(self) -> None:
-        self._lowest, size = _find_bounds()
-        if self._lowest:
-            self._position = _make_context_probe(self._lowest, size) or _make_callback_probe(
-                self._engine
-            )
+        lowest, size = _find_bounds()
+        if lowest:
+            position = _make_context_probe(lowest, size) or _make_callback_probe(self._engine)
             limit = sys.getrecursionlimit()
+            self._position: Callable[[], int] = position
             self.measurement = StackMeasurement(
-                max(0, (self._position() - self._lowest - limit * _PYTHON_LEVEL) // self.need),
+                max(0, (position() - lowest - limit * _PYTHON_LEVEL) // self.need),
                 limit,
                 0.0 if self._engine.signals else inf,
             )
+            self._lowest = lowest  # last: whoever sees it finds the rest
 
     def room(self) -> int | None:
         """Return the bytes that are left from here on, or None if unknown."""
