@@ -19,13 +19,16 @@ _MADE_BY_BUILDS: Final = frozenset(
 )
 _HEADERS: Final = {"c": ("c",), "cpp": ("c", "cpp")}
 """The languages whose kit is headers, and whose headers they take."""
+_OTHER_KITS: Final = {"typescript": "javascript"}
+"""The languages that have the kit of another one."""
 
 
 def kit_folder(language: str) -> Path:
     """Return the folder of the kit for a language."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "_pdk"
-    return (installed if installed.is_dir() else package.parent / "pdk") / language
+    kits = installed if installed.is_dir() else package.parent / "pdk"
+    return kits / _OTHER_KITS.get(language, language)
 
 
 def copy_kit(language: str, target: Path) -> None:

@@ -32,6 +32,7 @@ class Language:
         tools: What a build needs.
         compile: Compiles a project to the output of a job.
         registry: How a project takes the kit from a registry, for its README.
+        check: A command that checks the types of a source, where a build does not.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Language:
     tools: tuple[Tool, ...]
     compile: Callable[[Job], None]
     registry: str
+    check: str = ""
 
     def find_tools(self, folder: str | None = None) -> tuple[FoundTool, ...]:
         """Return the tools, as they are used in a folder. Raise `ProjectError` if one is not

@@ -40,6 +40,7 @@ _OTHER_NAMES: Final = {
     "rs": "rust",
     "as": "assemblyscript",
     "js": "javascript",
+    "ts": "typescript",
     "py": "python",
 }
 _RESERVED: Final = frozenset(
@@ -162,6 +163,7 @@ def _words(
         if language.registry
         else "To update the kit, copy the files of a newer plugwasm over those in `pdk/`."
     )
+    tools = [f"{tool.name} {version_text(tool.minimum)} or later" for tool in language.tools]
     return {
         "NAME": name,
         "IDENTIFIER": identifier,
@@ -169,13 +171,14 @@ def _words(
         "LANGUAGE": language.name,
         "TITLE": language.title,
         "SOURCE": language.code_file,
-        "TOOLS": " and ".join(
-            f"{tool.name} {version_text(tool.minimum)} or later" for tool in language.tools
-        ),
+        "TOOLS": f"{', '.join(tools[:-1])} and {tools[-1]}" if tools[1:] else tools[0],
         "INSTALL": "\n".join(
             f"- {advice}" for advice in dict.fromkeys(tool.install for tool in language.tools)
         ),
         "CALL": f"{export}{wasi}{' --input Ada' if generated is None else ''}",
+        "CHECK": f"{language.check:24}# checks the types, which a build does not\n"
+        if language.check
+        else "",
         "INTERFACE": _interface_rows(language, generated),
         "KIT": kit,
     }

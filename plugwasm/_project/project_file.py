@@ -39,7 +39,17 @@ PROJECT_FILE: Final = "plugin.toml"
 MAX_BYTES: Final = 2**20
 """The largest project file, which is also the largest that a `PluginSet` reads."""
 
-LANGUAGES: Final = ("c", "cpp", "zig", "rust", "go", "assemblyscript", "javascript", "python")
+LANGUAGES: Final = (
+    "c",
+    "cpp",
+    "zig",
+    "rust",
+    "go",
+    "assemblyscript",
+    "javascript",
+    "typescript",
+    "python",
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -76,13 +76,17 @@ def find_esbuild(folder: str | None = None) -> str | None:
     named = os.environ.get(VARIABLE)
     if named:
         return named
-    while folder is not None:
+    return (folder and find_installed(folder)) or shutil.which("esbuild")
+
+
+def find_installed(folder: str) -> str | None:
+    """Return the path of the program in the `node_modules` of a folder, or of one above it."""
+    while True:
         found = shutil.which("esbuild", path=os.path.join(folder, "node_modules", ".bin"))
-        if found is not None:
-            return found
         above = os.path.dirname(folder)
-        folder = above if above != folder else None
-    return shutil.which("esbuild")
+        if found is not None or above == folder:
+            return found
+        folder = above
 
 
 def translate(text: str, file: str, limits: Limits | None = None) -> str:

@@ -30,6 +30,7 @@ SIZES = {
     "go": 4_000_000,
     "assemblyscript": 16_000,
     "javascript": 1_600_000,
+    "typescript": 1_600_000,
     "python": 700_000,
 }
 """More bytes than a new project's module has; debug information would be more by far."""

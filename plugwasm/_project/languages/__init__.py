@@ -5,7 +5,8 @@ zig             Zig
 rust            Rust
 go              Go
 assemblyscript  AssemblyScript
-scripts         JavaScript and Python, with their interpreters
+scripts         JavaScript, TypeScript and Python, with their interpreters
+npm             packages that a project needs for its build
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .assemblyscript import ASSEMBLYSCRIPT
 from .c import CPP, C
 from .go import GO
 from .rust import RUST
-from .scripts import JAVASCRIPT, PYTHON
+from .scripts import JAVASCRIPT, PYTHON, TYPESCRIPT
 from .zig import ZIG
 
 TYPE_CHECKING = False
@@ -27,6 +28,6 @@ __all__ = ["LANGUAGES"]
 
 LANGUAGES: Final[dict[str, Language]] = {
     language.name: language
-    for language in (C, CPP, ZIG, RUST, GO, ASSEMBLYSCRIPT, JAVASCRIPT, PYTHON)
+    for language in (C, CPP, ZIG, RUST, GO, ASSEMBLYSCRIPT, JAVASCRIPT, TYPESCRIPT, PYTHON)
 }
 """The languages by their names in `plugin.toml`."""

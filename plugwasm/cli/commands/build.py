@@ -21,7 +21,7 @@ def build(
         str,
         typer.Argument(
             metavar="[DIR]",
-            help="The folder with plugin.toml, or a script (.js, .py); default: the current one.",
+            help="The folder with plugin.toml, or a script (.js, .ts, .py); default: this one.",
             show_default=False,
         ),
     ] = ".",

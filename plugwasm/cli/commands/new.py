@@ -19,7 +19,7 @@ from ..terminal import (
 
 HELP = """Make a project for a plugin, which builds and passes its own test.
 
-LANGUAGE is c, cpp, zig, rust, go, assemblyscript, javascript or python.
+LANGUAGE is c, cpp, zig, rust, go, assemblyscript, javascript, typescript or python.
 
 With --schema, the project has bindings for an interface file, and a test for each of its exports.
 """
