@@ -18,12 +18,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from conformance.kept import NotBuiltError
 from plugwasm import SourceError, __version__
-from plugwasm._script import engine_build
+from plugwasm._script import engine_store
 
 from . import cases, processes, published, scripts
 from .against import RevisionError, Revisions, find_commit
-from .built import REAL, NotBuiltError, Real
+from .built import REAL, Real
 from .cases import start_peer
 from .machine import describe_machine
 from .measure import OURS, PEER, Block, Result, WrongResultError, measure
@@ -178,7 +179,7 @@ def use_own_caches(folder: Path) -> None:
     bytecode."""
     # Engines of scripts take minutes to build, and are no part of any row.
     with suppress(SourceError):
-        os.environ.setdefault("PLUGWASM_ENGINES", str(engine_build.engine_folder()))
+        os.environ.setdefault("PLUGWASM_ENGINES", str(engine_store.engine_folder()))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     os.environ.pop("EXTISM_CACHE_CONFIG", None)

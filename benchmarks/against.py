@@ -85,7 +85,8 @@ class Revisions:
         this, other = self.folders.values()
         for side in (this, other):
             side.mkdir()
-            (side / "benchmarks").symlink_to(ROOT / "benchmarks")
+            for name in ("benchmarks", "conformance"):
+                (side / name).symlink_to(ROOT / name)
         (this / "plugwasm").symlink_to(ROOT / "plugwasm")
         with tarfile.open(fileobj=BytesIO(packed)) as archive:
             archive.extractall(other, filter="data")

@@ -11,14 +11,14 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from conformance.kept import NotBuiltError, keep, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +27,6 @@ SOURCES = Path(__file__).resolve().parent / "sources"
 INCLUDE = SOURCES.parent.parent / "pdk" / "c" / "include"
 QUICKJS = "quickjs-ng==0.17.0.2"
 QUICKJS_SHA256 = "43d2e48272208721a7aaea8e3f02d4b9318f12ef20cc4f5421b59d9a470706ef"
-
-
-class NotBuiltError(Exception):
-    """A plugin cannot be built on this machine. The message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +55,11 @@ class Real:
         digest = hashlib.sha256(self.pinned.encode())
         for source in self.sources:
             digest.update(source.read_bytes())
-        target = kept_in() / f"{self.name}-{digest.hexdigest()[:16]}.wasm"
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            print(f"building: {self.name} (once) …", file=sys.stderr, flush=True)
-            with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-                built = Path(scratch) / "plugin.wasm"
-                self.build(built)
-                built.replace(target)
-        return target
+        return keep(kept_in() / f"{self.name}-{digest.hexdigest()[:16]}.wasm", self._build)
+
+    def _build(self, target: Path) -> None:
+        print(f"building: {self.name} (once) …", file=sys.stderr, flush=True)
+        self.build(target)
 
 
 @cache
@@ -79,64 +71,32 @@ def kept_in() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plugwasm-benchmarks"
 
 
-def _run(command: list[str], cwd: Path, **environment: str) -> None:
-    try:
-        subprocess.run(
-            command,
-            cwd=cwd,
-            env=os.environ | environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    except subprocess.CalledProcessError as error:
-        raise NotBuiltError(f"`{' '.join(command[:4])} …` failed: {error.stderr[-800:]}") from None
-
-
 def _build_javascript(target: Path) -> None:
     scratch = target.parent
     requirements = scratch / "requirements.txt"
     requirements.write_text(f"{QUICKJS} --hash=sha256:{QUICKJS_SHA256}\n")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:"]
     pip += ["--require-hashes", f"--requirement={requirements}"]
-    _run([*pip, f"--dest={scratch}"], scratch)
+    run([*pip, f"--dest={scratch}"], scratch)
     (archive,) = scratch.glob("*.tar.gz")
     with tarfile.open(archive) as sdist:
         sdist.extractall(scratch, filter="data")
     engine = next(scratch.glob("*/upstream-quickjs"))
     files = [str(engine / f"{name}.c") for name in ("quickjs", "libregexp", "libunicode", "dtoa")]
     flags = ["-target", "wasm32-wasi", "-O2", "-s", "-mexec-model=reactor", "-D_GNU_SOURCE"]
-    flags += [
-        "-fno-sanitize=undefined",
-        "-Wl,-z,stack-size=1048576",
-        f"-I{engine}",
-        f"-I{INCLUDE}",
-    ]
-    _run(
-        [
-            sys.executable,
-            "-m",
-            "ziglang",
-            "cc",
-            *flags,
-            str(SOURCES / "javascript.c"),
-            *files,
-            "-o",
-            str(target),
-        ],
-        scratch,
-    )
+    flags += ["-fno-sanitize=undefined", "-Wl,-z,stack-size=1048576"]
+    flags += [f"-I{engine}", f"-I{INCLUDE}"]
+    zig_cc = [sys.executable, "-m", "ziglang", "cc"]
+    run([*zig_cc, *flags, str(SOURCES / "javascript.c"), *files, f"-o{target}"], scratch)
 
 
 def _build_go(target: Path) -> None:
     if shutil.which("go") is None:
         raise NotBuiltError("Go is not installed (https://go.dev/dl/, 1.24 or later)")
-    _run(
+    run(
         ["go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", str(target)],
         SOURCES / "go",
-        GOOS="wasip1",
-        GOARCH="wasm",
+        {"GOOS": "wasip1", "GOARCH": "wasm"},
     )
 
 

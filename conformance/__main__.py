@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .building import NotBuiltError
 from .hosts import HOSTS
 from .implementations import find_implementations
+from .kept import NotBuiltError
 from .page import FIGURES, PAGE, write
 from .results import Outcome, PluginResults, run_all
 from .server import serve

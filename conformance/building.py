@@ -1,26 +1,24 @@
-"""Plugins built from source with the toolchains of this machine, and kept."""
+"""How the plugins of a folder are built, with the toolchains of this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from plugwasm._project.languages import LANGUAGES
 from plugwasm._project.problems import ProjectError
 
+from .kept import NotBuiltError, keep, run
+
 ROOT = Path(__file__).resolve().parents[1]
 
 TOOLS = {"zig": "zig", "cargo": "rust", "go": "go", "npm": "assemblyscript"}
 """The language that a tool belongs to, of those that `plugwasm build` knows."""
-
-
-class NotBuiltError(Exception):
-    """A plugin cannot be built. The message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +56,19 @@ class Build:
         """
         check_tools(self.needs)
         target = cache() / f"{self.folder.name}-{program}-{self._digest()}.wasm"
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_suffix(f".{os.getpid()}.wasm")
-            words = {
-                "out": str(part),
-                "program": program,
-                "python": sys.executable,
-                "root": str(ROOT),
-                "cache": str(cache()),
-                "cargo": cargo(),
-            }
-            for command in self.commands:
-                run([word.format(**words) for word in command], self.folder)
-            part.replace(target)
-        return target
+        return keep(target, partial(self._build, program))
+
+    def _build(self, program: str, target: Path) -> None:
+        words = {
+            "out": str(target),
+            "program": program,
+            "python": sys.executable,
+            "root": str(ROOT),
+            "cache": str(cache()),
+            "cargo": cargo(),
+        }
+        for command in self.commands:
+            run([word.format(**words) for word in command], self.folder)
 
     def _digest(self) -> str:
         digest = hashlib.sha256(repr(self.commands).encode())
@@ -100,24 +96,3 @@ def cache() -> Path:
 def cargo() -> str:
     """Return the command: one that builds for wasm32 in its own way, where rustup cannot."""
     return os.environ.get("PLUGWASM_CARGO", "cargo")
-
-
-def run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
-    """Run a command, and return what it printed.
-
-    Raises:
-        NotBuiltError: It failed.
-    """
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | (environment or {}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise NotBuiltError(
-            f"`{' '.join(command)[:120]}` failed:\n{(done.stdout + done.stderr)[-3000:]}"
-        )
-    return done.stdout + done.stderr

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from .building import ROOT, NotBuiltError, cargo, check_tools, run
+from .building import ROOT, cargo, check_tools
+from .kept import NotBuiltError, run
 
 if TYPE_CHECKING:
     from pathlib import Path

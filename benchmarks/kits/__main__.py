@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from conformance.building import NotBuiltError
+from conformance.kept import NotBuiltError
 
 from ..machine import describe_machine
 from .measuring import measure

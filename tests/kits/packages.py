@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.building import ROOT, NotBuiltError, cargo, check_tools, run
+from conformance.building import ROOT, cargo, check_tools
+from conformance.kept import NotBuiltError, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from conformance import page
-from conformance.building import NotBuiltError
 from conformance.hosts import Extism
 from conformance.implementations import find_implementations
+from conformance.kept import NotBuiltError
 from conformance.results import Outcome, left_out, run_all
 from conformance.server import serve
 from conformance.table import FEATURES, read_cases, to_bytes

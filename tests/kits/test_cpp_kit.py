@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.building import run
+from conformance.kept import run
 
 from .packages import PDK, need
 

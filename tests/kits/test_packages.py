@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import plugwasm
-from conformance.building import NotBuiltError, cargo, run
+from conformance.building import cargo
+from conformance.kept import NotBuiltError, run
 
 from .packages import PDK, need, pack_crates, pack_go, pack_npm, pack_zig, readme_block
 

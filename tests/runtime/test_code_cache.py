@@ -33,30 +33,18 @@ from tests.support.code_cache import (
     put,
     put_bytes,
     put_code,
-    reset_settings,
     run,
 )
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "geteuid"), reason="the cache needs POSIX permissions"
-)
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the cache needs POSIX permissions"),
+    pytest.mark.usefixtures("fresh_cache_settings"),
+]
 STRANGER = 54321
 as_root = pytest.mark.skipif(
     hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can give files away"
 )
-
-
-@pytest.fixture(autouse=True)
-def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    reset_settings(monkeypatch)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "deep" / "kept"
-    monkeypatch.setenv("PLUGWASM_CACHE", str(path))
-    return path
 
 
 def forge(folder: Path) -> Path:

@@ -23,24 +23,12 @@ from tests.support.code_cache import (
     padded,
     put,
     put_code,
-    reset_settings,
 )
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "geteuid"), reason="the cache needs POSIX permissions"
-)
-
-
-@pytest.fixture(autouse=True)
-def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    reset_settings(monkeypatch)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "deep" / "kept"
-    monkeypatch.setenv("PLUGWASM_CACHE", str(path))
-    return path
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the cache needs POSIX permissions"),
+    pytest.mark.usefixtures("fresh_cache_settings"),
+]
 
 
 # ---- which entry is a module's -------------------------------------------------------------------

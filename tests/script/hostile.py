@@ -1,4 +1,4 @@
-"""What tests of hostile scripts check after each one: the host works, and so does everybody else."""
+"""Hostile scripts beside good ones: after each of them the host works, and so does every other plugin."""
 
 from __future__ import annotations
 
@@ -16,9 +16,22 @@ _GOOD = {
 }
 
 
+def in_javascript(body: str) -> str:
+    """Return a script whose `f` has this body, and whose `g` returns 1."""
+    return f"export function f() {{ {body} }}\nexport const g = () => 1;"
+
+
+def in_python(body: str) -> str:
+    """Return a script whose `f` has this body, and whose `g` returns 1."""
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    return f"def f():\n{lines}\ndef g(): return 1\n"
+
+
 @contextmanager
-def victim_beside(source: str, language: str = "javascript", **options: object) -> Iterator[Plugin]:
-    """Provide a plugin of a hostile script. A script beside it is not affected by what it does."""
+def hostile_plugin(
+    source: str, language: str = "javascript", **options: object
+) -> Iterator[Plugin]:
+    """Provide a plugin of a hostile script, and check that no other plugin is affected by it."""
     make = make_plugin if language == "javascript" else make_python
     neighbour, expected = _neighbour(language)
     with make(source, **{"limits": LIMITS, **options}) as plugin:

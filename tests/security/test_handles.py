@@ -20,6 +20,7 @@ from plugwasm import (
 )
 from tests.support.both_engines import ENGINES, MASK, PAGE, make_plugin, u64_bytes
 from tests.support.guests import LOOP, export, guest, manifest, number
+from tests.support.kernel_rig import EDGES
 
 # ---- a guest that does what it is told: for 14, 15 and 16 ----------------------------------------
 
@@ -491,27 +492,7 @@ def test_new_instance_is_clean(how: str, pooled: bool) -> None:
 
 # ---- 16. every kind of wrong handle in any order -------------------------------------------------
 
-EDGES = [
-    0,
-    1,
-    31,
-    32,
-    33,
-    511,
-    512,
-    513,
-    2 * PAGE - 8,
-    2 * PAGE - 1,
-    2 * PAGE,
-    2**31,
-    2**32 - 1,
-    2**32,
-    2**32 + 512,
-    2**37 + 512,
-    2**63,
-    MASK - 31,
-]
-anywhere = st.one_of(st.sampled_from([*EDGES, MASK]), st.integers(0, 3000), st.integers(0, MASK))
+anywhere = st.one_of(st.sampled_from(EDGES), st.integers(0, 3000), st.integers(0, MASK))
 near = st.sampled_from([0, 0, 0, 0, 1, -1, 8, 31, 32, -32, 64, 2**32, -(2**32), 2**37])
 handles = st.one_of(
     st.tuples(st.integers(0, 5), near),

@@ -5,25 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from zlib import crc32
 
-import pytest
-
 from plugwasm._engine import Environment, ExportName, Module, Store
 from plugwasm._runtime import code_cache, modules
 
 ONE = b'(module (func (export "f") (result i32) (i32.const 1)))'
 TWO = b'(module (func (export "f") (result i32) (i32.const 2)))'
-
-
-def reset_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the settings be as in a new process, until the test is over."""
-    for name, value in (
-        ("directory", None),
-        ("enabled", None),
-        ("max_bytes", code_cache.DEFAULT_MAX_BYTES),
-        ("warned", False),
-    ):
-        monkeypatch.setattr(code_cache._Settings, name, value)
-    monkeypatch.delenv("PLUGWASM_CACHE")
 
 
 def compiled(wasm: bytes = ONE, *, fuel: bool = False) -> Module:

@@ -721,6 +721,9 @@ static int32_t set_output(JSValue result, int is_json) {
 PDK_EXPORT("call") int32_t call(int32_t index) {
     if (index < 0 || index >= export_count) return pdk_fail("the engine has no such function");
     JS_UpdateStackTop(runtime);
+    /* QuickJS collects cycles when memory has grown by half, which may be more than there is: without
+     * this, cycles that filled the memory once would fill it in each call from then on. */
+    if (is_out_of_memory) JS_RunGC(runtime);
     has_used_kit = is_out_of_memory = 0;
     if (has_timers) { /* of the call before */
         has_timers = 0;
