@@ -342,7 +342,7 @@ def test_all_problems_at_once() -> None:
 def test_problems_are_in_order_of_lines() -> None:
     """Problems come in the order of the document, whatever is checked first."""
     text = (
-        "version: v1-draft\nexports:\n  f: {input: {type: sting, contentType: a}}\n"
+        "version: v1-draft\nexports:\n  f: {input: {type: text, contentType: a}}\n"
         "  3bad: {}\ncomponents: {schemas: {A: {properties: {p: {type: date}}}}}\n"
     )
     with pytest.raises(SchemaError) as caught:
