@@ -609,6 +609,14 @@ def test_description_error_is_told_apart(text: str, said: str, tmp_path: Path) -
     assert said in description.error
 
 
+@pytest.mark.parametrize("name", ["plugin.c", "lib.RS", "main.go"])
+def test_source_code_is_no_plugin(name: str, tmp_path: Path) -> None:
+    """The source of a plugin, given as a plugin, is recognized by the file's name."""
+    (tmp_path / name).write_text("int x;")
+    with pytest.raises(ModuleError, match="is not a Wasm module, but source code: build it"):
+        Plugin(tmp_path / name)
+
+
 @pytest.mark.parametrize("table", ["plugin", "build", "test"])
 def test_project_file_is_no_manifest(table: str, tmp_path: Path) -> None:
     """A `plugin.toml` given as a manifest is recognized as the file of a project."""
