@@ -23,14 +23,15 @@ class Fields:
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.problems: list[str] = []
+        self.problems: list[tuple[int, str]] = []
+        """Lines, 0 where none is known, and what is wrong there."""
 
     def problem(self, path: Path, message: str) -> None:
         line = self.document.line(path)
         place = f"line {line}: " if line else ""
         where = "".join(part if part.startswith("[") else f".{part}" for part in path)
         where = truncate(where.lstrip("."))
-        self.problems.append(f"{place}{where}{': ' if where else ''}{message}")
+        self.problems.append((line or 0, f"{place}{where}{': ' if where else ''}{message}"))
 
     def mapping(self, value: Any, path: Path) -> dict[str, Any] | None:
         if isinstance(value, dict):

@@ -85,11 +85,13 @@ class _Reader(Fields):
         if not self.problems and interface is not None:
             interface = checks.check(interface, self.tags, self.problem)
         if self.problems or interface is None:
-            shown = self.problems[:MAX_PROBLEMS]
-            more = len(self.problems) - len(shown)
+            # In the order of the document; problems of one line stay as they were found.
+            problems = [said for _, said in sorted(self.problems, key=lambda one: one[0])]
+            shown = problems[:MAX_PROBLEMS]
+            more = len(problems) - len(shown)
             raise SchemaError(
                 f"{truncate(self.name)}: {'; '.join(shown)}{f'; and {more} more' if more else ''}",
-                problems=self.problems,
+                problems=problems,
             )
         return interface
 

@@ -122,7 +122,7 @@ class SourceLines:
             from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFInfo
         except ImportError as error:
             raise ImportError(
-                "source lines need pyelftools: pip install 'plugwasm[debug]'"
+                "the source lines of plugins need pyelftools: pip install 'plugwasm[debug]'"
             ) from error
         self._budget = ReadBudget()
         sections: dict[str, Any] = {}

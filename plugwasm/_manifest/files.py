@@ -179,8 +179,10 @@ def read_file(path: str, limit: int, *, may_be_empty: bool = False) -> bytes:
 
 def _check_regular(path: str, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
+        module = os.path.join(path, "plugin.wasm")
+        which = f", {format_path(module)}" if os.path.isfile(module) else " in it"
         raise SourceError(
-            f"cannot read {format_path(path)}: it is a directory; give the module in it, or the "
+            f"cannot read {format_path(path)}: it is a directory; give the module{which}, or the "
             "directory to a PluginSet"
         )
     if not stat.S_ISREG(status.st_mode):

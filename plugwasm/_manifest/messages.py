@@ -140,11 +140,17 @@ def from_msgspec(
     return field_error(where, what, of)
 
 
+_PROJECT_TABLES = frozenset(("plugin", "build", "test"))
+"""The tables of a `plugin.toml` that a manifest does not have."""
+
+
 def _unknown_field_error(where: str, name: str, known: Sequence[str], of: str) -> ManifestError:
     import difflib
 
     close = difflib.get_close_matches(name[:64], known, n=1)
     hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}"
+    if of == "manifest" and not where and name in _PROJECT_TABLES:
+        hint = "this is the file of a project, not a manifest; name the module that it builds"
     return field_error(
         f"{where}{'.' if where else ''}{truncate(name)}", f"unknown field; {hint}", of
     )

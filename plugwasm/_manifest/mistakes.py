@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _SCRIPTS = {(".js", ".mjs", ".cjs"): "javascript", (".py",): "python"}
+_SOURCE_SUFFIXES = (".c", ".cc", ".cpp", ".go", ".rs", ".zig")
 _SUFFIXES = (".wasm", ".wat", ".json", ".toml")
 EMPTY_BYTES = (
     "the bytes given are empty; expected those of a Wasm module, "
@@ -46,6 +47,8 @@ def suggest_text(path: str) -> str:
     for suffixes, language in _SCRIPTS.items():
         if path.lower().endswith(suffixes):
             return f"a script: load it with `plugwasm.script({quote(language)}, Path(…))`"
+    if path.lower().endswith(_SOURCE_SUFFIXES):
+        return "source code: build it, as `plugwasm build` does, and name the module"
     return f"text. {TEXT_IN_FILE}"
 
 

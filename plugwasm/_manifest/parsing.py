@@ -144,7 +144,7 @@ def _decode_toml(text: str, what: str) -> object:
         reason = truncate(str(error))
         if what != MANIFEST:
             raise ManifestError(
-                f"{what} is neither JSON (no `{{` first) nor TOML: {reason}"
+                f"{what} is not valid TOML, nor JSON, which begins with `{{`: {reason}"
             ) from None
         raise ManifestError(
             f"neither a Wasm module nor a manifest: not JSON (no `{{` first), and as TOML: "

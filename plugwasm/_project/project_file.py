@@ -61,7 +61,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         language: What the plugin is written in.
         source: The file or folder that is compiled; by default, the language's usual one.
         output: The module that is made.
-        wasi: For C and Rust, whether to build for WASI. Go and C++ always do.
+        wasi: For C and Rust, whether to build for WASI. C++, Go, JavaScript and Python always need
+            it.
         flags: More arguments for the compiler.
     """
 

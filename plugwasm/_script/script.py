@@ -147,7 +147,7 @@ def read_arguments(
 
 def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        listed = " or ".join(f'"{one}"' for one in choices)
+        listed = " or ".join(", ".join(f'"{one}"' for one in choices).rsplit(", ", 1))
         raise OptionError(f"{field}: expected {listed}, got {value!r:.40}", field=field)
 
 

@@ -196,7 +196,7 @@ def _note_lines(error: Error, plugin: Plugin) -> None:
     try:
         backtrace = explain(error, plugin)
     except ImportError as missing:
-        error.add_note(f"no source lines: {missing}")
+        error.add_note(str(missing))
         return
     if any(frame.file is not None for frame in backtrace):
         error.add_note(f"in the source of the plugin:\n{backtrace}")

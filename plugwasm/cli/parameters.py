@@ -47,16 +47,14 @@ InputOption = Annotated[
 ]
 InputFileOption = Annotated[
     str | None,
-    typer.Option(
-        "--input-file", metavar="PATH", help="The file that is the input.", rich_help_panel=IO
-    ),
+    typer.Option("--input-file", metavar="PATH", help="A file with the input.", rich_help_panel=IO),
 ]
 StdinOption = Annotated[
     bool,
     typer.Option(
         "--stdin",
         metavar="",
-        help="Read the input from standard input, as when it is piped in.",
+        help="Read the input from standard input, also from a terminal.",
         rich_help_panel=IO,
     ),
 ]
@@ -66,7 +64,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         metavar="KEY=VALUE",
-        help="What the plugin can read.",
+        help="A config value that the plugin can read.",
         rich_help_panel=PERMISSIONS,
     ),
 ]
@@ -111,7 +109,7 @@ TracebackOption = Annotated[
     typer.Option(
         "--traceback",
         metavar="",
-        help="When it fails, show where in Python and Wasm.",
+        help="On failure, show where in Python and in Wasm.",
         rich_help_panel=OTHER,
     ),
 ]

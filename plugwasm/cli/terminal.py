@@ -184,7 +184,7 @@ def _hint(error: errors.Error, detailed: bool) -> str:
     if isinstance(
         error, (errors.FunctionNotFoundError, errors.SignatureError, errors.MissingImportError)
     ):
-        return "see what it exports and imports: plugwasm inspect"
+        return "see what it exports and imports: plugwasm inspect PLUGIN"
     if isinstance(error, errors.TrapError) and error.backtrace and not detailed:
         frames = [f"in {escape(frame)}" for frame in error.backtrace]
         return ", ".join(frames[:_MAX_FRAMES]) + (

@@ -339,6 +339,19 @@ def test_all_problems_at_once() -> None:
     assert str(caught.value).endswith("; and 10 more")
 
 
+def test_problems_are_in_order_of_lines() -> None:
+    """Problems come in the order of the document, whatever is checked first."""
+    text = (
+        "version: v1-draft\nexports:\n  f: {input: {type: text, contentType: a}}\n"
+        "  3bad: {}\ncomponents: {schemas: {A: {properties: {p: {type: date}}}}}\n"
+    )
+    with pytest.raises(SchemaError) as caught:
+        read_interface(text.encode(), "s.yaml")
+    lines = [int(problem.split()[1].rstrip(":")) for problem in caught.value.problems]
+    assert lines == sorted(lines)
+    assert (lines[0], lines[-1]) == (3, 5)
+
+
 def test_messages_are_safe_to_print() -> None:
     """Names and values of a stranger are escaped and cut in messages."""
     hostile = "\x1b[2J\u202e" + "x" * 5000

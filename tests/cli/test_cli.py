@@ -118,6 +118,13 @@ def test_help_is_a_success(arguments: list[str]) -> None:
     assert "Usage: plugwasm" in done.out.decode()
 
 
+@pytest.mark.parametrize("command", ["build", "test", "schema", "replay"])
+def test_usage_of_optional_arguments(command: str) -> None:
+    """The usage shows an optional argument in one pair of brackets."""
+    done = run_command(command, "--help")
+    assert b"[[" not in done.out
+
+
 def test_help_imports_nothing_heavy() -> None:
     """Help imports nothing that only a command needs."""
     code = (

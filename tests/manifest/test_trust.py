@@ -552,10 +552,17 @@ def test_file_object_is_refused() -> None:
 def test_invalid_files_are_explained(tmp_path: Path) -> None:
     """The error for an invalid file says what to pass."""
     (tmp_path / "empty.wasm").write_bytes(b"")
+    project = tmp_path / "greet"
+    project.mkdir()
+    (project / "plugin.wasm").write_bytes(WAT)
     (tmp_path / "count_vowels.wasm").write_bytes(WAT)
     for path, said in (
         (tmp_path / "empty.wasm", "it is empty; expected a Wasm module or a manifest"),
         (tmp_path, "it is a directory; give the module in it, or the directory to a PluginSet"),
+        (
+            project,
+            f"it is a directory; give the module, {project}/plugin.wasm, or the directory to",
+        ),
         (tmp_path / "count_vowel.wasm", f"did you mean {tmp_path}/count_vowels.wasm?"),
         (tmp_path / "count_vowels", f"did you mean {tmp_path}/count_vowels.wasm?"),
         (tmp_path / "other.wasm", "current directory: "),
@@ -584,7 +591,7 @@ def test_invalid_files_are_explained(tmp_path: Path) -> None:
             "plugin.toml: field `plugin.order`: expected an integer, got a string",
         ),
         ("[plugin]\nhomepage = 'x'", "plugin.toml: field `plugin.homepage`: expected an address"),
-        ("[plugin", "plugin.toml: the text is neither JSON (no `{` first) nor TOML"),
+        ("[plugin", "plugin.toml: the text is not valid TOML, nor JSON, which begins with `{`: "),
         (
             "[manifest]\nwasn = []",
             "plugin.toml: manifest field `wasn`: unknown field; did you mean `wasm`?",
@@ -600,6 +607,23 @@ def test_description_error_is_told_apart(text: str, said: str, tmp_path: Path) -
         (description,) = plugins.describe()
     assert description.error is not None
     assert said in description.error
+
+
+@pytest.mark.parametrize("name", ["plugin.c", "lib.RS", "main.go"])
+def test_source_code_is_no_plugin(name: str, tmp_path: Path) -> None:
+    """The source of a plugin, given as a plugin, is recognized by the file's name."""
+    (tmp_path / name).write_text("int x;")
+    with pytest.raises(ModuleError, match="is not a Wasm module, but source code: build it"):
+        Plugin(tmp_path / name)
+
+
+@pytest.mark.parametrize("table", ["plugin", "build", "test"])
+def test_project_file_is_no_manifest(table: str, tmp_path: Path) -> None:
+    """A `plugin.toml` given as a manifest is recognized as the file of a project."""
+    file = tmp_path / "plugin.toml"
+    file.write_text(f"[{table}]\nname = 'x'")
+    with pytest.raises(ManifestError, match="the file of a project, not a manifest; name the mod"):
+        Plugin(file)
 
 
 @pytest.mark.parametrize(

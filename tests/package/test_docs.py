@@ -53,13 +53,6 @@ def test_python_blocks_of_page(page: Path, tmp_path: Path) -> None:
             assert printed[str(number)] == output
 
 
-def test_links_between_pages() -> None:
-    """Links between pages lead to existing files."""
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
-
-
 def test_pages_say_where_blocks_run() -> None:
     """Each page with Python blocks says in which directory they run and what they build on."""
     for page in PAGES:

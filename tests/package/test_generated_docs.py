@@ -8,9 +8,22 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
-MARKDOWN = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("changelog.d/*.md")])
+DIRECTORIES = ("benchmarks", "changelog.d", "conformance", "docs", "examples", "fuzz", "pdk")
+APART = {"node_modules", "target", "growth"}
+"""Packages that a build has fetched, and the template of docs/performance.md."""
+MARKDOWN = sorted(
+    page
+    for page in [
+        *ROOT.glob("*.md"),
+        *(page for name in DIRECTORIES for page in (ROOT / name).glob("**/*.md")),
+    ]
+    if not APART & set(page.parts)
+)
+LINK = re.compile(r"\]\((?!https?:)<?([^)>#\s]*)#?([^)>]*)>?\)|<img [^>]*src=\"([^\":]+)\"")
 
 
 def test_generated_pages_are_current() -> None:
@@ -44,28 +57,48 @@ def test_references_to_decisions_exist() -> None:
     assert found
 
 
-def test_links_lead_to_headings() -> None:
-    """Relative links of all pages lead to a file, and their fragments to a heading or an anchor."""
-    for page in MARKDOWN:
-        for target, fragment in re.findall(
-            r"\]\((?!https?:)([^)#\s]*)#?([^)]*)\)", page.read_text("utf-8")
-        ):
-            goal = (page.parent / target).resolve() if target else page
-            assert goal.exists(), f"{page.relative_to(ROOT)} links to {target}"
-            if fragment and goal.suffix == ".md":
-                assert fragment in anchors(goal), (
-                    f"{page.relative_to(ROOT)} links to {target}#{fragment}"
-                )
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_headings(page: Path) -> None:
+    """Relative links of a page lead to a file, and their fragments to a heading or an anchor."""
+    for target, fragment, image in LINK.findall(without_code(page)):
+        goal = (page.parent / (target or image)).resolve() if target or image else page
+        assert goal.exists(), f"it links to {target or image}"
+        if fragment and goal.suffix == ".md":
+            assert fragment in anchors(goal), f"it links to {target}#{fragment}"
+
+
+def test_readme_leads_to_every_page() -> None:
+    """Each page of docs/ is linked in README.md, or in a page that is."""
+    found, new = set(), {ROOT / "README.md"}
+    while new:
+        found |= new
+        links = {
+            (page.parent / target).resolve()
+            for page in new
+            for target, _, _ in LINK.findall(without_code(page))
+            if target.endswith(".md")
+        }
+        new = links - found
+    assert {page for page in MARKDOWN if page.is_relative_to(ROOT / "docs")} <= found | {
+        ROOT / "docs" / "decisions" / "template.md"
+    }
+
+
+def without_code(page: Path) -> str:
+    """Return the text of a page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
     """Return the anchors of a page: explicit ones, and GitHub's for its headings."""
-    text = page.read_text("utf-8")
-    headings = re.findall(
-        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
-    )
-    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    return made | set(re.findall(r'<a id="([^"]+)"', text))
+    text = without_code(page)
+    names: dict[str, int] = {}
+    made = set(re.findall(r'<a id="([^"]+)"', text))
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        names[name] = names.get(name, -1) + 1
+        made.add(f"{name}-{names[name]}" if names[name] else name)
+    return made
 
 
 def test_changelog_fragment_types() -> None:

@@ -94,7 +94,7 @@ def test_a_file_may_have_no_build(tmp_path: Path) -> None:
          r"`test\[0\].host\[0\].nme`: unknown field; did you mean `name`"),
         ("build = 3", "`build`: expected an object, got an integer"),
         ("test = [3]", r"`test\[0\]`: expected an object, got an integer"),
-        ("[build", "neither JSON .* nor TOML"),
+        ("[build", "not valid TOML, nor JSON, which begins with `{`: "),
         ('title = "x"', "`title`: it belongs to the table .plugin."),
     ],
 )  # fmt: skip

@@ -19,7 +19,7 @@ from plugwasm import (
 from plugwasm._script import standalone
 from plugwasm._script.spec import read_script_spec
 from plugwasm.testing import Harness
-from tests.script.hostile import LIMITS, hostile_plugin, victim_beside
+from tests.script.hostile import LIMITS, hostile_plugin
 from tests.support.scripts import make_plugin, make_python, need_engine
 
 FORGED = {

@@ -271,9 +271,9 @@ def test_source_that_is_not_utf8() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"language": "ruby"}, 'language: expected "javascript" or "typescript" or "python", got'),
+        ({"language": "ruby"}, 'language: expected "javascript", "typescript" or "python", got'),
         ({"source": 5}, "source: expected the text of a script or a Path, got int"),
-        ({"input": "xml"}, 'input: expected "json" or "text" or "bytes"'),
+        ({"input": "xml"}, 'input: expected "json", "text" or "bytes"'),
         ({"allowed_hosts": "example.com"}, "allowed_hosts: expected a list"),
         ({"config": {"a": 1}}, "config"),
         ({"wasi": 5}, "wasi"),

@@ -40,7 +40,9 @@ def bench(
     stdin: StdinOption = False,
     as_json: Annotated[
         bool,
-        typer.Option("--json", metavar="", help="Seconds and bytes, as JSON.", rich_help_panel=IO),
+        typer.Option(
+            "--json", metavar="", help="Write JSON, in seconds and bytes.", rich_help_panel=IO
+        ),
     ] = False,
     config: ConfigOption = None,
     wasi: WasiOption = False,

@@ -20,7 +20,7 @@ def build(
     directory: Annotated[
         str,
         typer.Argument(
-            metavar="[DIR]",
+            metavar="DIR",
             help="The folder with plugin.toml, or a script (.js, .ts, .py); default: this one.",
             show_default=False,
         ),

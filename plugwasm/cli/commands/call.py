@@ -59,7 +59,7 @@ def call(
         typer.Option(
             "--raw",
             metavar="",
-            help="Write the bytes as they are to a terminal too.",
+            help="Write the bytes unchanged, to a terminal too.",
             rich_help_panel=IO,
         ),
     ] = False,
@@ -79,7 +79,7 @@ def call(
         typer.Option(
             "--config-file",
             metavar="PATH",
-            help="The same from a file: JSON or TOML, all text.",
+            help="The same, from a JSON or TOML file; values are text.",
             rich_help_panel=PERMISSIONS,
         ),
     ] = None,
@@ -88,7 +88,7 @@ def call(
         typer.Option(
             "--set-config",
             metavar="JSON",
-            help="The same as a JSON object.",
+            help="The same, as a JSON object.",
             rich_help_panel=PERMISSIONS,
         ),
     ] = None,
@@ -101,7 +101,7 @@ def call(
             "--manifest",
             "-m",
             metavar="",
-            help="PLUGIN is a manifest, which is seen anyway.",
+            help="PLUGIN is a manifest; not needed, as this is detected.",
             rich_help_panel=PERMISSIONS,
         ),
     ] = False,
@@ -110,7 +110,7 @@ def call(
         typer.Option(
             "--set-hash",
             metavar="SHA256",
-            help="What the module must be.",
+            help="The SHA-256 that the module must have.",
             rich_help_panel=PERMISSIONS,
         ),
     ] = None,
@@ -128,7 +128,7 @@ def call(
         typer.Option(
             "--enable-http-response-headers",
             metavar="",
-            help="Let it read headers of responses.",
+            help="Let the plugin read the headers of responses.",
             rich_help_panel=HTTP,
         ),
     ] = False,
@@ -145,7 +145,7 @@ def call(
             "--memory-max",
             "--memory-max-pages",
             metavar="N",
-            help="Pages of 64 KiB to start with, and to add.",
+            help="Pages of 64 KiB that it may start with, and may add.",
             rich_help_panel=LIMITS,
         ),
     ] = None,
@@ -161,7 +161,10 @@ def call(
     fuel: Annotated[
         str | None,
         typer.Option(
-            "--fuel", metavar="N", help="About one unit an instruction.", rich_help_panel=LIMITS
+            "--fuel",
+            metavar="N",
+            help="The fuel of a call: about one unit per instruction.",
+            rich_help_panel=LIMITS,
         ),
     ] = None,
     gc: Annotated[
@@ -169,7 +172,7 @@ def call(
         typer.Option(
             "--gc",
             metavar="",
-            help="Allow objects of the garbage collector.",
+            help="Allow the Wasm feature GC (garbage-collected objects).",
             rich_help_panel=LIMITS,
         ),
     ] = False,
@@ -184,7 +187,7 @@ def call(
         typer.Option(
             "--stats",
             metavar="",
-            help="Write to stderr what each call took.",
+            help="Write to stderr what each call cost.",
             rich_help_panel=OTHER,
         ),
     ] = False,
@@ -202,7 +205,7 @@ def call(
         typer.Option(
             "--record",
             metavar="PATH",
-            help="Write all that the host answered, for `plugwasm replay`.",
+            help="Record all that the host answers, for `plugwasm replay`.",
             rich_help_panel=OTHER,
         ),
     ] = None,
@@ -211,7 +214,7 @@ def call(
         typer.Option(
             "--profile",
             metavar="PATH",
-            help="Write where the time went: .html, .svg, .json, .txt.",
+            help="Write where the time was spent: .html, .svg, .json, .txt.",
             rich_help_panel=OTHER,
         ),
     ] = None,

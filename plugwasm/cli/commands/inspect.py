@@ -13,7 +13,7 @@ from ..terminal import log_to_stderr, report_errors, write_stdout
 def inspect(
     context: typer.Context,
     plugin: PluginArgument,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Write JSON.")] = False,
     traceback: TracebackOption = False,
 ) -> None:
     """Show what a plugin exports and imports, and who provides that.

@@ -29,14 +29,17 @@ def new(
     context: typer.Context,
     language: Annotated[
         str,
-        typer.Argument(metavar="LANGUAGE", help="What to write it in.", show_default=False),
+        typer.Argument(metavar="LANGUAGE", help="The language to write it in.", show_default=False),
     ],
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="As in my-plugin.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME", help="The name of the plugin, such as my-plugin.", show_default=False
+        ),
     ],
     directory: Annotated[
         str | None,
-        typer.Option("--directory", metavar="PATH", help="The folder to make; default: NAME."),
+        typer.Option("--directory", metavar="PATH", help="The folder to create; default: NAME."),
     ] = None,
     schema: Annotated[
         str | None,

@@ -15,7 +15,7 @@ def schema(
     context: typer.Context,
     document: Annotated[
         Literal["manifest", "plugin"],
-        typer.Argument(metavar="[manifest|plugin]", help="Manifests, or plugin.toml."),
+        typer.Argument(metavar="DOCUMENT", help="Of manifests, or of plugin.toml."),
     ] = "manifest",
 ) -> None:
     """Show the JSON Schema of manifests or of plugin.toml."""

@@ -38,7 +38,8 @@ def run_tests(
         ),
     ] = None,
     no_build: Annotated[
-        bool, typer.Option("--no-build", metavar="", help="Test the module as it is.")
+        bool,
+        typer.Option("--no-build", metavar="", help="Test the module as it is, without a build."),
     ] = False,
     traceback: TracebackOption = False,
 ) -> None:
