@@ -10,12 +10,14 @@ Decisions: docs/decisions.md, 52.
 
 from __future__ import annotations
 
-from ctypes import addressof, c_size_t, c_uint64, c_void_p
+from ctypes import addressof, c_uint64, c_void_p
 
 from .callbacks import HostFunction, check_recursion_depth, take_failure
 from .ffi import (
     EXTERN_SIZE,
     INSTANCE_SIZE,
+    constant_pointer,
+    constant_size,
     get_export,
     limit_store,
     memory_data,
@@ -23,7 +25,7 @@ from .ffi import (
     new_instance,
     new_instance_unlocked,
 )
-from .functions import BoundFunction, CallBlock
+from .functions import BoundFunction, CallBlocks
 from .store import Instance, LinearMemory, Store, StoreBinding
 from .traps import EngineFailure
 
@@ -97,7 +99,7 @@ class BoundStart(StoreBinding):
         self._handles = view[start : start + INSTANCE_SIZE], view[start + INSTANCE_SIZE : -8]
         self._heap = view[heap_item - address + 8 : start]
         self._trap = view[-8:].cast("Q")
-        trap = c_void_p(module_handle + INSTANCE_SIZE)
+        trap = constant_pointer(module_handle + INSTANCE_SIZE)
         self._held: tuple[object, ...] = (kernel_import, kernel, module, *sources)
         """What the stores need, which hold this."""
         self._limit = partial(limit_store, self.pointer, *limits.arguments)
@@ -111,14 +113,11 @@ class BoundStart(StoreBinding):
             for i, source in enumerate(sources)
         ]
         self._exports.append(self._export(kernel_handle, heap, heap_item))
-        self._find_heap = partial(memory_data, self.context, c_void_p(heap_item + 8))
-        blocks = [CallBlock(2, []) for _ in start_functions]
+        self._find_heap = partial(memory_data, self.context, constant_pointer(heap_item + 8))
+        blocks = CallBlocks(2, len(start_functions))
         self._start_functions = [
-            (
-                self._export(module_handle, name, addressof(block.extern)),
-                BoundFunction(block, self.context),
-            )
-            for name, block in zip(start_functions, blocks, strict=True)
+            (self._export(module_handle, name, block.address), BoundFunction(block, self.context))
+            for name, block in ((name, blocks.take()) for name in start_functions)
         ]
 
     def _import(self, function: HostFunction, item: int) -> Callable[[], bool | None]:
@@ -129,12 +128,17 @@ class BoundStart(StoreBinding):
             function.callback,
             self.environment,
             None,
-            c_void_p(item + 8),
+            constant_pointer(item + 8),
         )
 
     def _export(self, handle: int, name: ExportName, item: int) -> Callable[[], bool | None]:
         return partial(
-            get_export, self.context, c_void_p(handle), name.encoded, name.length, c_void_p(item)
+            get_export,
+            self.context,
+            constant_pointer(handle),
+            name.encoded,
+            name.length,
+            constant_pointer(item),
         )
 
     def open(self, environment: Environment) -> Store:
@@ -181,14 +185,14 @@ class BoundStart(StoreBinding):
 
 
 def _instantiation(
-    module: Module, context: c_void_p, imports: int, count: int, handle: int, trap: c_void_p
+    module: Module, context: c_void_p, imports: int, count: int, handle: int, trap: Any
 ) -> Callable[[], int | None]:
     return partial(
         new_instance_unlocked if module.has_start else new_instance,
         context,
-        c_void_p(module.pointer),
-        c_void_p(imports),
-        c_size_t(count),
-        c_void_p(handle),
+        constant_pointer(module.pointer),
+        constant_pointer(imports),
+        constant_size(count),
+        constant_pointer(handle),
         trap,
     )

@@ -59,7 +59,7 @@ class PendingException(Finalizable):
             self.ready: list[int] = _spare_results.pop()
         except IndexError:
             self.ready = [0, 0]
-        self.__del__: Callable[[], object] = partial(_spare_results.append, self.ready)
+        self.__del__: Callable[[], object] = partial(_give_back, self.ready)
         self.replenish()
 
     def replenish(self) -> None:
@@ -74,6 +74,7 @@ class PendingException(Finalizable):
 _TRAP, _ERROR = 0, 1
 _spare_results: list[list[int]] = []
 """Traps and errors of freed objects: as many as there were at a time, some hundred bytes each."""
+_give_back = _spare_results.append
 
 
 class Environment:

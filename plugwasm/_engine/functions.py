@@ -5,10 +5,10 @@ Decisions: docs/decisions.md, 14 and 50.
 
 from __future__ import annotations
 
-from ctypes import addressof, c_size_t, c_uint64, c_void_p, memmove
+from ctypes import addressof, c_uint64, memmove
 
 from .callbacks import check_recursion_depth, take_failure
-from .ffi import EXTERN_SIZE, VALUE_SIZE, call_unchecked
+from .ffi import EXTERN_SIZE, call_unchecked, constant_pointer, constant_size
 from .traps import EngineFailure
 
 TYPE_CHECKING = False
@@ -23,63 +23,106 @@ else:
     from _functools import partial  # the module `functools` takes long to import
 
 
-class CallBlock:
-    """Memory for the calls of one function: the function as an extern (four words), the trap (one),
-    a spare word, and the values (two words each).
+_HEAD = EXTERN_SIZE // 8
+TRAP = -2
+"""Where among the values of a block its trap is."""
 
-    Making one takes three times as long as the rest of a `WasmFunction`, which therefore gives it
-    back for another one to use (`give_back`). So there are as many as there were functions at a
-    time.
+
+class CallBlock:
+    """Memory for the calls of one function: the function as an extern (four words), the values (two
+    words each), the trap (one) and a spare word.
+
+    Making one takes as long as the rest of a `WasmFunction`, which therefore gives it back for
+    another one to use (`give_back`). So there are as many as there were functions at a time.
     """
 
-    __slots__ = ("arguments", "extern", "give_back", "rest", "trap", "values", "zeros")
+    __slots__ = ("_at", "_piece", "address", "arguments", "give_back", "values")
 
-    def __init__(self, slots: int, spare: list[CallBlock]) -> None:
-        self.extern: Any = (c_uint64 * (6 + slots * VALUE_SIZE // 8))()
-        address = addressof(self.extern)
-        view = memoryview(self.extern).cast("B")
-        self.rest: memoryview = view[EXTERN_SIZE:]
-        self.zeros: bytes = bytes(self.rest)
-        words = view.cast("Q")
-        self.trap: memoryview = words[4:5]
-        self.values: memoryview = words[6:]
+    def __init__(self, piece: memoryview, at: int, address: int, blocks: CallBlocks) -> None:
+        self._piece = piece
+        self._at = at
+        self.address: int = address
+        """The address of the extern."""
+        end = at + blocks.words
+        self.values: memoryview = piece[at + _HEAD : end]
+        """The values, the trap and the spare word."""
         self.arguments: tuple[Any, ...] = (
-            c_void_p(address + 8),
-            c_void_p(address + 48),
-            c_size_t(slots),
-            c_void_p(address + 32),
+            constant_pointer(address + 8),
+            constant_pointer(address + EXTERN_SIZE),
+            blocks.slots,
+            constant_pointer(address + 8 * (blocks.words + TRAP)),
         )
-        self.give_back: Callable[[], object] = partial(spare.append, self)
+        self.give_back: Callable[[], object] = partial(blocks.give_back, self)
+
+    def kind(self) -> int:
+        """Return what the extern is (`EXTERN_FUNC`)."""
+        return self._piece[self._at] & 0xFF
 
 
-_spare_blocks: dict[int, list[CallBlock]] = {}
-"""Blocks that no function has, by their slots."""
+class CallBlocks:
+    """Blocks for functions of as many values, cut from pieces of memory with `number` of them."""
+
+    __slots__ = ("_number", "_piece", "_spare", "_zeros", "give_back", "slots", "words")
+
+    def __init__(self, slots: int, number: int = 32) -> None:
+        self.slots: Any = constant_size(slots)
+        self.words: int = _HEAD + 2 * slots + 2
+        self._number = number
+        self._zeros: memoryview = memoryview(bytes(8 * (2 * slots + 2))).cast("Q")
+        self._piece: tuple[memoryview, int, list[int]] = memoryview(b""), 0, []
+        """A view of the present piece, its address, and its words at which a block can start."""
+        self._spare: list[CallBlock] = []
+        self.give_back: Callable[[CallBlock], object] = self._spare.append
+
+    def take(self) -> CallBlock:
+        """Return a block that no function has, with zeros for values."""
+        try:
+            block = self._spare.pop()
+        except IndexError:
+            pass
+        else:
+            block.values[:] = self._zeros  # what another function left
+            return block
+        piece, address, places = self._piece
+        try:
+            at = places.pop()
+        except IndexError:
+            memory: Any = (c_uint64 * (self.words * self._number))()
+            address = addressof(memory)
+            piece = memoryview(memory).cast("B").cast("Q")
+            places = [i * self.words for i in range(self._number)]
+            at = places.pop()
+            self._piece = piece, address, places
+        return CallBlock(piece, at, address + 8 * at, self)
+
+
+_blocks: dict[int, CallBlocks] = {}
+"""By the number of values."""
 
 
 def take_block(slots: int) -> CallBlock:
     """Return a block that no function has, with zeros for values."""
     try:
-        block = _spare_blocks[slots].pop()
-    except (KeyError, IndexError):
-        return CallBlock(slots, _spare_blocks.setdefault(slots, []))
-    block.rest[:] = block.zeros  # what another function left
-    return block
+        blocks = _blocks[slots]
+    except KeyError:
+        blocks = _blocks.setdefault(slots, CallBlocks(slots))
+    return blocks.take()
 
 
 class BoundFunction:
     """A Wasm function, ready to be called as long as its store exists.
 
     `values` holds the parameters before a call and the results after it: number i is `values[2 *
-    i]`, unsigned. They are zero at first. They belong to the function, and must not be used without
-    it. `invoke` is the fastest way in. It takes nothing. When the call failed it leaves `values` as
-    they were, and `fail` must be called with what it returned. Call `check_recursion_depth` before
-    it.
+    i]`, unsigned. They are zero at first, and two words for the engine follow them. They belong to
+    the function, and must not be used without it. `invoke` is the fastest way in. It takes nothing.
+    When the call failed it leaves `values` as they were, and `fail` must be called with what it
+    returned. Call `check_recursion_depth` before it.
     """
 
-    __slots__ = ("_trap", "invoke", "values")
+    __slots__ = ("invoke", "values")
 
-    def __init__(self, block: CallBlock, context: c_void_p) -> None:
-        self._trap = block.trap
+    def __init__(self, block: CallBlock, context: Any) -> None:
+        """`context` is that of the store, as an argument for hot functions."""
         self.values: memoryview = block.values
         self.invoke: Callable[[], int | None] = partial(call_unchecked, context, *block.arguments)
 
@@ -92,13 +135,13 @@ class BoundFunction:
         check_recursion_depth()
         try:
             error = self.invoke()
-            if error or self._trap[0]:
+            if error or self.values[TRAP]:
                 self.fail(error, pending)
         except EngineFailure:
             raise
         except BaseException:
             # Raised by a signal handler right after the call. How the call ended is lost.
-            self._trap[0] = 0
+            self.values[TRAP] = 0
             pending.exception = None
             pending.replenish()
             raise
@@ -106,12 +149,12 @@ class BoundFunction:
     @property
     def trapped(self) -> bool:
         """Whether the last call was ended by a trap that `fail` has yet to report."""
-        return bool(self._trap[0])
+        return bool(self.values[TRAP])
 
     def fail(self, error: int | None, pending: PendingException) -> NoReturn:
         """Raise what ended the last call."""
-        trap = self._trap[0]
-        self._trap[0] = 0
+        trap = self.values[TRAP]
+        self.values[TRAP] = 0
         raise take_failure(error, trap, pending)
 
 
@@ -130,5 +173,5 @@ class WasmFunction(BoundFunction):
     def of(cls, store: Store, item: bytes, slots: int) -> WasmFunction:
         """Return the function that is an extern of the store, with room for so many values."""
         block = take_block(slots)
-        memmove(block.extern, item, EXTERN_SIZE)
+        memmove(block.address, item, EXTERN_SIZE)
         return cls(store, block)

@@ -6,10 +6,10 @@ Decisions: docs/decisions.md, 4, 13, 14 and 34.3.
 from __future__ import annotations
 
 from ctypes import (
+    Array,
     byref,
     c_char,
     c_int64,
-    c_size_t,
     c_ubyte,
     c_uint64,
     c_void_p,
@@ -22,6 +22,8 @@ from .ffi import (
     EXTERN_MEMORY,
     EXTERN_SIZE,
     INSTANCE_SIZE,
+    constant_pointer,
+    constant_size,
     func_to_raw,
     get_caller_export,
     get_export,
@@ -52,6 +54,22 @@ else:
 _Extern, _InstanceHandle = c_char * EXTERN_SIZE, c_char * INSTANCE_SIZE
 
 
+_bytes_types: dict[int, Any] = {}
+"""Types of bytes that hold a store, for small memories. Other instances of ctypes have a dict for
+their attributes, which takes half as much memory as the rest of a view.
+"""
+
+
+def _bytes_type(size: int) -> Any:
+    found = _bytes_types.get(size)
+    if found is None:
+        found = c_ubyte * size
+        if size <= 2**17 and not size % 4096:
+            attributes = {"_type_": c_ubyte, "_length_": size, "__slots__": ("store",)}
+            found = _bytes_types[size] = type("Bytes", (Array,), attributes)
+    return found
+
+
 class LinearMemory:
     """A memory of a guest. Its address never changes (see `Engine`); it grows but never shrinks."""
 
@@ -74,8 +92,8 @@ class LinearMemory:
         """Return a view of its present bytes, or of the first `size`. All views of it keep the
         store alive.
         """
-        array = (c_ubyte * (self.size() if size is None else size)).from_address(self.address)
-        array.store = self._store  # type: ignore[attr-defined]  # ctypes instances take attributes
+        array = _bytes_type(self.size() if size is None else size).from_address(self.address)
+        array.store = self._store
         return memoryview(array).cast("B")
 
 
@@ -87,7 +105,7 @@ class ExportName:
     def __init__(self, text: str) -> None:
         self.text: str = text
         self.encoded: bytes = text.encode()
-        self.length: c_size_t = c_size_t(len(self.encoded))
+        self.length: Any = constant_size(len(self.encoded))
 
 
 class StoreLimits:
@@ -183,7 +201,7 @@ class Store(Finalizable):
         self.__del__: Callable[[], object] = partial(lib.wasmtime_store_delete, self.pointer)
         binding.pointer.value = self.pointer
         self.context: int = binding.find_context()
-        self.context_pointer: c_void_p = c_void_p(self.context)
+        self.context_pointer: Any = constant_pointer(self.context)
         binding.context.value = self.context
         self.environment: int = id(environment)
         binding.environment.value = self.environment
@@ -314,10 +332,10 @@ class Instance:
         whichever are more.
         """
         store, block = self._store, take_block(slots or 1)
-        extern = block.extern
+        extern = constant_pointer(block.address)
         if not get_export(store.context_pointer, self._handle, name.encoded, name.length, extern):
             raise EngineFailure(f"no export `{name.text}`")
-        if extern[0] & 0xFF != EXTERN_FUNC:
+        if block.kind() != EXTERN_FUNC:
             raise EngineFailure(f"export `{name.text}` is no function")
         return WasmFunction(store, block)
 

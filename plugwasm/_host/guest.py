@@ -134,7 +134,7 @@ class Guest(Environment):
         self.response_status: int = 0
         self.response_headers: dict[str, str] | None = None
         self.wasi: Wasi | None = None
-        self._running: list[Store] = []
+        self._running: tuple[Store, ...] = ()
         """The stores that were entered from one another and not left yet, the innermost last. Its
         own store is entered first, and not listed.
         """
@@ -468,10 +468,10 @@ class EnteredStore:
     def __enter__(self) -> None:
         if self._store.engine.fuel:
             self._store.set_fuel(self._before.fuel())
-        self._guest._running.append(self._store)
+        self._guest._running += (self._store,)
 
     def __exit__(self, *raised: object) -> None:
-        self._guest._running.pop()
+        self._guest._running = self._guest._running[:-1]
         if self._store.engine.fuel:
             self._before.set_fuel(self._store.fuel())
 

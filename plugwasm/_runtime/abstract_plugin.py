@@ -33,7 +33,6 @@ from .signatures import signature_of_call, signature_of_call_async
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, Self, TypeVar
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
     from .recycling import Recycle, Recycling
 
     T = TypeVar("T")
-else:
-    from _collections import deque  # the module `collections` takes long to import
 
 __all__ = ["AbstractPlugin", "CancelHandle", "CloseOnExit", "LeaseSnapshot"]
 
@@ -207,7 +204,7 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         self._view: memoryview | None = None
         timeout = limits.timeout
         self._timeout = NEVER if timeout is None else timeout
-        self._queue: deque[QueuedCall] = deque()
+        self._queue: list[QueuedCall] = []
         self._awaited: dict[object, int] = {}
         """The calls that tasks await, and the threads of their event loops."""
         self._queued_deadline: tuple[int, float] | None = None

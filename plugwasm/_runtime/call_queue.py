@@ -33,7 +33,6 @@ from ..errors import BusyError, CancelledError, TimeoutError, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable
     from types import CodeType
     from typing import Any, Protocol, TypeVar
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 
         _idle: bool
         _is_contended: bool
-        _queue: deque[QueuedCall]
+        _queue: list[QueuedCall]
 
 
 POLL_INTERVAL = 0.05
@@ -274,10 +273,10 @@ def hand_over(owner: QueueOwner) -> None:
         _remove(queue, queued_call)
 
 
-def _remove(queue: deque[QueuedCall], queued_call: QueuedCall) -> None:
+def _remove(queue: list[QueuedCall], queued_call: QueuedCall) -> None:
     try:
         queue.remove(queued_call)
-    except (ValueError, IndexError):
+    except ValueError:
         pass
 
 

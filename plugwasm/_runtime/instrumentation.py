@@ -10,7 +10,6 @@ Decisions: docs/decisions.md, 24.
 
 from __future__ import annotations
 
-from collections import deque
 from time import perf_counter
 
 from .._host.codecs import prepare_typed_call, unencodable_input_error
@@ -82,7 +81,7 @@ class CallInstrumentation:
         self._interceptor: HostCallInterceptor | None = None
         self._host_time = 0.0
         """Seconds of the call under way that were spent outside of the guest."""
-        self._queue: deque[QueuedCall] = deque()
+        self._queue: list[QueuedCall] = []
         self._is_contended = False
         self._idle = True
         self.deadline = NEVER

@@ -63,6 +63,8 @@ if TYPE_CHECKING:
 __all__ = ["Plugin"]
 
 _MASK32 = 0xFFFFFFFF
+_NO_ENTRIES = (None, None)
+"""Functions of the kernel that enter exports which return nothing, and those that return a code."""
 
 
 class Plugin(AbstractPlugin):
@@ -127,7 +129,7 @@ class Plugin(AbstractPlugin):
         # Not by `super()`, which would make this 8 % slower.
         AbstractPlugin.__init__(self, plugin, config, vars, observe, recycle)
         self._entries: dict[str, tuple[Callable[[], int | None], memoryview, int, Entry]] = {}
-        self._kernel_entries: dict[bool, Entry] = {}
+        self._kernel_entries: tuple[Entry | None, Entry | None] = _NO_ENTRIES
         self._fuel_limit = plugin.fuel_limit
         self._instance: Any = None
         self._post_mortem: Callable[[BaseException, Guest], None] | None = None
@@ -331,9 +333,11 @@ class Plugin(AbstractPlugin):
                 self._begin_recycling(self._recycling)
         else:
             guest.deadline = until
-        entry = self._kernel_entries.get(returns_code)
+        entry = self._kernel_entries[returns_code]
         if entry is None:
-            entry = self._kernel_entries[returns_code] = guest.kernel.entry(returns_code)
+            entry = guest.kernel.entry(returns_code)
+            other = self._kernel_entries[not returns_code]
+            self._kernel_entries = (other, entry) if returns_code else (entry, other)
         target = self._instance.funcref(name)
         invoke = entry.invoke
         if guest.follows_log:
@@ -369,7 +373,7 @@ class Plugin(AbstractPlugin):
         if self._instrumentation is not None:
             self._instrumentation.attach(guest)
         self._entries.clear()
-        self._kernel_entries.clear()
+        self._kernel_entries = _NO_ENTRIES
         self._guest = guest
         try:
             guest.deadline = until
@@ -492,7 +496,7 @@ class Plugin(AbstractPlugin):
         # vars are then taken back when they are needed next.
         self._guest = self._instance = None
         self._entries.clear()
-        self._kernel_entries.clear()
+        self._kernel_entries = _NO_ENTRIES
         self._vars.take_back()
 
     def _cancel(self, thread: int | None = None) -> bool:

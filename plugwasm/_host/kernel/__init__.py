@@ -295,7 +295,7 @@ class Kernel:
         """
         function = self.instance.function(_FAILURE, 6)
         function.call(self._pending)
-        fault, error, error_length, output, output_length, denied = function.values[::2].tolist()
+        fault, error, error_length, output, output_length, denied = function.values[:12:2].tolist()
         text = bytes(self.view(error, min(error_length, MAX_ERROR))) if fault & FAULT_ERROR else b""
         return fault, error, text, output, output_length, denied
 
