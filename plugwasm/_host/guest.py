@@ -169,7 +169,7 @@ class Guest(Environment):
             self.ask_for_log_level()
         if self.cancelled or monotonic() >= self.deadline:
             self.remaining()
-        return ticker.has_no_thread
+        return ticker.has_no_thread and ticker.looked()
 
     def remaining(self) -> float | None:
         """Return the seconds that are left for the call under way, or None if it has no deadline.
