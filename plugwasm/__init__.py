@@ -183,16 +183,18 @@ if TYPE_CHECKING:
 
 else:  # for a type checker, which would take every name for one of the package
 
+    def _import(module: str) -> object:
+        # As `importlib.import_module`, without importing `importlib`.
+        return __import__(f"{__name__}.{module}", fromlist=("__name__",))
+
     def __getattr__(name: str) -> object:
         """Import a public name when it is first used: a program that needs few waits for few."""
-        from importlib import import_module
-
         if name in _PUBLIC_MODULES:
-            return import_module(f"{__name__}.{name}")
+            return _import(name)
         module = _DEFINING_MODULES.get(name)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{module}"), name)
+        value = getattr(_import(module), name)
         globals()[name] = value
         return value
 

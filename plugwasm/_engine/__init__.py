@@ -6,7 +6,7 @@ module         engines and modules: compile, serialize, load
 types          function types; what modules import and export
 wasm_binary    facts about a module that the C API does not tell, read from its bytes
 wasm_encoding  modules taken apart and put together
-compile_cost   an upper bound of the cost of compiling a module
+compile_cost   an upper bound of the cost of compiling a module; imported by those who compile
 store          stores and instances
 functions      functions that the host calls
 bound_start    the calls that start an instance, bound once
@@ -30,7 +30,6 @@ from .callbacks import (
     check_recursion_depth,
     check_recursion_depth_to_start,
 )
-from .compile_cost import LIGHT_COST, estimate_cost, is_light, may_have_image
 from .ffi import EXTERN_SIZE, check_version, library_version
 from .functions import WasmFunction
 from .module import (
@@ -83,7 +82,6 @@ __all__ = [
     "CALLBACK_CODE",
     "DEFAULT_STACK",
     "EXTERN_SIZE",
-    "LIGHT_COST",
     "LOOK_INTERVAL",
     "MAX_EXPORTS",
     "MAX_IMPORTS",
@@ -124,14 +122,11 @@ __all__ = [
     "check_recursion_depth",
     "check_recursion_depth_to_start",
     "check_version",
-    "estimate_cost",
     "in_main_interpreter",
-    "is_light",
     "is_pool_exhausted",
     "is_recursion_error",
     "library_version",
     "lost_to",
-    "may_have_image",
     "may_use_signals",
     "read_facts",
     "signal_safe",

@@ -228,11 +228,12 @@ def _library_path(package_folder: str) -> str:
 
 
 _FOLDER = _package_folder()
+_VERSION = installed_version(_FOLDER)
 
 
 def library_version() -> str:
     """Return the version of the engine that is loaded."""
-    return ".".join(map(str, installed_version(_FOLDER)))
+    return ".".join(map(str, _VERSION))
 
 
 _UNLOCKED = (
@@ -251,7 +252,7 @@ _ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}
 
 
 def _load() -> tuple[Any, Any]:
-    check_version(installed_version(_FOLDER))
+    check_version(_VERSION)
     path = _library_path(_FOLDER)
     library, locked = ctypes.CDLL(path), ctypes.PyDLL(path)
     for name, (result, parameters) in _DECLARATIONS.items():

@@ -20,9 +20,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import weakref
 from time import monotonic
 
+from .._platform.finalizer import WeakValues
 from .._platform.native_threads import get_ident
 
 TYPE_CHECKING = False
@@ -37,7 +37,8 @@ _POLL_MICROSECONDS = 100
 _BLOCKED_STATES = b"STtZXI"
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
-engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+engines: WeakValues[int, Engine] = WeakValues()
+"""The live engines, by their identity."""
 
 
 def _find_guest_threads() -> list[int]:
@@ -82,7 +83,7 @@ def before_fork() -> None:
     threads = _find_guest_threads()
     if not threads:
         return
-    for engine in list(engines):
+    for engine in engines.values():
         engine.increment_epoch()
     libc = ctypes.PyDLL(None)
     if sys.platform != "linux":

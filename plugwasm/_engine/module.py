@@ -164,7 +164,7 @@ class Engine:
         self.pointer: c_void_p = c_void_p(lib.wasm_engine_new_with_config(config))
         if signals:
             note_engine()
-        engines.add(self)
+        engines[id(self)] = self
         self.stack: ThreadStack = ThreadStack(self)
         """The stack of the calling thread."""
 

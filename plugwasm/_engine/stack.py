@@ -19,7 +19,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from math import inf
 
 from .._platform.native_threads import local
 from .callbacks import Environment, HostFunction
@@ -105,7 +104,7 @@ class ThreadStack(local):
             self.measurement = StackMeasurement(
                 max(0, (position() - lowest - limit * _PYTHON_LEVEL) // self.need),
                 limit,
-                0.0 if self._engine.signals else inf,
+                0.0 if self._engine.signals else float("inf"),
             )
             self._lowest = lowest  # last: whoever sees it finds the rest
 

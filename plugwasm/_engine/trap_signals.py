@@ -28,7 +28,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from math import inf
 
 from .ffi import lib
 from .resources import in_main_interpreter
@@ -72,7 +71,7 @@ class Look:
     __slots__ = ("next",)
 
     def __init__(self) -> None:
-        self.next: float = inf
+        self.next: float = float("inf")
 
 
 after_host_function = Look()

@@ -9,7 +9,6 @@ Decisions: docs/decisions.md, 34.2, 35.1 and 48.
 
 from __future__ import annotations
 
-import weakref
 from time import monotonic
 
 from .._engine import (
@@ -31,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Protocol
+    from weakref import ref
 
     from .._engine import HostFunction, Instance
     from .._engine.callbacks import Body
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
             self, guest: Any, function: HostFunction, caller: int, values: Any, /
         ) -> None: ...
 
+else:
+    from _weakref import ref  # the module `weakref` takes long to import
 
 HANDLE_MASK = 0xFFFFFFFFFFFFFFFF
 PAGE = 65536
@@ -169,7 +171,7 @@ class Guest(Environment):
             self.ask_for_log_level()
         if self.cancelled or monotonic() >= self.deadline:
             self.remaining()
-        return ticker.has_no_thread
+        return ticker.has_no_thread and ticker.looked()
 
     def remaining(self) -> float | None:
         """Return the seconds that are left for the call under way, or None if it has no deadline.
@@ -414,7 +416,7 @@ class Guest(Environment):
             from .._wasi.stdio import LineSplitter
 
             # The guest owns its WASI, so the WASI must not own the guest.
-            guest = weakref.ref(self)
+            guest = ref(self)
             log = self.log
 
             def write(level: str, line: bytes, lost: int) -> None:

@@ -15,12 +15,12 @@ Decisions: docs/decisions.md, 33.4 and 40.3.
 from __future__ import annotations
 
 import sys
-from contextvars import ContextVar
 
 from .._engine import CALLBACK_CODE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextvars import ContextVar
     from types import CodeType
     from typing import Any, Protocol
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         @property
         def callers(self) -> tuple[Caller, ...]: ...
 
+else:
+    from _contextvars import ContextVar  # without the module `contextvars`
 
 POLL_INTERVAL = 0.05
 """Seconds: how late a deadline or a cancellation may be noticed."""

@@ -21,10 +21,10 @@ from queue import SimpleQueue
 import msgspec
 
 from .. import errors
-from .._engine import EngineFailure, FunctionType, HostFunction, wat_to_wasm
+from .._engine import EngineFailure, FunctionType, HostFunction, compile_cost, wat_to_wasm
 from .._host.deadline import NEVER, ticker
 from .._host.kernel import read_source as kernel_source
-from .._manifest import limits
+from .._manifest import limits, messages
 from .._manifest.resolve import ModuleSpec, PluginSpec
 from .._runtime import code_cache
 from .._runtime.compiled_plugin import CompiledPlugin
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from .._host.guest import Guest
 
-PRELOADED = (encodings.unicode_escape, mmap, resource, files, preview1)
+PRELOADED = (encodings.unicode_escape, mmap, resource, compile_cost, messages, files, preview1)
 """Modules that are imported only when needed. Later no files can be read."""
 MASK = 0xFFFFFFFFFFFFFFFF
 EXIT_FAILED, EXIT_OUT_OF_MEMORY = 70, 71

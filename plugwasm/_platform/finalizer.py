@@ -1,4 +1,4 @@
-"""Free C resources with the object that owns them, by C code alone.
+"""Free what an object owns when it is freed, by C code alone: C resources, and entries of tables.
 
 What a finalizer raises is printed and dropped. CPython runs signal handlers when it enters a Python
 function, so a `__del__` in Python loses the KeyboardInterrupt of a Ctrl-C that arrives just then:
@@ -18,6 +18,16 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from functools import partial
+    from typing import Any, TypeVar
+    from weakref import ref
+
+    K = TypeVar("K")
+    V = TypeVar("V")
+else:
+    # The modules `functools` and `weakref` take long to import.
+    from _functools import partial
+    from _weakref import ref
 
 
 class Finalizable:
@@ -27,3 +37,30 @@ class Finalizable:
 
     if TYPE_CHECKING:
         __del__: Callable[[], object]
+
+
+class WeakValues(dict["K", "V"]):
+    """A table whose entries go when their values are freed, which it does not keep alive.
+
+    As `weakref.WeakValueDictionary`, but no Python code runs when a value is freed, unless that is
+    in the hash of a key.
+    """
+
+    __slots__ = ()
+
+    def __setitem__(self, key: K, value: V) -> None:
+        # The callback is called with the reference, which `pop` takes for its default. That of a
+        # reference that was replaced is never called, since the table alone held it.
+        entry: Any = ref(value, partial(self.pop, key))
+        dict.__setitem__(self, key, entry)
+
+    def get(self, key: K) -> V | None:  # type: ignore[override]
+        """Return the value, or None."""
+        entry: Any = dict.get(self, key)
+        return None if entry is None else entry()
+
+    def values(self) -> list[V]:  # type: ignore[override]
+        """Return the values that are alive."""
+        entries: list[Any] = list(dict.values(self))
+        found = [entry() for entry in entries]
+        return [value for value in found if value is not None]

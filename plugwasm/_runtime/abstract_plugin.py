@@ -23,7 +23,6 @@ from .._engine import truncate
 from .._host.deadline import NEVER
 from .._host.options import describe_value
 from .._host.vars import NO_VARS, Vars, check_initial_vars, decode_names
-from .._manifest.messages import closest_match
 from .._platform.native_threads import get_ident
 from ..errors import BusyError, ClosedError, FunctionNotFoundError, OptionError, SignatureError
 from .call_queue import QueuedCall, hand_over, holds_self, queued_calls
@@ -294,6 +293,8 @@ class AbstractPlugin(CloseOnExit, metaclass=ABCMeta):
         item = exports.get(function_name)
         where: Any = {"plugin": self.name, "function": function_name}
         if item is None or item.type is None:
+            from .._manifest.messages import closest_match
+
             callable_ = [item.name for item in exports.values() if is_callable_export(item)]
             close = closest_match(function_name, callable_)
             names = [f"`{truncate(name)}`" for name in sorted(callable_)]

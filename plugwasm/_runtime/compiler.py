@@ -19,10 +19,7 @@ from _thread import get_ident
 from time import monotonic, sleep
 
 from .._engine import (
-    LIGHT_COST,
     EngineFailure,
-    estimate_cost,
-    may_have_image,
     strip_long_names,
     wat_to_wasm,
 )
@@ -73,11 +70,11 @@ class CompileBudget:
     `compile_bytes`.
     """
 
-    __slots__ = ("_code", "_light", "_limits", "_seconds")
+    __slots__ = ("_code", "_cost", "_limits", "_seconds")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._light = LIGHT_COST
+        self._cost = 0
         self._seconds = limits.compile_seconds
         self._code = limits.code_bytes
 
@@ -130,10 +127,12 @@ class CompileBudget:
 
         A module that may have an image is not light.
         """
-        weighs = estimate_cost(wasm)
-        if weighs > self._light or (target.images and may_have_image(wasm)):
+        from .._engine.compile_cost import LIGHT_COST, estimate_cost, may_have_image
+
+        cost = self._cost + estimate_cost(wasm)
+        if cost > LIGHT_COST or (target.images and may_have_image(wasm)):
             return False
-        self._light -= weighs
+        self._cost = cost
         return True
 
     def add_code(self, module: Module, name: str) -> None:
@@ -214,7 +213,11 @@ def compile_within(
         or not is_timed
         or (wasm.startswith(b"\0asm") and budget.admits(wasm, target))
     ):
-        is_heavy = budget is not None and not is_timed and estimate_cost(wasm) > LIGHT_COST
+        is_heavy = False
+        if budget is not None and not is_timed:
+            from .._engine.compile_cost import LIGHT_COST, estimate_cost
+
+            is_heavy = estimate_cost(wasm) > LIGHT_COST
         wasm = strip_long_names(wasm)
         return target.compile(wasm, inlined=inline(wasm), heavy=is_heavy)
     artifact, known = _compile_in_child(wasm, target, budget, name, inline, meanwhile)

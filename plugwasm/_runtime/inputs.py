@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .._engine import truncate
 from .._host.options import describe_value
-from .._manifest.messages import check_encodable
 from ..errors import OptionError
 
 TYPE_CHECKING = False
@@ -30,6 +29,8 @@ def merge_config(config: dict[str, str], changes: Mapping[str, str | None]) -> d
     Raises:
         OptionError: The changes are no mapping of text to text.
     """
+    from .._manifest.messages import check_encodable
+
     changed = dict(config)
     if not hasattr(changes, "items"):
         raise OptionError(

@@ -11,7 +11,6 @@ those that it keeps.
 from __future__ import annotations
 
 import os
-from weakref import WeakValueDictionary
 
 from .._engine import (
     DEFAULT_STACK,
@@ -30,6 +29,7 @@ from .._engine import (
 from .._host.deadline import ticker
 from .._host.kernel import read_source
 from .._platform import fork
+from .._platform.finalizer import WeakValues
 from .._platform.native_threads import RLock
 from ..errors import ModuleError
 from . import code_cache, inlining
@@ -63,7 +63,7 @@ KEPT_BYTES = 16 * 2**20
 
 _engines: dict[tuple[bool, int, bool, bool, bool, bool, bool], Engine] = {}
 _settings: dict[tuple[Engine, bool], bytes] = {}
-_seen: WeakValueDictionary[tuple[Engine, bytes, bool], Module] = WeakValueDictionary()
+_seen: WeakValues[tuple[Engine, bytes, bool], Module] = WeakValues()
 _kept: list[tuple[int, Module, object]] = []
 """Modules without users, with their bytes, and what is kept with each."""
 _inliner: Module | None = None

@@ -9,8 +9,7 @@ a module that has no user.
 
 from __future__ import annotations
 
-from weakref import WeakValueDictionary
-
+from .._platform.finalizer import WeakValues
 from .linker import Plan, compile_unit
 from .modules import CompileBudget, keep_with_module
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_or_make_plan"]
 
-_plans: WeakValueDictionary[tuple[Any, ...], Plan] = WeakValueDictionary()
+_plans: WeakValues[tuple[Any, ...], Plan] = WeakValues()
 """By the identity of the compiled module, which the plan holds, and the settings."""
 
 

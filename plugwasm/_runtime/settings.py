@@ -10,7 +10,6 @@ from .._host.options import (
     check_functions,
     check_option_types,
 )
-from .._manifest.messages import check_encodable
 from ..errors import OptionError, truncate
 
 TYPE_CHECKING = False
@@ -133,6 +132,8 @@ def validate_name(name: str | None) -> str | None:
     """
     if name is None:
         return None
+    from .._manifest.messages import check_encodable
+
     if not isinstance(name, str):
         raise OptionError(f"name: expected text, got {type(name).__name__}", field="name")
     check_encodable(name, "name", field="name")

@@ -15,7 +15,8 @@ import pytest
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, cache
-from plugwasm._engine import is_light, read_facts, wat_to_wasm
+from plugwasm._engine import read_facts, wat_to_wasm
+from plugwasm._engine.compile_cost import is_light
 from plugwasm._runtime import compiler, modules
 from tests.support.guests import export, guest
 from tests.support.paths import EXAMPLES

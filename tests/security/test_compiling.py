@@ -15,7 +15,8 @@ import pytest
 
 import plugwasm
 from plugwasm import CompiledPlugin, Limits, ModuleError, Plugin, PluginSet
-from plugwasm._engine import LIGHT_COST, estimate_cost, is_light, may_have_image, wat_to_wasm
+from plugwasm._engine import wat_to_wasm
+from plugwasm._engine.compile_cost import LIGHT_COST, estimate_cost, is_light, may_have_image
 from plugwasm._plugin_set.compile_shares import MIN_SHARE, CompileShares
 from plugwasm._runtime import modules as _code
 from tests.support import hard_modules, wasm_binary
@@ -119,7 +120,8 @@ def test_heaviest_light_module(first: int) -> None:
     written.
     """
     lines = run_program(f"""
-from plugwasm._engine import Engine, estimate_cost, is_light
+from plugwasm._engine import Engine
+from plugwasm._engine.compile_cost import estimate_cost, is_light
 engine = Engine()
 for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
     wasm = hard_modules.largest_fitting(hard_modules.FAMILIES[what], is_light)
@@ -138,7 +140,8 @@ for what in list(hard_modules.FAMILIES)[{first} : {first} + 10]:
 def test_random_light_modules() -> None:
     """No random mixture that is light costs more."""
     (number,) = run_program("""
-from plugwasm._engine import Engine, is_light
+from plugwasm._engine import Engine
+from plugwasm._engine.compile_cost import is_light
 engine = Engine()
 light = 0
 for seed in range(150):
