@@ -1,6 +1,7 @@
 """The plugins of an application, behind `PluginSet`.
 
 plugin_set       `PluginSet`
+arguments        checks of the arguments of a set
 catalog          the plugins that a set has: found, loaded, and changed
 state            the plugins of a set at one time, in the order in which they are called
 changes          one change at a time, and what a reload has changed

@@ -15,8 +15,6 @@ Decisions: docs/decisions.md, 21 and 32.1.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Never, Self, TypeVar
 
 from .._host.options import (
@@ -26,15 +24,12 @@ from .._host.options import (
     check_list,
     describe_value,
     reject_unknown_arguments,
-    reject_unused_options,
 )
-from .._manifest.limits import ProcessLimits
 from .._manifest.messages import truncate
 from .._runtime.abstract_plugin import CloseOnExit
-from .._runtime.compiled_plugin import CompiledPlugin
-from .._runtime.recycling import check_recycle
 from ..errors import FunctionNotFoundError, OptionError
-from . import dispatch, signatures
+from . import arguments, dispatch, signatures
+from .arguments import ENTRY_POINTS
 from .catalog import Catalog, did_you_mean
 from .changes import Changes
 from .description import Description, Grants
@@ -49,11 +44,14 @@ from .watching import start_watching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping
+
     import anyio
 
     from .._host.functions import Function
     from .._http.egress import Egress
-    from .._manifest.limits import Limits
+    from .._manifest.limits import Limits, ProcessLimits
     from .._runtime.argument_types import Observe
     from .._runtime.recycling import Recycle
     from .._wasi.options import WasiOptions
@@ -62,8 +60,6 @@ __all__ = ["Changes", "Description", "Grants", "PluginSet", "Result", "Setting"]
 
 T = TypeVar("T")
 
-ENTRY_POINTS: Final = "plugwasm.plugins"
-"""The group of entry points that packages with plugins use."""
 _MAX_UNSERVED_HOOKS: Final = 100
 """How many hooks that no plugin serves are logged, each once."""
 
@@ -151,54 +147,18 @@ class PluginSet(CloseOnExit):
     ) -> None:
         if unknown:
             reject_unknown_arguments(type(self), unknown)
-        if isinstance(plugins, (str, bytes, os.PathLike)) or not hasattr(plugins, "__iter__"):
-            hint = (
-                "write directories=[…] for where plugins lie, and [plugin] for one, "
-                "or a mapping by name"
-            )
-            raise OptionError(
-                f"plugins: expected a list, got {describe_value(plugins)}: {hint}", field="plugins"
-            )
-        plugins = plugins if isinstance(plugins, Mapping) else list(plugins)
-        if isinstance(directories, (str, bytes, os.PathLike)):
-            directories = [directories]
-        directories = check_list("directories", directories, "paths", (str, bytes, os.PathLike))
-        if not (entry_points is None or isinstance(entry_points, str)):
-            raise OptionError(
-                f"entry_points: expected the name of a group, such as {ENTRY_POINTS!r}, "
-                f"got {describe_value(entry_points)}",
-                field="entry_points",
-            )
+        plugins = arguments.check_plugins(plugins)
+        directories = arguments.check_directories(directories)
+        arguments.check_entry_points(entry_points)
         hooks = None if hooks is None else check_list("hooks", hooks, "names of exports")
-        order, disabled = (
-            check_list("order", order, "names of plugins"),
-            check_list("disabled", disabled, "names of plugins"),
-        )
-        if not (config is None or isinstance(config, Mapping)):
-            raise OptionError(
-                f"config: expected mappings by the plugins' names, got {describe_value(config)}",
-                field="config",
-            )
-        check_list("config", config or {}, "names of plugins")
+        order = check_list("order", order, "names of plugins")
+        disabled = check_list("disabled", disabled, "names of plugins")
+        arguments.check_config(config)
         check_flag("fresh", fresh)
         check_flag("scripts", scripts)
-        if not isinstance(isolated, (bool, ProcessLimits)):
-            raise OptionError(
-                f"isolated: expected True, False or ProcessLimits, got {type(isolated).__name__}"
-            )
-        if fresh:
-            reject_unused_options(
-                "each call gets a new instance (`fresh`)",
-                recycle=NOT_GIVEN if recycle is None else recycle,
-            )
-        if recycle is not NOT_GIVEN:
-            check_recycle(recycle)
-        process = None if isolated is False else ProcessLimits() if isolated is True else isolated
-        fewest = 0 if process is None else 1
-        if isinstance(instances, bool) or not isinstance(instances, int) or instances < fewest:
-            raise OptionError(
-                f"instances: expected a number of at least {fewest}, got {instances!r}"
-            )
+        process = arguments.process_limits(isolated)
+        arguments.check_recycling(recycle, fresh=fresh)
+        arguments.check_instances(instances, process)
         self._declared_hooks = None if hooks is None else frozenset(hooks)
         policy = SetPolicy(
             wasi,
@@ -211,24 +171,17 @@ class PluginSet(CloseOnExit):
             observe,
             process is not None,
         )
-        given = plugins.values() if isinstance(plugins, Mapping) else plugins
-        if (
-            plugins
-            and not directories
-            and entry_points is None
-            and all(isinstance(plugin, CompiledPlugin) for plugin in given)
-        ):
-            reject_unused_options(
-                "all plugins of the set are CompiledPlugins, which have options of their own: "
-                "give CompiledPlugin(…) what is to hold",
-                wasi=NOT_GIVEN if wasi is False else wasi,
+        if plugins and not directories and entry_points is None:
+            arguments.reject_unused_policy(
+                plugins,
+                wasi=wasi,
                 functions=functions,
-                limits=NOT_GIVEN if limits is None else limits,
-                egress=NOT_GIVEN if egress is None else egress,
-                allowed_paths=allowed_paths or NOT_GIVEN,
-                fuel_limit=NOT_GIVEN if fuel_limit is None else fuel_limit,
-                http_response_headers=http_response_headers or NOT_GIVEN,
-                observe=NOT_GIVEN if observe is None else observe,
+                limits=limits,
+                egress=egress,
+                allowed_paths=allowed_paths,
+                fuel_limit=fuel_limit,
+                http_response_headers=http_response_headers,
+                observe=observe,
             )
         self._unserved: set[str] = set()
         self._stop_functions: list[Callable[[], None]] = []
@@ -239,7 +192,7 @@ class PluginSet(CloseOnExit):
                 dict.fromkeys(disabled, False),
                 {name: checked_config(changes) for name, changes in (config or {}).items()},
             ),
-            [os.fsdecode(directory) for directory in directories],
+            directories,
             [
                 *application_sources(plugins, egress),
                 *(entry_point_sources(entry_points, egress) if entry_points is not None else ()),
@@ -506,17 +459,14 @@ class PluginSet(CloseOnExit):
             BusyError: This is called by a signal handler that interrupts a change in its own
                 thread. `disable` and `configure` raise it too.
         """
-
         self._catalog.enable(name)
 
     def disable(self, name: str) -> None:
         """Stop calling a plugin, and drop it. Calls under way end on their own."""
-
         self._catalog.disable(name)
 
     def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
         """Change the configuration of a plugin; None removes a key, also of the manifest."""
-
         self._catalog.configure(name, changes)
 
     def watch(
