@@ -200,6 +200,10 @@ def measure(
         "limits": overrides.limits(spec),
     }
     found = Figures()
+    if is_script(spec):
+        from .._script.engine import get_engine
+
+        get_engine(spec.language)  # the user's: in an empty cache it would be built again
     with _own_cache() as new_cache:
         data = read()
         # First what a user may have got wrong: the plugin, the function, the input.

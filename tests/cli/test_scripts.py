@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,3 +124,21 @@ def test_script_is_no_project(file: str) -> None:
     done = run_command("test", file)
     assert done.code == 2
     assert "is a script, and not a project" in done.err
+
+
+def test_bench_takes_the_kept_interpreter(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bench`, which has a cache of its own, looks for the interpreter in the user's."""
+    from plugwasm._runtime import code_cache
+    from plugwasm._script import engine
+
+    find_or_build, looked = engine.find_or_build, []
+
+    def find(*arguments: Any) -> bytes:
+        looked.append(code_cache.directory())
+        return find_or_build(*arguments)
+
+    monkeypatch.setattr(engine, "_engines", {})
+    monkeypatch.setattr(engine, "find_or_build", find)
+    done = run_command("bench", file, "greet", "-i", "x", "--seconds", "0.1")
+    assert done.code == 0, done.err
+    assert looked == [code_cache.directory()]

@@ -15,8 +15,9 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 
 
 def test_versions_are_those_of_the_package() -> None:
-    """The kits are released with the Python package, under its version."""
+    """The package says its version, and the kits are released with it, under the same."""
     stated = {
+        "../plugwasm/_version.py": r'__version__ = "([^"]+)"',
         "c/include/plugwasm.h": r'PDK_VERSION "([^"]+)"',
         "zig/src/plugwasm.zig": r'version = "([^"]+)"',
         "zig/build.zig.zon": r'\.version = "([^"]+)"',
