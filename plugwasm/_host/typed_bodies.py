@@ -3,6 +3,8 @@
 One body for all signatures spends more time on its loops than the conversions take. So a body is
 compiled from source in which each parameter and each result has its own expression; the most common
 types without a call of a function. Functions of equal signatures share the code.
+
+Decisions: docs/decisions.md, 63.5.
 """
 
 from __future__ import annotations
