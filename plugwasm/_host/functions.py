@@ -42,6 +42,7 @@ from .annotations import (
 from .current_plugin import CurrentPlugin
 from .options import check_flag, describe_value
 from .registry import registered
+from .typed_bodies import make_typed_body
 from .wasm_values import READ, WASM_TYPES, WRITE, Val, ValType
 
 TYPE_CHECKING = False
@@ -271,59 +272,17 @@ class InferredFunction(Function):
         return self._shown_as
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
-        name, user_data, wants_plugin, is_tuple = (
+        return make_typed_body(
             self.name,
-            self.user_data,
-            self._wants_plugin,
-            self._is_tuple,
+            _make_callable(self.name, self.f),
+            [decode for _, decode in self._decoders],
+            [encode for _, encode in self._encoders],
+            is_tuple=self._is_tuple,
+            wants_plugin=self._wants_plugin,
+            user_data=self.user_data,
+            make_error=host_function_error,
+            look_at_signals=_look_at_signals,
         )
-        f = _make_callable(name, self.f)
-        decoders = [decode for _, decode in self._decoders]
-        encoders = [encode for _, encode in self._encoders]
-
-        if len(decoders) == len(encoders) == 1 and not (is_tuple or wants_plugin or user_data):
-            decode, encode = decoders[0], encoders[0]
-
-            def run_simple(guest: Guest, caller: int, values: Any) -> None:
-                # As `_wrap_body`, with one call less for the most common kind.
-                try:
-                    values[0] = encode(guest, f(decode(guest, values[0])))
-                except (KeyboardInterrupt, EngineFailure):
-                    raise
-                except BaseException as exception:
-                    raise host_function_error(name, exception, guest) from exception
-                if guest.cancelled or monotonic() >= guest.deadline:
-                    guest.remaining()
-
-            return run_simple
-
-        def run(guest: Guest, values: Any) -> None:
-            plugin = CurrentPlugin(guest) if wants_plugin else None
-            try:
-                arguments = [decode(guest, values[2 * i]) for i, decode in enumerate(decoders)]
-                result = f(plugin, *arguments, *user_data) if plugin else f(*arguments, *user_data)
-                if encoders:
-                    if is_tuple and not (
-                        isinstance(result, (tuple, list)) and len(result) == len(encoders)
-                    ):
-                        what = (
-                            f"{len(result)} values"
-                            if isinstance(result, (tuple, list))
-                            else type(result).__name__
-                        )
-                        raise TypeError(
-                            f"it should return a tuple of {len(encoders)} values, but returned "
-                            f"{what}"
-                        )
-                    for i, (encode, member) in enumerate(
-                        zip(encoders, result if is_tuple else (result,), strict=True)
-                    ):
-                        values[2 * i] = encode(guest, member)
-            finally:
-                if plugin:
-                    plugin._expire()
-
-        return _wrap_body(name, run)
 
 
 def _make_callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:

@@ -76,6 +76,7 @@ class RemoteKernel:
 
     def block(self, offset: int) -> memoryview | None:
         """Return the live block at the offset, or None. Writes to it reach the guest."""
+        offset &= HANDLE_MASK
         view = self._views.get(offset)
         if view is None:
             content = self._content(offset)
@@ -95,6 +96,10 @@ class RemoteKernel:
     def alloc(self, length: int) -> int:
         """Allocate a block; 0 when `length` is 0 or the limits do not allow it."""
         return self._made(protocol.Alloc(length, self._said()), length)
+
+    def push(self, data: bytes) -> int:
+        """As `Kernel.push`: nothing can be done without asking."""
+        return 0
 
     def new_block(self, data: bytes) -> int:
         """Allocate a block with that content; 0 when it is empty or the limits do not allow it."""

@@ -178,6 +178,9 @@ class _TrackedKernel:
             self._tracker.add_block(Alloc(length), offset, None)
         return offset
 
+    def push(self, data: bytes) -> int:
+        return 0  # `new_block` is tracked
+
     def new_block(self, data: bytes) -> int:
         try:
             offset = self._kernel.new_block(data)
@@ -199,6 +202,7 @@ class _TrackedKernel:
         self._kernel.free(offset)
 
     def block(self, offset: int) -> memoryview | None:
+        offset &= _MASK_64
         self._tracker.mark_handle(offset)
         block = self._kernel.block(offset)
         if block is not None:

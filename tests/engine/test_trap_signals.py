@@ -236,17 +236,25 @@ with plugwasm.PluginPool(WASM, size=3) as pool:
     assert done.stdout.split() == [*"111", *"222", "InstanceLostError", *"111", *"222"]
 
 
-def test_handler_from_host_function() -> None:
+@pytest.mark.parametrize(
+    ("parameters", "result"), [("", ""), ("x: int", "int"), ("x: int, y: int", "int")]
+)
+def test_handler_from_host_function(parameters: str, result: str) -> None:
     """A handler that a host function installs ends the call, before the guest can trap."""
-    done = run("""
+    count = parameters.count(":")
+    done = run(f"""
 @plugwasm.host_fn(namespace="h")
-def hook() -> None:
+def hook({parameters}) -> {result or None}:
     if armed:
         time.sleep(0.003)
         take_over(signal.SIGSEGV)
+    {"return x" if result else ""}
 armed = False
-plugin = Plugin('''(module (import "h" "hook" (func $hook)) (memory 1)
-  (func (export "f") (call $hook) (drop (i32.load (i32.const 70000)))))''', functions=[hook])
+plugin = Plugin('''(module
+  (import "h" "hook" (func $hook (param {"i64 " * count}) {"(result i64)" if result else ""}))
+  (memory 1)
+  (func (export "f") (call $hook {"(i64.const 1)" * count}) {"(drop)" if result else ""}
+    (drop (i32.load (i32.const 70000)))))''', functions=[hook])
 attempt(plugin, "f")
 armed = True
 attempt(plugin, "f", "f")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plugwasm import HostFunctionError, Plugin, host_fn
 from plugwasm._host import kernel as kernel_room
 from plugwasm._host.kernel import INPUT_OFFSET, Kernel
 from tests.support.kernel_rig import EDGES, LARGEST, PAGE, Rig
@@ -113,11 +114,38 @@ def test_growth_behind_the_hosts_back() -> None:
     assert 0 not in blocks
 
 
+@pytest.mark.parametrize(
+    "offset", [-32, -512, -(2**33), -(2**63), -1, 1, 31, 513, 544, 2**32, 2**40, 2**63 - 32, 2**64]
+)
+def test_no_block_at(offset: int) -> None:
+    """Whatever number a guest passes for a block, there is none where none starts."""
+    rig = Rig(8)
+    rig.kernel.new_block(b"x" * 100)
+    for _ in range(2):  # as long as the book was not looked at, and after
+        assert rig.kernel.block(offset) is None
+        assert rig.kernel.block(512).tobytes() == b"x" * 100
+
+
+def test_signed_handles_are_unsigned() -> None:
+    """A typed host function that gets a number with the top bit set says which one it got."""
+    wat = """(module (import "extism:host/user" "f" (func $f (param i64) (result i64)))
+      (func (export "run") (drop (call $f (i64.const -32)))))"""
+    for kind in (str, bytes):
+
+        def f(given: kind) -> kind:  # type: ignore[valid-type]
+            return given
+
+        f.__annotations__.update({"given": kind, "return": kind})
+        plugin = Plugin(wat.encode(), functions=[host_fn(register=False)(f)])
+        with pytest.raises(HostFunctionError, match=f"handle {2**64 - 32},"):
+            plugin.call("run")
+
+
 def _lines(code: Any) -> list[int]:
     return sorted({line for _, _, line in code.co_lines() if line} - {code.co_firstlineno})
 
 
-@pytest.mark.parametrize("line", _lines(Kernel.new_block.__code__))
+@pytest.mark.parametrize("line", _lines(Kernel.push.__code__))
 def test_signal_while_a_block_is_made(line: int) -> None:
     """If a signal handler raises at any line, there is the whole block or none, and the kernel can
     go on.
@@ -128,7 +156,7 @@ def test_signal_while_a_block_is_made(line: int) -> None:
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal reached
-        if frame.f_code is not Kernel.new_block.__code__:
+        if frame.f_code is not Kernel.push.__code__:
             return None
         if event == "line" and frame.f_lineno == line:
             reached = True

@@ -76,17 +76,21 @@ _RECORD_SHIFT = 3
 numbers a record.
 """
 _LIVE = 0x80000000
+"""The top bit of a record's first number. So a block is live if that is not less."""
 RECORDS = 28688
 """Where in the book the record of the first granule would be."""
 _SPACE = 28928
-"""Where the book says which space is free. As numbers of 64 bits: the first granule above all
-blocks, with the size of the last block in the upper half, and the bins of free blocks.
+"""Where the book says which space is free: the first granule above all blocks, the size of the last
+block, and the bins of free blocks.
 """
-
+_read_space = Struct("<IIQ").unpack
+_write_space = Struct("<II").pack_into
+_write_record = Struct("<3I").pack_into
 
 _UNKNOWN = memoryview(b"")
 """The book, as long as it was not looked at."""
-_write_record = Struct("<3I").pack_into
+_NO_SPACE = memoryview(b"\xff" * 16)
+"""What the book says of space then: none."""
 
 _source: bytes | None = None
 
@@ -151,6 +155,7 @@ class Kernel:
         self._pending = pending
         self._heap_memory = instance.memory(HEAP) if heap is None else heap
         self._book: memoryview = _UNKNOWN
+        self._space: memoryview = _NO_SPACE
         self._alloc: WasmFunction | None = None
         self._functions: dict[ExportName, WasmFunction] = {}
         self.heap: memoryview = self._heap_memory.view(INITIAL_PAGES * _PAGE)
@@ -172,6 +177,7 @@ class Kernel:
         self.heap = self._heap_memory.view()
         self.capacity = len(self.heap) - INPUT_OFFSET
         self._book = _UNKNOWN
+        self._space = _NO_SPACE
 
     def entry(self, returns_code: bool) -> WasmFunction:
         """Return the kernel's function that runs an export.
@@ -218,8 +224,11 @@ class Kernel:
         return 0 if block is None else len(block)
 
     def block(self, offset: int) -> memoryview | None:
-        """Return the bytes of the live block that starts at the offset, or None if none does."""
-        if offset & 31:
+        """Return the bytes of the live block that starts at the offset, or None if none does.
+
+        The offset may be any number: what a guest passes need not be made unsigned before.
+        """
+        if offset & 31 or offset < 0:
             return None
         book, record = self._book, offset >> _RECORD_SHIFT
         try:
@@ -229,7 +238,7 @@ class Kernel:
             if record >= len(book):
                 return None
             state = book[record]
-        if not state & _LIVE:
+        if state < _LIVE:
             return None
         heap, end = self.heap, offset + book[record + 2]
         if end > len(heap):
@@ -241,32 +250,38 @@ class Kernel:
         """Return a view of the records, which are those of the heap as it is now."""
         self.refresh()
         memory = self.instance.memory(_BOOK).view()
-        self._space = memory[_SPACE : _SPACE + 16].cast("Q")
+        self._space = memory[_SPACE : _SPACE + 16]
         book = self._book = memory[RECORDS:].cast("I")
         return book
+
+    def push(self, data: bytes) -> int:
+        """Copy bytes into a new block without entering Wasm, and return its offset; 0 if they are
+        empty, or if that is the kernel's task (`new_block`).
+
+        The guest waits for the host, so this is as good as the kernel's `alloc`, which would take
+        this place if no free block is large enough. The last step makes it a block.
+        """
+        length = len(data)
+        top, last, bins = _read_space(self._space)
+        size = (length + 31) >> 5
+        if not length or (bins and bins >> _bin(size)):
+            return 0
+        offset: int = top << 5
+        try:
+            self.heap[offset : offset + length] = data
+        except ValueError:  # it would end above the heap, as far as that is known
+            return 0
+        _write_record(self._book, offset >> 1, size | _LIVE, last, length)
+        _write_space(self._space, 0, top + size, size)
+        return offset
 
     def new_block(self, data: bytes) -> int:
         """Copy bytes into a new block and return its offset; 0 if they are empty or the limits do
         not allow it.
         """
-        length = len(data)
-        book = self._book
-        if not book:
-            book = self._open_book()
-        space, heap = self._space, self.heap
-        at, bins = space
-        top = at & 0xFFFFFFFF
-        offset = top << 5
-        end = offset + length
-        size = (length + 31) >> 5
-        # The guest waits for the host, so this is as good as the kernel's `alloc`, which would take
-        # this place if no free block is large enough. One store makes it a block.
-        if size and end <= len(heap) and (not bins or not bins >> _bin(size)):
-            _write_record(book, offset >> 1, size | _LIVE, at >> 32, length)
-            heap[offset:end] = data
-            space[0] = top + size | size << 32
-            return offset
-        return self.new_block_of_kernel(data)
+        if not self._book:
+            self._open_book()
+        return self.push(data) or self.new_block_of_kernel(data)
 
     def new_block_of_kernel(self, data: bytes) -> int:
         """As `new_block`, in a block that the kernel allocates, which takes fuel."""
@@ -315,6 +330,9 @@ class FuelledKernel(Kernel):
     __slots__ = ()
 
     new_block = Kernel.new_block_of_kernel
+
+    def push(self, data: bytes) -> int:
+        return 0
 
 
 def _bin(size: int) -> int:

@@ -41,7 +41,7 @@
 ;;     28936  the bins that are not empty, a bit each
 ;;
 ;; The last three are here so that the host can add a block at the top without entering Wasm
-;; (`Kernel.new_block`), when that is what `alloc` would do.
+;; (`Kernel.push`), when that is what `alloc` would do.
 ;;
 ;; Most modules of plugins import both memories, and have the load and store functions inlined (see
 ;; inliner.wat, which must do the same as these functions).

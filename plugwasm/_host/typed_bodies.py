@@ -1,0 +1,176 @@
+"""The bodies of typed host functions, made for their signatures.
+
+One body for all signatures spends more time on its loops than the conversions take. So a body is
+compiled from source in which each parameter and each result has its own expression; the most common
+types without a call of a function. Functions of equal signatures share the code.
+
+Decisions: docs/decisions.md, 63.5.
+"""
+
+from __future__ import annotations
+
+import functools
+from time import monotonic
+from typing import Any
+
+from .._engine import EngineFailure, after_host_function
+from .annotations import (
+    SHORT_TEXT,
+    decode_bytes,
+    decode_int,
+    decode_text,
+    encode_bytes,
+    encode_int,
+    encode_text,
+)
+from .current_plugin import CurrentPlugin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .annotations import Decoder, Encoder
+    from .guest import Guest
+
+    Body = Callable[[Guest, int, Any], None]
+
+__all__ = ["make_typed_body"]
+
+_PARAMETERS: dict[Any, str] = {
+    decode_int: "{raw}",
+    decode_text: (
+        "block.tobytes().decode() if (block := guest.kernel.block({raw})) is not None"
+        f" and len(block) < {SHORT_TEXT} else {{function}}(guest, {{raw}})"
+    ),
+    decode_bytes: (
+        "block.tobytes() if (block := guest.kernel.block({raw})) is not None"
+        " else {function}(guest, {raw})"
+    ),
+}
+_RESULTS: dict[Any, str] = {
+    encode_int: (
+        f"{{value}} if type({{value}}) is int and {-(2**63)} <= {{value}} < {2**63}"
+        " else {function}(guest, {value})"
+    ),
+    encode_text: (
+        "type({value}) is str and guest.kernel.push({value}.encode()) or {function}(guest, {value})"
+    ),
+    encode_bytes: (
+        "type({value}) is bytes and guest.kernel.push({value}) or {function}(guest, {value})"
+    ),
+}
+"""What is done without a call of the decoder or encoder, where it is that simple."""
+
+_SOURCE = """
+def make({names}):
+    def body(guest, caller, values):
+        try:
+            {statements}
+        except (KeyboardInterrupt, EngineFailure):
+            raise
+        except BaseException as exception:
+            raise make_error(name, exception, guest) from exception
+        now = monotonic()
+        if guest.cancelled or now >= guest.deadline:
+            guest.remaining()
+        if now >= after_host_function.next:
+            look_at_signals(name, guest, now)
+    return body
+"""
+_WITH_PLUGIN = """plugin = CurrentPlugin(guest)
+            try:
+                {statements}
+            finally:
+                plugin._expire()"""
+
+
+def make_typed_body(
+    name: str,
+    f: Callable[..., Any],
+    decoders: Sequence[Decoder],
+    encoders: Sequence[Encoder],
+    *,
+    is_tuple: bool,
+    wants_plugin: bool,
+    user_data: tuple[Any, ...],
+    make_error: Callable[..., BaseException],
+    look_at_signals: Callable[[str, Guest, float], None],
+) -> Body:
+    """Return the body of a host function (`HostFunction`).
+
+    Args:
+        name: Its name, for errors.
+        f: The function of the application.
+        decoders, encoders: Make its parameters from what the guest passes, and give its results.
+        is_tuple: Whether it returns its results as a tuple.
+        wants_plugin: Whether it gets the calling plugin first.
+        user_data: Passed to it last.
+        make_error: Makes the error for what it raises.
+        look_at_signals: Called from time to time after it.
+    """
+    known = tuple(d if d in _PARAMETERS else None for d in decoders)
+    made = tuple(e if e in _RESULTS else None for e in encoders)
+    make = _compile(known, made, is_tuple, wants_plugin, bool(user_data))
+    body: Body = make(name, f, user_data, make_error, look_at_signals, *decoders, *encoders)
+    return body
+
+
+@functools.cache
+def _compile(
+    known: tuple[Any, ...],
+    made: tuple[Any, ...],
+    is_tuple: bool,
+    wants_plugin: bool,
+    has_user_data: bool,
+) -> Callable[..., Body]:
+    """Return a function that makes the bodies for a signature.
+
+    Args:
+        known, made: The decoders and encoders that `_PARAMETERS` and `_RESULTS` have, and None in
+            place of others.
+    """
+    arguments = ["plugin"] if wants_plugin else []
+    for i, decoder in enumerate(known):
+        form = _PARAMETERS.get(decoder, "{function}(guest, {raw})")
+        arguments.append(f"({form.format(raw=f'values[{2 * i}]', function=f'decode{i}')})")
+    arguments += ["*user_data"] if has_user_data else []
+    call = f"f({', '.join(arguments)})"
+    results = [f"result{i}" for i in range(len(made))]
+    if is_tuple and made:
+        call = f"check_tuple({call}, {len(made)})"
+    statements = [f"{', '.join(results)}{',' * is_tuple} = {call}" if made else call]
+    for i, encoder in enumerate(made):
+        form = _RESULTS.get(encoder, "{function}(guest, {value})")
+        given = form.format(value=results[i], function=f"encode{i}")
+        statements.append(f"values[{2 * i}] = {given}")
+    lines = "; ".join(statements)
+    source = _SOURCE.format(
+        statements=_WITH_PLUGIN.format(statements=lines) if wants_plugin else lines,
+        names=", ".join(
+            [
+                *("name", "f", "user_data", "make_error", "look_at_signals"),
+                *(f"decode{i}" for i in range(len(known))),
+                *(f"encode{i}" for i in range(len(made))),
+            ]
+        ),
+    )
+    names: dict[str, Any] = {
+        "CurrentPlugin": CurrentPlugin,
+        "EngineFailure": EngineFailure,
+        "after_host_function": after_host_function,
+        "check_tuple": _check_tuple,
+        "monotonic": monotonic,
+    }
+    # Nothing in the source comes from outside: it has numbers of parameters and results, and no
+    # names of the application.
+    exec(compile(source, "<plugwasm: body of a typed host function>", "exec"), names)
+    make: Callable[..., Body] = names["make"]
+    return make
+
+
+def _check_tuple(result: Any, count: int) -> Any:
+    is_sequence = isinstance(result, (tuple, list))
+    if is_sequence and len(result) == count:
+        return result
+    what = f"{len(result)} values" if is_sequence else type(result).__name__
+    raise TypeError(f"it should return a tuple of {count} values, but returned {what}")
