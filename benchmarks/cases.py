@@ -18,7 +18,7 @@ from .measure import OURS, PEER, SIDES, Block, Factor, Goal, Row, Sample, check,
 from .plugins import env_calls, example, quiet_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .built import Real
 
@@ -412,7 +412,8 @@ def _map(plugin: str, size: int, count: int, workers: int, side: str) -> Sample:
     inputs = [bytes_of(size)] * count
     vowels = sum(inputs[0].count(vowel) for vowel in b"aeiouAEIOU")
     if side == OURS:
-        spread = partial(PluginPool(compiled, size=workers).map, plugin)
+        pool = PluginPool(compiled, size=workers)
+        spread: Callable[..., Iterable[bytes]] = partial(pool.map, plugin)
     else:
         own = threading.local()
 
