@@ -596,7 +596,7 @@ def test_ctrl_c_ends_process() -> None:
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, log = process.communicate(timeout=10)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5
     assert process.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in log
 
