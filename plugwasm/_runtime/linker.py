@@ -158,7 +158,7 @@ class Plan:
         self.starts = 0
         """About how many instances were made of it; threads may be counted as one."""
         self._spare_starts: list[BoundStart] = []
-        """What starts that are over have left for the next."""
+        """Bound starts whose instance is gone. The next instances use them."""
         self._plan_memory(limits)
         for unit in self.order:
             _check_start(unit, unit is self.main)
