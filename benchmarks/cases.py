@@ -18,7 +18,7 @@ from .measure import OURS, PEER, SIDES, Block, Factor, Goal, Row, Sample, check,
 from .plugins import env_calls, example, quiet_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .built import Real
 
@@ -27,6 +27,15 @@ THREAD_SECONDS = 0.03
 MAPPED = 50
 MAPPED_SMALL = 1_000
 AWAITED = 50
+SIZES = {
+    "10 B": 10,
+    "1 KB": 1000,
+    "10 KB": 10_000,
+    "64 KB": 65_536,
+    "100 KB": 100_000,
+    "1 MB": 1_000_000,
+    "10 MB": 10_000_000,
+}
 
 
 def bytes_of(count: int) -> bytes:
@@ -40,23 +49,25 @@ def blocks(effort: float, real: Sequence[Real]) -> list[Block]:
     Args:
         real: The plugins of `built` that this machine can build.
     """
-    sizes = {
-        "10 B": 10,
-        "1 KB": 1000,
-        "10 KB": 10_000,
-        "64 KB": 65_536,
-        "100 KB": 100_000,
-        "1 MB": 1_000_000,
-        "10 MB": 10_000_000,
-    }
+    return [
+        *_call_rows(),
+        *map(_real_rows, real),
+        _host_function_rows(),
+        *_instance_rows(),
+        *_concurrent_rows(),
+        _allocation_rows(effort),
+    ]
+
+
+def _call_rows() -> list[Block]:
     goals = {"10 B": Goal(8), "64 KB": Goal(3), "1 MB": Goal(2.2)}
-    steps = zip(list(sizes)[1:], sizes, strict=False)
+    steps = zip(list(SIZES)[1:], SIZES, strict=False)
     return [
         Block(
             "echo",
             [
                 Row(f"echo {name}", partial(_call, "echo", "echo", bytes_of(size)), goals.get(name))
-                for name, size in sizes.items()
+                for name, size in SIZES.items()
             ],
             [
                 Factor(f"echo: time of {big} ÷ time of {small}", f"echo {big}", f"echo {small}")
@@ -94,44 +105,52 @@ def blocks(effort: float, real: Sequence[Real]) -> list[Block]:
             "logs that nobody listens to",
             [Row("four log calls", _quiet_logs, Goal(5))],
         ),
-        *(
-            Block(
-                f"a plugin in {plugin.name}",
-                [
-                    *(
-                        Row(
-                            f"{plugin.name}: {plugin.function} {name}",
-                            partial(_call_real, plugin, sizes[name]),
-                            Goal(1),
-                        )
-                        for name in ("1 KB", "64 KB")
-                    ),
-                    Row(
-                        f"{plugin.name}: fresh instance + call + close",
-                        partial(_fresh_real, plugin),
-                        Goal(2),
-                    ),
-                ],
-                budget=6,
-            )
-            for plugin in real
-        ),
-        Block(
-            "calls in which the guest calls a typed host function, str → str",
-            [
-                Row("call with a host function, 10 B", partial(_greet, 10, 1), Goal(8)),
-                Row("call with a host function, 100 KB", partial(_greet, 100_000, 1)),
-                Row("one of 1,000 host function calls in a call, 10 B", partial(_greet, 10, LOOPS)),
-            ],
-            [
-                Factor(
-                    "host function: time of 100 KB ÷ time of 10 B",
-                    "call with a host function, 100 KB",
-                    "call with a host function, 10 B",
+    ]
+
+
+def _real_rows(plugin: Real) -> Block:
+    return Block(
+        f"a plugin in {plugin.name}",
+        [
+            *(
+                Row(
+                    f"{plugin.name}: {plugin.function} {name}",
+                    partial(_call_real, plugin, SIZES[name]),
+                    Goal(1),
                 )
-            ],
-            budget=5,
-        ),
+                for name in ("1 KB", "64 KB")
+            ),
+            Row(
+                f"{plugin.name}: fresh instance + call + close",
+                partial(_fresh_real, plugin),
+                Goal(2),
+            ),
+        ],
+        budget=6,
+    )
+
+
+def _host_function_rows() -> Block:
+    return Block(
+        "calls in which the guest calls a typed host function, str → str",
+        [
+            Row("call with a host function, 10 B", partial(_greet, 10, 1), Goal(8)),
+            Row("call with a host function, 100 KB", partial(_greet, 100_000, 1)),
+            Row("one of 1,000 host function calls in a call, 10 B", partial(_greet, 10, LOOPS)),
+        ],
+        [
+            Factor(
+                "host function: time of 100 KB ÷ time of 10 B",
+                "call with a host function, 100 KB",
+                "call with a host function, 10 B",
+            )
+        ],
+        budget=5,
+    )
+
+
+def _instance_rows() -> list[Block]:
+    return [
         Block(
             "a new instance for each call",
             [
@@ -148,7 +167,7 @@ def blocks(effort: float, real: Sequence[Real]) -> list[Block]:
             "IsolatedPlugin, in a separate process (extism: Plugin, in this process)",
             [
                 *(
-                    Row(f"IsolatedPlugin: echo {name}", partial(_isolated_echo, sizes[name]))
+                    Row(f"IsolatedPlugin: echo {name}", partial(_isolated_echo, SIZES[name]))
                     for name in ("10 B", "64 KB", "1 MB")
                 ),
                 Row("IsolatedPlugin: call with a host function, 10 B", _isolated_greet),
@@ -156,6 +175,11 @@ def blocks(effort: float, real: Sequence[Real]) -> list[Block]:
             ],
             budget=5,
         ),
+    ]
+
+
+def _concurrent_rows() -> list[Block]:
+    return [
         Block(
             "threads that each call their own plugin, echo 64 KB",
             [
@@ -211,24 +235,24 @@ def blocks(effort: float, real: Sequence[Real]) -> list[Block]:
             "asyncio (extism: asyncio.to_thread)",
             [Row("await call_async: echo 10 B", _call_async)],
         ),
-        Block(
-            "a call in which the guest allocates blocks and asks for their lengths",
-            [
-                Row(f"{rounds:,} blocks", partial(_allocations, rounds))
-                for rounds in (16_000, 32_000)
-            ],
-            [
-                Factor(
-                    "time of 32,000 blocks ÷ time of 16,000 blocks",
-                    "32,000 blocks",
-                    "16,000 blocks",
-                    Goal(2.3, at_most=True),
-                )
-            ],
-            budget=10,
-            least=1 if effort < 1 else 5,
-        ),
     ]
+
+
+def _allocation_rows(effort: float) -> Block:
+    return Block(
+        "a call in which the guest allocates blocks and asks for their lengths",
+        [Row(f"{rounds:,} blocks", partial(_allocations, rounds)) for rounds in (16_000, 32_000)],
+        [
+            Factor(
+                "time of 32,000 blocks ÷ time of 16,000 blocks",
+                "32,000 blocks",
+                "16,000 blocks",
+                Goal(2.3, at_most=True),
+            )
+        ],
+        budget=10,
+        least=1 if effort < 1 else 5,
+    )
 
 
 def start_peer() -> None:
@@ -412,7 +436,8 @@ def _map(plugin: str, size: int, count: int, workers: int, side: str) -> Sample:
     inputs = [bytes_of(size)] * count
     vowels = sum(inputs[0].count(vowel) for vowel in b"aeiouAEIOU")
     if side == OURS:
-        spread = partial(PluginPool(compiled, size=workers).map, plugin)
+        pool = PluginPool(compiled, size=workers)
+        spread: Callable[..., Iterable[bytes]] = partial(pool.map, plugin)
     else:
         own = threading.local()
 

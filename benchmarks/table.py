@@ -45,7 +45,7 @@ def _line(result: Result) -> tuple[str, ...]:
         f"{result.ours.spread:.0%}",
         format_value(result.peer.median, result.unit),
         f"{result.peer.spread:.0%}",
-        format_ratio(ratio and ratio.median),
+        format_ratio(None if ratio is None else ratio.median),
         "" if ratio is None else f"{ratio.spread:.0%}",
         "" if result.goal is None else _goal(result.goal),
         "" if result.is_met is None else "ok" if result.is_met else "MISSED",

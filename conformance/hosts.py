@@ -22,7 +22,7 @@ class Host(Protocol):
     """A host that runs cases. `lacks` says what its API does not take: features, or `vars`."""
 
     name: str
-    lacks: dict[str, str]
+    lacks: ClassVar[dict[str, str]]
 
     def run(self, wasm: bytes, wasi: bool, case: Case, server: str) -> None:
         """Run a case.

@@ -74,4 +74,4 @@ if str(ROOT) not in sys.path:
 def harness(name: str) -> Harness:
     """Import a harness by name; a name that is not in `NAMES` is imported as it is."""
     path = f"{__name__}.{name}" if name in NAMES else name
-    return importlib.import_module(path)  # type: ignore[return-value]
+    return importlib.import_module(path)

@@ -88,7 +88,7 @@ def check(data: bytes) -> None:
     try:
         value = make_output_reader(type, JSON if is_json else MSGPACK, "plugin", "function")(
             output, _LIMITS
-        )  # type: ignore[call-arg]
+        )
     except OutputError as error:
         assert len(str(error)) < 20_000
         is_read, value = False, None

@@ -109,7 +109,7 @@ def _own(plugin: plugwasm.CurrentPlugin, block: int) -> int:
         plugin.memory(plugin.memory_at_offset(block))[:1] = b"X"
     made = plugin.alloc(3)
     plugin.free(plugin.alloc(4))
-    return made.offs
+    return made.offset
 
 
 class _Ended:

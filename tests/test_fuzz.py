@@ -382,7 +382,7 @@ def test_dropped_exception_is_finding() -> None:
         def __del__(self) -> None:
             raise KeyError("in a finalizer")
 
-    found = Session(subject(lambda data: Loud() and None)).run_case(b"")  # type: ignore[func-returns-value]
+    found = Session(subject(lambda data: Loud() and None)).run_case(b"")
     assert found is not None
     assert isinstance(found.error, DroppedError)
 

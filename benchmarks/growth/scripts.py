@@ -80,8 +80,9 @@ def _source(language: str, number: int | None = None) -> str:
 
 
 def _calls(language: str) -> dict[str, Callable[[], float]]:
-    from plugwasm import Plugin, script
+    from plugwasm import Plugin
 
+    script: Any = import_module("plugwasm").script
     plugin: Any = Plugin(script(language, _source(language)))
     return {
         "nothing": make_sampler(partial(plugin.call, "nothing"), b""),
@@ -94,8 +95,9 @@ def _calls(language: str) -> dict[str, Callable[[], float]]:
 
 def _samplers(language: str) -> dict[str, Callable[[], list[float]]]:
     """Return what measures the stages of a load, of a fresh instance, and of a process."""
-    from plugwasm import Plugin, script
+    from plugwasm import Plugin
 
+    script: Any = import_module("plugwasm").script
     engine_of: Any = import_module("plugwasm._script.engine").get_engine
     load: Any = import_module("plugwasm._script.loading").load
     find_changes: Any = import_module("plugwasm._script.snapshots").find_changes

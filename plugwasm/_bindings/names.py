@@ -64,8 +64,6 @@ class Style:
     taken_types: frozenset[str] = frozenset()
     taken_fields: frozenset[str] = frozenset()
     taken_functions: frozenset[str] = frozenset()
-    functions_with_types: bool = False
-    """Whether functions and types have their names in one scope."""
 
 
 class Names:

@@ -145,12 +145,6 @@ class MapBatches:
                 f"MapBatches: output_bytes: expected a number of bytes, got {output_bytes!r:.40}",
                 field="output_bytes",
             )
-        if not (column is None or hasattr(column, "__iter__")) or isinstance(column, bytes):
-            raise OptionError(
-                "MapBatches: column: expected a name or a list of names, got "
-                f"{type(column).__name__}",
-                field="column",
-            )
         given = {"on_error": on_error, "instance_per": instance_per}
         for name, choices in _CHOICES.items():
             if given[name] not in choices:
@@ -158,22 +152,7 @@ class MapBatches:
                     f"MapBatches: {name}: expected one of {choices}, got {given[name]!r}",
                     field=name,
                 )
-        columns = (
-            None if column is None else (column,) if isinstance(column, str) else tuple(column)
-        )
-        names = [into, *(columns or ()), *(() if error_column is None else (error_column,))]
-        if (
-            columns == ()
-            or not all(isinstance(name, str) for name in names)
-            or error_column == into
-            or len(set(columns or ())) < len(columns or ())
-        ):
-            raise OptionError(
-                "MapBatches: column: expected a name or a list of different names, and other "
-                "names for `into` and `error_column`, "
-                f"got {column!r}, {into!r} and {error_column!r}",
-                field="column",
-            )
+        columns = _check_columns(column, into, error_column)
         self._settings = {
             "ref": ref,
             "function": function,
@@ -459,6 +438,32 @@ class _KeptPlugin:
 
 
 # ---- types ---------------------------------------------------------------------------------------
+
+
+def _check_columns(
+    column: str | Sequence[str] | None, into: str, error_column: str | None
+) -> tuple[str, ...] | None:
+    """Return the columns that go in, or None if the whole batch does."""
+    if not (column is None or hasattr(column, "__iter__")) or isinstance(column, bytes):
+        raise OptionError(
+            f"MapBatches: column: expected a name or a list of names, got {type(column).__name__}",
+            field="column",
+        )
+    columns = None if column is None else (column,) if isinstance(column, str) else tuple(column)
+    names = [into, *(columns or ()), *(() if error_column is None else (error_column,))]
+    if (
+        columns == ()
+        or not all(isinstance(name, str) for name in names)
+        or error_column == into
+        or len(set(columns or ())) < len(columns or ())
+    ):
+        raise OptionError(
+            "MapBatches: column: expected a name or a list of different names, and other "
+            "names for `into` and `error_column`, "
+            f"got {column!r}, {into!r} and {error_column!r}",
+            field="column",
+        )
+    return columns
 
 
 def _schema(returns: Any) -> Any:

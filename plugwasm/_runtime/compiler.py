@@ -345,6 +345,15 @@ def _run_compiler(
             f"{-process.returncode}; it may need more than the {memory} bytes "
             "of `Limits.compile_bytes`"
         )
+    return _read_answer(output, complaint, budget, name, python.path)
+
+
+def _read_answer(
+    output: bytes, complaint: bytes, budget: CompileBudget, name: str, interpreter: str
+) -> tuple[bytes, Facts]:
+    """Return the code and the facts in what a compiler's process wrote, or raise its error."""
+    from .._platform.python_executable import VARIABLE
+
     if output[:1] == _TOO_MUCH:
         raise budget.too_much_code(name)
     if output[:1] == _REFUSED:
@@ -357,7 +366,7 @@ def _run_compiler(
     ):
         last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
         hint = (
-            f"it was started with `{truncate(python.path)}`; the environment variable {VARIABLE} "
+            f"it was started with `{truncate(interpreter)}`; the environment variable {VARIABLE} "
             "can name another interpreter"
         )
         raise ModuleError(

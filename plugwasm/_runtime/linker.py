@@ -158,7 +158,13 @@ class Plan:
         self.starts = 0
         """About how many instances were made of it; threads may be counted as one."""
         self._spare_starts: list[BoundStart] = []
-        """What starts that are over have left for the next."""
+        """Bound starts whose instance is gone. The next instances use them."""
+        self._plan_memory(limits)
+        for unit in self.order:
+            _check_start(unit, unit is self.main)
+
+    def _plan_memory(self, limits: Limits | None) -> None:
+        """Find out what the modules take, and what they may take."""
         initial = [unit.module for unit in self.initial_units]
         # Instances of these commands stay in the plugin's store, each with memories and tables.
         staying = [
@@ -185,8 +191,6 @@ class Plan:
         visible = map(_visible_memory, self.initial_units)
         watched = next((memory for memory in visible if memory), None)
         self.memory = MemoryPlan(bounds, (count, total, largest), watched, tables)
-        for unit in self.order:
-            _check_start(unit, unit is self.main)
 
     def open_store(self, guest: Guest) -> BoundStart | None:
         """Give the guest a store; return what `instantiate` needs."""

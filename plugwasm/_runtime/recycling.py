@@ -132,7 +132,7 @@ class Recycle:
 
 
 class _Default(Recycle):
-    """What a pool does if nothing else is said, see `default_for`."""
+    """The default of a pool; see `default_for`."""
 
     __slots__ = ()
     _is_default = True

@@ -45,7 +45,7 @@ class Unit:
         self.index = index
         self.name = name
         self.label = label
-        """What messages call it."""
+        """The name in messages, with what it is the name of."""
         self.module = module
         self.is_command = "_start" in module.exports and "_initialize" not in module.exports
         self.has_own_store = self.is_command and all(

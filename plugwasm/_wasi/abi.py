@@ -106,7 +106,6 @@ PERM PIPE PROTO PROTONOSUPPORT PROTOTYPE RANGE ROFS SPIPE SRCH STALE TIMEDOUT TX
 NOTCAPABLE
 """
 ERRNO_NAMES = tuple(_ERRNOS.split())
-SUCCESS = 0
 ACCES = 2
 BADF = 8
 BUSY = 10
@@ -207,7 +206,6 @@ OUTPUT_RIGHTS = _ANY | FD_WRITE
 
 # File types.
 UNKNOWN = 0
-BLOCK_DEVICE = 1
 CHARACTER_DEVICE = 2
 DIRECTORY = 3
 REGULAR_FILE = 4
@@ -240,7 +238,6 @@ EVENT_FD_WRITE = 2
 # Records, little endian, with the padding of the specification's C layout.
 U32 = Struct("<I")
 U64 = Struct("<Q")
-TWO_U32 = Struct("<II")
 IOVEC = Struct("<II")  # offset, length
 FDSTAT = Struct("<BxHxxxxQQ")  # type, flags, rights, rights of what is opened beneath
 FILESTAT = Struct("<QQB7xQQQQQ")  # device, inode, type, links, size, atime, mtime, ctime

@@ -104,7 +104,7 @@ def host_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     module = importlib.import_module(name)
     yield module
-    registered = plugwasm._host.registry.registered  # type: ignore[attr-defined]
+    registered = plugwasm._host.registry.registered
     registered.remove(module.decorated)
     del sys.modules[name]
 
@@ -163,7 +163,7 @@ def test_equal_egress_makes_equal_refs() -> None:
 
 def test_a_ref_cannot_be_changed() -> None:
     with pytest.raises(AttributeError, match="cannot be changed"):
-        PluginRef(ECHO).name = "other"  # type: ignore[misc]
+        PluginRef(ECHO).name = "other"
     with pytest.raises(AttributeError, match="cannot be changed"):
         FromEnvironment("A").name = "B"
 

@@ -333,7 +333,7 @@ def test_endless_loops_do_not_delay_others() -> None:
             while any(
                 house.service.authenticate(f"key of {name}").meter.usage.running < 2
                 for name in ("bad", "worse")
-            ):  # type: ignore[union-attr]
+            ):
                 await asyncio.sleep(0.001)
             put = await house.request(
                 "PUT", "/scripts/s", content=SAME, headers={"Content-Type": TYPES["js"]}

@@ -198,7 +198,7 @@ def test_a_new_version_counts_at_once(house: House) -> None:
 
     async def main() -> list[object]:
         call = asyncio.create_task(house.request("POST", "/scripts/s/f", json=0))
-        while house.service.authenticate("key of good").meter.usage.running == 0:  # type: ignore[union-attr]
+        while house.service.authenticate("key of good").meter.usage.running == 0:
             await asyncio.sleep(0)
         await house.request(
             "PUT", "/scripts/s", content=b"export const f = () => 'new';",

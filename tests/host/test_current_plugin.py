@@ -61,7 +61,7 @@ def plugin_with(
 
 def run(f: Callable[[CurrentPlugin, Val, Val], Any], export: str = "run", **fields: Any) -> bytes:
     with plugin_with(f, **fields) as plugin:
-        return plugin.call(export)  # type: ignore[no-any-return]
+        return plugin.call(export)
 
 
 def cause(
@@ -219,7 +219,7 @@ def test_invalid_size_is_refused() -> None:
     for size in (2**32, 2**40, 2**63, 2**64 - 1):
         assert isinstance(
             cause(lambda plugin, value, result, size=size: plugin.alloc(size)), OutOfMemoryError
-        )  # type: ignore[misc]
+        )
 
 
 def test_allocation_over_limit() -> None:

@@ -175,7 +175,7 @@ def test_thread_ends_when_idle(own: tuple[Ticker, Epochs]) -> None:
         time.sleep(0.08)
         assert thread.is_alive(), "a call is under way"
         watch.running.clear()
-        assert wait_for(lambda thread=thread: not thread.is_alive())  # type: ignore[misc]
+        assert wait_for(lambda thread=thread: not thread.is_alive())
     assert wait_for(lambda: watch._thread is None)
 
 
@@ -596,7 +596,7 @@ def test_ctrl_c_ends_process() -> None:
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, log = process.communicate(timeout=10)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5
     assert process.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in log
 

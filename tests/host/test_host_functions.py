@@ -384,7 +384,7 @@ def test_signature_from_annotations() -> None:
 
     def all_of_them(
         a: str, b: bytes, c: int, d: float, e: bool, f: Annotated[dict, Json]
-    ) -> float: ...  # type: ignore[empty-body]
+    ) -> float: ...
 
     def with_plugin(plugin: CurrentPlugin, a: bool) -> bytes: ...  # type: ignore[empty-body]
 

@@ -268,7 +268,7 @@ KernelAndModel.TestCase.settings = settings(
 )
 
 
-class TestKernelAgreesWithTheModel(KernelAndModel.TestCase):  # type: ignore[name-defined,misc]
+class TestKernelAgreesWithTheModel(KernelAndModel.TestCase):
     pass
 
 

@@ -386,8 +386,8 @@ def test_body_is_always_closed(status: int) -> None:
         (EgressResponse(101), "no status from 200 to 999"),
         (EgressResponse(1000), "no status"),
         (EgressResponse("200"), "no status"),  # type: ignore[arg-type]
-        (EgressResponse(200, {"a": 1}), "headers that are not text"),  # type: ignore[dict-item]
-        (EgressResponse(200, {b"a": b"b"}), "headers that are not text"),  # type: ignore[dict-item]
+        (EgressResponse(200, {"a": 1}), "headers that are not text"),
+        (EgressResponse(200, {b"a": b"b"}), "headers that are not text"),
         (EgressResponse(200, [("a",)]), "not HTTP"),  # type: ignore[list-item]
         (EgressResponse(200, itertools.repeat(("", ""))), "more than 1000 headers"),
         (EgressResponse(200, 7), "raised TypeError"),  # type: ignore[arg-type]

@@ -99,7 +99,7 @@ def test_call_outcomes() -> None:
         plain, isolated = (
             outcome(lambda plugin=plugin, name=function: plugin.call(name, b"input"))
             for plugin in made
-        )  # type: ignore[misc]
+        )
         assert isolated == plain, function
     for plugin in made:
         plugin.update_config({"key": "another"})
@@ -133,7 +133,7 @@ def test_input_too_large_is_same_error(size: int) -> None:
     ]
     plain, isolated = (
         outcome(lambda plugin=plugin: plugin.call("echo", bytes(size))) for plugin in made
-    )  # type: ignore[misc]
+    )
     assert isinstance(plain, tuple)
     assert plain == isolated
     assert made[1].call("echo", b"on") == b"on"
@@ -354,7 +354,7 @@ def test_host_functions_run_in_application() -> None:
                     lambda name=name, data=data, plugin=plugin: plugin.call(
                         name, data, host_context="context"
                     )
-                )  # type: ignore[misc]
+                )
                 for name in (
                     "greet",
                     "add",

@@ -224,7 +224,7 @@ def test_limits_are_values() -> None:
     assert hash(limits) == hash(ProcessLimits(grace=2))
     assert "grace=2" in repr(limits)
     with pytest.raises(AttributeError):
-        limits.grace = 3  # type: ignore[misc]
+        limits.grace = 3
 
 
 def test_plugin_per_thread() -> None:

@@ -56,6 +56,11 @@ def test_shared_fn_ends_with_an_error(plugin: plugwasm.Plugin) -> None:
     assert plugin.call("call_shout", "a") == b"A"
 
 
+def test_keywords_are_names(plugin: plugwasm.Plugin) -> None:
+    """A raw identifier is exported and imported by its name, without `r#`."""
+    assert plugin.call("match") == b"a keyword"
+
+
 def test_msgpack_goes_both_ways(plugin: plugwasm.Plugin) -> None:
     """A struct is read from MessagePack, and written with the names of its fields."""
     sent = {"x": 1.5, "name": None}

@@ -499,7 +499,7 @@ def test_random_text(content: str | bytes, data: st.DataObject) -> None:
         content[:at]
         + (data.draw(st.text(max_size=2)) if isinstance(content, str) else b"\xff")
         + content[at + 1 :]
-    )  # type: ignore[operator]
+    )
     for form in (content, broken):
         try:
             assert parse(form).wasm

@@ -247,7 +247,7 @@ def test_an_error_survives_a_journey(
         (lambda: Plugin(FAULTY, limits=5), "limits"),  # type: ignore[arg-type]
         (lambda: Plugin(FAULTY, wasi="yes"), "wasi"),  # type: ignore[arg-type]
         (lambda: Plugin(FAULTY, config={"key": 1}), "config"),  # type: ignore[dict-item]
-        (lambda: Plugin(FAULTY, vars={"key": "text"}), "vars"),  # type: ignore[dict-item]
+        (lambda: Plugin(FAULTY, vars={"key": "text"}), "vars"),
         (lambda: plugwasm.IsolatedPlugin(FAULTY, process=5), None),  # type: ignore[arg-type]
         (lambda: plugwasm.PluginSet(instances=-1), None),
         (lambda: plugwasm.PluginSet({"": FAULTY}), None),
@@ -260,7 +260,7 @@ def test_an_error_survives_a_journey(
                 plugwasm.PluginRef(FAULTY), "good", column="a", on_error="ignore"
             ),
             "on_error",
-        ),  # type: ignore[arg-type]
+        ),
         (lambda: plugwasm.set_log_file("/dev/null", "loud"), None),  # type: ignore[arg-type]
         (lambda: plugwasm.testing.Harness(FAULTY, log_level="loud"), None),
     ],

@@ -131,7 +131,7 @@ def test_map_bounds_inputs_ahead(workers: int) -> None:
         for read in range(1, 50):
             assert next(outputs) == str(read).encode()
             assert taken <= read + 5
-        outputs.close()  # type: ignore[attr-defined]
+        outputs.close()
         assert pool.stats[2:4] == (0, 0)
 
 
@@ -208,7 +208,7 @@ def test_ended_map_cancels_its_calls(end: str) -> None:
         assert next(outputs) == b"a"
         assert soon(lambda: pool.stats.busy == 2)
         if end == "close":
-            outputs.close()  # type: ignore[attr-defined]
+            outputs.close()
         del outputs
         assert pool.stats[2:4] == (0, 0)
         assert pool.call("echo", b"usable") == b"usable"
@@ -226,7 +226,7 @@ def test_ended_map_begins_no_calls() -> None:
     with make_sifting_pool(sift, size=2) as pool:
         outputs = pool.map("sift", map(str, itertools.count()), ahead=50)
         assert [next(outputs), next(outputs)] == [b"0", b"1"]
-        outputs.close()  # type: ignore[attr-defined]
+        outputs.close()
         at_the_end = len(begun)
         time.sleep(0.1)
         assert len(begun) == at_the_end < 50
@@ -402,7 +402,7 @@ def test_short_calls_run_ahead() -> None:
             assert next(outputs) == str(read).encode()
         assert soon(lambda: len(made) == 45, 20)
         assert soon(lambda: pool.stats.busy == 0, 20)
-        outputs.close()  # type: ignore[attr-defined]
+        outputs.close()
     assert sorted(map(int, made)) == list(range(45))
 
 
@@ -413,7 +413,7 @@ def test_output_before_long_calls() -> None:
             outputs = pool.map("rest_or_spin", inputs)
             for _ in range(inputs.count("a")):
                 assert next(outputs) == b"a"
-            outputs.close()  # type: ignore[attr-defined]
+            outputs.close()
             assert pool.stats[2:4] == (0, 0)
 
 

@@ -263,7 +263,7 @@ def test_awaits_other_plugins(backend: str) -> None:
 
     async def answer(question: str) -> str:
         plugin = Plugin(inner)
-        return (await plugin.call_async("echo", question)).decode() + "!"  # type: ignore[no-any-return]
+        return (await plugin.call_async("echo", question)).decode() + "!"
 
     async def main() -> None:
         plugwasm.aio.default_limiter().total_tokens = 2

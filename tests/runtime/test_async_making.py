@@ -21,7 +21,7 @@ ECHO = guest(export("echo", "(call $echo)"))
 
 
 def in_loop(backend: str, main: Callable[..., Awaitable[Any]]) -> Any:
-    return anyio.run(main, backend=backend)  # type: ignore[arg-type]
+    return anyio.run(main, backend=backend)
 
 
 class Work:

@@ -421,7 +421,7 @@ def test_handled_error_keeps_nothing(function: str) -> None:
     gc.disable()
     try:
         plugin.call("good")
-        instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
+        instance = weakref.ref(plugin._guest)
         try:
             plugin.call(function)
         except errors.CallError:

@@ -128,7 +128,7 @@ def test_close_frees_instance_at_once() -> None:
         for end in ("close", "drop", "reset"):
             plugin = Plugin(COUNTER)
             plugin.call("count")
-            instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
+            instance = weakref.ref(plugin._guest)
             assert instance() is not None
             if end == "drop":
                 del plugin

@@ -677,7 +677,7 @@ def test_wrong_arguments_name_method() -> None:
     echo = Plugin(guest(exported("echo", "(call $echo)"))).bind(Echo)
     for arguments in ((3,), ("x", "y"), ()):
         with pytest.raises(TypeError, match=r"^`Echo\.echo`: "):
-            echo.echo(*arguments)  # type: ignore[arg-type]
+            echo.echo(*arguments)
 
 
 def test_method_without_self_is_found() -> None:

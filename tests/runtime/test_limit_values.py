@@ -37,7 +37,7 @@ def test_limits_are_values() -> None:
     assert repr(limits) == "Limits(timeout=2.5, vars=7)"
     assert repr(Limits()) == "Limits()"
     with pytest.raises(AttributeError, match=r"limits\.replace\(vars=…\)"):
-        limits.vars = 8  # type: ignore[misc]
+        limits.vars = 8
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_limits_are_validated(name: str, value: Any) -> None:
 
 def test_a_misspelt_limit_is_refused() -> None:
     with pytest.raises(TypeError, match="time_out"):
-        Limits(time_out=1)  # type: ignore[call-arg]
+        Limits(time_out=1)
 
 
 @pytest.mark.parametrize(

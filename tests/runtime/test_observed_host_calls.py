@@ -98,7 +98,7 @@ def test_invalid_request_document(document: str) -> None:
         with (
             Plugin(granted, egress=plugwasm.Egress(allowed_hosts=[]), **options) as plugin,
             pytest.raises(plugwasm.Error) as caught,
-        ):  # type: ignore[arg-type]
+        ):
             plugin.call("run")
         errors.append((type(caught.value), caught.value.message))
     assert errors[0] == errors[1]

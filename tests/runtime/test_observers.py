@@ -427,7 +427,7 @@ def test_call_log_fields_and_threshold(caplog: pytest.LogCaptureFixture) -> None
     records = [record for record in caplog.records if record.name in ("mine", "plugwasm.calls")]
     assert [
         (record.name, record.levelname, record.function, record.error) for record in records
-    ] == [  # type: ignore[attr-defined]
+    ] == [
         ("plugwasm.calls", "INFO", "run", None),
         ("plugwasm.calls", "WARNING", "trap", "TrapError"),
         ("mine", "WARNING", "trap", "TrapError"),

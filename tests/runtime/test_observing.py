@@ -323,7 +323,7 @@ def test_dropped_plugin_is_freed() -> None:
                     observe.__init__()  # type: ignore[misc]
                 del context
                 assert kept() is None
-                instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
+                instance = weakref.ref(plugin._guest)
                 assert instance() is not None
                 if end == "drop":
                     del plugin

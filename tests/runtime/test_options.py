@@ -227,18 +227,18 @@ def test_unknown_argument_of_other_classes() -> None:
         (
             lambda: PluginSet([ECHO], timeout=1),
             "PluginSet: there is no argument `timeout`; write limits=Limits(timeout=…)",
-        ),  # type: ignore[arg-type]
+        ),
         (lambda: PluginSet([ECHO], directory="x"), "did you mean `directories`?"),  # type: ignore[arg-type]
         (lambda: PluginSet([ECHO], cpu_seconds=1), "write isolated=ProcessLimits(cpu_seconds=…)"),  # type: ignore[arg-type]
         (lambda: IsolatedPlugin(ECHO, cpu_seconds=1), "write process=ProcessLimits(cpu_seconds=…)"),  # type: ignore[arg-type]
         (
             lambda: Plugin(ECHO, allowed_hosts=["x"]),
             "`allowed_hosts` in the manifest, or egress=Egress(allowed_hosts=[…])",
-        ),  # type: ignore[arg-type]
+        ),
         (
             lambda: Limits(timeout_ms=1),
             "Limits: there is no argument `timeout_ms`; write timeout=…, in seconds",
-        ),  # type: ignore[arg-type]
+        ),
         (lambda: Limits(fuel=1), "give `fuel_limit` to the plugin itself"),  # type: ignore[arg-type]
         (lambda: Limits(tmeout=1), "did you mean `timeout`?"),  # type: ignore[arg-type]
         (lambda: Limits(5), "Limits: its arguments are given by name, e.g. Limits(timeout=5)"),  # type: ignore[arg-type]

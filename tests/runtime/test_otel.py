@@ -167,7 +167,7 @@ def test_a_span_says_what_the_call_took(exported: Exported) -> None:
         assert (one.instrumentation_scope.name, one.instrumentation_scope.version) == (
             "plugwasm",
             plugwasm.__version__,
-        )  # type: ignore[union-attr]
+        )
 
 
 @pytest.mark.parametrize("host_calls", [True, False])
@@ -285,7 +285,7 @@ def test_a_call_that_fails_says_why(exported: Exported) -> None:
     assert (fail.attributes["error.type"], fail.status.description) == (
         "GuestError",
         "the plugin's own words",
-    )  # type: ignore[index]
+    )
     assert exception(fail) == {
         "exception.type": "plugwasm.errors.GuestError",
         "exception.message": "the plugin's own words",

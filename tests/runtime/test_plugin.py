@@ -247,7 +247,7 @@ def test_misspelt_names_are_refused() -> None:
     with pytest.raises(AttributeError):
         plugin.timeout = 5  # type: ignore[attr-defined]
     with pytest.raises(TypeError):
-        Plugin(ECHO, timeout_ms=5)  # type: ignore[call-arg]
+        Plugin(ECHO, timeout_ms=5)
 
 
 def test_thousand_calls() -> None:

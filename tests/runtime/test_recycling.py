@@ -345,9 +345,9 @@ def test_bad_values_name_the_field(make: Callable[[], Any], field: str) -> None:
 def test_unknown_argument_is_type_error() -> None:
     """An argument that does not exist is a `TypeError` that suggests another."""
     with pytest.raises(TypeError, match="did you mean `calls`"):
-        Recycle(call=1)  # type: ignore[call-arg]
+        Recycle(call=1)
     with pytest.raises(TypeError, match="by name"):
-        Recycle(1)  # type: ignore[call-arg]
+        Recycle(1)
 
 
 def test_value_is_frozen() -> None:
@@ -357,13 +357,13 @@ def test_value_is_frozen() -> None:
     assert len({one, Recycle(calls=3, jitter=0.5)}) == 1
     assert repr(one) == "Recycle(calls=3, jitter=0.5)"
     with pytest.raises(AttributeError, match="make another"):
-        one.calls = 4  # type: ignore[misc]
+        one.calls = 4
 
 
 def test_compiled_plugin_has_no_such_option() -> None:
     """It belongs to each plugin, as config does."""
     with pytest.raises(TypeError, match="no argument `recycle`"):
-        CompiledPlugin(COUNTS, recycle=Recycle(calls=1))  # type: ignore[call-arg]
+        CompiledPlugin(COUNTS, recycle=Recycle(calls=1))
 
 
 def test_class_looks_the_same() -> None:

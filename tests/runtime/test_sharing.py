@@ -406,7 +406,7 @@ def test_reentry_from_finalizer_or_input() -> None:
             attempt()
 
     class Text(str):
-        def encode(self, *_: Any) -> bytes:  # type: ignore[override]
+        def encode(self, *_: Any) -> bytes:
             attempt()
             return b"y"
 

@@ -66,7 +66,7 @@ def test_a_forged_answer_is_an_error(answer: str, builds: bool) -> None:
     source = _FORGE.replace("ANSWER", expression)
     load = standalone.build_script if builds else script
     with pytest.raises(ScriptError, match="the script has changed the interpreter") as caught:
-        load("python", source, name="forged.py", limits=Limits(timeout=10))  # type: ignore[operator]
+        load("python", source, name="forged.py", limits=Limits(timeout=10))
     assert len(caught.value.message) < 400
     assert caught.value.file == "forged.py"
 

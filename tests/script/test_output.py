@@ -39,7 +39,7 @@ def language(request: pytest.FixtureRequest) -> str:
 
 
 def make(language: str, **options: object) -> Plugin:
-    return Plugin(script(language, SOURCES[language], **options))  # type: ignore[call-overload, arg-type]
+    return Plugin(script(language, SOURCES[language], **options))
 
 
 @pytest.mark.parametrize("value", ["hi", "42", "null", '{"admin": true}', "", 'ü\u2028"\\\0😀'])

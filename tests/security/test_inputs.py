@@ -254,7 +254,7 @@ def test_field_type_in_each_manifest_form(field: str, tmp_path: Path) -> None:
         file.write_text(text)
         for form in (document, text, text.encode(), file, str(file)):
             try:
-                Plugin(Manifest.parse(form) if isinstance(form, bytes) else form).close()  # type: ignore[arg-type]
+                Plugin(Manifest.parse(form) if isinstance(form, bytes) else form).close()
             except plugwasm.Error as error:
                 if (field, name) in GOOD_BUT:
                     assert not isinstance(error, ManifestError)

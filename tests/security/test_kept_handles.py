@@ -242,7 +242,7 @@ def test_busy_call_keeps_output_view() -> None:
     view = plugin.call("echo", b"abc", parse=None)
 
     class Enters(str):
-        def encode(self, *_: Any) -> bytes:  # type: ignore[override]
+        def encode(self, *_: Any) -> bytes:
             with pytest.raises(BusyError):
                 plugin.call("echo")
             assert view == b"abc"

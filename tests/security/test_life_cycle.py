@@ -321,7 +321,7 @@ class ClosesLate(str):
 
     plugin: Plugin
 
-    def encode(self, *_: Any) -> bytes:  # type: ignore[override]
+    def encode(self, *_: Any) -> bytes:
         self.plugin.close()
         return b"input"
 
@@ -361,7 +361,7 @@ def test_close_in_host_function() -> None:
 
     stopped = Stopped(after=after)
     plugin = stopped.plugin
-    instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
+    instance = weakref.ref(plugin._guest)
     plugin.close()
     plugin.close()
     assert instance() is not None
@@ -483,7 +483,7 @@ def test_dropped_while_other_thread_calls() -> None:
     def call() -> bytes:
         plugin = make_plugin(body)
         seen.append(weakref.ref(plugin))
-        return plugin.call("back", b"input")  # type: ignore[no-any-return]
+        return plugin.call("back", b"input")
 
     def body(current: CurrentPlugin, value: Val, result: Val) -> None:
         began.set()

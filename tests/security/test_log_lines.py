@@ -296,7 +296,7 @@ ERRORS: dict[str, Callable[[Path], object]] = {
     "no such hook": lambda tmp: PluginSet({"a": ECHO}, hooks=["echo"]).first("e" + FORGED),
     "no such plugin": lambda tmp: PluginSet({"a": ECHO}).call("b" + FORGED, "echo"),
     "a setting": lambda tmp: Plugin(ECHO, config={"k" + FORGED: "v"}),
-    "a var": lambda tmp: Plugin(ECHO, vars={"k" + FORGED: "v"}),  # type: ignore[dict-item]
+    "a var": lambda tmp: Plugin(ECHO, vars={"k" + FORGED: "v"}),
     "a recording": lambda tmp: plugwasm.recording.load(wild_file(tmp, "x.json", b"{}")),
     "an interface": lambda tmp: Plugin(ECHO, name="p\nforged").bind(Wants),
     "a closed pool": lambda tmp: closed_pool().call("echo"),
@@ -517,7 +517,7 @@ def test_an_environment_variable_not_utf8(monkeypatch: pytest.MonkeyPatch) -> No
             "wasm": [{"data": WASM}],
             "config": {"k": plugwasm.FromEnvironment("PLUGWASM_TEST_SECRET")},
         }
-    )  # type: ignore[dict-item]
+    )
     with pytest.raises(OptionError, match=r"config\.k: the variable PLUGWASM_TEST_SECRET"):
         ref.compiled()
 

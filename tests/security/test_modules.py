@@ -169,7 +169,7 @@ def test_not_a_module(what: str, tmp_path: Path) -> None:
         {"wasm": [{"path": str(file)}]},
     ):
         with pytest.raises((ModuleError, plugwasm.SourceError, ManifestError)) as caught:
-            Plugin(plugin)  # type: ignore[arg-type]
+            Plugin(plugin)
         assert 20 < len(str(caught.value)) < 1000
 
 

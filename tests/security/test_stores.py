@@ -374,7 +374,7 @@ def test_store_holds_host_functions() -> None:
             plugin.call("f")
         assert caught.value.code == 7
         store = plugin._guest.store  # type: ignore[union-attr]
-        assert noted._host in store._binding._held  # type: ignore[attr-defined]
+        assert noted._host in store._binding._held
     assert noted._host in store._binding._held
 
 

@@ -13,7 +13,7 @@ both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 def run_in_loop(backend: str, main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    return anyio.run(main, *args, backend=backend)  # type: ignore[arg-type]
+    return anyio.run(main, *args, backend=backend)
 
 
 async def wait_until(condition: Callable[[], object]) -> None:

@@ -65,4 +65,4 @@ def call(
 ) -> bytes:
     function = f if isinstance(f, Function) else host_fn("f")(f)
     with Plugin(source, functions=[function], **options) as plugin:
-        return plugin.call(export, data)  # type: ignore[no-any-return]
+        return plugin.call(export, data)

@@ -433,7 +433,7 @@ def test_instance_freed_without_gc() -> None:
         for end in ("close", "drop"):
             plugin = Plugin(source, wasi=True)
             plugin.call("clock")
-            instance = weakref.ref(plugin._guest)  # type: ignore[arg-type]
+            instance = weakref.ref(plugin._guest)
             if end == "close":
                 plugin.close()
             del plugin

@@ -33,7 +33,7 @@ class Values:
         self.interface = interface
         self.names = names
         self.space = ""
-        """What stands before the names of `bindings.ts`."""
+        """The prefix of names from `bindings.ts`."""
 
     def is_plain(self, type: Type) -> bool:
         """Return whether the type has no null in AssemblyScript: numbers, booleans, enums."""

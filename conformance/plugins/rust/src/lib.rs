@@ -175,7 +175,7 @@ fn call_other() -> FnResult<()> {
 #[plugin_fn]
 fn churn(count: u32) -> FnResult<u32> {
     for _ in 0..count {
-        // Safety: any number may be asked for.
+        // SAFETY: any number may be asked for.
         drop(Block::from_handle(unsafe { env::alloc(65536) }));
     }
     Ok(count)

@@ -3,6 +3,7 @@
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
 use quote::{format_ident, quote};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
     parse_macro_input, Error, Expr, ExprLit, FnArg, ForeignItem, ForeignItemFn, ItemFn,
@@ -47,10 +48,9 @@ fn expand_plugin_fn(function: &ItemFn, exported: Option<&str>) -> syn::Result<To
         ));
     }
     let name = &signature.ident;
-    let own = name.to_string();
-    let own = own.trim_start_matches("r#");
+    let own = name.unraw().to_string();
     let symbol = format_ident!("__plugwasm_{}", own);
-    let exported = exported.unwrap_or(own);
+    let exported = exported.unwrap_or(&own);
     let call = if signature.inputs.is_empty() {
         quote!(::plugwasm_pdk::export::run0(#name))
     } else {
@@ -92,7 +92,7 @@ fn expand_host_fn(namespace: &LitStr, function: &ForeignItemFn) -> syn::Result<T
     let visibility = &function.vis;
     let name = &function.sig.ident;
     let imported = match link_names.first() {
-        None => name.to_string(),
+        None => name.unraw().to_string(),
         Some(attribute) => match &attribute.meta.require_name_value()?.value {
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => text.value(),
             other => return Err(Error::new(other.span(), "the name is a string")),
@@ -124,7 +124,7 @@ fn expand_host_fn(namespace: &LitStr, function: &ForeignItemFn) -> syn::Result<T
                 ) -> <#output as ::plugwasm_pdk::import::Returned>::Value;
             }
             #(let #names = ::plugwasm_pdk::import::Argument::pass(#names)?;)*
-            // Safety: the host checks the type when the plugin is loaded.
+            // SAFETY: the host checks the type when the plugin is loaded.
             let value = unsafe { import(#(::plugwasm_pdk::import::Passed::value(&#names)),*) };
             <#output as ::plugwasm_pdk::import::Returned>::receive(value)
         }
@@ -147,7 +147,7 @@ pub fn shared_fn(attribute: TokenStream, item: TokenStream) -> TokenStream {
 
 fn expand_shared_fn(function: &ItemFn) -> syn::Result<Tokens> {
     let name = &function.sig.ident;
-    let exported = name.to_string();
+    let exported = name.unraw().to_string();
     let symbol = format_ident!("__plugwasm_{}", exported);
     let (mut names, mut types) = (Vec::new(), Vec::new());
     for (number, input) in function.sig.inputs.iter().enumerate() {

@@ -18,7 +18,7 @@ use crate::{env, Block, Error, FromBytes, Result};
 /// The value is not UTF-8, or the host has no room for the key.
 pub fn get(key: &str) -> Result<Option<String>> {
     let key = Block::new(key.as_bytes())?.into_handle();
-    // Safety: the function takes any number.
+    // SAFETY: the function takes any number.
     let value = Block::from_handle(unsafe { env::config_get(key) });
     if value.is_none() {
         return Ok(None);

@@ -20,13 +20,13 @@ fn finish<Out: ToBytes>(result: Result<Out, Error>) -> i32 {
     match result.and_then(|output| output.to_block()) {
         Ok(block) => {
             let size = block.len() as u64;
-            // Safety: the function takes any numbers.
+            // SAFETY: the function takes any numbers.
             unsafe { env::output_set(block.into_handle(), size) };
             0
         }
         Err(error) => {
             if let Ok(block) = Block::new(error.message().as_bytes()) {
-                // Safety: the function takes any number.
+                // SAFETY: the function takes any number.
                 unsafe { env::error_set(block.into_handle()) };
             }
             error.code()

@@ -79,10 +79,10 @@ impl Request {
         let document = serde_json::to_vec(self).map_err(|error| Error::new(error.to_string()))?;
         let document = Block::new(&document)?;
         let body = Block::new(&self.body)?;
-        // Safety: these functions take any numbers.
+        // SAFETY: these functions take any numbers.
         let body = unsafe { env::http_request(document.into_handle(), body.into_handle()) };
         let body = Block::from_handle(body);
-        // Safety: as above.
+        // SAFETY: as above.
         let (status, headers) = unsafe { (env::http_status_code(), env::http_headers()) };
         let headers = Block::from_handle(headers).to_vec();
         let headers = if headers.is_empty() {

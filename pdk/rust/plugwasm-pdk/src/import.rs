@@ -70,7 +70,7 @@ impl SharedResult for Result<()> {
 /// Ends the call with an error.
 fn end(error: &Error) -> ! {
     if let Ok(block) = Block::new(error.message().as_bytes()) {
-        // Safety: the function takes any number.
+        // SAFETY: the function takes any number.
         unsafe { crate::env::error_set(block.into_handle()) };
     }
     #[cfg(target_arch = "wasm32")]

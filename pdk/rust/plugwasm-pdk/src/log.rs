@@ -22,7 +22,7 @@ pub enum Level {
 /// Returns whether the host keeps messages of this level.
 #[must_use]
 pub fn is_enabled(level: Level) -> bool {
-    // Safety: the function takes nothing.
+    // SAFETY: the function takes nothing.
     level as i32 >= unsafe { env::get_log_level() }
 }
 
@@ -30,7 +30,7 @@ pub fn is_enabled(level: Level) -> bool {
 pub fn write(level: Level, message: &str) {
     let Ok(text) = Block::new(message.as_bytes()) else { return };
     let text = text.into_handle();
-    // Safety: these functions take any numbers.
+    // SAFETY: these functions take any numbers.
     unsafe {
         match level {
             Level::Trace => env::log_trace(text),

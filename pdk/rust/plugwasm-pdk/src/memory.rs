@@ -20,7 +20,7 @@ impl Block {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
-        // Safety: the function takes any number.
+        // SAFETY: the function takes any number.
         let handle = unsafe { env::alloc(bytes.len() as u64) };
         if handle == 0 {
             return Err(Error::new("the host has no memory left"));
@@ -28,12 +28,12 @@ impl Block {
         let from = bytes.as_ptr();
         copy(
             bytes.len(),
-            // Safety: `copy` names whole words, and bytes, of so many bytes.
+            // SAFETY: `copy` names whole words, and bytes, of so many bytes.
             |at| unsafe {
                 let word = from.add(at).cast::<u64>().read_unaligned();
                 env::store_u64(handle + at as u64, word.to_le());
             },
-            // Safety: as above.
+            // SAFETY: as above.
             |at| unsafe { env::store_u8(handle + at as u64, from.add(at).read()) },
         );
         Ok(Self { handle })
@@ -69,7 +69,7 @@ impl Block {
         if self.is_none() {
             0
         } else {
-            // Safety: the function takes any number.
+            // SAFETY: the function takes any number.
             to_usize(unsafe { env::length(self.handle) })
         }
     }
@@ -86,9 +86,9 @@ impl Block {
         let handle = self.handle;
         read(
             self.len(),
-            // Safety: these functions take any number.
+            // SAFETY: these functions take any number.
             |at| unsafe { env::load_u64(handle + at) },
-            // Safety: as above.
+            // SAFETY: as above.
             |at| unsafe { env::load_u8(handle + at) },
         )
     }
@@ -97,7 +97,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if self.handle != 0 {
-            // Safety: the block is this object's, and nobody uses it after this.
+            // SAFETY: the block is this object's, and nobody uses it after this.
             unsafe { env::free(self.handle) }
         }
     }
@@ -105,12 +105,12 @@ impl Drop for Block {
 
 /// Returns the input of the call.
 pub(crate) fn read_input() -> Vec<u8> {
-    // Safety: these functions take any number.
+    // SAFETY: these functions take any number.
     read(
         to_usize(unsafe { env::input_length() }),
-        // Safety: as above.
+        // SAFETY: as above.
         |at| unsafe { env::input_load_u64(at) },
-        // Safety: as above.
+        // SAFETY: as above.
         |at| unsafe { env::input_load_u8(at) },
     )
 }
@@ -128,12 +128,12 @@ fn read(size: usize, word: impl Fn(u64) -> u64, byte: impl Fn(u64) -> u8) -> Vec
     let to = bytes.as_mut_ptr();
     copy(
         size,
-        // Safety: `copy` names whole words, and bytes, of the `size` bytes for which there is room.
+        // SAFETY: `copy` names whole words, and bytes, of the `size` bytes for which there is room.
         |at| unsafe { to.add(at).cast::<u64>().write_unaligned(word(at as u64).to_le()) },
-        // Safety: as above.
+        // SAFETY: as above.
         |at| unsafe { to.add(at).write(byte(at as u64)) },
     );
-    // Safety: all `size` bytes were written.
+    // SAFETY: all `size` bytes were written.
     unsafe { bytes.set_len(size) };
     bytes
 }

@@ -20,7 +20,7 @@ use crate::{env, Block, FromBytes, Result, ToBytes};
 /// The value is not of that type, or the host has no room for the name.
 pub fn get<T: FromBytes>(name: &str) -> Result<Option<T>> {
     let name = Block::new(name.as_bytes())?.into_handle();
-    // Safety: the function takes any number.
+    // SAFETY: the function takes any number.
     let value = Block::from_handle(unsafe { env::var_get(name) });
     if value.is_none() {
         return Ok(None);
@@ -36,7 +36,7 @@ pub fn get<T: FromBytes>(name: &str) -> Result<Option<T>> {
 pub fn set(name: &str, value: impl ToBytes) -> Result<()> {
     let name = Block::new(name.as_bytes())?;
     let value = value.to_block()?;
-    // Safety: the function takes any numbers.
+    // SAFETY: the function takes any numbers.
     unsafe { env::var_set(name.into_handle(), value.into_handle()) };
     Ok(())
 }
@@ -48,7 +48,7 @@ pub fn set(name: &str, value: impl ToBytes) -> Result<()> {
 /// The host has no room for the name.
 pub fn remove(name: &str) -> Result<()> {
     let name = Block::new(name.as_bytes())?.into_handle();
-    // Safety: the function takes any numbers.
+    // SAFETY: the function takes any numbers.
     unsafe { env::var_set(name, 0) };
     Ok(())
 }

@@ -16,3 +16,8 @@ pub fn shout(text: String) -> SharedFnResult<String> {
 pub fn refuse(reason: String) -> SharedFnResult<()> {
     Err(Error::new(reason))
 }
+
+#[shared_fn]
+pub fn r#type() -> SharedFnResult<String> {
+    Ok("a keyword".into())
+}

@@ -8,6 +8,7 @@ extern "C" {
     fn add(a: i32, b: i64) -> i64;
     fn shout(text: &str) -> String;
     fn refuse(reason: &str);
+    fn r#type() -> String;
 }
 
 #[plugin_fn]
@@ -23,6 +24,11 @@ fn call_shout(text: String) -> FnResult<String> {
 #[plugin_fn]
 fn call_refuse(reason: String) -> FnResult<()> {
     refuse(&reason)
+}
+
+#[plugin_fn]
+fn r#match() -> FnResult<String> {
+    r#type()
 }
 
 #[derive(Deserialize, Serialize)]
