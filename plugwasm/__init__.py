@@ -5,7 +5,7 @@
     with plugwasm.Plugin("count_vowels.wasm") as plugin:
         plugin.call("count_vowels", "Hello, World!")
 
-docs/architecture.md has the map of the modules.
+README.md lists the pages of the manual; docs/architecture.md has the map of the modules.
 """
 
 from __future__ import annotations

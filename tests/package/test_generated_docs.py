@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,13 @@ def test_links_lead_to_headings(page: Path) -> None:
         assert goal.exists(), f"it links to {target or image}"
         if fragment and goal.suffix == ".md":
             assert fragment in anchors(goal), f"it links to {target}#{fragment}"
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_headings_go_down_one_by_one(page: Path) -> None:
+    """A heading is at most one level below the one before it."""
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", without_code(page), re.MULTILINE)]
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
 
 
 def test_readme_leads_to_every_page() -> None:
