@@ -21,7 +21,6 @@ from ctypes import (
     Structure,
     c_bool,
     c_char_p,
-    c_int,
     c_int64,
     c_size_t,
     c_uint8,
@@ -62,12 +61,6 @@ class PointerVec(Structure):
     """`wasm_importtype_vec_t` and its siblings: pointers that the library allocated."""
 
     _fields_ = (("size", c_size_t), ("data", POINTER(c_void_p)))
-
-
-class Limits(Structure):
-    """`wasm_limits_t`."""
-
-    _fields_ = (("min", c_uint32), ("max", c_uint32))
 
 
 HOST_CALLBACK = ctypes.CFUNCTYPE(c_void_p, py_object, c_void_p, POINTER(c_int64), c_size_t)
@@ -121,17 +114,15 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_module_exports": (None, [_PTR, POINTER(PointerVec)]),
     "wasm_importtype_vec_delete": (None, [POINTER(PointerVec)]),
     "wasm_exporttype_vec_delete": (None, [POINTER(PointerVec)]),
-    "wasm_importtype_module": (POINTER(ByteVec), [_PTR]),
-    "wasm_importtype_name": (POINTER(ByteVec), [_PTR]),
+    "wasm_importtype_module": (_PTR, [_PTR]),
+    "wasm_importtype_name": (_PTR, [_PTR]),
     "wasm_importtype_type": (_PTR, [_PTR]),
-    "wasm_exporttype_name": (POINTER(ByteVec), [_PTR]),
+    "wasm_exporttype_name": (_PTR, [_PTR]),
     "wasm_exporttype_type": (_PTR, [_PTR]),
     "wasm_externtype_kind": (c_uint8, [_PTR]),
     "wasm_externtype_as_functype_const": (_PTR, [_PTR]),
-    "wasm_externtype_as_memorytype_const": (_PTR, [_PTR]),
-    "wasm_memorytype_limits": (POINTER(Limits), [_PTR]),
-    "wasm_functype_params": (POINTER(PointerVec), [_PTR]),
-    "wasm_functype_results": (POINTER(PointerVec), [_PTR]),
+    "wasm_functype_params": (_PTR, [_PTR]),
+    "wasm_functype_results": (_PTR, [_PTR]),
     "wasm_functype_new": (_PTR, [POINTER(PointerVec), POINTER(PointerVec)]),
     "wasm_functype_delete": (None, [_PTR]),
     "wasmtime_wasm_valtype_equal": (_FLAG, [_PTR, _PTR]),
@@ -148,7 +139,6 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasmtime_error_new": (_PTR, [c_char_p]),
     "wasmtime_error_delete": (None, [_PTR]),
     "wasmtime_error_message": (None, [_PTR, POINTER(ByteVec)]),
-    "wasmtime_error_exit_status": (_FLAG, [_PTR, POINTER(c_int)]),
     "wasmtime_error_wasm_trace": (None, [_PTR, POINTER(PointerVec)]),
     "wasmtime_trap_new": (_PTR, [c_char_p, _SIZE]),
     "wasmtime_trap_code": (_FLAG, [_PTR, POINTER(c_uint8)]),
@@ -158,8 +148,8 @@ _DECLARATIONS: dict[str, tuple[Any, list[Any]]] = {
     "wasm_frame_vec_delete": (None, [POINTER(PointerVec)]),
     "wasm_frame_func_index": (c_uint32, [_PTR]),
     "wasm_frame_module_offset": (_SIZE, [_PTR]),
-    "wasmtime_frame_func_name": (POINTER(ByteVec), [_PTR]),
-    "wasmtime_frame_module_name": (POINTER(ByteVec), [_PTR]),
+    "wasmtime_frame_func_name": (_PTR, [_PTR]),
+    "wasmtime_frame_module_name": (_PTR, [_PTR]),
     "wasmtime_guestprofiler_new": (_PTR, [_PTR, POINTER(ByteVec), c_uint64, _PTR, _SIZE]),
     "wasmtime_guestprofiler_sample": (None, [_PTR, _PTR, c_uint64]),
     "wasmtime_guestprofiler_finish": (_PTR, [_PTR, POINTER(ByteVec)]),
@@ -251,25 +241,31 @@ engine for a moment, and a child that was forked in the middle would wait for th
 _ALIASES = {"wasmtime_instance_new_without_start": "wasmtime_instance_new"}
 
 
-def _load() -> tuple[Any, Any]:
-    check_version(_VERSION)
-    path = _library_path(_FOLDER)
-    library, locked = ctypes.CDLL(path), ctypes.PyDLL(path)
-    for name, (result, parameters) in _DECLARATIONS.items():
-        function = (library if name in _UNLOCKED else locked)[_ALIASES.get(name, name)]
-        setattr(library, name, function)
+check_version(_VERSION)
+_unlocked = ctypes.CDLL(_library_path(_FOLDER))
+_locked = ctypes.PyDLL(_library_path(_FOLDER))
+
+
+class _Library:
+    """The functions that are declared above, each made when it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            result, parameters = _DECLARATIONS[name]
+        except KeyError:
+            raise AttributeError(f"`{name}` is not declared") from None
+        function = (_unlocked if name in _UNLOCKED else _locked)[_ALIASES.get(name, name)]
         function.restype = result
         function.argtypes = parameters
-    return library, locked
+        setattr(self, name, function)
+        return function
 
 
-lib: Any
-_locked: Any
-lib, _locked = _load()
+lib: Any = _Library()
 
 
 def _hot(name: str, result: Any, *, keeps_lock: bool = True) -> Any:
-    function = (_locked if keeps_lock else lib)[name]
+    function = (_locked if keeps_lock else _unlocked)[name]
     function.restype = result
     return function
 
@@ -317,9 +313,9 @@ def take_bytes(vec: ByteVec, trailing: int = 0) -> bytes:
     return data
 
 
-def borrowed_text(vec: Any, most: int = 2**32) -> str | None:
-    """Copy text that the library keeps, or its first `most` bytes."""
-    if not vec:
+def borrowed_text(address: int | None, most: int = 2**32) -> str | None:
+    """Copy the text of a `wasm_byte_vec_t` that the library keeps, or its first `most` bytes."""
+    if not address:
         return None
-    contents = vec.contents
-    return ctypes.string_at(contents.data, min(contents.size, most)).decode("utf-8", "replace")
+    vec = ByteVec.from_address(address)
+    return ctypes.string_at(vec.data, min(vec.size, most)).decode("utf-8", "replace")

@@ -387,7 +387,7 @@ def _read_imports(module: int) -> tuple[Item, ...]:
     lib.wasmtime_module_imports(module, ctypes.byref(vec))
     try:
         _check_number(vec, MAX_IMPORTS, "imports")
-        return tuple(_check_values(_read_import(vec.data[i]) for i in range(vec.size)))
+        return tuple(_check_values(map(_read_import, _pointers(vec))))
     finally:
         lib.wasm_importtype_vec_delete(ctypes.byref(vec))
 
@@ -397,7 +397,7 @@ def _read_exports(module: int) -> dict[str, Item]:
     lib.wasmtime_module_exports(module, ctypes.byref(vec))
     try:
         _check_number(vec, MAX_EXPORTS, "exports")
-        items = _check_values(_read_export(vec.data[i]) for i in range(vec.size))
+        items = _check_values(map(_read_export, _pointers(vec)))
         return {item.name: item for item in items}
     finally:
         lib.wasm_exporttype_vec_delete(ctypes.byref(vec))
@@ -452,10 +452,8 @@ def _read_extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
     if kind != 0:
         return _EXTERN_KINDS[kind] if kind < len(_EXTERN_KINDS) else f"item of kind {kind}", None
     function = lib.wasm_externtype_as_functype_const(pointer)
-    params, results = (
-        lib.wasm_functype_params(function).contents,
-        lib.wasm_functype_results(function).contents,
-    )
+    params = PointerVec.from_address(lib.wasm_functype_params(function))
+    results = PointerVec.from_address(lib.wasm_functype_results(function))
     if params.size + results.size > MAX_VALUES:
         # Values are read one by one, which takes seconds for 1,000 exports of 1,000 values each.
         raise EngineFailure(
@@ -466,7 +464,11 @@ def _read_extern_type(pointer: Any) -> tuple[str, FunctionType | None]:
 
 
 def _read_value_types(vec: PointerVec) -> tuple[str, ...]:
-    return tuple(_read_value_type(vec.data[i]) for i in range(vec.size))
+    return tuple(map(_read_value_type, _pointers(vec))) if vec.size else ()
+
+
+def _pointers(vec: PointerVec) -> list[Any]:
+    return vec.data[: vec.size] if vec.size else []
 
 
 def _read_value_type(pointer: Any) -> str:
