@@ -9,7 +9,7 @@ import pytest
 
 from plugwasm import FunctionNotFoundError, GuestError, Limits, OptionError, ScriptError, script
 from plugwasm._script import standalone
-from tests.script.hostile import LIMITS, hostile_plugin
+from tests.script.hostile import LIMITS, victim_beside
 from tests.support.scripts import make_plugin, make_python, need_engine
 
 FORGED = {
@@ -84,7 +84,7 @@ TAMPERED = {
 @pytest.mark.parametrize("source", TAMPERED.values(), ids=TAMPERED)
 def test_tampering_changes_no_exports(source: str) -> None:
     """A script that replaces what makes the answer has the exports that it exports."""
-    with hostile_plugin(f"{source}\nexport const f = () => 'ok';") as plugin:
+    with victim_beside(f"{source}\nexport const f = () => 'ok';") as plugin:
         assert plugin.call("f", returns=str) == "ok"
         with pytest.raises(FunctionNotFoundError, match=r"it exports `f`$"):
             plugin.call("evil")
