@@ -28,9 +28,7 @@ def in_python(body: str) -> str:
 
 
 @contextmanager
-def hostile_plugin(
-    source: str, language: str = "javascript", **options: object
-) -> Iterator[Plugin]:
+def victim_beside(source: str, language: str = "javascript", **options: object) -> Iterator[Plugin]:
     """Provide a plugin of a hostile script, and check that no other plugin is affected by it."""
     make = make_plugin if language == "javascript" else make_python
     neighbour, expected = _neighbour(language)

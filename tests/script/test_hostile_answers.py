@@ -19,7 +19,7 @@ from plugwasm import (
 from plugwasm._script import standalone
 from plugwasm._script.spec import read_script_spec
 from plugwasm.testing import Harness
-from tests.script.hostile import LIMITS, hostile_plugin
+from tests.script.hostile import LIMITS, victim_beside
 from tests.support.scripts import make_plugin, make_python, need_engine
 
 FORGED = {
@@ -97,7 +97,7 @@ TAMPERED = {
 @pytest.mark.parametrize("source", TAMPERED.values(), ids=TAMPERED)
 def test_tampering_changes_no_exports(source: str) -> None:
     """A script that replaces what makes the answer has the exports that it exports."""
-    with hostile_plugin(f"{source}\nexport const f = () => 'ok';") as plugin:
+    with victim_beside(f"{source}\nexport const f = () => 'ok';") as plugin:
         assert plugin.call("f", returns=str) == "ok"
         with pytest.raises(FunctionNotFoundError, match=r"it exports `f`$"):
             plugin.call("evil")

@@ -6,7 +6,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CallError, GuestError, Plugin, ScriptError, script
-from tests.script.hostile import hostile_plugin, in_javascript
+from tests.script.hostile import in_javascript, victim_beside
 from tests.support.scripts import make_plugin
 
 ABSENT = (
@@ -37,7 +37,7 @@ ABSENT = (
 @pytest.mark.parametrize("expression", ABSENT)
 def test_ways_out_are_not_there(expression: str) -> None:
     """No module of a system, thread, compiler or reader of bytecode is there, however it is asked."""
-    with hostile_plugin(in_javascript(f"return {expression};")) as plugin:
+    with victim_beside(in_javascript(f"return {expression};")) as plugin:
         with pytest.raises(GuestError, match=r"ReferenceError|TypeError"):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1
@@ -46,7 +46,7 @@ def test_ways_out_are_not_there(expression: str) -> None:
 def test_code_of_texts_stays_inside() -> None:
     """`eval` and `Function` make code that has what the script has, and nothing of the kit."""
     body = "return ['native', 'functions', 'kit', 'uncurry'].map((n) => { try { return eval(n); } catch (e) { return e.name; } });"
-    with hostile_plugin(in_javascript(body)) as plugin:
+    with victim_beside(in_javascript(body)) as plugin:
         assert plugin.call("f", returns=list) == ["ReferenceError"] * 4
 
 
@@ -150,7 +150,7 @@ RESIZED = {
 def test_buffers_that_change_in_use(body: str, output: bytes | None) -> None:
     """A buffer that is made smaller while it is used is not read or written past its end."""
     buffer = "const b = new ArrayBuffer(4096, { maxByteLength: 8192 }), t = new Uint8Array(b);"
-    with hostile_plugin(in_javascript(f"{buffer} {body}")) as plugin:
+    with victim_beside(in_javascript(f"{buffer} {body}")) as plugin:
         if output is None:
             with pytest.raises(GuestError, match=r"TypeError|RangeError"):
                 plugin.call("f")
@@ -205,7 +205,7 @@ def test_the_kit_leaks_no_primitives() -> None:
         }
         export function g() { return seen.join(); }
     """
-    with hostile_plugin(source) as plugin:
+    with victim_beside(source) as plugin:
         plugin.call("f")
         seen = set(plugin.call("g", returns=str).split(","))
     assert seen <= {"undefined", "get", "set", "value", "then", "toJSON", "native"}
@@ -247,7 +247,7 @@ THROWN = {
 @pytest.mark.parametrize(("body", "told"), THROWN.values(), ids=THROWN)
 def test_whatever_is_thrown_has_a_text(body: str, told: str) -> None:
     """Whatever a script throws, the host gets a text, and no code that is none."""
-    with hostile_plugin(in_javascript(body)) as plugin:
+    with victim_beside(in_javascript(body)) as plugin:
         with pytest.raises(GuestError) as caught:
             plugin.call("f")
         assert str(caught.value.guest_message).splitlines()[0] == told
@@ -259,7 +259,7 @@ def test_whatever_is_thrown_has_a_text(body: str, told: str) -> None:
 def test_jobs_that_throw_hide_no_error(job: str) -> None:
     """The error of a call is what the function threw, also if a job throws after that."""
     body = f"queueMicrotask(() => {{ {job} }}); throw new TypeError('x');"
-    with hostile_plugin(in_javascript(body)) as plugin:
+    with victim_beside(in_javascript(body)) as plugin:
         with pytest.raises(GuestError, match=r"^TypeError: x"):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1
@@ -270,7 +270,7 @@ def test_jobs_that_throw_hide_no_error(job: str) -> None:
 def test_control_characters_of_errors() -> None:
     """What a script throws does not reach a terminal as it is."""
     body = r"throw new Error('a\x1b[2Jb\rc\0d\u202e');"
-    with hostile_plugin(in_javascript(body)) as plugin, pytest.raises(GuestError) as caught:
+    with victim_beside(in_javascript(body)) as plugin, pytest.raises(GuestError) as caught:
         plugin.call("f")
     assert not set("\x1b\r\0\u202e") & set(str(caught.value))
 

@@ -8,7 +8,7 @@ import pytest
 
 import plugwasm
 from plugwasm import GuestError, Limits, TrapError, script
-from tests.script.hostile import LIMITS, hostile_plugin, in_javascript
+from tests.script.hostile import LIMITS, in_javascript, victim_beside
 from tests.support.scripts import make_plugin
 
 ENDLESS = {
@@ -55,7 +55,7 @@ ENDLESS = {
 @pytest.mark.parametrize("body", ENDLESS.values(), ids=ENDLESS)
 def test_deadline_ends_what_hangs(body: str) -> None:
     """However a call hangs, the deadline ends it, and the plugin can be called again."""
-    with hostile_plugin(in_javascript(body)) as plugin:
+    with victim_beside(in_javascript(body)) as plugin:
         with pytest.raises(plugwasm.TimeoutError):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1
@@ -79,7 +79,7 @@ AT_LOAD = {
 def test_deadline_ends_loading(source: str) -> None:
     """However loading a script hangs, the deadline ends it."""
     with (
-        hostile_plugin(in_javascript("")),
+        victim_beside(in_javascript("")),
         pytest.raises(plugwasm.TimeoutError, match="loading the script"),
     ):
         script("javascript", source, limits=LIMITS)
@@ -120,7 +120,7 @@ def test_what_is_too_large_is_refused(body: str) -> None:
     """What does not fit into the memory is an error that says so, and never more than the limit."""
     limits = Limits(timeout=5, memory_bytes=16 * 2**20)
     reason = r"out of memory|too (large|long)|invalid (max )?array|SAB allocator|buffer overflow"
-    with hostile_plugin(in_javascript(body), limits=limits) as plugin:
+    with victim_beside(in_javascript(body), limits=limits) as plugin:
         with pytest.raises(GuestError, match=reason):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1
@@ -131,7 +131,7 @@ def test_cycles_that_fill_the_memory(caught: str) -> None:
     """Garbage that only the collector can free does not fill the memory for calls that follow."""
     body = f"try {{ const all = []; for (;;) all.push({{ all }}); }} catch (error) {{ {caught}; }}"
     limits = Limits(timeout=5, memory_bytes=16 * 2**20)
-    with hostile_plugin(in_javascript(body), limits=limits) as plugin:
+    with victim_beside(in_javascript(body), limits=limits) as plugin:
         for _ in range(2):
             with suppress(GuestError):
                 plugin.call("f")
@@ -159,7 +159,7 @@ RECURSION = {
 def test_deep_recursion(body: str) -> None:
     """Any deep recursion is an error of the guest, and the next call works."""
     limits = Limits(timeout=1, memory_bytes=32 * 2**20)
-    with hostile_plugin(in_javascript(body), limits=limits) as plugin:
+    with victim_beside(in_javascript(body), limits=limits) as plugin:
         with pytest.raises(GuestError):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1
@@ -220,7 +220,7 @@ ENGINE_RECURSION = {
 @pytest.mark.parametrize("body", ENGINE_RECURSION.values(), ids=ENGINE_RECURSION)
 def test_recursion_of_the_engine(body: str) -> None:
     """Where the interpreter recurses for a script, it ends with an error or a trap."""
-    with hostile_plugin(in_javascript(body), limits=Limits(timeout=5)) as plugin:
+    with victim_beside(in_javascript(body), limits=Limits(timeout=5)) as plugin:
         with pytest.raises((GuestError, TrapError), match=r"Maximum call stack|stack overflow"):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1
@@ -240,5 +240,5 @@ FREED = {
 def test_deep_values_are_freed(body: str) -> None:
     """A value that is nested deeply is freed without a recursion."""
     limits = Limits(timeout=10, memory_bytes=64 * 2**20)
-    with hostile_plugin(in_javascript(body), limits=limits) as plugin:
+    with victim_beside(in_javascript(body), limits=limits) as plugin:
         assert plugin.call("f", returns=int) == 1

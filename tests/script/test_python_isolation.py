@@ -6,7 +6,7 @@ import pytest
 
 import plugwasm
 from plugwasm import CallError, GuestError, Limits, ScriptError, script
-from tests.script.hostile import LIMITS, hostile_plugin, in_python
+from tests.script.hostile import LIMITS, in_python, victim_beside
 from tests.support.scripts import make_python, need_engine
 
 ABSENT = {
@@ -81,7 +81,7 @@ for element in range(0, 3000):
 def f(i: int): return _host.call(i, [])
 def g(): return 1
 """
-    with hostile_plugin(source, "python", limits=Limits(timeout=5)) as plugin:
+    with victim_beside(source, "python", limits=Limits(timeout=5)) as plugin:
         for index in range(0, 3000, 37):
             try:
                 plugin.call("f", index)
@@ -117,7 +117,7 @@ CORRUPTING = {
 def test_a_broken_interpreter_breaks_alone(body: str) -> None:
     """What breaks the interpreter is an error of the call, and no other instance sees it."""
     limits = Limits(timeout=5, memory_bytes=32 * 2**20)
-    with hostile_plugin(in_python(body), "python", limits=limits) as plugin:
+    with victim_beside(in_python(body), "python", limits=limits) as plugin:
         try:
             plugin.call("f")
         except CallError:
@@ -134,7 +134,7 @@ def test_a_memory_that_was_written_over() -> None:
         "a = array('d', B())\n"
         "for i in range(2**29): a[i] = 1e300"
     )
-    with hostile_plugin(in_python(body), "python", limits=Limits(timeout=20)) as plugin:
+    with victim_beside(in_python(body), "python", limits=Limits(timeout=20)) as plugin:
         for _ in range(3):
             with pytest.raises(CallError):
                 plugin.call("f")
@@ -162,7 +162,7 @@ TAKEN_OVER = {
 def test_a_kit_that_was_taken_over(source: str) -> None:
     """A script that changes the kit harms itself: errors stay errors of the script or of its calls."""
     need_engine("python")
-    with hostile_plugin(in_python("pass"), "python"):
+    with victim_beside(in_python("pass"), "python"):
         try:
             compiled = script("python", source + in_python("return 'x'"), limits=LIMITS)
         except ScriptError:

@@ -6,7 +6,7 @@ import pytest
 
 import plugwasm
 from plugwasm import GuestError, Limits, script
-from tests.script.hostile import LIMITS, hostile_plugin, in_python
+from tests.script.hostile import LIMITS, in_python, victim_beside
 from tests.support.scripts import make_python
 
 ENDLESS = {
@@ -44,7 +44,7 @@ ENDLESS = {
 @pytest.mark.parametrize("body", ENDLESS.values(), ids=ENDLESS)
 def test_deadline_ends_what_hangs(body: str) -> None:
     """However a call hangs, the deadline ends it, and the plugin can be called again."""
-    with hostile_plugin(in_python(body), "python") as plugin:
+    with victim_beside(in_python(body), "python") as plugin:
         with pytest.raises(plugwasm.TimeoutError):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1
@@ -66,7 +66,7 @@ AT_LOAD = {
 def test_deadline_ends_loading(source: str) -> None:
     """However loading a script hangs, the deadline ends it."""
     with (
-        hostile_plugin(in_python("pass"), "python"),
+        victim_beside(in_python("pass"), "python"),
         pytest.raises(plugwasm.TimeoutError, match="loading the script"),
     ):
         script("python", source, limits=LIMITS)
@@ -133,7 +133,7 @@ DEEP = {
 def test_deep_recursion_is_an_error(body: str) -> None:
     """However a script recurses, it gets a RuntimeError that it can catch, and the plugin goes on."""
     limits = Limits(timeout=20, memory_bytes=64 * 2**20)
-    with hostile_plugin(in_python(body), "python", limits=limits) as plugin:
+    with victim_beside(in_python(body), "python", limits=limits) as plugin:
         with pytest.raises(GuestError, match=r"maximum recursion depth|MemoryError"):
             plugin.call("f")
         assert plugin.call("g", returns=int) == 1

@@ -63,21 +63,21 @@ class Block {
     }
 
     /// The handle, for a host function. The block stays this object's.
-    pdk_handle handle() const { return handle_; }
+    [[nodiscard]] pdk_handle handle() const noexcept { return handle_; }
 
     /// The handle, whose block is the caller's (or the host's) from now on.
-    pdk_handle release() { return std::exchange(handle_, 0); }
+    [[nodiscard]] pdk_handle release() noexcept { return std::exchange(handle_, 0); }
 
-    explicit operator bool() const { return handle_ != 0; }
-    std::size_t size() const { return static_cast<std::size_t>(pdk_size(handle_)); }
+    explicit operator bool() const noexcept { return handle_ != 0; }
+    [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(pdk_size(handle_)); }
 
-    Bytes bytes() const {
+    [[nodiscard]] Bytes bytes() const {
         Bytes copy(size());
         pdk_load(handle_, copy.data(), copy.size());
         return copy;
     }
 
-    std::string text() const {
+    [[nodiscard]] std::string text() const {
         std::string copy(size(), '\0');
         pdk_load(handle_, copy.data(), copy.size());
         return copy;
@@ -90,14 +90,14 @@ class Block {
 // ---- input and output -----------------------------------------------------------------------------
 
 /// The input, as bytes.
-inline Bytes input_bytes() {
+[[nodiscard]] inline Bytes input_bytes() {
     Bytes all(static_cast<std::size_t>(pdk_input_size()));
     pdk_input(0, all.data(), all.size());
     return all;
 }
 
 /// The input, as text. It is not checked to be UTF-8.
-inline std::string input_text() {
+[[nodiscard]] inline std::string input_text() {
     std::string all(static_cast<std::size_t>(pdk_input_size()), '\0');
     pdk_input(0, all.data(), all.size());
     return all;
@@ -105,7 +105,7 @@ inline std::string input_text() {
 
 /// The input as a decimal number, or nothing if it is none.
 template <typename Number>
-std::optional<Number> input_number() {
+[[nodiscard]] std::optional<Number> input_number() {
     const std::string text = input_text();
     Number number{};
     const char *const end = text.data() + text.size();
@@ -256,7 +256,7 @@ class HostFunction<Result(Arguments...)> {
 // ---- config, vars and logs ------------------------------------------------------------------------
 
 /// A value of the config, or nothing.
-inline std::optional<std::string> config(std::string_view key) {
+[[nodiscard]] inline std::optional<std::string> config(std::string_view key) {
     const Block value(extism_config_get(Block(key).release()));
     if (!value) return std::nullopt;
     return value.text();
@@ -265,7 +265,7 @@ inline std::optional<std::string> config(std::string_view key) {
 /// The vars, which the host keeps from one call to the next. An empty value counts as none.
 namespace var {
 
-inline std::optional<std::string> get(std::string_view name) {
+[[nodiscard]] inline std::optional<std::string> get(std::string_view name) {
     const Block value(extism_var_get(Block(name).release()));
     if (!value) return std::nullopt;
     return value.text();
