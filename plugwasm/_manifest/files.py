@@ -137,7 +137,7 @@ def encode_text(text: str) -> bytes:
         ) from None
 
 
-def read_file(path: str, limit: int) -> bytes:
+def read_file(path: str, limit: int, *, may_be_empty: bool = False) -> bytes:
     """Return the content of a regular file.
 
     Neither opening nor reading can take for ever. Only regular files are opened (opening a device
@@ -146,7 +146,7 @@ def read_file(path: str, limit: int) -> bytes:
     be empty (``/proc/kmsg``), and some grow.
 
     Raises:
-        SourceError: It cannot be read, is empty, or has more than ``limit`` bytes.
+        SourceError: It cannot be read, is empty and may not be, or has more than ``limit`` bytes.
     """
     try:
         _check_regular(path, os.stat(path))
@@ -170,7 +170,7 @@ def read_file(path: str, limit: int) -> bytes:
         raise SourceError(
             f"cannot read {format_path(path)}: it is larger than the limit of {limit} bytes"
         )
-    if not content:
+    if not (content or may_be_empty):
         raise SourceError(
             f"cannot read {format_path(path)}: it is empty; expected a Wasm module or a manifest"
         )

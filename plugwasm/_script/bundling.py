@@ -10,6 +10,9 @@ esbuild is a program that its user installs, from npm or elsewhere. It gets
 It writes a source map into what it makes, by which the engine says where in the sources an error is
 (`javascript/kit/source_map.js`).
 
+A text may be a stranger's, and is a program for esbuild: it computes constants (`const enum`), so a
+few lines can stand for gigabytes. Its time, its memory (on Linux) and what it writes are bounded.
+
 Decisions: docs/decisions.md, 61.
 """
 
@@ -19,8 +22,19 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
+from time import monotonic
 
+from .._manifest.limits import DEFAULT_LIMITS
+from .._platform.child_processes import ChildProcess
 from ..errors import ScriptError, SourceError, truncate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
+
+    from .._manifest.limits import Limits
 
 VARIABLE = "PLUGWASM_ESBUILD"
 """The environment variable that names the program."""
@@ -35,7 +49,12 @@ _TARGET = (
     "--log-limit=1",
     "--color=false",
 )
-_SECONDS = 60
+_LONGEST = 60
+"""Seconds that esbuild has if no limit says so."""
+_MOST_TOLD = 2**16
+"""Bytes of what it says of an error that are read."""
+_LOOK_EVERY = 0.05
+_OUT_OF_MEMORY = re.compile(r"out of memory|cannot allocate memory|stack exceeds", re.I)
 _IMPORT = re.compile(
     r"^[ \t]*(?:import\b(?!\s*[(.])|export\b[^;'\"\n]*\bfrom\b)|\brequire\s*\(|\bimport\s*\(", re.M
 )
@@ -70,15 +89,20 @@ def find_installed(folder: str) -> str | None:
         folder = above
 
 
-def translate(text: str, file: str) -> str:
+def translate(text: str, file: str, limits: Limits | None = None) -> str:
     """Return a text in TypeScript as JavaScript.
 
+    Args:
+        text: The text.
+        file: The name of the script in messages.
+        limits: The limits of the plugin; None for the defaults.
+
     Raises:
-        ScriptError: It is not valid.
+        ScriptError: It is not valid, or exceeds a limit.
         SourceError: esbuild is not here, or cannot be run.
     """
     loader = "tsx" if file.endswith(".tsx") else "ts"
-    name = os.path.basename(file) or "script.ts"
+    name = os.path.basename(file).replace("\0", "\ufffd") or "script.ts"
     return _run(
         [
             _need(None, file),
@@ -89,6 +113,7 @@ def translate(text: str, file: str) -> str:
         ],
         file,
         text,
+        limits=limits,
     )
 
 
@@ -137,29 +162,96 @@ def _need(folder: str | None, file: str) -> str:
     return found
 
 
-def _run(command: list[str], file: str, text: str | None, folder: str | None = None) -> str:
+def _run(
+    command: list[str],
+    file: str,
+    text: str | None,
+    folder: str | None = None,
+    limits: Limits | None = None,
+) -> str:
     """Run esbuild, and return what it makes."""
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            input=None if text is None else text.encode(),
-            stdin=subprocess.DEVNULL if text is None else None,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise SourceError(
-            f"{truncate(file)}: esbuild did not end within {_SECONDS} seconds"
-        ) from None
-    except OSError as error:
-        raise SourceError(
-            f"esbuild cannot be run: {truncate(command[0])}: {truncate(str(error.strerror))}"
-        ) from error
-    if done.returncode:
-        raise _error(done.stderr.decode(errors="replace"), file)
-    return done.stdout.decode(errors="replace")
+    limits = limits or DEFAULT_LIMITS
+    seconds = min(limits.compile_seconds or _LONGEST, _LONGEST)
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as made,
+        tempfile.TemporaryFile() as told,
+    ):
+        if text is not None:
+            given.write(text.encode())
+            given.seek(0)
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=given,
+                stdout=made,
+                stderr=told,
+                start_new_session=True,  # npm may install a program that starts another one
+            )
+        except OSError as error:
+            raise SourceError(
+                f"esbuild cannot be run: {truncate(command[0])}: {truncate(str(error.strerror))}"
+            ) from error
+        child = ChildProcess(process, leads=True)
+        try:
+            _limit(process.pid, seconds, limits)
+            code = _wait(child, made, seconds, limits.module_bytes, file)
+        finally:
+            child.kill()
+        told.seek(0)
+        complaint = told.read(_MOST_TOLD).decode(errors="replace")
+        if code:
+            if limits.compile_bytes and (code < 0 or _OUT_OF_MEMORY.search(complaint)):
+                raise _beyond(
+                    file, f"needs more than {limits.compile_bytes} bytes of memory", "compile_bytes"
+                )
+            raise _error(complaint, file)
+        made.seek(0)
+        return made.read().decode(errors="replace")
+
+
+def _limit(pid: int, seconds: float, limits: Limits) -> None:
+    """Limit the memory and the processor time of a process, and of those that it starts."""
+    if sys.platform != "linux":
+        return  # no other system can do that to a process that runs
+    import resource
+
+    bounds = {resource.RLIMIT_CPU: int(seconds) * (os.cpu_count() or 1) + 1}
+    if limits.compile_bytes:
+        bounds[resource.RLIMIT_DATA] = limits.compile_bytes
+    for kind, most in bounds.items():
+        try:
+            _, hard = resource.prlimit(pid, kind)
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.prlimit(pid, kind, (most, most))
+        except OSError:
+            pass  # it has ended
+
+
+def _wait(child: ChildProcess, made: IO[bytes], seconds: float, most: int, file: str) -> int:
+    """Wait for esbuild, and return its exit code.
+
+    Raises:
+        ScriptError: It takes too long, or writes too much.
+    """
+    end = monotonic() + seconds
+    while True:
+        try:
+            code = child.wait(_LOOK_EVERY)
+            ended = True
+        except subprocess.TimeoutExpired:
+            ended = False
+        if os.fstat(made.fileno()).st_size > most:
+            raise _beyond(file, f"makes more than {most} bytes of it", "module_bytes")
+        if ended:
+            return code or 0
+        if monotonic() > end:
+            raise _beyond(file, f"did not end within {seconds:g} seconds", "compile_seconds")
+
+
+def _beyond(file: str, what: str, limit: str) -> ScriptError:
+    return ScriptError(f"{truncate(file)}: esbuild {what} (`Limits.{limit}`)", file=file)
 
 
 def _error(told: str, file: str) -> ScriptError | SourceError:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from .._manifest.files import read_file
 from .._manifest.limits import DEFAULT_LIMITS
+from .._payload_bounds.nesting import MAX_LEVELS, is_json_too_deep
 from ..errors import (
     CallError,
     GuestError,
     OptionError,
     ScriptError,
-    SourceError,
     TimeoutError,
     truncate,
 )
@@ -138,6 +139,8 @@ def _read_answer(answer: bytes, file: str) -> Answer:
     try:
         if len(answer) > _MOST_ANSWER:
             raise DecodeError(f"it has more than {_MOST_ANSWER} bytes")
+        if is_json_too_deep(answer):
+            raise DecodeError(f"it is nested more than {MAX_LEVELS} levels deep")
         told = json.decode(answer, type=Answer)
         if len(set(told.exports)) != len(told.exports):
             raise DecodeError("it names an export twice")
@@ -238,14 +241,8 @@ def read_source(source: object, most: int, name: str | None, default: str) -> tu
     """Return the bytes and the name of a script, as `read_script`."""
     if isinstance(source, os.PathLike):
         path = os.fsdecode(source)
-        file = name or os.path.basename(path).encode(errors="backslashreplace").decode()
-        try:
-            with open(path, "rb") as opened:
-                content = opened.read(most + 1)
-        except OSError as error:
-            reason = truncate(str(error.strerror or error))
-            raise SourceError(f"the script {truncate(path)} cannot be read: {reason}") from error
-    elif isinstance(source, (bytes, str)):
+        return read_file(path, most, may_be_empty=True), name or file_name(path)
+    if isinstance(source, (bytes, str)):
         file = name or default
         try:
             content = source.encode() if isinstance(source, str) else source
@@ -266,6 +263,11 @@ def read_source(source: object, most: int, name: str | None, default: str) -> tu
             file=file,
         )
     return content, file
+
+
+def file_name(path: str) -> str:
+    """Return the name of the file at a path as text: what is not UTF-8 in it is escaped."""
+    return os.path.basename(path).encode(errors="backslashreplace").decode()
 
 
 def decode_script(content: bytes, file: str) -> str:

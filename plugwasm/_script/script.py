@@ -139,7 +139,7 @@ def read_arguments(
     if language == "typescript":
         from .bundling import translate
 
-        content, language = translate(text, file).encode(), "javascript"
+        content, language = translate(text, file, limits).encode(), "javascript"
     spec = ScriptSpec(language, content, file, file, input, output)
     spec.allowed_hosts = _check_hosts(allowed_hosts)
     return spec

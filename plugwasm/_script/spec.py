@@ -19,7 +19,7 @@ from . import snapshots
 from .engine import get_engine
 from .front import make_front
 from .host_imports import of_functions, read_declarations
-from .loading import bound_changes, decode_script, load
+from .loading import bound_changes, decode_script, file_name, load
 from .names import is_script_path, language_of
 
 TYPE_CHECKING = False
@@ -169,7 +169,7 @@ def read_script_spec(path: str | os.PathLike[str], module_bytes: int) -> ScriptS
     path = os.fsdecode(path)
     language = language_of(path)
     assert language is not None
-    content, file = read_file(path, module_bytes), os.path.basename(path)
+    content, file = read_file(path, module_bytes, may_be_empty=True), file_name(path)
     decode_script(content, file)  # an error where it is read
     return ScriptSpec(language, content, file, path)
 

@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from plugwasm import FunctionNotFoundError, GuestError, Limits, OptionError, ScriptError, script
+from plugwasm import (
+    FunctionNotFoundError,
+    GuestError,
+    Limits,
+    OptionError,
+    ScriptError,
+    SourceError,
+    script,
+)
 from plugwasm._script import standalone
+from plugwasm._script.spec import read_script_spec
+from plugwasm.testing import Harness
 from tests.script.hostile import LIMITS, victim_beside
 from tests.support.scripts import make_plugin, make_python, need_engine
 
@@ -20,6 +30,7 @@ FORGED = {
     "twice": '{"exports": ["f", "f"]}',
     "half a character": r'{"exports": ["\ud800"]}',
     "deep": "[" * 100_000,
+    "deep where nobody looks": '{"exports": ["f"], "x": ' + "[" * 100_000 + "]" * 100_000 + "}",
     "cut off": '{"exports": ["f"',
     "an error that is no text": '{"error": {"a": 1}}',
     "a line of many digits": '{"error": "x", "line": 1' + "0" * 10_000 + "}",
@@ -46,7 +57,9 @@ def f(): pass
 def test_a_forged_answer_is_an_error(answer: str, builds: bool) -> None:
     """Whatever a script makes the engine answer, the error says that the script did it."""
     need_engine("python")
-    if len(answer) > 10**6:
+    if '"x": [[' in answer:
+        expression = f"{answer[:24]!r} + '[' * 100000 + ']' * 100000 + '}}'"
+    elif len(answer) > 10**6:
         expression = f"{answer[:30]!r} + 'x' * 5000000 + {answer[-2:]!r}"
     else:
         expression = repr(answer)
@@ -216,7 +229,25 @@ def test_names_of_scripts(name: str) -> None:
 
 
 def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
-    """A script in a file whose name is not UTF-8 is loaded."""
+    """A script in a file whose name is not UTF-8 is loaded, however it is named."""
     path = tmp_path / os.fsdecode(b"\xff.js")
-    path.write_text("export const f = () => 1;")
+    path.write_text("export const f = () => null.x;")
     assert script("javascript", path).name
+    harness = Harness(path)
+    with harness, harness.plugin() as plugin, pytest.raises(GuestError, match=r"\(\\udcff\.js:1:"):
+        plugin.call("f")
+
+
+def test_a_file_that_never_ends(tmp_path: Path) -> None:
+    """A pipe and a device in the place of a script, or beside it, are not waited for."""
+    source = tmp_path / "rules.js"
+    os.mkfifo(source)
+    for read in (lambda: script("javascript", source), lambda: read_script_spec(source, 10_000)):
+        with pytest.raises(SourceError, match="not a regular file"):
+            read()
+    with pytest.raises(SourceError, match="not a regular file"):
+        standalone.build_script_file(source)
+    source.unlink()
+    source.symlink_to("/dev/zero")
+    with pytest.raises(SourceError, match="not a regular file"):
+        script("javascript", source)

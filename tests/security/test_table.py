@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-CASES = 67
+CASES = 68
 
 
 def rows() -> dict[int, str]:
