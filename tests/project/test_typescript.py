@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from plugwasm._project.problems import BuildError, ProjectError
 from plugwasm._project.project_file import read_project
 from plugwasm._script import bundling
 from plugwasm.errors import SourceError
+from plugwasm.testing import Harness
 from tests.support.scripts import need_engine
 from tests.support.toolchains import fake_program, require_language
 
@@ -168,3 +170,52 @@ def test_imports_that_are_missing(folder: Path) -> None:
         build(folder)
     packages = json.loads((folder / "package.json").read_text())
     assert sorted(packages["devDependencies"]) == ["esbuild", "typescript"]
+
+
+@pytest.mark.slow
+@pytest.mark.toolchain
+def test_types_of_the_whole_kit(folder: Path) -> None:
+    """A file that uses all of the kit, and of the language what is more than types, has no error of
+    `tsc --strict`, and gets values of the types that are declared.
+    """
+    require_language("typescript")
+    source = folder / "src"
+    shutil.copy(Path(__file__).with_name("whole_kit.ts"), source / "plugin.ts")
+    (source / "names.ts").write_text(
+        "export interface Named {\n  readonly name: string;\n}\nexport type Other = string;\n"
+        "export const nameOf = (one: Named): Other => one.name;\n"
+    )
+    (source / "words.json").write_text('{ "hello": "Hello" }\n')
+    (source / "plugin.d.ts").write_text(
+        'declare module "extism:host" {\n  interface user {\n    twice(n: I32): I32;\n  }\n}\n'
+        'declare module "the:namespace" {\n  function count(n: I32): I32;\n}\n'
+    )
+    assert build(folder) == ("default", "whole")
+    check = ["npm", "run", "--silent", "check"]
+    assert subprocess.run(check, cwd=folder, capture_output=True, check=False).stdout == b""
+    with Harness(folder / "plugin.wasm", config={"key": "value"}, wasi=True) as harness:
+        harness.host("twice", int, returns=lambda n: 2 * n)
+        harness.host("count", int, namespace="the:namespace", returns=lambda n: n)
+        harness.http.get("https://a.test/1").respond(text="one")
+        harness.http.post("https://a.test/2").respond(json={"b": 2})
+        with harness.plugin() as plugin:
+            assert plugin.call("default", '{"side": 3}', returns=list) == [
+                "large", 1, 4, 9, "square", "Hello",
+            ]  # fmt: skip
+            types = plugin.call("whole", '"x"', returns=dict)
+    for kind, names in {
+        "String": "text base64 config variable decoded",
+        "ArrayBuffer": "bytes raw",
+        "null": "none parsed",
+        "Object": "value json",
+        "Number": "length float doubled counted status waited",
+        "BigInt": "large",
+        "Uint8Array": "encoded random",
+        "Array": "query",
+        "Map": "clone",
+        "Headers": "headers",
+        "Response": "answer",
+        "URL": "url",
+    }.items():
+        assert {types.pop(name) for name in names.split()} == {kind}, kind
+    assert types == {}
