@@ -63,6 +63,7 @@ _ERROR = re.compile(
     r"\[ERROR\] (?P<what>[^\n]+)\n"
     r"(?:\n    (?P<file>[^\n]+):(?P<line>\d{1,9}):(?P<column>\d{1,9}):\n)?"
 )
+_MISSING_PACKAGE = re.compile(r'Could not resolve "(?![./])')
 _NAME = (
     "put the program on the PATH (`npm install --global esbuild`), or name it in the environment "
     f"variable {VARIABLE}"
@@ -286,6 +287,8 @@ def _error(told: str, file: str) -> ScriptError | SourceError:
     if found is None:
         return SourceError(f"{truncate(file)}: esbuild failed: {truncate(told.strip(), 500)}")
     what = found["what"]
+    if _MISSING_PACKAGE.match(what):
+        what += ": a package that npm has not installed, or a module of Node, which no plugin has"
     if found["file"] is None:
         return ScriptError(f"{truncate(file)}: {truncate(what, 500)}", file=file)
     line, column = int(found["line"]), int(found["column"]) + 1
