@@ -175,6 +175,8 @@ class PluginRef:
             from .._script.spec import read_script_spec
 
             plugin = read_script_spec(plugin, (limits or DEFAULT_LIMITS).module_bytes)  # type: ignore[arg-type, assignment]
+        if is_script(plugin):  # TypeScript is translated here, so that workers need no esbuild
+            plugin = plugin.translated(limits or DEFAULT_LIMITS)  # type: ignore[assignment]
         script = (
             (plugin.language, plugin.file, plugin.input, plugin.output)
             if is_script(plugin)
@@ -251,7 +253,7 @@ class PluginRef:
     @classmethod
     def script(
         cls,
-        language: Literal["javascript", "python"],
+        language: Literal["javascript", "typescript", "python"],
         source: str | bytes | os.PathLike[str],
         *,
         name: str | None = None,
@@ -262,15 +264,16 @@ class PluginRef:
         **options: Any,
     ) -> Self:
         """Make a ref of a script. Its text travels along; it is loaded where it runs, with the
-        interpreter that is there (`plugwasm cache interpreters` builds it).
+        interpreter that is there (`plugwasm cache interpreters` builds it). TypeScript is
+        translated here.
 
         Args:
             language, source, name, input, output, allowed_hosts, limits: As for `plugwasm.script`.
             options: The other arguments of a `PluginRef`.
 
         Raises:
-            ScriptError: The script is not UTF-8.
-            SourceError: The file cannot be read.
+            ScriptError: The script is not UTF-8, or no valid TypeScript.
+            SourceError: The file cannot be read, or esbuild is not here.
             OptionError: An argument is not valid.
         """
         from .._script.script import read_arguments

@@ -16,7 +16,7 @@ from .._script.names import SUFFIXES, language_of
 SCRIPT_FILES: Final = tuple(f"plugin{suffix}" for suffix in SUFFIXES)
 """Scripts that may stand in the place of the module of a folder."""
 NO_PLUGIN: Final = re.compile(
-    r"_.*|conftest\.py|test_.*\.py|.*_test\.py|.*\.(?:test|spec|config)\.[cm]?js", re.S | re.I
+    r"_.*|conftest\.py|test_.*\.py|.*_test\.py|.*\.(?:test|spec|config)\.[cm]?[jt]s", re.S | re.I
 )
 """Scripts in a directory that are no plugins: private ones, tests of plugins, and settings of
 tools.
@@ -48,4 +48,6 @@ def read_module(content: bytes, file: str, location: str) -> PluginSpec:
         return resolve_module(content, format_path(location))
     from .._script.spec import ScriptSpec
 
-    return ScriptSpec(language, content, file, location)
+    spec = ScriptSpec(language, content, file, location)
+    spec.on_path = False  # it may be a stranger's
+    return spec

@@ -108,7 +108,7 @@ class SetPolicy:
             )
         has_files = bool(self._settings.wasi)
         if is_script(requested):
-            self._need_engine(requested.language)
+            self._need_engine(requested.interpreter)
             has_files = False
         granted = self._policy.granted(requested, directories=has_files)
         granted.compile_seconds = seconds

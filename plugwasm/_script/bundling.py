@@ -63,7 +63,11 @@ _ERROR = re.compile(
     r"\[ERROR\] (?P<what>[^\n]+)\n"
     r"(?:\n    (?P<file>[^\n]+):(?P<line>\d{1,9}):(?P<column>\d{1,9}):\n)?"
 )
-_NAME = f"put the program on the PATH, or name it in the environment variable {VARIABLE}"
+_MISSING_PACKAGE = re.compile(r'Could not resolve "(?![./])')
+_NAME = (
+    "put the program on the PATH (`npm install --global esbuild`), or name it in the environment "
+    f"variable {VARIABLE}"
+)
 _INSTALL = f"`npm install --save-dev esbuild` in the project, or {_NAME}"
 
 
@@ -76,7 +80,13 @@ def find_esbuild(folder: str | None = None) -> str | None:
     named = os.environ.get(VARIABLE)
     if named:
         return named
-    return (folder and find_installed(folder)) or shutil.which("esbuild")
+    return (folder and find_installed(folder)) or _find_on_path()
+
+
+def _find_on_path() -> str | None:
+    """Return the program on the PATH, whose relative entries would be folders of somebody else."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return shutil.which("esbuild", path=os.pathsep.join(filter(os.path.isabs, folders)))
 
 
 def find_installed(folder: str) -> str | None:
@@ -89,13 +99,15 @@ def find_installed(folder: str) -> str | None:
         folder = above
 
 
-def translate(text: str, file: str, limits: Limits | None = None) -> str:
+def translate(text: str, file: str, limits: Limits | None = None, *, on_path: bool = True) -> str:
     """Return a text in TypeScript as JavaScript.
 
     Args:
         text: The text.
         file: The name of the script in messages.
         limits: The limits of the plugin; None for the defaults.
+        on_path: Whether a program on the PATH may do it. If not, only one that the environment
+            variable names: somebody has decided that strangers' text is given to it.
 
     Raises:
         ScriptError: It is not valid, or exceeds a limit.
@@ -105,7 +117,7 @@ def translate(text: str, file: str, limits: Limits | None = None) -> str:
     name = os.path.basename(file).replace("\0", "\ufffd") or "script.ts"
     return _run(
         [
-            _need(None, file),
+            _need(None, file) if on_path else _need_named(file),
             f"--loader={loader}",
             f"--sourcefile={name}",
             "--tsconfig-raw={}",  # which keeps it from looking for a file
@@ -160,6 +172,17 @@ def _need(folder: str | None, file: str) -> str:
             f"{_NAME if folder is None else _INSTALL}"
         )
     return found
+
+
+def _need_named(file: str) -> str:
+    named = os.environ.get(VARIABLE)
+    if not named:
+        raise SourceError(
+            f"{truncate(file)}: a script in TypeScript in the directory of a plugin set is "
+            f"translated only by an esbuild that the environment variable {VARIABLE} names: name "
+            "it, or use what `plugwasm build` makes of the script"
+        )
+    return named
 
 
 def _run(
@@ -251,7 +274,11 @@ def _wait(child: ChildProcess, made: IO[bytes], seconds: float, most: int, file:
 
 
 def _beyond(file: str, what: str, limit: str) -> ScriptError:
-    return ScriptError(f"{truncate(file)}: esbuild {what} (`Limits.{limit}`)", file=file)
+    return ScriptError(
+        f"{truncate(file)}: esbuild {what} (`Limits.{limit}`)",
+        file=file,
+        limit=limit if limit == "compile_seconds" else None,
+    )
 
 
 def _error(told: str, file: str) -> ScriptError | SourceError:
@@ -260,6 +287,8 @@ def _error(told: str, file: str) -> ScriptError | SourceError:
     if found is None:
         return SourceError(f"{truncate(file)}: esbuild failed: {truncate(told.strip(), 500)}")
     what = found["what"]
+    if _MISSING_PACKAGE.match(what):
+        what += ": a package that npm has not installed, or a module of Node, which no plugin has"
     if found["file"] is None:
         return ScriptError(f"{truncate(file)}: {truncate(what, 500)}", file=file)
     line, column = int(found["line"]), int(found["column"]) + 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .names import language_of
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -144,8 +142,3 @@ LANGUAGES: dict[str, Language] = {
         ),
     )
 }
-
-
-def find_language(file: str) -> str:
-    """Return the language of a script by the name of its file: JavaScript if it says nothing."""
-    return language_of(file) or "javascript"

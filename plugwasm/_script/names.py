@@ -10,12 +10,23 @@ if TYPE_CHECKING:
 
     from .spec import ScriptSpec
 
-SUFFIXES = {".js": "javascript", ".mjs": "javascript", ".cjs": "javascript", ".py": "python"}
+SUFFIXES = {
+    ".js": "javascript",
+    ".mjs": "javascript",
+    ".cjs": "javascript",
+    ".ts": "typescript",
+    ".mts": "typescript",
+    ".cts": "typescript",
+    ".py": "python",
+}
 """The ends of the names of scripts, with their languages."""
+_DECLARATIONS = (".d.ts", ".d.mts", ".d.cts")
 
 
 def language_of(file: str) -> str | None:
     """Return the language of a script by the name of its file; None if that is no script."""
+    if file.lower().endswith(_DECLARATIONS):
+        return None
     return SUFFIXES.get(os.path.splitext(file)[1].lower())
 
 

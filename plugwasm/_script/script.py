@@ -135,11 +135,7 @@ def read_arguments(
     most = (limits or DEFAULT_LIMITS).module_bytes
     default = "script.ts" if language == "typescript" else LANGUAGES[language].file
     content, file = read_source(source, most, name, default)
-    text = decode_script(content, file)  # an error where it is read
-    if language == "typescript":
-        from .bundling import translate
-
-        content, language = translate(text, file, limits).encode(), "javascript"
+    decode_script(content, file)  # an error where it is read
     spec = ScriptSpec(language, content, file, file, input, output)
     spec.allowed_hosts = _check_hosts(allowed_hosts)
     return spec

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from time import monotonic
 
 from .._engine import FunctionType
 from .._host.options import REGISTERED
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .._runtime.settings import PluginSettings
     from .host_imports import HostImport
 
+_SHORTEST = 0.001
+"""Seconds that loading has at least, if translating has taken all."""
 _GAP = 32
 """Equal bytes that end a record of a front, which has a head of 8 bytes."""
 
@@ -41,13 +44,14 @@ class ScriptSpec(PluginSpec):
     Its only module is its text; the module's name is that of the file.
 
     Attributes:
-        language: "javascript" or "python".
+        language: "javascript", "typescript" or "python".
         file: The name in errors and stack traces.
         input: What its functions get: "json", "text" or "bytes".
         output: What becomes of what they return: "auto" or "json".
+        on_path: Whether an esbuild on the PATH may translate it (`bundling.translate`).
     """
 
-    __slots__ = ("file", "input", "language", "output")
+    __slots__ = ("file", "input", "language", "on_path", "output")
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class ScriptSpec(PluginSpec):
         self.file: str = file
         self.input: str = input
         self.output: str = output
+        self.on_path: bool = True
 
     @property
     def text(self) -> str:
@@ -73,12 +78,37 @@ class ScriptSpec(PluginSpec):
         """
         return decode_script(self.modules[0].wasm, self.file)
 
+    @property
+    def interpreter(self) -> str:
+        """The language of the interpreter that runs it, which TypeScript is translated to."""
+        return "javascript" if self.language == "typescript" else self.language
+
+    def translated(self, limits: Limits) -> ScriptSpec:
+        """Return the script in the language of its interpreter: itself, unless it is TypeScript.
+
+        Nothing is bundled, and no file is opened (`bundling.translate`).
+
+        Raises:
+            ScriptError: It is not valid, or a limit ended its translation.
+            SourceError: esbuild is not here.
+        """
+        if self.language == self.interpreter:
+            return self
+        from .bundling import translate
+
+        text = translate(self.text, self.file, limits, on_path=self.on_path)
+        made = self.copy()
+        made.language = self.interpreter
+        made.modules = [ModuleSpec(self.file, text.encode(), self.modules[0].origin)]
+        return made
+
     def copy(self) -> ScriptSpec:
         """Return a copy with the same text and grants."""
         module = self.modules[0]
         copied = ScriptSpec(
             self.language, module.wasm, self.file, module.origin, self.input, self.output
         )
+        copied.on_path = self.on_path
         for name in PluginSpec.__slots__:
             setattr(copied, name, getattr(self, name))
         return copied
@@ -96,11 +126,15 @@ class ScriptSpec(PluginSpec):
             CallError: A limit ended it.
         """
         functions = () if settings.functions is REGISTERED else settings.functions
-        text, imported = self.text, of_functions(functions)
-        seconds, plain = self.compile_seconds, PluginSpec.copy(self)
+        imported, seconds = of_functions(functions), self.compile_seconds
+        began = monotonic()
+        text = self.translated(effective_limits(settings.limits, self)).text
+        if seconds is not None:
+            seconds = max(seconds - (monotonic() - began), _SHORTEST)
+        plain = PluginSpec.copy(self)
         plain.compile_seconds = None
         limits = effective_limits(settings.limits, plain)
-        engine = get_engine(self.language)
+        engine = get_engine(self.interpreter)
         loaded = load(
             engine,
             text,
@@ -147,8 +181,8 @@ class ScriptSpec(PluginSpec):
         path = Path(self.modules[0].origin)
         declared = read_declarations(declarations_of(path), path.with_suffix(".d.ts").name)
         loaded = load(
-            get_engine(self.language),
-            self.text,
+            get_engine(self.interpreter),
+            self.translated(limits).text,
             self.file,
             input=self.input,
             output=self.output,

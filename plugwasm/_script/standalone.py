@@ -16,8 +16,8 @@ from .boot import GAP, count_functions, take_slots, write_memory
 from .engine import get_engine
 from .front import export_body, host_type, import_function, thunk_body
 from .host_imports import read_declarations
-from .languages import find_language
 from .loading import bound_changes, load, read_script
+from .names import language_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def build_script_file(source: Path) -> bytes:
     from . import bundling
 
     declarations = declarations_of(source)
-    if find_language(source.name) == "python":
+    if language_of(source.name) == "python":
         return build_script("python", source, declarations=declarations)
     text, file = read_script(source, MOST_BYTES, None, source.name)
     if source.name.endswith(bundling.TYPESCRIPT) or bundling.has_imports(text):

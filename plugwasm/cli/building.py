@@ -10,6 +10,7 @@ from .._project.needs import explain_host_function
 from .._project.problems import BuildError
 from .._project.project_file import read_project, script_project
 from .._project.watching import take_stamp, wait_for_change
+from .._script.names import SUFFIXES
 from ..errors import Error
 from .terminal import escape, escape_lines, print_error, print_warning, write_stdout
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from .._project.project_file import Project
 
 __all__ = ["build_once", "watch_project"]
-
-_SCRIPTS = (".js", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".py")
 
 
 def build_once(directory: str, output: str | None) -> bool:
@@ -51,7 +50,7 @@ def watch_project(directory: str, output: str | None) -> None:
 
 def _read(path: str) -> Project:
     """Return the project in a folder, or what a script is as one."""
-    is_script = path.endswith(_SCRIPTS) and not os.path.isdir(path)
+    is_script = path.endswith(tuple(SUFFIXES)) and not os.path.isdir(path)
     return script_project(path) if is_script else read_project(path)
 
 

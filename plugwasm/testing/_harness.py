@@ -337,6 +337,8 @@ class Harness:
     def _application_imports(self) -> dict[tuple[str, str], FunctionType]:
         """Return the functions that only the application can provide."""
         if self._missing_imports is None:
+            if is_script(self._spec):
+                self._spec = self._spec.translated(self.limits)  # once, although it is read twice
             self._missing_imports = (
                 self._spec.imported_types(self.limits)
                 if is_script(self._spec)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from plugwasm._project.problems import BuildError, ProjectError
 from plugwasm._project.project_file import read_project
 from plugwasm._script import bundling
 from plugwasm.errors import SourceError
+from plugwasm.testing import Harness
 from tests.support.scripts import need_engine
 from tests.support.toolchains import fake_program, require_language
 
@@ -125,7 +126,7 @@ def test_source_that_is_a_folder(folder: Path, programs: Path) -> None:
     (folder / "plugin.toml").write_text(
         text.replace('language = "typescript"', 'language = "typescript"\nsource = "src"')
     )
-    with pytest.raises(SourceError, match="src cannot be read: Is a directory"):
+    with pytest.raises(SourceError, match="src: it is a directory"):
         build(folder)
 
 
@@ -160,11 +161,65 @@ def test_types_are_checked_by_tsc(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.toolchain
 def test_imports_that_are_missing(folder: Path) -> None:
-    """What a project imports and does not have is named, with its place and what to do."""
+    """What a project imports and does not have is named, with its place and what it may be."""
     require_language("typescript")
     source = folder / "src" / "plugin.ts"
-    source.write_text('import pad from "left-pad-of-mine";\nexport const greet = () => pad("a");\n')
-    with pytest.raises(BuildError, match=r'plugin\.ts:1:17: Could not resolve "left-pad-of-'):
-        build(folder)
-    packages = json.loads((folder / "package.json").read_text())
-    assert sorted(packages["devDependencies"]) == ["esbuild", "typescript"]
+    for name, rest in {
+        "left-pad-of-mine": "a package that npm has not installed, or a module of Node",
+        "fs": "a package that npm has not installed, or a module of Node",
+        "./none": "$",
+    }.items():
+        source.write_text(f'import pad from "{name}";\nexport const greet = () => pad("a");\n')
+        with pytest.raises(
+            BuildError, match=rf'plugin\.ts:1:17: Could not resolve "{name}"(: )?{rest}'
+        ):
+            build(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.toolchain
+def test_types_of_the_whole_kit(folder: Path) -> None:
+    """A file that uses all of the kit, and of the language what is more than types, has no error of
+    `tsc --strict`, and gets values of the types that are declared.
+    """
+    require_language("typescript")
+    source = folder / "src"
+    shutil.copy(Path(__file__).with_name("whole_kit.ts"), source / "plugin.ts")
+    (source / "names.ts").write_text(
+        "export interface Named {\n  readonly name: string;\n}\nexport type Other = string;\n"
+        "export const nameOf = (one: Named): Other => one.name;\n"
+    )
+    (source / "words.json").write_text('{ "hello": "Hello" }\n')
+    (source / "plugin.d.ts").write_text(
+        'declare module "extism:host" {\n  interface user {\n    twice(n: I32): I32;\n  }\n}\n'
+        'declare module "the:namespace" {\n  function count(n: I32): I32;\n}\n'
+    )
+    assert build(folder) == ("default", "whole")
+    check = ["npm", "run", "--silent", "check"]
+    assert subprocess.run(check, cwd=folder, capture_output=True, check=False).stdout == b""
+    with Harness(folder / "plugin.wasm", config={"key": "value"}, wasi=True) as harness:
+        harness.host("twice", int, returns=lambda n: 2 * n)
+        harness.host("count", int, namespace="the:namespace", returns=lambda n: n)
+        harness.http.get("https://a.test/1").respond(text="one")
+        harness.http.post("https://a.test/2").respond(json={"b": 2})
+        with harness.plugin() as plugin:
+            assert plugin.call("default", '{"side": 3}', returns=list) == [
+                "large", 1, 4, 9, "square", "Hello",
+            ]  # fmt: skip
+            types = plugin.call("whole", '"x"', returns=dict)
+    for kind, names in {
+        "String": "text base64 config variable decoded",
+        "ArrayBuffer": "bytes raw",
+        "null": "none parsed",
+        "Object": "value json",
+        "Number": "length float doubled counted status waited",
+        "BigInt": "large",
+        "Uint8Array": "encoded random",
+        "Array": "query",
+        "Map": "clone",
+        "Headers": "headers",
+        "Response": "answer",
+        "URL": "url",
+    }.items():
+        assert {types.pop(name) for name in names.split()} == {kind}, kind
+    assert types == {}
