@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Final
 
+from .._manifest.files import read_file
 from .._platform.new_files import write_file
-from ..errors import OptionError, SchemaError, truncate
+from ..errors import OptionError, SchemaError, SourceError, truncate
+from .document import MAX_BYTES
 from .schema import read_interface
 
 TYPE_CHECKING = False
@@ -70,11 +72,9 @@ def read_schema(schema: Path) -> bytes:
         SchemaError: It cannot be read.
     """
     try:
-        return schema.read_bytes()
-    except OSError as error:
-        raise SchemaError(
-            f"{truncate(str(schema))}: cannot be read: {error.strerror or error}"
-        ) from error
+        return read_file(str(schema), MAX_BYTES, is_text=True)
+    except SourceError as error:
+        raise SchemaError(error.message) from error
 
 
 def generate_files(content: bytes, name: str, language: str) -> dict[str, File]:

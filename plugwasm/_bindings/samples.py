@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import Any, Final
 
 from .model import (
@@ -37,13 +38,24 @@ _PLAIN: Final[dict[type, Any]] = {
     Integer: 1,
     Float: 0.5,
 }
+_MOST_STEPS: Final = 500
+_MOST_LEVELS: Final = 50
+
+
+class _TooLargeError(Exception):
+    """There are too many values in it, or they are nested too deeply."""
 
 
 def sample_input(interface: Interface, parameter: Parameter | None) -> str | None:
-    """Return an input that the bindings accept, as text; None if every value contains itself."""
+    """Return an input that the bindings accept, as text; None if every value contains itself, or
+    is large: a few types that each require two of the next have values without end.
+    """
     if parameter is None:
         return ""
-    value = _sample(interface, parameter.type, ())
+    try:
+        value = _sample(interface, parameter.type, (), count())
+    except _TooLargeError:
+        return None
     if value is None:
         return None
     if parameter.content is Content.JSON:
@@ -51,13 +63,15 @@ def sample_input(interface: Interface, parameter: Parameter | None) -> str | Non
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _sample(interface: Interface, type: Type, within: tuple[str, ...]) -> Any:
+def _sample(interface: Interface, type: Type, within: tuple[str, ...], steps: count[int]) -> Any:
     """Return a value of a type, None if there is none without one of the types around it."""
+    if next(steps) >= _MOST_STEPS or len(within) > _MOST_LEVELS:
+        raise _TooLargeError
     type = interface.resolve(type)
     if isinstance(type, Nullable):
-        return _sample(interface, type.type, within)
+        return _sample(interface, type.type, within, steps)
     if isinstance(type, ListOf):
-        item = _sample(interface, type.item, within)
+        item = _sample(interface, type.item, within, steps)
         return [] if item is None else [item]
     if isinstance(type, (MapOf, AnyObject)):
         return {}
@@ -65,21 +79,21 @@ def _sample(interface: Interface, type: Type, within: tuple[str, ...]) -> Any:
         return _PLAIN[type.__class__]
     if type.name in within:
         return None
-    return _named(interface, interface.types[type.name], (*within, type.name))
+    return _named(interface, interface.types[type.name], (*within, type.name), steps)
 
 
-def _named(interface: Interface, named: Named, within: tuple[str, ...]) -> Any:
+def _named(interface: Interface, named: Named, within: tuple[str, ...], steps: count[int]) -> Any:
     if isinstance(named, Choice):
         return named.values[0]
     if isinstance(named, Union):
-        variants = (_sample(interface, Ref(name), within) for name in named.variants)
+        variants = (_sample(interface, Ref(name), within, steps) for name in named.variants)
         return next((value for value in variants if value is not None), None)
     if not isinstance(named, Record):
-        return _sample(interface, named.type, within)
+        return _sample(interface, named.type, within, steps)
     values = {named.tag.property: named.tag.value} if named.tag else {}
     for field in named.fields:
         if field.required:
-            values[field.name] = _sample(interface, field.type, within)
+            values[field.name] = _sample(interface, field.type, within, steps)
             if values[field.name] is None and not isinstance(field.type, Nullable):
                 return None
     return values

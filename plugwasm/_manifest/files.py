@@ -137,7 +137,7 @@ def encode_text(text: str) -> bytes:
         ) from None
 
 
-def read_file(path: str, limit: int, *, may_be_empty: bool = False) -> bytes:
+def read_file(path: str, limit: int, *, is_text: bool = False) -> bytes:
     """Return the content of a regular file.
 
     Neither opening nor reading can take for ever. Only regular files are opened (opening a device
@@ -145,14 +145,19 @@ def read_file(path: str, limit: int, *, may_be_empty: bool = False) -> bytes:
     moment. No more is read than the size that the file had, since some files never end and claim to
     be empty (``/proc/kmsg``), and some grow.
 
+    Args:
+        path: The file.
+        limit: The most bytes that it may have.
+        is_text: Whether it is a text, which may be empty, and not a module or a manifest.
+
     Raises:
         SourceError: It cannot be read, is empty and may not be, or has more than ``limit`` bytes.
     """
     try:
-        _check_regular(path, os.stat(path))
+        _check_regular(path, os.stat(path), is_text)
         with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
-            _check_regular(path, status)
+            _check_regular(path, status, is_text)
             content = file.read(status.st_size) if status.st_size <= limit else b""
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceError(
@@ -170,25 +175,23 @@ def read_file(path: str, limit: int, *, may_be_empty: bool = False) -> bytes:
         raise SourceError(
             f"cannot read {format_path(path)}: it is larger than the limit of {limit} bytes"
         )
-    if not (content or may_be_empty):
+    if not (content or is_text):
         raise SourceError(
             f"cannot read {format_path(path)}: it is empty; expected a Wasm module or a manifest"
         )
     return content
 
 
-def _check_regular(path: str, status: os.stat_result) -> None:
+def _check_regular(path: str, status: os.stat_result, is_text: bool) -> None:
     if stat.S_ISDIR(status.st_mode):
         module = os.path.join(path, "plugin.wasm")
         which = f", {format_path(module)}" if os.path.isfile(module) else " in it"
-        raise SourceError(
-            f"cannot read {format_path(path)}: it is a directory; give the module{which}, or the "
-            "directory to a PluginSet"
-        )
-    if not stat.S_ISREG(status.st_mode):
-        raise SourceError(
-            f"cannot read {format_path(path)}: it is not a regular file; pass its content as bytes"
-        )
+        what, hint = "is a directory", f"give the module{which}, or the directory to a PluginSet"
+    elif not stat.S_ISREG(status.st_mode):
+        what, hint = "is not a regular file", "pass its content as bytes"
+    else:
+        return
+    raise SourceError(f"cannot read {format_path(path)}: it {what}{'' if is_text else f'; {hint}'}")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

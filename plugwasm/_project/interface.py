@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final, NamedTuple
 
 from .._bindings.files import LANGUAGES as WITH_BINDINGS
 from .._bindings.files import generate_files, read_schema
 from .._bindings.samples import sample_input
 from .._bindings.schema import read_interface
+from .._bindings.text import go_literal
+from .._plugin_set.metadata import MAX_TESTS
 from .problems import ProjectError
 
 TYPE_CHECKING = False
@@ -26,6 +27,8 @@ _NAMED: Final = {
     "go.mod": "module example.com/plugin",
 }
 """The line of a generated file that names the project."""
+_MOST_TESTS: Final = 2**18
+"""Characters of the tests of a new project; a project file has a bound."""
 
 
 class InterfaceFiles(NamedTuple):
@@ -80,7 +83,8 @@ def _plugin_toml(interface: Interface, language: Language, name: str, schema: st
         f'[plugin]\ntitle = "{name}"\nversion = "0.1.0"\ndescription = "Implements {schema}."\n',
         f'[build]\nlanguage = "{language.name}"\n',
     ]
-    for function in interface.exports:
+    size = 0
+    for function in interface.exports[:MAX_TESTS]:
         text = sample_input(interface, function.input)
         if text is None:
             continue
@@ -92,6 +96,9 @@ def _plugin_toml(interface: Interface, language: Language, name: str, schema: st
         entry = f"[[test]]\nname = {_quote(function.name)}\nfunction = {_quote(function.name)}\n"
         if function.input is not None:
             entry += f"input = {_quote(text)}\n"
+        size += len(entry)
+        if size > _MOST_TESTS:
+            break
         parts.append(f"{entry}error = {_quote(f'{function.name} is not written yet')}\n")
     return "\n".join(parts).replace("for a value.\n\n[[", "for a value.\n[[")
 
@@ -100,4 +107,4 @@ def _quote(text: str) -> str:
     """Return a string of TOML: as it is in quotes, if it can be."""
     if text.isprintable() and "'" not in text and '"' in text:
         return f"'{text}'"
-    return json.dumps(text).replace("\x7f", "\\u007f")
+    return go_literal(text)  # whose escapes are those of TOML

@@ -165,13 +165,31 @@ def locked(folder: Path, language: str) -> Iterator[None]:
 def _check_place(folder: Path) -> int:
     """Check that only those may write to the folder whom the application trusts.
 
+    A folder that somebody named may be another user's. That of the cache may not, and nobody else
+    may be able to put another one in its place.
+
     Returns:
         The owner.
 
     Raises:
-        SourceError: Everybody may write to it.
+        SourceError: Others may write to it.
     """
     status = os.stat(folder)
+    if not os.environ.get(VARIABLE) and hasattr(os, "geteuid"):
+        parent = os.stat(folder.parent)
+        for place, found in (folder, status), (folder.parent, parent):
+            if found.st_uid not in (0, os.geteuid()):
+                raise SourceError(
+                    f"the cache is not used for interpreters: {truncate(str(place))} belongs to "
+                    f"user {found.st_uid}, who could put others into it: name a folder of your own "
+                    f"in {VARIABLE}"
+                )
+        if parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
+            raise SourceError(
+                f"the cache is not used for interpreters: {truncate(str(folder.parent))} can be "
+                "written by all users, who could replace them: `chmod go-rwx`, or name another "
+                f"folder in {VARIABLE}"
+            )
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH:
         raise SourceError(
             f"the folder of interpreters, {truncate(str(folder))}, can be written by all users, "

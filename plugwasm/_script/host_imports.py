@@ -36,9 +36,12 @@ _HOST = "extism:host"
 _EXPORTS = "main"
 """The module whose functions are the exports of the script."""
 
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
-_MODULE = re.compile(r"\bdeclare\s+module\s+(?P<quote>[\"'])(?P<name>[^\"'\n]*)(?P=quote)\s*\{")
-_INTERFACE = re.compile(r"(?:export\s+)?\binterface\s+(?P<name>[\w$]+)\s*\{(?P<body>[^{}]*)\}")
+# Each is linear: a comment that does not end takes the rest, and what was read is not read again.
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*", re.S)
+_SPACE = re.compile(r"\s*")
+_BRACE = re.compile(r"[{}]")
+_MODULE = re.compile(r"\bdeclare\s++module\s++(?P<quote>[\"'])(?P<name>[^\"'\n]*)(?P=quote)\s*\{")
+_INTERFACE = re.compile(r"(?:export\s++)?\binterface\s++(?P<name>[\w$]+)\s*\{(?P<body>[^{}]*)\}")
 _METHOD = re.compile(r"\s*(?P<name>[\w$]+)\s*\((?P<params>[^()]*)\)\s*:\s*(?P<result>\w+)\s*;?")
 _FUNCTION = re.compile(r"\s*(?:export\s+)?function\b(?P<method>[^;]*;)")
 _TOLD_TYPE = re.compile(rf"[ilfd]{{0,{MOST_PARAMS}}}:[ilfd]?")
@@ -120,7 +123,8 @@ def read_declarations(text: str, file: str) -> tuple[HostImport, ...]:
     """
     found: dict[tuple[str, str], HostImport] = {}
     text = _COMMENT.sub(lambda comment: re.sub(r"[^\n]", " ", comment[0]), text)
-    for module in _MODULE.finditer(text):
+    end = 0
+    while (module := _MODULE.search(text, end)) is not None:
         start, end = module.end(), _find_end(text, module.end(), file)
         if module["name"] == _EXPORTS:
             continue
@@ -137,7 +141,7 @@ def read_declarations(text: str, file: str) -> tuple[HostImport, ...]:
 def _find_end(text: str, at: int, file: str) -> int:
     """Return where the block ends that starts at an offset."""
     depth = 1
-    for brace in re.compile(r"[{}]").finditer(text, at):
+    for brace in _BRACE.finditer(text, at):
         depth += 1 if brace[0] == "{" else -1
         if not depth:
             return brace.start()
@@ -149,10 +153,14 @@ class _Reader:
         self.text = text
         self.file = file
 
+    def skip_space(self, at: int, end: int) -> int:
+        """Return where the next thing begins."""
+        space = _SPACE.match(self.text, at, end)
+        return at if space is None else space.end()
+
     def interfaces(self, at: int, end: int) -> Iterator[HostImport]:
         """Yield the methods of interfaces."""
-        while self.text[at:end].strip():
-            at += len(self.text[at:end]) - len(self.text[at:end].lstrip())
+        while (at := self.skip_space(at, end)) < end:
             interface = _INTERFACE.match(self.text, at, end)
             if interface is None:
                 raise self.error(at, "expected `interface user { … }`")
@@ -160,8 +168,7 @@ class _Reader:
             at = interface.end()
 
     def methods(self, namespace: str, at: int, end: int) -> Iterator[HostImport]:
-        while self.text[at:end].strip():
-            at += len(self.text[at:end]) - len(self.text[at:end].lstrip())
+        while (at := self.skip_space(at, end)) < end:
             method = _METHOD.match(self.text, at, end)
             if method is None:
                 raise self.error(at, "expected `name(parameter: I64): I64;`")
@@ -170,8 +177,7 @@ class _Reader:
 
     def functions(self, namespace: str, at: int, end: int) -> Iterator[HostImport]:
         """Yield functions of a module."""
-        while self.text[at:end].strip():
-            at += len(self.text[at:end]) - len(self.text[at:end].lstrip())
+        while (at := self.skip_space(at, end)) < end:
             function = _FUNCTION.match(self.text, at, end)
             if function is None:
                 raise self.error(at, "expected `function name(parameter: I64): I64;`")

@@ -241,7 +241,7 @@ def read_source(source: object, most: int, name: str | None, default: str) -> tu
     """Return the bytes and the name of a script, as `read_script`."""
     if isinstance(source, os.PathLike):
         path = os.fsdecode(source)
-        return read_file(path, most, may_be_empty=True), name or file_name(path)
+        return read_file(path, most, is_text=True), name or file_name(path)
     if isinstance(source, (bytes, str)):
         file = name or default
         try:

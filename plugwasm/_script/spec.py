@@ -203,7 +203,7 @@ def read_script_spec(path: str | os.PathLike[str], module_bytes: int) -> ScriptS
     path = os.fsdecode(path)
     language = language_of(path)
     assert language is not None
-    content, file = read_file(path, module_bytes, may_be_empty=True), file_name(path)
+    content, file = read_file(path, module_bytes, is_text=True), file_name(path)
     decode_script(content, file)  # an error where it is read
     return ScriptSpec(language, content, file, path)
 

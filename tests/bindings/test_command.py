@@ -54,7 +54,7 @@ def test_problems_of_a_schema(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none.yaml", "-l", "rust"], "none.yaml: cannot be read: No such file or directory"),
+        (["none.yaml", "-l", "rust"], "no such file: none.yaml"),
         ([str(RICH), "-l", "cobol"], "expected one of assemblyscript, c, cpp, go, python, rust"),
         ([str(RICH)], "--language"),
     ],

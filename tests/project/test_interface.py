@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -10,6 +12,7 @@ import msgspec
 import pytest
 
 import plugwasm
+from plugwasm import SchemaError
 from plugwasm._bindings.files import generate
 from plugwasm._bindings.model import Content
 from plugwasm._bindings.samples import sample_input
@@ -128,8 +131,87 @@ def test_problems_of_the_schema_are_shown(tmp_path: Path, monkeypatch: pytest.Mo
     assert is_harmless(done.err)
     done = run_command("new", "zig", "x", "--schema", "missing.yaml")
     assert done.code == 2
-    assert "missing.yaml: cannot be read: No such file" in done.err
+    assert "no such file: missing.yaml" in done.err
     assert not Path("x").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_schema_files_without_end(kind: str, tmp_path: Path) -> None:
+    """An interface file that never ends is an error, and not waited for."""
+    schema = tmp_path / "schema.yaml"
+    if kind == "pipe":
+        os.mkfifo(schema)
+    elif kind == "device":
+        schema.symlink_to("/dev/zero")
+    else:
+        with schema.open("wb") as file:
+            file.truncate(2**40)  # a file with a hole
+    with pytest.raises(SchemaError, match=r"schema\.yaml: it is (not a regular file|larger)"):
+        make_project(LANGUAGES["c"], "x", str(tmp_path / "x"), str(schema))
+    assert not (tmp_path / "x").exists()
+
+
+def types_in_a_row(number: int, *, twice: bool) -> str:
+    """Return a schema whose input requires the first of that many types; each requires the next."""
+    names = "ab" if twice else "a"
+    types: dict[str, object] = {
+        f"T{i}": {
+            "properties": {name: {"$ref": f"#/components/schemas/T{i + 1}"} for name in names},
+            "required": list(names),
+        }
+        for i in range(number)
+    }
+    types[f"T{number}"] = {"properties": {"a": {"type": "string"}}}
+    reference = {"contentType": "application/json", "$ref": "#/components/schemas/T0"}
+    document = {
+        "version": "v1-draft",
+        "exports": {"run": {"input": reference}, "stop": {}},
+        "components": {"schemas": types},
+    }
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(("number", "twice"), [(3, True), (200, True), (1000, False)])
+def test_types_that_require_others(number: int, twice: bool, tmp_path: Path) -> None:
+    """An export whose smallest input is huge or nested deeply has no test in a new project."""
+    (tmp_path / "schema.json").write_text(types_in_a_row(number, twice=twice))
+    make_project(LANGUAGES["rust"], "x", str(tmp_path / "x"), str(tmp_path / "schema.json"))
+    functions = [case.function for case in read_project(tmp_path / "x").cases]
+    assert functions == (["run", "stop"] if number == 3 else ["stop"])
+
+
+def with_choice(value: str, exports: list[str]) -> str:
+    """Return a schema whose exports take an enum of one value, as text."""
+    kind = {"contentType": "text/plain; charset=utf-8", "$ref": "#/components/schemas/One"}
+    document = {
+        "version": "v1-draft",
+        "exports": {name: {"input": kind} for name in exports},
+        "components": {"schemas": {"One": {"type": "string", "enum": [value]}}},
+    }
+    return json.dumps(document)
+
+
+def test_more_exports_than_tests(tmp_path: Path) -> None:
+    """However many exports a schema has, the project file of a new project can be read."""
+    exports: dict[str, object] = {f"f{i}": {} for i in range(1500)}
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({"version": "v1-draft", "exports": exports}))
+    make_project(LANGUAGES["c"], "x", str(tmp_path / "x"), str(schema))
+    assert [case.function for case in read_project(tmp_path / "x").cases] == list(exports)[:1000]
+    schema.write_text(with_choice("\u202e" * 200, [f"f{i}" for i in range(400)]))
+    make_project(LANGUAGES["c"], "x", str(tmp_path / "y"), str(schema))
+    assert 100 < len(read_project(tmp_path / "y").cases) < 400
+
+
+@pytest.mark.parametrize(
+    "value", ["a😀'\"", "\x7f'\u202e\U000e0001", "\\'\n\"\t", "'" * 3, '"' * 3, "\\u0041'"]
+)
+def test_any_value_in_a_project_file(value: str, tmp_path: Path) -> None:
+    """The first value of an enum is the input of a test, whatever characters it has."""
+    (tmp_path / "schema.json").write_text(with_choice(value, ["run"]))
+    make_project(LANGUAGES["c"], "x", str(tmp_path / "x"), str(tmp_path / "schema.json"))
+    (case,) = read_project(tmp_path / "x").cases
+    assert case.calls[0].input_data.read(str(tmp_path)) == value.encode()
 
 
 def test_a_schema_in_json_stays_json(tmp_path: Path) -> None:

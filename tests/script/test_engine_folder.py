@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,39 @@ def test_folder_that_all_can_write(folder: Path) -> None:
     with pytest.raises(SourceError, match="can be written by all users"):
         find_or_build(JAVASCRIPT, never)
     folder.chmod(0o555)
+    assert find_or_build(JAVASCRIPT, never) == b"engine"
+
+
+def test_cache_that_all_can_write(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read from, or built into, a folder that every user could exchange for another."""
+    put(cache, b"engine")
+    assert find_or_build(JAVASCRIPT, never) == b"engine"
+    cache.parent.chmod(0o777)
+    for _ in range(2):
+        with pytest.raises(SourceError, match=r"cache can be written by all users.*chmod go-rwx"):
+            find_or_build(JAVASCRIPT, never)
+        shutil.rmtree(cache, ignore_errors=True)
+    cache.parent.chmod(0o1777)  # others cannot rename what is not theirs
+    cache.mkdir(exist_ok=True)
+    put(cache, b"engine")
+    assert find_or_build(JAVASCRIPT, never) == b"engine"
+
+
+@pytest.mark.parametrize("foreign", ["cache", "engines"])
+def test_cache_of_another_user(foreign: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that a stranger has made where the user's is expected is not used for interpreters."""
+    put(cache, b"engine")
+    stat = os.stat
+
+    def foreign_stat(path: object, **options: object) -> os.stat_result:
+        fields = list(stat(path, **options)[:10])  # type: ignore[call-overload]
+        fields[4] = 4711 if os.path.basename(os.fspath(path)) == foreign else fields[4]  # type: ignore[call-overload]
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(engine_store.os, "stat", foreign_stat)
+    with pytest.raises(SourceError, match=rf"{foreign} belongs to user 4711.*PLUGWASM_ENGINES"):
+        find_or_build(JAVASCRIPT, never)
+    monkeypatch.setenv("PLUGWASM_ENGINES", str(cache))
     assert find_or_build(JAVASCRIPT, never) == b"engine"
 
 

@@ -17,6 +17,7 @@ from plugwasm import (
     script,
 )
 from plugwasm._script import standalone
+from plugwasm._script.host_imports import read_declarations
 from plugwasm._script.spec import read_script_spec
 from plugwasm.testing import Harness
 from tests.script.hostile import LIMITS, victim_beside
@@ -251,3 +252,20 @@ def test_a_file_that_never_ends(tmp_path: Path) -> None:
     source.symlink_to("/dev/zero")
     with pytest.raises(SourceError, match="not a regular file"):
         script("javascript", source)
+
+
+_HOST_MODULE = 'declare module "extism:host" { '
+DECLARATIONS = {
+    "comments that do not end": ("/* " * 300_000, 0),
+    "modules in modules": ('declare module "main" { ' * 40_000 + "}" * 40_000, 0),
+    "interfaces": (_HOST_MODULE + "interface user { f(): I32; } " * 100_000 + "}", 1),
+    "methods": (_HOST_MODULE + "interface user {" + "f(): I32; " * 200_000 + "}}", 1),
+    "functions": ('declare module "a" { ' + "function f(): I32; " * 100_000 + "}", 1),
+    "spaces": (("declare" + " " * 1000) * 2000, 0),
+}
+
+
+@pytest.mark.parametrize(("text", "count"), DECLARATIONS.values(), ids=DECLARATIONS)
+def test_declarations_without_number(text: str, count: int) -> None:
+    """Declarations are read in one pass: those that take each part again need hours for these."""
+    assert len(read_declarations(text, "plugin.d.ts")) == count

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-CASES = 68
+CASES = 70
 
 
 def rows() -> dict[int, str]:

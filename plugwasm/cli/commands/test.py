@@ -12,8 +12,9 @@ from ..terminal import report_errors
 HELP = (
     "Build a plugin and run its tests: the cases of its `plugin.toml`, and with pytest what is in "
     "`tests/`.\n\n"
-    "A case is a call and what it must give. Nothing reaches the network, and no file outside the "
-    "project is used."
+    "A case is a call and what it must give. Nothing of it reaches the network, and no file "
+    "outside the project is used. Building and pytest run code of the project: test only what you "
+    "would run."
 )
 EPILOG = (
     "Exit codes: 1 a test failed or the plugin does not compile, 2 wrong usage or nothing to test."
