@@ -131,7 +131,7 @@ func OutputJSON(value any) int32 {
 	if err != nil {
 		return SetError(err)
 	}
-	Output(encoded)
+	envOutputSet(uint64(NewBlock(encoded)), uint64(len(encoded)))
 	return 0
 }
 
@@ -148,19 +148,22 @@ func SetError(err error) int32 {
 // find returns the first Error in the chain or tree of an error. It does what errors.As does, without
 // the reflection, which makes small plugins larger.
 func find(err error) *Error {
-	switch err := err.(type) {
-	case *Error:
-		return err
-	case interface{ Unwrap() error }:
-		return find(err.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, part := range err.Unwrap() {
-			if failure := find(part); failure != nil {
-				return failure
+	for {
+		switch one := err.(type) {
+		case *Error:
+			return one
+		case interface{ Unwrap() error }:
+			err = one.Unwrap()
+			continue
+		case interface{ Unwrap() []error }:
+			for _, part := range one.Unwrap() {
+				if failure := find(part); failure != nil {
+					return failure
+				}
 			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // Block is a block of the host's memory, by its handle: what host functions take and return for
@@ -225,7 +228,12 @@ func (b Block) Len() int {
 }
 
 // Bytes returns a copy of the block.
-func (b Block) Bytes() []byte {
+func (b Block) Bytes() []byte { return b.read(false) }
+
+// Take returns a copy of the block, and frees it.
+func (b Block) Take() []byte { return b.read(true) }
+
+func (b Block) read(free bool) []byte {
 	handle, size := uint64(b), uint64(b.Len())
 	data := make([]byte, int(size))
 	to := unsafe.Pointer(unsafe.SliceData(data))
@@ -243,13 +251,9 @@ func (b Block) Bytes() []byte {
 	for ; at < size; at++ {
 		*(*byte)(unsafe.Add(to, at)) = byte(envLoadU8(handle + at))
 	}
-	return data
-}
-
-// Take returns a copy of the block, and frees it.
-func (b Block) Take() []byte {
-	data := b.Bytes()
-	b.Free()
+	if free && size != 0 {
+		envFree(handle)
+	}
 	return data
 }
 
@@ -284,8 +288,8 @@ func CallJSON[Out, In any](function func(Block) Block, input In) (Out, error) {
 
 // Config returns a value of the config, and whether it is set. An empty value counts as not set.
 func Config(key string) (string, bool) {
-	value := Block(envConfigGet(uint64(textBlock(key)))).Take()
-	return unsafe.String(unsafe.SliceData(value), len(value)), len(value) != 0
+	value := Block(envConfigGet(uint64(textBlock(key))))
+	return string(value.Take()), value != 0
 }
 
 // Var returns the value of a var, which the host keeps from one call to the next, or nil.
