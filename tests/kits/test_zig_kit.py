@@ -72,7 +72,9 @@ def test_text_that_is_not_utf8_is_an_error(plugin: plugwasm.Plugin) -> None:
 def test_utf8_is_told_from_other_bytes(plugin: plugwasm.Plugin) -> None:
     """Every pair of bytes, with what may follow it, is text in JSON if Python says that it is UTF-8."""
     pairs = [bytes((first, second)) for first in range(256) for second in range(256)]
-    for data in (pair + after for pair in pairs for after in (b"", b"\x80", b"\x80\xbf", b"\xbf\x80a")):
+    for data in (
+        pair + after for pair in pairs for after in (b"", b"\x80", b"\x80\xbf", b"\xbf\x80a")
+    ):
         try:
             text = data.decode()
         except UnicodeDecodeError:
