@@ -35,12 +35,13 @@ What these figures depend on:
 
 - C and Zig are built without a C library, and linked with `--compress-relocations`
   ([how](../../pdk/zig/README.md)). C is built with `-Os`, with which it copies a word a turn, and
-  other kits four. Zig's programs have an allocator and the names of their errors, and
-  `count_vowels` checks that text in JSON is UTF-8; C's do not.
+  other kits four. Zig's programs have an allocator, whose memory has no limit, and the names of the
+  errors that they may end with, and `count_vowels` checks that text in JSON is UTF-8; C's do not
+  ([byte by byte](../decisions/0066-what-plugins-of-the-kits-consist-of.md)).
 - A C++ program brings the allocator and the strings of the C++ library.
-- A Go program brings Go's run time, which is almost all of it. With the kit of plugwasm, `hello`
-  also checks that the name is UTF-8, and an export can end with an error and its code; that is
-  what the kits differ by, {go} of `hello`.
+- A Go program brings Go's run time, which is almost all of it. `hello` and `echo` set their output
+  themselves; with `pdk.Text` and `pdk.Bytes`, where a call can end with an error and its code, and
+  text is checked, they are 0.3 % larger.
 - AssemblyScript programs bring a garbage collector. With the kit of plugwasm, `count_vowels`
   escapes the text in its JSON, and a failed assertion reports its place.
 
@@ -94,12 +95,10 @@ def page(figures: Figures) -> str:
         f"{machine['python']}; {machine['day']}"
     )
     kits = sorted(figures.kits, key=lambda kit: (kit.language, kit.kit != "plugwasm"))
-    go = {kit.kit: kit.bytes["hello"] for kit in kits if kit.language == "Go"}
     return HEAD.format(
         machine=about,
         sizes=_sizes(kits),
         speeds=_speeds(kits),
-        go=f"{go['plugwasm'] / go['official'] - 1:.1%}".replace("%", " %"),
     )
 
 

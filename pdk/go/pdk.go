@@ -71,11 +71,11 @@ func Text(function func(input string) (string, error)) int32 {
 	if !utf8.Valid(input) {
 		return SetError(errNotUTF8)
 	}
-	output, err := function(string(input))
+	output, err := function(unsafe.String(unsafe.SliceData(input), len(input)))
 	if err != nil {
 		return SetError(err)
 	}
-	Output([]byte(output))
+	envOutputSet(uint64(textBlock(output)), uint64(len(output)))
 	return 0
 }
 
@@ -98,24 +98,22 @@ func JSON[In, Out any](function func(input In) (Out, error)) int32 {
 
 // Input returns the input of the call.
 func Input() []byte {
-	input := make([]byte, envInputLength())
+	size := envInputLength()
+	input := make([]byte, int(size))
+	to := unsafe.Pointer(unsafe.SliceData(input))
 	at := uint64(0)
-	words := wordsOf(input)
-	for ; len(words) >= 4; words = words[4:] {
+	for ; size-at >= 32; at += 32 {
+		words := (*[4]uint64)(unsafe.Add(to, at))
 		words[0] = envInputLoadU64(at)
 		words[1] = envInputLoadU64(at + 8)
 		words[2] = envInputLoadU64(at + 16)
 		words[3] = envInputLoadU64(at + 24)
-		at += 32
 	}
-	for i := range words {
-		words[i] = envInputLoadU64(at)
-		at += 8
+	for ; size-at >= 8; at += 8 {
+		*(*uint64)(unsafe.Add(to, at)) = envInputLoadU64(at)
 	}
-	rest := input[len(input)&^7:]
-	for i := range rest {
-		rest[i] = byte(envInputLoadU8(at))
-		at++
+	for ; at < size; at++ {
+		*(*byte)(unsafe.Add(to, at)) = byte(envInputLoadU8(at))
 	}
 	return input
 }
@@ -133,14 +131,14 @@ func OutputJSON(value any) int32 {
 	if err != nil {
 		return SetError(err)
 	}
-	Output(encoded)
+	envOutputSet(uint64(NewBlock(encoded)), uint64(len(encoded)))
 	return 0
 }
 
 // SetError makes the call fail with the error's message, and returns the code to return from the
 // export.
 func SetError(err error) int32 {
-	envErrorSet(uint64(NewBlock([]byte(err.Error()))))
+	envErrorSet(uint64(textBlock(err.Error())))
 	if failure := find(err); failure != nil {
 		return failure.Code
 	}
@@ -150,19 +148,22 @@ func SetError(err error) int32 {
 // find returns the first Error in the chain or tree of an error. It does what errors.As does, without
 // the reflection, which makes small plugins larger.
 func find(err error) *Error {
-	switch err := err.(type) {
-	case *Error:
-		return err
-	case interface{ Unwrap() error }:
-		return find(err.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, part := range err.Unwrap() {
-			if failure := find(part); failure != nil {
-				return failure
+	for {
+		switch one := err.(type) {
+		case *Error:
+			return one
+		case interface{ Unwrap() error }:
+			err = one.Unwrap()
+			continue
+		case interface{ Unwrap() []error }:
+			for _, part := range one.Unwrap() {
+				if failure := find(part); failure != nil {
+					return failure
+				}
 			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // Block is a block of the host's memory, by its handle: what host functions take and return for
@@ -174,41 +175,42 @@ type Block uint64
 
 // NewBlock copies bytes into a new block; no bytes are no block. It panics if the host has no room.
 func NewBlock(data []byte) Block {
-	if len(data) == 0 {
+	return newBlock(unsafe.Pointer(unsafe.SliceData(data)), uint64(len(data)))
+}
+
+// textBlock is NewBlock for text, without a copy of it.
+func textBlock(text string) Block {
+	return newBlock(unsafe.Pointer(unsafe.StringData(text)), uint64(len(text)))
+}
+
+// WebAssembly is little endian, and loads and stores words at any address.
+func newBlock(from unsafe.Pointer, size uint64) Block {
+	if size == 0 {
 		return 0
 	}
-	handle := envAlloc(uint64(len(data)))
+	handle := envAlloc(size)
 	if handle == 0 {
 		panic("pdk: the host has no memory left")
 	}
-	at := handle
-	words := wordsOf(data)
-	for ; len(words) >= 4; words = words[4:] {
-		envStoreU64(at, words[0])
-		envStoreU64(at+8, words[1])
-		envStoreU64(at+16, words[2])
-		envStoreU64(at+24, words[3])
-		at += 32
+	at := uint64(0)
+	for ; size-at >= 32; at += 32 {
+		words := (*[4]uint64)(unsafe.Add(from, at))
+		envStoreU64(handle+at, words[0])
+		envStoreU64(handle+at+8, words[1])
+		envStoreU64(handle+at+16, words[2])
+		envStoreU64(handle+at+24, words[3])
 	}
-	for _, word := range words {
-		envStoreU64(at, word)
-		at += 8
+	for ; size-at >= 8; at += 8 {
+		envStoreU64(handle+at, *(*uint64)(unsafe.Add(from, at)))
 	}
-	for _, rest := range data[len(data)&^7:] {
-		envStoreU8(at, uint32(rest))
-		at++
+	for ; at < size; at++ {
+		envStoreU8(handle+at, uint32(*(*byte)(unsafe.Add(from, at))))
 	}
 	return Block(handle)
 }
 
 // Reserve returns a block of so many bytes, all 0 or left from blocks that were freed.
 func Reserve(size uint64) Block { return Block(envAlloc(size)) }
-
-// wordsOf returns the memory of all whole words of data. WebAssembly is little endian, and loads and
-// stores words at any address.
-func wordsOf(data []byte) []uint64 {
-	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(data))), len(data)/8)
-}
 
 // Free frees the block.
 func (b Block) Free() {
@@ -226,33 +228,33 @@ func (b Block) Len() int {
 }
 
 // Bytes returns a copy of the block.
-func (b Block) Bytes() []byte {
-	data := make([]byte, b.Len())
-	at := uint64(b)
-	words := wordsOf(data)
-	for ; len(words) >= 4; words = words[4:] {
-		words[0] = envLoadU64(at)
-		words[1] = envLoadU64(at + 8)
-		words[2] = envLoadU64(at + 16)
-		words[3] = envLoadU64(at + 24)
-		at += 32
-	}
-	for i := range words {
-		words[i] = envLoadU64(at)
-		at += 8
-	}
-	rest := data[len(data)&^7:]
-	for i := range rest {
-		rest[i] = byte(envLoadU8(at))
-		at++
-	}
-	return data
-}
+func (b Block) Bytes() []byte { return b.read(false) }
 
 // Take returns a copy of the block, and frees it.
-func (b Block) Take() []byte {
-	defer b.Free()
-	return b.Bytes()
+func (b Block) Take() []byte { return b.read(true) }
+
+func (b Block) read(free bool) []byte {
+	handle, size := uint64(b), uint64(b.Len())
+	data := make([]byte, int(size))
+	to := unsafe.Pointer(unsafe.SliceData(data))
+	at := uint64(0)
+	for ; size-at >= 32; at += 32 {
+		words := (*[4]uint64)(unsafe.Add(to, at))
+		words[0] = envLoadU64(handle + at)
+		words[1] = envLoadU64(handle + at + 8)
+		words[2] = envLoadU64(handle + at + 16)
+		words[3] = envLoadU64(handle + at + 24)
+	}
+	for ; size-at >= 8; at += 8 {
+		*(*uint64)(unsafe.Add(to, at)) = envLoadU64(handle + at)
+	}
+	for ; at < size; at++ {
+		*(*byte)(unsafe.Add(to, at)) = byte(envLoadU8(handle + at))
+	}
+	if free && size != 0 {
+		envFree(handle)
+	}
+	return data
 }
 
 // CallBytes calls a host function that takes and returns a block:
@@ -286,13 +288,13 @@ func CallJSON[Out, In any](function func(Block) Block, input In) (Out, error) {
 
 // Config returns a value of the config, and whether it is set. An empty value counts as not set.
 func Config(key string) (string, bool) {
-	value := Block(envConfigGet(uint64(NewBlock([]byte(key)))))
+	value := Block(envConfigGet(uint64(textBlock(key))))
 	return string(value.Take()), value != 0
 }
 
 // Var returns the value of a var, which the host keeps from one call to the next, or nil.
 func Var(name string) []byte {
-	value := Block(envVarGet(uint64(NewBlock([]byte(name)))))
+	value := Block(envVarGet(uint64(textBlock(name))))
 	if value == 0 {
 		return nil
 	}
@@ -301,7 +303,7 @@ func Var(name string) []byte {
 
 // SetVar sets a var. An empty value removes it. The call fails if the host's limit is exceeded.
 func SetVar(name string, value []byte) {
-	key := NewBlock([]byte(name))
+	key := textBlock(name)
 	envVarSet(uint64(key), uint64(NewBlock(value)))
 }
 
@@ -325,7 +327,7 @@ func Log(level Level, message string) {
 	if int32(level) < envGetLogLevel() {
 		return
 	}
-	text := uint64(NewBlock([]byte(message)))
+	text := uint64(textBlock(message))
 	switch level {
 	case LevelTrace:
 		envLogTrace(text)

@@ -87,3 +87,10 @@ def test_missing_field_is_not_set(plugin: plugwasm.Plugin) -> None:
     """A field that is not there, and a field of what is no object, is not set."""
     for text in ("{}", "[]", "1", '"x"'):
         assert json.loads(plugin.call("types", text)) == [False, False, None, False, 0, "", None]
+
+
+@pytest.mark.parametrize("repeat", [0, 1, 300])
+def test_quoted_text_is_json(plugin: plugwasm.Plugin, repeat: int) -> None:
+    """Each character that JSON escapes, and others beside it, are read as they were."""
+    text = "".join(map(chr, range(256))) + "\u2028\ud7ff\uffff😀"
+    assert json.loads(plugin.call("quoted", text * repeat)) == text * repeat

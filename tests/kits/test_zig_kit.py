@@ -67,3 +67,25 @@ def test_text_that_is_not_utf8_is_an_error(plugin: plugwasm.Plugin) -> None:
     """What would not be JSON is not written."""
     with pytest.raises(plugwasm.GuestError, match="InvalidUtf8"):
         plugin.call("invalid", "")
+
+
+def test_utf8_is_told_from_other_bytes(plugin: plugwasm.Plugin) -> None:
+    """Every pair of bytes, with what may follow it, is text in JSON if Python says that it is UTF-8."""
+    pairs = [bytes((first, second)) for first in range(256) for second in range(256)]
+    for data in (
+        pair + after for pair in pairs for after in (b"", b"\x80", b"\x80\xbf", b"\xbf\x80a")
+    ):
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            with pytest.raises(plugwasm.GuestError, match="InvalidUtf8"):
+                plugin.call("quoted", data)
+        else:
+            assert json.loads(plugin.call("quoted", data)) == {"text": text}
+
+
+@pytest.mark.parametrize("where", range(9))
+def test_escapes_are_at_every_alignment(plugin: plugwasm.Plugin, where: int) -> None:
+    """Pieces of text between escapes are copied whole, wherever they begin and however long they are."""
+    text = "x" * where + "".join(f'{chr(n % 32)}"\\{"yz" * n}' for n in range(70))
+    assert json.loads(plugin.call("quoted", text)) == {"text": text}

@@ -275,17 +275,37 @@ export class Request {
 
 /** Return text as a JSON string, with its quotes. */
 export function quote(text: string): string {
-  let json = '"';
-  let start = 0;
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    if (code >= 0x20 && code != 0x22 && code != 0x5c) continue;
-    json += text.substring(start, i);
-    if (code >= 0x20) json += "\\" + text.charAt(i);
-    else json += (code < 0x10 ? "\\u000" : "\\u001") + "0123456789abcdef".charAt(code & 15);
-    start = i + 1;
+  const from = changetype<usize>(text);
+  const end = from + (<usize>text.length << 1);
+  let size: u64 = 4 + (end - from);
+  for (let at = from; at < end; at += 2) size += escapeSize(load<u16>(at));
+  // `__new` refuses a size that is too large; one that does not fit into a `usize` must be so as well.
+  const json = changetype<string>(__new(<usize>min<u64>(size, usize.MAX_VALUE), idof<string>()));
+  let to = changetype<usize>(json);
+  store<u16>(to, 0x22);
+  for (let at = from; at < end; at += 2) {
+    const code = load<u16>(at);
+    const escape = escapeSize(code);
+    if (escape > 2) {
+      // \u00 and two digits
+      const digit = code & 15;
+      store<u64>(to, 0x30_0030_0075_005c, 2);
+      store<u16>(to, 0x30 + (code >> 4), 10);
+      to += 10;
+      store<u16>(to, digit + (digit < 10 ? 0x30 : 0x57), 2);
+    } else {
+      if (escape) store<u16>((to += 2), 0x5c);
+      store<u16>(to, code, 2);
+    }
+    to += 2;
   }
-  return json + text.substring(start) + '"';
+  store<u16>(to, 0x22, 2);
+  return json;
+}
+
+/** How many bytes more a UTF-16 code unit takes in a JSON string. */
+function escapeSize(code: u32): u32 {
+  return code < 0x20 ? 10 : u32(code == 0x22 || code == 0x5c) << 1;
 }
 
 /** What a failed assertion calls: the message becomes the call's error. */

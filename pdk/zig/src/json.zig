@@ -1,28 +1,38 @@
-//! JSON of values. Types of integers, text, lists and structs are written by the functions here,
-//! which take a fraction of the room of `std.json`; all other types by `std.json`, in the same form.
+//! JSON of values, written into the host's memory. Types of integers, text, lists and structs are
+//! written by the functions here, which take a fraction of the room of `std.json`; all other types
+//! by `std.json`, in the same form.
 //!
-//! A first pass checks the text and counts the bytes, so that the second only writes.
+//! Each value is written twice: first to check the text and to count the bytes, then into a block.
+//! The functions take the place where to write, and return where to go on. Where they only count, a
+//! place is `copies.counting` and the number of bytes before it.
 
 const std = @import("std");
-const Allocator = std.mem.Allocator;
+const copies = @import("copies.zig");
+const env = @import("env.zig");
 
-pub const Error = error{ OutOfMemory, InvalidUtf8 };
+/// A bit of places where bytes are counted. It is cleared when text is not UTF-8, so that the place is
+/// before `copies.counting`.
+const is_utf8: i64 = 1 << 54;
 
-/// Return the JSON of a value. Text must be UTF-8.
-pub fn encode(allocator: Allocator, value: anytype) Error![]u8 {
-    if (comptime !isPlain(@TypeOf(value))) return std.json.Stringify.valueAlloc(allocator, value, .{});
-    var writer: Writer = .{ .to = null, .len = 0 };
-    while (true) {
-        put(&writer, value);
-        if (!writer.is_utf8) return error.InvalidUtf8;
-        if (writer.to) |bytes| return bytes[0..writer.len];
-        writer = .{ .to = take(&allocator, writer.len) orelse return error.OutOfMemory, .len = 0 };
+/// A block, by its handle and the number of bytes in it.
+pub const Encoded = struct { handle: u64, len: u64 };
+
+/// Return the JSON of a value in a new block. Text must be UTF-8.
+pub fn encode(allocator: std.mem.Allocator, value: anytype) error{ OutOfMemory, InvalidUtf8 }!Encoded {
+    if (comptime !isPlain(@TypeOf(value))) {
+        const bytes = try std.json.Stringify.valueAlloc(allocator, value, .{});
+        const handle = copies.toHost(bytes);
+        return if (handle == 0) error.OutOfMemory else .{ .handle = handle, .len = bytes.len };
     }
-}
-
-/// As `allocator.alloc(u8, len)`, in a form that takes less room.
-pub fn take(allocator: *const Allocator, len: usize) ?[*]u8 {
-    return if (len == 0) &.{} else allocator.rawAlloc(len, .@"1", @returnAddress());
+    var start = copies.counting;
+    while (true) {
+        const end = put(start, value);
+        if (end < start) return error.InvalidUtf8;
+        const len: u64 = @bitCast(end -% start);
+        if (start >= 0) return .{ .handle = @bitCast(start), .len = len };
+        start = @bitCast(env.alloc(len));
+        if (start <= 0) return error.OutOfMemory;
+    }
 }
 
 fn isPlain(comptime Type: type) bool {
@@ -40,29 +50,30 @@ fn isPlain(comptime Type: type) bool {
     };
 }
 
-fn put(writer: *Writer, value: anytype) void {
+fn put(start: i64, value: anytype) i64 {
+    var at = start;
     switch (@typeInfo(@TypeOf(value))) {
         .int => {
-            if (value < 0) writer.bytes("-");
-            writer.integer(@abs(value));
+            if (value < 0) at = copies.store(at, "-");
+            return integer(at, @abs(value));
         },
-        .bool => writer.bytes(if (value) "true" else "false"),
-        .optional => if (value) |known| put(writer, known) else writer.bytes("null"),
+        .bool => return copies.store(at, if (value) "true" else "false"),
+        .optional => return if (value) |known| put(at, known) else copies.store(at, "null"),
         .pointer => |pointer| {
-            if (pointer.child == u8) return writer.text(value);
-            writer.bytes("[");
+            if (pointer.child == u8) return text(at, value);
+            at = byte(at, '[');
             for (value, 0..) |item, index| {
-                if (index != 0) writer.bytes(",");
-                put(writer, item);
+                if (index != 0) at = byte(at, ',');
+                at = put(at, item);
             }
-            writer.bytes("]");
+            return byte(at, ']');
         },
         .@"struct" => |info| {
             inline for (info.field_names, 0..) |name, index| {
-                writer.bytes(comptime (if (index == 0) "{" else ",") ++ quoted(name) ++ ":");
-                put(writer, @field(value, name));
+                at = copies.store(at, comptime (if (index == 0) "{" else ",") ++ quoted(name) ++ ":");
+                at = put(at, @field(value, name));
             }
-            writer.bytes(if (info.field_names.len == 0) "{}" else "}");
+            return if (info.field_names.len == 0) copies.store(at, "{}") else byte(at, '}');
         },
         else => comptime unreachable,
     }
@@ -70,66 +81,53 @@ fn put(writer: *Writer, value: anytype) void {
 
 fn quoted(comptime name: []const u8) []const u8 {
     comptime {
-        for (name) |byte| if (byte < 0x20 or byte == '"' or byte == '\\')
+        for (name) |code| if (code < 0x20 or code == '"' or code == '\\')
             @compileError("the name of a field is not plain text: " ++ name);
         return "\"" ++ name ++ "\"";
     }
 }
 
-/// What is written to; null where bytes are only counted. Its functions are not inlined: repeated,
-/// they would make plugins larger.
-const Writer = struct {
-    to: ?[*]u8,
-    len: usize,
-    is_utf8: bool = true,
+fn byte(at: i64, one: u32) i64 {
+    if (at >= 0) env.store_u8(@bitCast(at), one);
+    return at +% 1;
+}
 
-    noinline fn bytes(writer: *Writer, part: []const u8) void {
-        if (writer.to) |to| @memcpy(to + writer.len, part);
-        writer.len += part.len;
-    }
+fn integer(at: i64, value: u64) i64 {
+    const front = if (value > 9) integer(at, value / 10) else at;
+    return byte(front, '0' + @as(u32, @intCast(value % 10)));
+}
 
-    noinline fn byte(writer: *Writer, one: u8) void {
-        if (writer.to) |to| to[writer.len] = one;
-        writer.len += 1;
-    }
-
-    noinline fn integer(writer: *Writer, value: u64) void {
-        if (value > 9) writer.integer(value / 10);
-        writer.byte('0' + @as(u8, @intCast(value % 10)));
-    }
-
-    noinline fn text(writer: *Writer, value: []const u8) void {
-        writer.byte('"');
-        var start: usize = 0;
-        var before: u32 = 0;
-        var following: u32 = 0; // bytes that belong to the same character
-        for (value, 0..) |code, index| {
-            const now: u32 = code;
-            if (following != 0) {
-                following -= 1;
-                const least: u32 = if (before == 0xe0) 0xa0 else if (before == 0xf0) 0x90 else 0x80;
-                const end: u32 = if (before == 0xed) 0xa0 else if (before == 0xf4) 0x90 else 0xc0;
-                if (now < least or now >= end) break;
-            } else if (now >= 0x80) {
-                if (now < 0xc2 or now > 0xf4) break;
-                following = 1 + @as(u32, @intFromBool(now >= 0xe0)) + @intFromBool(now >= 0xf0);
-            } else if (now < 0x20 or now == '"' or now == '\\') {
-                writer.bytes(value[start..index]);
-                writer.byte('\\');
-                start = index;
-                if (now < 0x20) {
-                    start += 1;
-                    writer.bytes("u00");
-                    writer.byte('0' + (code >> 4));
-                    writer.byte("0123456789abcdef"[code & 15]);
-                }
+fn text(start: i64, value: []const u8) i64 {
+    var at = byte(start, '"');
+    var here = value.ptr;
+    var written = here;
+    const end = here + value.len;
+    var before: u32 = 0;
+    var more: i32 = 0; // negative within a character: a bit at the top for each byte that it lacks
+    while (true) : (here = copies.hidden(here + 1)) {
+        const now = copies.hidden(@as(u32, if (here == end) '"' else here[0]));
+        if (more < 0) {
+            more <<= 1;
+            if (now >> 6 != 2) break;
+            // Too long, a surrogate or too large: the first two bytes tell.
+            const pair = copies.hidden(before << 8 | now);
+            if (pair >> 5 == 0x704 or pair >> 5 == 0x76d or pair >> 4 == 0xf08 or pair > 0xf48f) break;
+        } else if (now >= 0x80) {
+            more = @bitCast(now << 25);
+            if (now -% 0xc2 > 0xf4 - 0xc2) break;
+        } else if (now < 0x20 or now == '"' or now == '\\') {
+            at = copies.store(at, written[0 .. here - written]);
+            if (here == end) return byte(at, '"');
+            at = byte(at, '\\');
+            written = here;
+            if (now < 0x20) {
+                written += 1;
+                at = copies.store(at, if (now < 0x10) "u000" else "u001");
+                const digit = now & 15;
+                at = byte(at, digit + @as(u32, if (digit > 9) 'a' - 10 else '0'));
             }
-            before = now;
-        } else if (following == 0) {
-            writer.bytes(value[start..]);
-            writer.byte('"');
-            return;
         }
-        writer.is_utf8 = false;
+        before = now;
     }
-};
+    return at & ~is_utf8;
+}

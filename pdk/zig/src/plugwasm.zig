@@ -21,38 +21,14 @@
 
 const std = @import("std");
 const Allocator = std.mem.Allocator;
+const copies = @import("copies.zig");
 const json = @import("json.zig");
 const memory = @import("memory.zig");
 
 pub const version = "0.1.0";
 
 /// The functions of the contract, for what the rest of this file does not do.
-pub const env = struct {
-    pub extern "extism:host/env" fn alloc(size: u64) u64;
-    pub extern "extism:host/env" fn free(handle: u64) void;
-    pub extern "extism:host/env" fn length(handle: u64) u64;
-    pub extern "extism:host/env" fn load_u8(at: u64) u32;
-    pub extern "extism:host/env" fn load_u64(at: u64) u64;
-    pub extern "extism:host/env" fn store_u8(at: u64, value: u32) void;
-    pub extern "extism:host/env" fn store_u64(at: u64, value: u64) void;
-    pub extern "extism:host/env" fn input_length() u64;
-    pub extern "extism:host/env" fn input_load_u8(at: u64) u32;
-    pub extern "extism:host/env" fn input_load_u64(at: u64) u64;
-    pub extern "extism:host/env" fn output_set(handle: u64, size: u64) void;
-    pub extern "extism:host/env" fn error_set(handle: u64) void;
-    pub extern "extism:host/env" fn config_get(key: u64) u64;
-    pub extern "extism:host/env" fn var_get(key: u64) u64;
-    pub extern "extism:host/env" fn var_set(key: u64, value: u64) void;
-    pub extern "extism:host/env" fn http_request(request: u64, body: u64) u64;
-    pub extern "extism:host/env" fn http_status_code() i32;
-    pub extern "extism:host/env" fn http_headers() u64;
-    pub extern "extism:host/env" fn get_log_level() i32;
-    pub extern "extism:host/env" fn log_trace(text: u64) void;
-    pub extern "extism:host/env" fn log_debug(text: u64) void;
-    pub extern "extism:host/env" fn log_info(text: u64) void;
-    pub extern "extism:host/env" fn log_warn(text: u64) void;
-    pub extern "extism:host/env" fn log_error(text: u64) void;
-};
+pub const env = @import("env.zig");
 
 /// A block of the host's memory. Handle 0 is none.
 pub const Block = struct {
@@ -60,7 +36,7 @@ pub const Block = struct {
 
     /// Copy bytes into a new block. No bytes are no block.
     pub inline fn init(bytes: []const u8) Allocator.Error!Block {
-        const handle = copyToHost(bytes);
+        const handle = copies.toHost(bytes);
         if (handle == 0 and bytes.len != 0) return error.OutOfMemory;
         return .{ .handle = handle };
     }
@@ -76,95 +52,39 @@ pub const Block = struct {
     }
 
     /// Return a copy. The memory is the caller's.
-    pub fn read(block: Block, allocator: Allocator) Allocator.Error![]u8 {
+    pub inline fn read(block: Block, allocator: Allocator) Allocator.Error![]u8 {
         const len = block.size();
-        const bytes = copyFromHost(&allocator, block.handle, len) orelse return error.OutOfMemory;
+        const bytes = memory.take(allocator, len) orelse return error.OutOfMemory;
+        copies.load(bytes, len, block.handle);
         return bytes[0..len];
     }
 
     /// Return a copy, and free the block.
-    pub fn take(block: Block, allocator: Allocator) Allocator.Error![]u8 {
+    pub inline fn take(block: Block, allocator: Allocator) Allocator.Error![]u8 {
         const len = block.size();
-        const bytes = copyFromHost(&allocator, block.handle, len);
-        block.deinit();
+        const bytes = memory.take(allocator, len);
+        copies.take(bytes, len, block.handle);
         return (bytes orelse return error.OutOfMemory)[0..len];
     }
 };
-
-// The functions that copy are not inlined, and return what fits into a register: plugins stay small.
-
-/// Return the handle of a new block; 0 for no bytes, or if the host has no room for them.
-noinline fn copyToHost(bytes: []const u8) u64 {
-    const handle = env.alloc(bytes.len);
-    if (handle == 0) return 0;
-    copy(bytes.len, struct {
-        handle: u64,
-        from: [*]const u8,
-
-        inline fn word(self: @This(), at: usize) void {
-            const value: *align(1) const u64 = @ptrCast(self.from + at);
-            env.store_u64(self.handle + at, value.*);
-        }
-
-        inline fn byte(self: @This(), at: usize) void {
-            env.store_u8(self.handle + at, self.from[at]);
-        }
-    }{ .handle = handle, .from = bytes.ptr });
-    return handle;
-}
-
-noinline fn copyFromHost(allocator: *const Allocator, handle: u64, len: usize) ?[*]u8 {
-    const bytes = json.take(allocator, len) orelse return null;
-    copy(len, struct {
-        handle: u64,
-        to: [*]u8,
-
-        inline fn word(self: @This(), at: usize) void {
-            const place: *align(1) u64 = @ptrCast(self.to + at);
-            place.* = env.load_u64(self.handle + at);
-        }
-
-        inline fn byte(self: @This(), at: usize) void {
-            self.to[at] = @truncate(env.load_u8(self.handle + at));
-        }
-    }{ .handle = handle, .to = bytes });
-    return bytes;
-}
-
-noinline fn copyInput(allocator: *const Allocator, len: usize) ?[*]u8 {
-    const bytes = json.take(allocator, len) orelse return null;
-    copy(len, struct {
-        to: [*]u8,
-
-        inline fn word(self: @This(), at: usize) void {
-            const place: *align(1) u64 = @ptrCast(self.to + at);
-            place.* = env.input_load_u64(at);
-        }
-
-        inline fn byte(self: @This(), at: usize) void {
-            self.to[at] = @truncate(env.input_load_u8(at));
-        }
-    }{ .to = bytes });
-    return bytes;
-}
-
-/// Copy so many bytes: four words a turn, which is twice as fast as one, then words, then bytes.
-inline fn copy(len: usize, piece: anytype) void {
-    var at: usize = 0;
-    while (len - at >= 32) : (at += 32) inline for (0..4) |index| piece.word(at + 8 * index);
-    while (len - at >= 8) : (at += 8) piece.word(at);
-    while (at < len) : (at += 1) piece.byte(at);
-}
 
 // ---- exports -------------------------------------------------------------------------------------
 
 /// Export functions under the names of the fields.
 pub fn exportFunctions(comptime functions: anytype) void {
-    inline for (@typeInfo(@TypeOf(functions)).@"struct".field_names) |name| {
+    const names = @typeInfo(@TypeOf(functions)).@"struct".field_names;
+    const Problem = comptime problems: {
+        var Known = error{};
+        for (names) |name| Known = Known || Problems(@field(functions, name));
+        break :problems Known;
+    };
+    inline for (names) |name| {
         const function = @field(functions, name);
         @export(&struct {
             fn run() callconv(.c) i32 {
-                return call(function);
+                memory.reset();
+                Call(function).run(memory.allocator) catch |problem| return report(Problem, problem);
+                return 0;
             }
         }.run, .{ .name = name });
     }
@@ -178,41 +98,57 @@ var failure_message: u64 = 0;
 /// End the call with a message and a return code: `return plugwasm.fail(42, "…");`.
 pub fn fail(code: i32, message: []const u8) Failure {
     failure_code = code;
-    failure_message = copyToHost(message);
+    failure_message = copies.toHost(message);
     return error.PluginFailure;
 }
 
-fn call(comptime function: anytype) i32 {
-    memory.reset();
-    run(function, memory.allocator) catch |problem| return report(problem);
-    return 0;
-}
-
-noinline fn report(problem: anyerror) i32 {
-    if (problem == error.PluginFailure) {
+/// Make an error the call's error. Only the names of errors that a function may end with are in the
+/// plugin: `@errorName` would bring those of all errors, and does so for `anyerror`.
+noinline fn report(comptime Problem: type, problem: Problem) i32 {
+    if (comptime !has(Problem, "PluginFailure")) {} else if (problem == error.PluginFailure) {
         env.error_set(failure_message);
         return failure_code;
     }
-    env.error_set(copyToHost(@errorName(problem)));
+    env.error_set(copies.toHost(if (Problem == anyerror) @errorName(problem) else switch (problem) {
+        inline else => |one| @errorName(one),
+    }));
     return 1;
 }
 
-fn run(comptime function: anytype, allocator: Allocator) anyerror!void {
-    const Arguments = std.meta.ArgsTuple(@TypeOf(function));
-    var arguments: Arguments = undefined;
-    inline for (&arguments, 0..) |*argument, index| {
-        const Type = @TypeOf(argument.*);
-        if (index > 1) @compileError("a plugin's function takes an allocator and an input");
-        argument.* = if (Type == Allocator) allocator else try input(Type, allocator);
-    }
-    const result = @call(.auto, function, arguments);
-    try output(allocator, if (@typeInfo(@TypeOf(result)) == .error_union) try result else result);
+fn has(comptime Problem: type, comptime wanted: []const u8) bool {
+    const names = @typeInfo(Problem).error_set.error_names orelse return true;
+    for (names) |name| if (std.mem.eql(u8, name, wanted)) return true;
+    return false;
+}
+
+/// The errors that a call of the function may end with.
+fn Problems(comptime function: anytype) type {
+    const Result = @typeInfo(@TypeOf(Call(function).run)).@"fn".return_type.?;
+    return @typeInfo(Result).error_union.error_set;
+}
+
+fn Call(comptime function: anytype) type {
+    return struct {
+        fn run(allocator: Allocator) !void {
+            const Arguments = std.meta.ArgsTuple(@TypeOf(function));
+            var arguments: Arguments = undefined;
+            inline for (&arguments, 0..) |*argument, index| {
+                const Type = @TypeOf(argument.*);
+                if (index > 1) @compileError("a plugin's function takes an allocator and an input");
+                argument.* = if (Type == Allocator) allocator else try input(Type, allocator);
+            }
+            const result = @call(.auto, function, arguments);
+            try output(allocator, if (@typeInfo(@TypeOf(result)) == .error_union) try result else result);
+        }
+    };
 }
 
 /// Read the input, as a type.
 pub fn input(comptime Type: type, allocator: Allocator) !Type {
     const len: usize = @intCast(env.input_length());
-    const bytes = (copyInput(&allocator, len) orelse return error.OutOfMemory)[0..len];
+    const start = memory.take(allocator, len) orelse return error.OutOfMemory;
+    copies.loadInput(start, len);
+    const bytes = start[0..len];
     return switch (@typeInfo(Type)) {
         .int => std.fmt.parseInt(Type, bytes, 10),
         .float => std.fmt.parseFloat(Type, bytes),
@@ -225,21 +161,23 @@ fn decode(comptime Type: type, allocator: Allocator, bytes: []u8) !Type {
     return std.json.parseFromSliceLeaky(Type, allocator, bytes, .{ .ignore_unknown_fields = true });
 }
 
-fn encode(allocator: Allocator, value: anytype) json.Error![]const u8 {
+/// Return the bytes, or the JSON of a value, in a new block.
+inline fn encode(allocator: Allocator, value: anytype) !json.Encoded {
     const Type = @TypeOf(value);
-    return if (Type == []u8 or Type == []const u8) value else json.encode(allocator, value);
+    if (Type != []u8 and Type != []const u8) return json.encode(allocator, value);
+    return .{ .handle = (try Block.init(value)).handle, .len = value.len };
 }
 
-fn output(allocator: Allocator, value: anytype) !void {
+inline fn output(allocator: Allocator, value: anytype) !void {
     const Type = @TypeOf(value);
+    if (Type == void) return;
     if (Type == Block) return env.output_set(value.handle, value.size());
-    const bytes = switch (@typeInfo(Type)) {
-        .void => return,
-        .float => try std.fmt.allocPrint(allocator, "{d}", .{value}),
-        else => try encode(allocator, value),
-    };
-    const block = try Block.init(bytes);
-    env.output_set(block.handle, bytes.len);
+    const is_float = @typeInfo(Type) == .float;
+    const encoded = try encode(allocator, if (is_float) @as(
+        []const u8,
+        try std.fmt.allocPrint(allocator, "{d}", .{value}),
+    ) else value);
+    env.output_set(encoded.handle, encoded.len);
 }
 
 // ---- host functions ------------------------------------------------------------------------------
@@ -268,7 +206,7 @@ pub fn hostFunction(
                 } else if (comptime isNumber(Type)) {
                     value.* = argument;
                 } else {
-                    block.* = try Block.init(try encode(allocator, argument));
+                    block.handle = (try encode(allocator, argument)).handle;
                     value.* = block.handle;
                 }
             }
@@ -330,10 +268,9 @@ pub const vars = struct {
     }
 };
 
-fn known(allocator: Allocator, handle: u64) Allocator.Error!?[]u8 {
+inline fn known(allocator: Allocator, handle: u64) Allocator.Error!?[]u8 {
     if (handle == 0) return null;
-    const block: Block = .{ .handle = handle };
-    return try block.take(allocator);
+    return try (Block{ .handle = handle }).take(allocator);
 }
 
 pub const Level = enum(i32) { trace, debug, info, warn, @"error" };
@@ -388,10 +325,10 @@ pub const Request = struct {
     pub fn send(request: Request, allocator: Allocator) !Response {
         var fields: std.json.ArrayHashMap([]const u8) = .{};
         for (request.headers) |field| try fields.map.put(allocator, field.name, field.value);
-        const document = try Block.init(try json.encode(
+        const document = try json.encode(
             allocator,
             .{ .url = request.url, .method = request.method, .headers = fields },
-        ));
+        );
         const body = env.http_request(document.handle, (try Block.init(request.body)).handle);
         return .{
             .status = env.http_status_code(),

@@ -59,6 +59,10 @@ fn invalid() Value {
     return .{ .text = "\xff", .list = &.{}, .maybe = null, .empty = .{} };
 }
 
+fn quoted(bytes: []const u8) struct { text: []const u8 } {
+    return .{ .text = bytes };
+}
+
 comptime {
     plugwasm.exportFunctions(.{
         .interleave = interleave,
@@ -66,5 +70,6 @@ comptime {
         .too_much = tooMuch,
         .mirror = mirror,
         .invalid = invalid,
+        .quoted = quoted,
     });
 }

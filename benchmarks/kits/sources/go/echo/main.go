@@ -4,7 +4,8 @@ import "plugwasm.example/pdk"
 
 //go:wasmexport echo
 func echo() int32 {
-	return pdk.Bytes(func(input []byte) ([]byte, error) { return input, nil })
+	pdk.Output(pdk.Input())
+	return 0
 }
 
 func main() {}

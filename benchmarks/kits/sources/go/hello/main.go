@@ -4,7 +4,8 @@ import "plugwasm.example/pdk"
 
 //go:wasmexport hello
 func hello() int32 {
-	return pdk.Text(func(name string) (string, error) { return "Hello, " + name + "!", nil })
+	pdk.Output([]byte("Hello, " + string(pdk.Input()) + "!"))
+	return 0
 }
 
 func main() {}
