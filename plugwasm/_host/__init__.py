@@ -12,7 +12,7 @@ deadline          the ticker that ends calls at their deadline
 memory_budget     the limit on all memories of a plugin
 functions         host functions of the application
 annotations       conversions that the annotations of a host function ask for
-typed_bodies      what runs such a function, made for its signature
+typed_bodies      what runs a host function, made for its signature
 registry          host functions that `host_fn` registered
 current_plugin    the plugin that calls a host function, as that sees it
 wasm_values       types of Wasm values, and their 64 bits

@@ -65,7 +65,9 @@ class CurrentPlugin:
     def _inside(self) -> Guest:
         """Return the guest for an operation that enters it. Only the thread of the call can."""
         if self._thread != get_ident() or (
-            (guest := self._guest) is not None and guest.greenlet not in (None, current_greenlet())
+            (guest := self._guest) is not None
+            and guest.greenlet is not None
+            and guest.greenlet != current_greenlet()
         ):
             raise BusyError(
                 "only the thread, and greenlet, that the host function was called in can allocate, "

@@ -7,13 +7,10 @@ their annotations, and they get and return Python objects.
 from __future__ import annotations
 
 import functools
-import struct
-from time import monotonic
 from typing import Any, get_args, get_origin, get_type_hints
 
 from .._engine import (
     LOOK_INTERVAL,
-    EngineFailure,
     FunctionType,
     HostFunction,
     after_host_function,
@@ -42,8 +39,8 @@ from .annotations import (
 from .current_plugin import CurrentPlugin
 from .options import check_flag, describe_value
 from .registry import registered
-from .typed_bodies import make_typed_body
-from .wasm_values import READ, WASM_TYPES, WRITE, Val, ValType
+from .typed_bodies import make_typed_body, make_val_body
+from .wasm_values import WASM_TYPES, Val, ValType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,42 +153,15 @@ class Function:
         return ()
 
     def _body(self) -> Callable[[Guest, int, Any], None]:
-        f, args, returns, user_data = (
+        return make_val_body(
+            self.name,
             _make_callable(self.name, self.f),
             self.args,
             self.returns,
             self.user_data,
+            make_error=host_function_error,
+            look_at_signals=_look_at_signals,
         )
-        readers = [(t, READ[t]) for t in args]
-        writers = [WRITE[t] for t in returns]
-
-        def run(guest: Guest, values: Any) -> None:
-            plugin = CurrentPlugin(guest)
-            try:
-                results = [Val(t, 0) for t in returns]
-                f(
-                    plugin,
-                    [Val(t, read(values[2 * i])) for i, (t, read) in enumerate(readers)],
-                    results,
-                    *user_data,
-                )
-                if len(results) != len(writers):
-                    raise TypeError(
-                        f"it should set {len(writers)} results, but left {len(results)} in the "
-                        "list of them"
-                    )
-                for i, (write, result) in enumerate(zip(writers, results, strict=True)):
-                    try:
-                        values[2 * i] = write(result.value)
-                    except (TypeError, struct.error):
-                        raise TypeError(
-                            f"its result {i} should be a number for {result.t.name}, but is "
-                            f"{type(result.value).__name__}"
-                        ) from None
-            finally:
-                plugin._expire()
-
-        return _wrap_body(self.name, run)
 
 
 class InferredFunction(Function):
@@ -301,28 +271,6 @@ def _make_callable(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
 
 _CO_COROUTINE = 0x80
 """As in `inspect`."""
-
-
-def _wrap_body(name: str, run: Callable[[Guest, Any], None]) -> Callable[[Guest, int, Any], None]:
-    """Return the body of a host function.
-
-    What it raises becomes the cause of a `HostFunctionError`. The deadline is checked afterwards.
-    """
-
-    def body(guest: Guest, caller: int, values: Any) -> None:
-        try:
-            run(guest, values)
-        except (KeyboardInterrupt, EngineFailure):
-            raise
-        except BaseException as exception:
-            raise host_function_error(name, exception, guest) from exception
-        now = monotonic()
-        if guest.cancelled or now >= guest.deadline:
-            guest.remaining()
-        if now >= after_host_function.next:
-            _look_at_signals(name, guest, now)
-
-    return body
 
 
 def _look_at_signals(name: str, guest: Guest, now: float) -> None:

@@ -269,7 +269,7 @@ class Guest(Environment):
                 f"`{what}` was given the handle {handle}, which is no memory that the plugin has "
                 "allocated"
             )
-        return block[:most].tobytes()
+        return block.tobytes() if most is None else block[:most].tobytes()
 
     def free(self, first: int, second: int = 0) -> None:
         """Free blocks that the host was given and owns. Call it after the result was made.
@@ -306,7 +306,7 @@ class Guest(Environment):
         Raises:
             OutOfMemoryError: The plugin's limit does not allow it.
         """
-        handle = self.kernel.new_block(data)
+        handle = self.kernel.push(data) or self.kernel.new_block(data)
         if not handle and data:
             raise OutOfMemoryError(
                 f"the plugin has no room for {len(data)} bytes from the host: "

@@ -1,4 +1,4 @@
-"""The bodies of typed host functions, made for their signatures.
+"""The bodies of host functions, made for their signatures.
 
 One body for all signatures spends more time on its loops than the conversions take. So a body is
 compiled from source in which each parameter and each result has its own expression; the most common
@@ -10,6 +10,7 @@ Decisions: docs/decisions.md, 63.5.
 from __future__ import annotations
 
 import functools
+import struct
 from time import monotonic
 from typing import Any
 
@@ -24,6 +25,7 @@ from .annotations import (
     encode_text,
 )
 from .current_plugin import CurrentPlugin
+from .wasm_values import READ, WRITE, Val, ValType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     Body = Callable[[Guest, int, Any], None]
 
-__all__ = ["make_typed_body"]
+__all__ = ["make_typed_body", "make_val_body"]
 
 _PARAMETERS: dict[Any, str] = {
     decode_int: "{raw}",
@@ -111,7 +113,7 @@ def make_typed_body(
     known = tuple(d if d in _PARAMETERS else None for d in decoders)
     made = tuple(e if e in _RESULTS else None for e in encoders)
     make = _compile(known, made, is_tuple, wants_plugin, bool(user_data))
-    body: Body = make(name, f, user_data, make_error, look_at_signals, *decoders, *encoders)
+    body: Body = make(name, f, make_error, look_at_signals, user_data, *decoders, *encoders)
     return body
 
 
@@ -143,29 +145,100 @@ def _compile(
         form = _RESULTS.get(encoder, "{function}(guest, {value})")
         given = form.format(value=results[i], function=f"encode{i}")
         statements.append(f"values[{2 * i}] = {given}")
+    names = [f"decode{i}" for i in range(len(known))] + [f"encode{i}" for i in range(len(made))]
+    return _compile_body(statements, ["user_data", *names], wants_plugin)
+
+
+def make_val_body(
+    name: str,
+    f: Callable[..., Any],
+    args: Sequence[ValType],
+    returns: Sequence[ValType],
+    user_data: tuple[Any, ...],
+    make_error: Callable[..., BaseException],
+    look_at_signals: Callable[[str, Guest, float], None],
+) -> Body:
+    """Return the body of a host function that gets the plugin, its parameters and its results as
+    lists of `Val`, and the user data.
+    """
+    make = _compile_for_val(tuple(args), tuple(returns))
+    writers = [WRITE[t] for t in returns]
+
+    def write(i: int, result: Any) -> int:
+        try:
+            return writers[i](result.value)
+        except (TypeError, struct.error):
+            raise TypeError(
+                f"its result {i} should be a number for {result.t.name}, but is "
+                f"{type(result.value).__name__}"
+            ) from None
+
+    body: Body = make(name, f, make_error, look_at_signals, user_data, write)
+    return body
+
+
+@functools.cache
+def _compile_for_val(args: tuple[ValType, ...], returns: tuple[ValType, ...]) -> Any:
+    """Return a function that makes the bodies for such parameters and results."""
+    given = [
+        f"Val({t}, values[{2 * i}])" if t is ValType.I64 else f"Val({t}, {t.name}(values[{2 * i}]))"
+        for i, t in enumerate(args)
+    ]
+    statements = [
+        f"results = [{', '.join(f'Val({t}, 0)' for t in returns)}]",
+        f"f(plugin, [{', '.join(given)}], results, *user_data)",
+        f"check_results(results, {len(returns)})",
+    ]
+    for i, t in enumerate(returns):
+        form = f"write({i}, results[{i}])"
+        if t in _SMALL:
+            is_small = f"type(value := results[{i}].value) is int and {_SMALL[t]}"
+            form = f"value if {is_small} else {form}"
+        statements.append(f"values[{2 * i}] = {form}")
+    return _compile_body(statements, ["user_data", "write"], wants_plugin=True)
+
+
+_SMALL = {
+    ValType.I32: f"0 <= value < {2**31}",
+    ValType.I64: f"{-(2**63)} <= value < {2**63}",
+}
+"""Which numbers are given as they are."""
+
+
+def _compile_body(
+    statements: list[str], names: list[str], wants_plugin: bool
+) -> Callable[..., Any]:
+    """Compile a function that makes bodies.
+
+    Nothing in its source comes from outside: it has numbers of parameters and results, and types,
+    but no names of the application.
+    """
     lines = "; ".join(statements)
     source = _SOURCE.format(
         statements=_WITH_PLUGIN.format(statements=lines) if wants_plugin else lines,
-        names=", ".join(
-            [
-                *("name", "f", "user_data", "make_error", "look_at_signals"),
-                *(f"decode{i}" for i in range(len(known))),
-                *(f"encode{i}" for i in range(len(made))),
-            ]
-        ),
+        names=", ".join(["name", "f", "make_error", "look_at_signals", *names]),
     )
-    names: dict[str, Any] = {
+    scope: dict[str, Any] = {
         "CurrentPlugin": CurrentPlugin,
         "EngineFailure": EngineFailure,
+        "Val": Val,
+        "ValType": ValType,
         "after_host_function": after_host_function,
+        "check_results": _check_results,
         "check_tuple": _check_tuple,
         "monotonic": monotonic,
+        **{t.name: read for t, read in READ.items()},
     }
-    # Nothing in the source comes from outside: it has numbers of parameters and results, and no
-    # names of the application.
-    exec(compile(source, "<plugwasm: body of a typed host function>", "exec"), names)
-    make: Callable[..., Body] = names["make"]
+    exec(compile(source, "<plugwasm: body of a host function>", "exec"), scope)
+    make: Callable[..., Any] = scope["make"]
     return make
+
+
+def _check_results(results: Any, count: int) -> None:
+    if len(results) != count:
+        raise TypeError(
+            f"it should set {count} results, but left {len(results)} in the list of them"
+        )
 
 
 def _check_tuple(result: Any, count: int) -> Any:

@@ -10,10 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugwasm import CurrentPlugin, HostFunctionError, Limits, OutOfMemoryError, Plugin, host_fn
+from plugwasm import (
+    ClosedError,
+    CurrentPlugin,
+    Function,
+    HostFunctionError,
+    Limits,
+    OutOfMemoryError,
+    Plugin,
+    Val,
+    ValType,
+    host_fn,
+)
 from plugwasm._host.annotations import SHORT_TEXT, make_decoder, make_encoder
 from plugwasm._host.kernel import FuelledKernel, Kernel
-from plugwasm._host.typed_bodies import make_typed_body
+from plugwasm._host.typed_bodies import make_typed_body, make_val_body
+from plugwasm._host.wasm_values import READ, WRITE
 from tests.support.kernel_rig import Rig
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40) | st.just("é" * SHORT_TEXT)
@@ -26,6 +38,9 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     list[int]: st.lists(st.integers(0, 9), max_size=5),
 }
 KINDS = st.lists(st.sampled_from(list(VALUES)), max_size=4)
+
+
+RIG = Rig(2)
 
 
 class RigGuest:
@@ -113,6 +128,76 @@ def test_any_signature(
     for i, (kind, value) in enumerate(zip(results, returned, strict=True)):
         assert value_of(guest, kind, values[2 * i]) == value
         assert type(value_of(guest, kind, values[2 * i])) is type(value)
+
+
+NUMBERS: dict[ValType, st.SearchStrategy[Any]] = {
+    ValType.I32: st.integers(-(2**31), 2**32 - 1) | st.booleans(),
+    ValType.I64: st.integers(-(2**63), 2**64 - 1) | st.booleans(),
+    ValType.F32: st.floats(width=32) | st.integers(-9, 9),
+    ValType.F64: st.floats() | st.integers(-9, 9),
+}
+TYPES = st.lists(st.sampled_from(list(NUMBERS)), max_size=4)
+
+
+@given(data=st.data(), args=TYPES, returns=TYPES)
+@settings(max_examples=200, deadline=None)
+def test_any_signature_of_vals(
+    data: st.DataObject, args: list[ValType], returns: list[ValType]
+) -> None:
+    """The function gets its parameters as `Val`, and the guest the same bits as from `WRITE`."""
+    raws = [data.draw(st.integers(-(2**63), 2**63 - 1)) for _ in args]
+    answers = [data.draw(NUMBERS[t]) for t in returns]
+    seen: list[CurrentPlugin] = []
+
+    def f(plugin: CurrentPlugin, inputs: list[Val], outputs: list[Val], *rest: Any) -> None:
+        seen.append(plugin)
+        assert [value.t for value in inputs] == args
+        assert rest == (5, "data")
+        for value, raw in zip(inputs, raws, strict=True):
+            wanted = READ[value.t](raw)
+            assert value.value == wanted or wanted != wanted
+        assert [(value.t, value.value) for value in outputs] == [(t, 0) for t in returns]
+        for output, answer in zip(outputs, answers, strict=True):
+            output.value = answer
+
+    body = make_val_body(
+        "f",
+        f,
+        args,
+        returns,
+        (5, "data"),
+        make_error=lambda name, exception, _: exception,
+        look_at_signals=lambda *_: None,
+    )
+    values: list[Any] = [0] * 2 * max(len(args), len(returns), 1)
+    values[: 2 * len(raws) : 2] = raws
+    body(RigGuest(RIG), 0, values)  # type: ignore[arg-type]
+    for i, (t, answer) in enumerate(zip(returns, answers, strict=True)):
+        assert (values[2 * i] - WRITE[t](answer)) % 2**64 == 0
+    with pytest.raises(ClosedError):
+        seen[0].host_context()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda outputs: outputs.clear(), "it should set 1 results, but left 0"),
+        (lambda outputs: outputs.append(outputs[0]), "it should set 1 results, but left 2"),
+        (lambda outputs: setattr(outputs[0], "value", "5"), "a number for I64, but is str"),
+        (lambda outputs: setattr(outputs[0], "value", None), "a number for I64, but is NoneType"),
+        (lambda outputs: setattr(outputs[0], "value", 2**64), "does not fit into 64 bits"),
+        (lambda outputs: setattr(outputs[0], "value", -(2**63) - 1), "does not fit into 64 bits"),
+    ],
+)
+def test_wrong_val_is_named(change: Any, words: str) -> None:
+    """A result that is no number, or too many or too few of them, is refused."""
+
+    def f(plugin: CurrentPlugin, inputs: list[Val], outputs: list[Val]) -> None:
+        change(outputs)
+
+    function = Function(None, "f", [ValType.I64], [ValType.I64], f)
+    with pytest.raises(HostFunctionError, match=words):
+        Plugin(WAT.encode(), functions=[function]).call("run")
 
 
 WAT = """(module (import "extism:host/user" "f" (func $f (param i64) (result i64)))
