@@ -27,6 +27,7 @@ from plugwasm._host.kernel import (
 )
 from plugwasm._host.kernel.table import TABLE_BYTES
 from plugwasm._host.memory_budget import OPTIONAL_GROWTH
+from plugwasm._runtime.modules import get_engine
 
 PAGE = 65536
 GRANULE = 32
@@ -119,7 +120,8 @@ MAY_GROW = HostFunction(FunctionType(("i64", "i64", "i32"), ("i64",)), _may_grow
 @functools.cache
 def modules(fuel: bool, pooled: bool = False) -> tuple[Engine, Module, Module]:
     if pooled:  # what is compiled without a pool is loaded there
-        own, *plain = Engine(pooled=True), *modules(fuel)[1:]
+        own, *plain = get_engine(pooled=True), *modules(fuel)[1:]
+        assert own.pooled, "there is not enough address space for a pool"
         kernel, guest = (own.load(module.serialize()) for module in plain)
         return own, kernel, guest
     own = Engine(fuel=fuel)
