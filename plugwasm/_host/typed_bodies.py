@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_typed_body", "make_val_body"]
 
+_FILE = f"{__file__}: <body>"
+"""What the bodies say where they are: in the package, so that profiles take them for part of it."""
 _PARAMETERS: dict[Any, str] = {
     decode_int: "{raw}",
     decode_text: (
@@ -229,7 +231,7 @@ def _compile_body(
         "monotonic": monotonic,
         **{t.name: read for t, read in READ.items()},
     }
-    exec(compile(source, "<plugwasm: body of a host function>", "exec"), scope)
+    exec(compile(source, _FILE, "exec"), scope)
     make: Callable[..., Any] = scope["make"]
     return make
 

@@ -203,7 +203,7 @@ def measure(
     if is_script(spec):
         from .._script.engine import get_engine
 
-        get_engine(spec.language)  # the user's: in an empty cache it would be built again
+        get_engine(spec.interpreter)  # the user's: in an empty cache it would be built again
     with _own_cache() as new_cache:
         data = read()
         # First what a user may have got wrong: the plugin, the function, the input.
