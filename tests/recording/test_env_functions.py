@@ -8,6 +8,8 @@ import pytest
 
 from plugwasm import ReplayError
 from plugwasm._host import env
+from plugwasm._host.kernel import Kernel
+from plugwasm._recording import effects
 from plugwasm._runtime import plans
 from plugwasm.recording import Recording
 from tests.support.recordings import outputs, record_calls
@@ -63,3 +65,15 @@ def test_every_row_says_how_it_replays() -> None:
     assert set(rows.values()) == {env.RERUN, env.RESPONSE, env.LOG_LEVEL}
     assert [name for name, replay in rows.items() if replay == env.RESPONSE] == ["http_request"]
     assert [name for name, replay in rows.items() if replay == env.LOG_LEVEL] == ["get_log_level"]
+
+
+def test_every_way_to_blocks_is_recorded() -> None:
+    """While a host function is recorded, each member of the kernel that makes, frees or reads a
+    block is replaced.
+    """
+    members = {name for name in dir(Kernel) if not name.startswith("_")}
+    assert members - set(vars(effects._TrackedKernel)) == {
+        *("capacity", "entry", "heap", "instance", "open_table", "pages", "read_failure"),
+        *("refresh", "reserve", "table", "view"),
+        "new_block_of_kernel",  # what `new_block` of the kernel calls
+    }
