@@ -1,7 +1,8 @@
-"""`python -m benchmarks.kits`: measure the kits, and write docs/reference/kits.md."""
+"""Measure the kits, and write docs/reference/kits.md."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from conformance.kept import NotBuiltError
@@ -13,6 +14,7 @@ from .programs import find_kits
 
 
 def main() -> int:
+    argparse.ArgumentParser(prog="python -m benchmarks.kits", description=__doc__).parse_args()
     try:
         figures = measure(find_kits())
     except NotBuiltError as error:
