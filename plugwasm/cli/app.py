@@ -11,7 +11,14 @@ from typer.core import TyperGroup
 from .._version import __version__
 from .commands import bench, build, cache, call, generate, inspect, new, replay, schema, test
 from .parameters import MARKUP, SETTINGS
-from .terminal import INTERRUPTED, USAGE, print_usage_error, silence_stdout
+from .terminal import (
+    INTERRUPTED,
+    USAGE,
+    is_of_stdout,
+    print_usage_error,
+    report_unwritable_stdout,
+    silence_stdout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +63,11 @@ class _Commands(TyperGroup):
             code = INTERRUPTED
         except BrokenPipeError:
             code = silence_stdout()
+        except OSError as error:
+            # Commands report theirs. What is left is a help text, and what is written at the end.
+            if not is_of_stdout(error):
+                raise
+            code = report_unwritable_stdout(error)
         if standalone_mode:
             sys.exit(code)
         return code

@@ -7,6 +7,7 @@ and truncated. Lines after the first are indented, so none can pass for a line o
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -34,6 +35,7 @@ _LIMITS = (
     errors.OutOfFuelError,
     errors.CancelledError,
 )
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _LEVEL_NAMES = {number: name for name, number in LEVELS.items()}
 
 _TYPED_HINTS = {
@@ -127,6 +129,8 @@ def report_errors(command: str, *, traceback: bool = False) -> Iterator[None]:
         print_usage_error(str(error), command)
         raise typer.Exit(USAGE) from None
     except Exception as error:
+        if isinstance(error, OSError) and is_of_stdout(error):
+            raise typer.Exit(report_unwritable_stdout(error)) from None
         if traceback:
             _show_traceback(error)
         raise typer.Exit(_report(error, detailed=traceback)) from None
@@ -204,7 +208,9 @@ def _show_traceback(error: Exception) -> None:
 
 
 def silence_stdout() -> int:
-    """Discard all further output, since stdout is no longer read. Return the exit code."""
+    """Discard all further output, since stdout is no longer read or cannot be written: what is left
+    in its buffer would fail once more when the process ends. Return the exit code of the former.
+    """
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, AttributeError):
@@ -221,7 +227,22 @@ def write_stdout(data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        silence_stdout()
         raise write_failure("standard output", error) from error
+
+
+def is_of_stdout(error: OSError) -> bool:
+    """Return whether this is what printing raises where stdout cannot be written. Errors of files
+    name them.
+    """
+    return error.filename is None and error.errno in _OF_WRITING
+
+
+def report_unwritable_stdout(error: OSError) -> int:
+    """Say that stdout cannot be written, and return the exit code."""
+    silence_stdout()
+    print_error(f"cannot write standard output: {error.strerror}")
+    return USAGE
 
 
 def write_failure(what: str, error: OSError) -> OSError:

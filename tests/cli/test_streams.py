@@ -475,19 +475,25 @@ def test_broken_pipe_is_quiet() -> None:
     assert process.wait(60) == 141
 
 
-def test_unwritable_output_is_error() -> None:
-    """Output that cannot be written is an error."""
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("call", ECHO, "echo", "-i", "x"),
+        ("inspect", ECHO),
+        ("schema",),
+        ("--help",),
+        ("--version",),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_unwritable_output_is_error(
+    arguments: tuple[str, ...], unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Output that cannot be written is an error, once, also where it is buffered until the end."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "wb") as full:
-        done = run_process(
-            "call",
-            ECHO,
-            "echo",
-            "-i",
-            "x",
-            capture_output=False,
-            stdout=full,
-            stderr=subprocess.PIPE,
-        )
+        done = run_process(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (
         2,
         b"error: cannot write standard output: No space left on device\n",
