@@ -29,6 +29,7 @@ import ctypes
 import os
 import sys
 
+from .._platform.native_threads import sleep
 from .ffi import lib
 from .resources import in_main_interpreter
 
@@ -53,6 +54,7 @@ _Action = ctypes.c_uint64 * 64
 """Room for more than a `struct sigaction`, in which the handler comes first."""
 _SET_BYTES = 128
 _DEFAULT, _IGNORE = 0, 1
+_DYING_SECONDS = 0.5
 _PLATFORMS = ("x86_64", "aarch64")
 
 
@@ -198,6 +200,7 @@ def _put_back() -> bool:
     Returns:
         Whether they are in place.
     """
+    _wait_for_dying_process()
     for number, handler in _State.handlers:
         present = _read(number)[0]
         if _State.behind is None or present not in (handler, _State.behind, _DEFAULT, _IGNORE):
@@ -209,6 +212,20 @@ def _put_back() -> bool:
     for number, action in _State.actions.items():
         _State.libc.sigaction(number, action, None)
     return True
+
+
+def _wait_for_dying_process() -> None:
+    """Wait if `faulthandler` may be about to end the process, in another thread.
+
+    It restores the default action, writes the traceback, and sends the signal once more. If the
+    engine's handler were back by then, it would pass on to `faulthandler`, which would send the
+    signal again, for ever. After `faulthandler.disable` it is not enabled. What is left is an
+    application that chose the default action itself, whose thread waits once.
+    """
+    import faulthandler
+
+    if faulthandler.is_enabled() and any(_read(number)[0] == _DEFAULT for number in _State.actions):
+        sleep(_DYING_SECONDS)
 
 
 def _lose(whose: str) -> None:

@@ -150,6 +150,26 @@ assert uses_signals(plugin)
     assert done.stderr.count("Segmentation fault") == (1 if again else 0)
 
 
+def test_fault_beside_calls() -> None:
+    """A fault in one thread ends the process, although another calls a plugin in the meantime.
+
+    `faulthandler` restores the default action, writes the traceback, and sends the signal again.
+    """
+    done = run(
+        """
+plugin = Plugin(WASM)
+attempt(plugin, "count")
+faulthandler.enable()
+signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGSEGV)).start()
+while True:
+    plugin.call("count")
+""",
+        code=-signal.SIGSEGV,
+    )
+    assert done.stderr == ""  # the default action was left alone
+
+
 @pytest.mark.parametrize(
     "steps",
     [

@@ -12,6 +12,10 @@ from tests.support.paths import ROOT
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and os.fork")
 
+WITHOUT_THREADING = pytest.mark.skipif(
+    sys.version_info[:2] == (3, 14), reason="`ctypes` of Python 3.14 imports `threading`"
+)
+
 BEGIN = """
 import os, sys, time, _thread
 import plugwasm
@@ -54,6 +58,7 @@ def run_program(script: str, begin: str = BEGIN) -> list[str]:
     return done.stdout.split()
 
 
+@WITHOUT_THREADING
 def test_short_calls_start_no_thread() -> None:
     """A process that makes a few short calls neither imports `threading` nor starts a thread."""
     script = """
@@ -64,6 +69,7 @@ print("threading" in sys.modules, ticker._thread, len(ticker.running), ticker._l
     assert run_program(script) == [*["ok"] * 5, "False", "None", "0", "True"]
 
 
+@WITHOUT_THREADING
 def test_many_looks_start_the_thread() -> None:
     """A thread is started within a call that is long, and before many short calls are over."""
     script = """
@@ -83,6 +89,7 @@ print(1 < calls < FIRST_LOOKS, ticker.has_no_thread)
     assert run_program(script) == ["True", "False"]
 
 
+@WITHOUT_THREADING
 def test_importing_threading_starts_it() -> None:
     """Once the process has imported `threading`, the next call starts the thread."""
     script = """
