@@ -338,12 +338,11 @@ class Harness:
         """Return the functions that only the application can provide."""
         if self._missing_imports is None:
             if is_script(self._spec):
-                self._spec = self._spec.translated(self.limits)  # once, although it is read twice
-            self._missing_imports = (
-                self._spec.imported_types(self.limits)
-                if is_script(self._spec)
-                else required_functions(self._spec, self.limits)
-            )
+                # Translated once, although it is read twice.
+                self._spec = translated = self._spec.translated(self.limits)
+                self._missing_imports = translated.imported_types(self.limits)
+            else:
+                self._missing_imports = required_functions(self._spec, self.limits)
         return self._missing_imports
 
     def _find_function(

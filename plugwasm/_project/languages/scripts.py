@@ -20,10 +20,11 @@ from .zig import ZIG_TOOL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
     from ..language import Job
-    from ..toolchain import FoundTool
+    from ..toolchain import FoundTool, Tool
 
 __all__ = ["JAVASCRIPT", "PYTHON", "TYPESCRIPT"]
 
@@ -93,34 +94,37 @@ _TOOLS: Final = (
 )
 
 
-JAVASCRIPT: Final = ScriptLanguage(
-    name="javascript",
-    title="JavaScript",
-    source="src/plugin.js",
-    code_file="src/plugin.js",
-    needs_wasi=True,
-    tools=_TOOLS,
-    compile=_compile,
-    registry="",
-)
-TYPESCRIPT: Final = TypeScriptLanguage(
-    name="typescript",
-    title="TypeScript",
-    source="src/plugin.ts",
-    code_file="src/plugin.ts",
-    needs_wasi=True,
-    tools=(*_TOOLS, *NPM_TOOLS),
+def _language(
+    name: str,
+    title: str,
+    source: str,
+    *,
+    kind: type[ScriptLanguage] = ScriptLanguage,
+    more_tools: tuple[Tool, ...] = (),
+    compile: Callable[[Job], None] = _compile,
+    check: str = "",
+) -> ScriptLanguage:
+    return kind(
+        name=name,
+        title=title,
+        source=source,
+        code_file=source,
+        needs_wasi=True,
+        tools=(*_TOOLS, *more_tools),
+        compile=compile,
+        registry="",
+        check=check,
+    )
+
+
+JAVASCRIPT: Final = _language("javascript", "JavaScript", "src/plugin.js")
+TYPESCRIPT: Final = _language(
+    "typescript",
+    "TypeScript",
+    "src/plugin.ts",
+    kind=TypeScriptLanguage,
+    more_tools=NPM_TOOLS,
     compile=_compile_typescript,
-    registry="",
     check="npm run check",
 )
-PYTHON: Final = ScriptLanguage(
-    name="python",
-    title="Python",
-    source="src/plugin.py",
-    code_file="src/plugin.py",
-    needs_wasi=True,
-    tools=_TOOLS,
-    compile=_compile,
-    registry="",
-)
+PYTHON: Final = _language("python", "Python", "src/plugin.py")
